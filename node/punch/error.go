@@ -1,0 +1,99 @@
+package punch
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Code names a refusal. Codes are part of the public API and of the protocol
+// between nodes: they are added, never renamed.
+type Code string
+
+// The codes. Whether a device should give up is Code.Final.
+const (
+	Invalid          Code = "invalid"         // a field is wrong; Field says which
+	Unauthenticated  Code = "unauthenticated" // no token, or one that does not hold
+	Forbidden        Code = "forbidden"       // the token does not allow it
+	UnknownCompany   Code = "unknown_company" // said by the database, never by a cache
+	NotFound         Code = "not_found"       // no such punch or page
+	MethodNotAllowed Code = "method_not_allowed"
+	Conflict         Code = "conflict"          // the identity is used with other content
+	TooLarge         Code = "too_large"         // the body exceeds its bound
+	UnsupportedMedia Code = "unsupported_media" // the body is not JSON
+	ClockAhead       Code = "clock_ahead"       // the device's clock is ahead; passes later
+	RateLimited      Code = "rate_limited"
+	Overloaded       Code = "overloaded"  // a queue is full; nothing was written
+	Unavailable      Code = "unavailable" // not committed as far as known; retry settles it
+	NotHome          Code = "not_home"    // routed under an old home; only between nodes
+)
+
+// Final says that the same id will be refused again whatever the device does:
+// it sets the punch aside and shows it to a person. Everything else is kept
+// and retried.
+func (c Code) Final() bool {
+	switch c {
+	case Invalid, Forbidden, UnknownCompany, NotFound, MethodNotAllowed, Conflict, TooLarge, UnsupportedMedia:
+		return true
+	default:
+		return false
+	}
+}
+
+// Error is the one error that crosses packages and the wire. Message is
+// written for the caller and shown to it; Err is for logs and never shown.
+type Error struct {
+	Code       Code
+	Field      string // the offending field, for Invalid
+	Message    string
+	RetryAfter time.Duration // earliest sensible retry, 0 when not known
+	Err        error
+}
+
+func (e *Error) Error() string {
+	s := string(e.Code)
+	if e.Field != "" {
+		s += ": " + e.Field
+	}
+	s += ": " + e.Message
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
+	return s
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// Errorf makes an Error with a message for the caller.
+func Errorf(code Code, format string, args ...any) *Error {
+	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+// InvalidField makes an Invalid error that names the field.
+func InvalidField(field, format string, args ...any) *Error {
+	return &Error{Code: Invalid, Field: field, Message: fmt.Sprintf(format, args...)}
+}
+
+// Wait makes an error of the given retryable code with the time after which a
+// retry makes sense, and the cause for the log.
+func Wait(code Code, after time.Duration, message string, cause error) *Error {
+	return &Error{Code: code, Message: message, RetryAfter: after, Err: cause}
+}
+
+// AsError returns err as an *Error. One that is not becomes Unavailable: what
+// we cannot name we must not call final.
+func AsError(err error) *Error {
+	var e *Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return Wait(Unavailable, time.Second, "the punch could not be confirmed; send it again with the same id", err)
+}
+
+// CodeOf returns the code of err, Unavailable when it has none, and "" for nil.
+func CodeOf(err error) Code {
+	if err == nil {
+		return ""
+	}
+	return AsError(err).Code
+}
