@@ -1,0 +1,215 @@
+// Package config holds every setting of a node: one struct with its names,
+// defaults and reasons, read from flags, environment and file, and checked
+// before anything starts. It wires nothing.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// Node is what `punchclock node` can be told. Each setting is a flag, an
+// environment variable PUNCHCLOCK_<FLAG>, and a key of the settings file.
+type Node struct {
+	Region string `help:"Region this node serves; one of the database's regions." required:""`
+	Name   string `help:"Host part of the node's name; the region and a boot id are added." default:"${hostname}"`
+	Weight uint16 `help:"Capability relative to an ordinary node's 100; a node of 200 is sent twice as much." default:"100"`
+
+	Public  Public  `embed:"" prefix:"public-"`
+	Peer    Peer    `embed:"" prefix:"peer-"`
+	Ops     Ops     `embed:"" prefix:"ops-"`
+	Gossip  Gossip  `embed:"" prefix:"gossip-"`
+	DB      DB      `embed:"" prefix:"database-"`
+	Tokens  Tokens  `embed:"" prefix:"token-"`
+	Lane    Lane    `embed:"" prefix:"lane-"`
+	Company Company `embed:"" prefix:"directory-"`
+
+	// 15 s outlasts the hand-over of a crashed database region (2 to 7 s)
+	// and is about what a person at a gate waits.
+	Deadline time.Duration `help:"How long a punch may take before its caller is told to retry." default:"15s"`
+	// Two minutes is what an unsynchronised terminal drifts in about a month.
+	ClockSkew time.Duration `help:"How far a punch may lie in the future." default:"2m"`
+	// Load balancers need a few failed health checks before they stop sending.
+	DrainDelay time.Duration `help:"How long to answer not-ready before the listener closes." default:"5s"`
+	// systemd and Kubernetes both kill after 30 s or more.
+	StopTimeout time.Duration `help:"When to give up finishing, counted from the signal; more than the drain delay." default:"25s"`
+
+	Development bool   `help:"Accept settings that are not safe in production: development tokens."`
+	LogLevel    string `help:"debug, info, warn or error." enum:"debug,info,warn,error" default:"info"`
+}
+
+// Public is the listener for devices, people and integrators.
+type Public struct {
+	Addr string `help:"Address of the public API." default:"127.0.0.1:8080"`
+	URL  string `help:"Base URL at which clients reach this node or its balancer; shown by /v1/regions."`
+	// One batch of 1,000 punches takes about 300 kB.
+	MaxBody int64 `help:"Largest request body in bytes." default:"1048576"`
+}
+
+// Peer is the listener for other nodes.
+type Peer struct {
+	Addr       string `help:"Address of the node to node RPC." default:"127.0.0.1:7400"`
+	Advertise  string `help:"host:port that other nodes dial; the listening address when empty."`
+	SecretFile string `help:"File with the secret that every node shows to every other. Without one only loopback is served." type:"path"`
+}
+
+// Ops is the operator's listener.
+type Ops struct {
+	Addr string `help:"Address of health, metrics and profiles; keep it private." default:"127.0.0.1:9090"`
+}
+
+// Gossip is the node's place in the cluster.
+type Gossip struct {
+	Addr      string   `help:"Address to gossip on, TCP and UDP." default:"127.0.0.1:7946"`
+	Advertise string   `help:"host:port that other nodes gossip to; the bound address when empty."`
+	Seeds     []string `help:"host:port of some nodes to join; names are resolved anew at each attempt."`
+	Label     string   `help:"Name of the deployment; nodes of another are refused." default:"punchclock"`
+	KeyFile   string   `help:"File with base64 keys of 16, 24 or 32 bytes, one a line, first one sends. Without it gossip is not encrypted." type:"path"`
+}
+
+// DB is how the node reaches its database.
+type DB struct {
+	URL     string `help:"PostgreSQL connection URL; several hosts are tried in order, the nearest first."`
+	URLFile string `help:"File that holds the URL, for URLs with a password." type:"path"`
+	// About 4 active connections per database vCPU; a flush carries hundreds
+	// of rows, so a few per home already saturate a small database.
+	ConnectionsPerHome int `help:"Statements in flight per home region, and so its connections." default:"4"`
+	// Reads are cheap and few beside punches.
+	ReadConnections int `help:"Connections for reads." default:"4"`
+	// Above a loopback or in-region round trip by orders of magnitude; below
+	// an attempt's time-out, so that a host that accepts and never answers
+	// leaves time for the next.
+	ConnectTimeout time.Duration `help:"When to give up on one host while connecting." default:"2s"`
+}
+
+// Tokens is how callers are recognised.
+type Tokens struct {
+	JWKS     string `help:"File or https URL of the JSON Web Key Set that signs the callers' tokens." required:""`
+	Issuer   string `help:"Required issuer of tokens." default:"punchclock"`
+	Audience string `help:"Required audience of tokens." default:"punchclock"`
+}
+
+// Lane bounds the queues before the database and before other regions.
+type Lane struct {
+	// 16,384 waiting punches are about one second of a large node's rush.
+	MaxItems int `help:"Punches that may wait per home region." default:"16384"`
+	MaxBytes int `help:"Memory in bytes that waiting punches may hold per home region." default:"33554432"`
+	// More than 512 rows a statement brought nothing on CockroachDB.
+	BatchItems int `help:"Most punches in one statement or one call." default:"512"`
+	// Calls to another region are long and mostly waiting.
+	RemoteFlushes int `help:"Calls in flight per remote region." default:"8"`
+}
+
+// Company bounds the company directory.
+type Company struct {
+	Capacity int           `help:"Companies kept in memory; 100,000 take about 30 MB." default:"100000"`
+	Refresh  time.Duration `help:"Age from which an entry is read anew in the background." default:"1m"`
+}
+
+var hostPart = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]{0,62}$`)
+
+// Validate checks the settings together and names each that is wrong.
+func (c *Node) Validate() error {
+	var errs []error
+	bad := func(setting, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("--%s: "+format, append([]any{setting}, args...)...))
+	}
+	if !hostPart.MatchString(c.Name) {
+		bad("name", "must be 1 to 63 of letters, digits, '.' and '-', is %q", c.Name)
+	}
+	for setting, addr := range map[string]string{
+		"public-addr": c.Public.Addr, "peer-addr": c.Peer.Addr, "ops-addr": c.Ops.Addr, "gossip-addr": c.Gossip.Addr,
+	} {
+		if _, _, err := net.SplitHostPort(addr); err != nil {
+			bad(setting, "must be host:port: %w", err)
+		}
+	}
+	for setting, addr := range map[string]string{"peer-advertise": c.Peer.Advertise, "gossip-advertise": c.Gossip.Advertise} {
+		if host, _, err := net.SplitHostPort(addr); addr != "" && (err != nil || host == "") {
+			bad(setting, "must be host:port, is %q", addr)
+		}
+	}
+	for _, seed := range c.Gossip.Seeds {
+		if _, _, err := net.SplitHostPort(seed); err != nil {
+			bad("gossip-seeds", "must be host:port: %w", err)
+		}
+	}
+	if c.Public.URL != "" {
+		if u, err := url.Parse(c.Public.URL); err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+			bad("public-url", "must be an http or https URL, is %q", c.Public.URL)
+		}
+	}
+	if c.Peer.SecretFile == "" && !loopback(c.Peer.Addr) {
+		bad("peer-secret-file", "is needed because --peer-addr %s is not on loopback", c.Peer.Addr)
+	}
+	if (c.DB.URL == "") == (c.DB.URLFile == "") {
+		bad("database-url", "give this or --database-url-file, and not both")
+	}
+	if strings.HasPrefix(c.Tokens.JWKS, "http://") && !c.Development {
+		bad("token-jwks", "keys fetched over http can be replaced on the way; use https or a file")
+	}
+	for setting, v := range map[string]int64{
+		"weight": int64(c.Weight), "public-max-body": c.Public.MaxBody,
+		"database-connections-per-home": int64(c.DB.ConnectionsPerHome), "database-read-connections": int64(c.DB.ReadConnections),
+		"lane-max-items": int64(c.Lane.MaxItems), "lane-max-bytes": int64(c.Lane.MaxBytes), "lane-batch-items": int64(c.Lane.BatchItems),
+		"lane-remote-flushes": int64(c.Lane.RemoteFlushes), "directory-capacity": int64(c.Company.Capacity),
+		"directory-refresh": int64(c.Company.Refresh), "database-connect-timeout": int64(c.DB.ConnectTimeout),
+	} {
+		if v <= 0 {
+			bad(setting, "must be more than 0, is %d", v)
+		}
+	}
+	if c.Deadline < time.Second || c.Deadline > 2*time.Minute {
+		bad("deadline", "must be 1s to 2m, is %s", c.Deadline)
+	}
+	if c.ClockSkew < 0 {
+		bad("clock-skew", "must not be negative, is %s", c.ClockSkew)
+	}
+	if c.DrainDelay < 0 || c.StopTimeout <= c.DrainDelay {
+		bad("stop-timeout", "must be more than --drain-delay %s, is %s", c.DrainDelay, c.StopTimeout)
+	}
+	return errors.Join(errs...)
+}
+
+func loopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || (ip != nil && ip.IsLoopback())
+}
+
+// DatabaseURL returns the URL, read from its file where one is given.
+func (c *DB) DatabaseURL() (string, error) {
+	if c.URLFile == "" {
+		return c.URL, nil
+	}
+	b, err := os.ReadFile(c.URLFile)
+	if err != nil {
+		return "", fmt.Errorf("--database-url-file: %w", err)
+	}
+	return strings.TrimSpace(string(b)), nil
+}
+
+// Secret returns the secret that nodes show each other, empty without a file.
+func (p *Peer) Secret() (string, error) {
+	if p.SecretFile == "" {
+		return "", nil
+	}
+	b, err := os.ReadFile(p.SecretFile)
+	if err != nil {
+		return "", fmt.Errorf("--peer-secret-file: %w", err)
+	}
+	secret := strings.TrimSpace(string(b))
+	if len(secret) < 16 { // 16 random characters cannot be guessed online
+		return "", errors.New("--peer-secret-file: the secret must have at least 16 characters")
+	}
+	return secret, nil
+}
