@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/maypok86/otter/v2"
-	"github.com/maypok86/otter/v2/stats"
 	"golang.org/x/time/rate"
 )
 
@@ -18,6 +18,9 @@ var ErrUnknownCompany = errors.New("unknown company")
 // ErrBusy is returned when a company that was unknown a moment ago is asked
 // for too often. It says nothing about whether the company exists.
 var ErrBusy = errors.New("unknown a moment ago and asked for too often")
+
+// ErrClosed is returned by a Directory that was closed while it was asked.
+var ErrClosed = errors.New("company directory is closed")
 
 // Source is the authority behind a Directory. Home returns ErrUnknownCompany
 // only when the database said so.
@@ -44,6 +47,20 @@ func DefaultDirectoryConfig() DirectoryConfig {
 	return DirectoryConfig{Capacity: 100_000, RefreshAfter: time.Minute, ExpireAfter: 24 * time.Hour}
 }
 
+// Validate names the field that is wrong.
+func (c DirectoryConfig) Validate() error {
+	switch {
+	case c.Capacity <= 0: // the cache would take 0 for unbounded
+		return fmt.Errorf("company directory: Capacity must be more than 0, is %d", c.Capacity)
+	case c.RefreshAfter <= 0:
+		return fmt.Errorf("company directory: RefreshAfter must be more than 0, is %s", c.RefreshAfter)
+	case c.ExpireAfter <= c.RefreshAfter:
+		return fmt.Errorf("company directory: ExpireAfter must be more than RefreshAfter %s, is %s", c.RefreshAfter, c.ExpireAfter)
+	default:
+		return nil
+	}
+}
+
 // An unknown company may be one that is just being created, so its absence is
 // never answered from memory. It is remembered for negativeFor only to bound
 // how often the database is asked: negativeRate times a second per company.
@@ -61,110 +78,226 @@ const loadTimeout = 5 * time.Second
 // It is safe for concurrent use.
 type Directory struct {
 	source  Source
-	homes   *otter.Cache[string, Home]
+	homes   *otter.Cache[string, known]
 	unknown *otter.Cache[string, *rate.Limiter]
-	loader  otter.Loader[string, Home]
-	counter *stats.Counter
+	loader  otter.Loader[string, known]
+	tasks   tasks
+	closing context.Context // ends with Close
+	stop    context.CancelFunc
+
+	hits, misses, failures atomic.Uint64
 }
 
-// NewDirectory makes a Directory over source.
+// known is a home and when the read that found it began.
+type known struct {
+	Home
+	asked time.Time
+}
+
+// unknownError is ErrUnknownCompany with the time at which the read began.
+type unknownError struct{ asked time.Time }
+
+func (e *unknownError) Error() string { return ErrUnknownCompany.Error() }
+
+// Is makes it ErrUnknownCompany for callers, and what makes otter drop an
+// entry rather than keep it as it does on any other error.
+func (e *unknownError) Is(target error) bool {
+	return target == ErrUnknownCompany || target == otter.ErrNotFound
+}
+
+// NewDirectory makes a Directory over source. Close it.
 func NewDirectory(cfg DirectoryConfig, source Source) (*Directory, error) {
-	counter := stats.NewCounter()
-	homes, err := otter.New(&otter.Options[string, Home]{
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	d := &Directory{source: source}
+	var err error
+	d.homes, err = otter.New(&otter.Options[string, known]{
 		MaximumSize:       cfg.Capacity,
-		StatsRecorder:     counter,
-		ExpiryCalculator:  otter.ExpiryWriting[string, Home](cfg.ExpireAfter),
-		RefreshCalculator: otter.RefreshWriting[string, Home](cfg.RefreshAfter),
+		ExpiryCalculator:  otter.ExpiryWriting[string, known](cfg.ExpireAfter),
+		RefreshCalculator: refreshTimes{after: cfg.RefreshAfter},
+		Executor:          d.tasks.start,
+		Logger:            &otter.NoopLogger{}, // it would log to slog's default; failures are counted
 	})
 	if err != nil {
 		return nil, fmt.Errorf("company directory: %w", err)
 	}
-	unknown, err := otter.New(&otter.Options[string, *rate.Limiter]{
+	d.unknown, err = otter.New(&otter.Options[string, *rate.Limiter]{
 		MaximumSize:      negativeCapacity,
 		ExpiryCalculator: otter.ExpiryWriting[string, *rate.Limiter](negativeFor),
+		Executor:         d.tasks.start,
+		Logger:           &otter.NoopLogger{},
 	})
 	if err != nil {
+		d.homes.StopAllGoroutines()
 		return nil, fmt.Errorf("company directory: %w", err)
 	}
-	d := &Directory{source: source, homes: homes, unknown: unknown, counter: counter}
-	d.loader = otter.LoaderFunc[string, Home](d.load)
+	d.closing, d.stop = context.WithCancel(context.Background())
+	d.loader = otter.LoaderFunc[string, known](d.load)
 	return d, nil
 }
 
-// load reads a home for everybody who waits for it, so it must not end with
-// the request that happened to ask first.
-func (d *Directory) load(ctx context.Context, company string) (Home, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loadTimeout)
+// load reads a home for everybody who waits for it. Its context must not be
+// that of the request that happened to ask first.
+func (d *Directory) load(ctx context.Context, company string) (known, error) {
+	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
+	defer context.AfterFunc(d.closing, cancel)()
+	asked := time.Now()
 	home, err := d.source.Home(ctx, company)
-	if errors.Is(err, ErrUnknownCompany) {
-		// otter drops the entry on its own error and keeps it on any other.
-		return Home{}, fmt.Errorf("%w (%w)", ErrUnknownCompany, otter.ErrNotFound)
+	switch {
+	case errors.Is(err, ErrUnknownCompany):
+		return known{}, &unknownError{asked: asked}
+	case err != nil:
+		d.failures.Add(1)
+		if d.closing.Err() != nil {
+			err = ErrClosed
+		}
+		return known{}, err
+	default:
+		return known{Home: home, asked: asked}, nil
 	}
-	return home, err
 }
 
-// Close stops the directory's background work.
+// Close ends the reads that are under way, and returns when nothing of the
+// directory runs any more. It may be called twice.
 func (d *Directory) Close() {
+	d.stop()
 	d.homes.StopAllGoroutines()
 	d.unknown.StopAllGoroutines()
+	d.tasks.close()
 }
 
 // Lookups returns how many look-ups were answered from memory and how many had
-// to ask the source.
-func (d *Directory) Lookups() (hits, misses uint64) {
-	s := d.counter.Snapshot()
-	return s.Hits, s.Misses
-}
+// to wait for the source.
+func (d *Directory) Lookups() (hits, misses uint64) { return d.hits.Load(), d.misses.Load() }
+
+// Failures returns how many reads of the source failed, those in the
+// background included.
+func (d *Directory) Failures() uint64 { return d.failures.Load() }
 
 // Home returns the company's home as this node knows it. It returns
-// ErrUnknownCompany, ErrBusy, or what the source failed with.
+// ErrUnknownCompany, ErrBusy, the error of ctx, or what the source failed with.
 func (d *Directory) Home(ctx context.Context, company string) (Home, error) {
 	if limiter, ok := d.unknown.GetIfPresent(company); ok && !limiter.Allow() {
 		return Home{}, ErrBusy
 	}
-	home, err := d.homes.Get(ctx, company, d.loader)
+	if _, ok := d.homes.GetEntryQuietly(company); ok {
+		d.hits.Add(1)
+		// This starts a background read when the entry is due for one. That
+		// read belongs to no caller, so neither does its context.
+		k, err := d.homes.Get(d.closing, company, d.loader)
+		return k.Home, d.remember(company, err)
+	}
+	d.misses.Add(1)
+	home, err := d.detached(ctx, func(ctx context.Context) (known, error) {
+		asked := time.Now()
+		k, err := d.homes.Get(ctx, company, d.loader)
+		if errors.Is(err, ErrUnknownCompany) && began(k, err).Before(asked) {
+			// It was created after the read that this caller joined, or
+			// not at all. "Unknown" is final for a device: make sure.
+			k, err = d.homes.Get(ctx, company, d.loader)
+		}
+		return k, err
+	})
 	return home, d.remember(company, err)
 }
 
 // Refresh asks the source whatever is in memory, as one does after being told
-// that the known home is wrong.
+// that the known home is wrong. Callers of one company share a read, but never
+// one that began before they asked.
 func (d *Directory) Refresh(ctx context.Context, company string) (Home, error) {
-	home, err := d.source.Home(ctx, company)
-	if err == nil {
-		d.Learn(company, home)
-	}
+	home, err := d.detached(ctx, func(ctx context.Context) (known, error) {
+		asked := time.Now()
+		r := <-d.homes.Refresh(ctx, company, d.loader)
+		if began(r.Value, r.Err).Before(asked) {
+			r = <-d.homes.Refresh(ctx, company, d.loader)
+		}
+		return r.Value, r.Err
+	})
 	return home, d.remember(company, err)
 }
 
-func (d *Directory) remember(company string, err error) error {
+// began returns when the read began that answered k or err.
+func began(k known, err error) time.Time {
+	var unknown *unknownError
 	switch {
-	case err == nil:
-		d.unknown.Invalidate(company)
-	case errors.Is(err, ErrUnknownCompany):
+	case errors.As(err, &unknown):
+		return unknown.asked
+	case err != nil: // it answered nothing
+		return time.Now()
+	default:
+		return k.asked
+	}
+}
+
+// detached runs ask on a goroutine of its own, because a caller may give up
+// earlier than the read that others wait for too.
+func (d *Directory) detached(ctx context.Context, ask func(context.Context) (known, error)) (Home, error) {
+	if err := ctx.Err(); err != nil {
+		return Home{}, err
+	}
+	type answer struct {
+		home Home
+		err  error
+	}
+	answered := make(chan answer, 1)
+	d.tasks.start(func() {
+		// Bounded like a single read: a company that changes faster than it
+		// loads would be loaded forever.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loadTimeout)
+		defer cancel()
+		k, err := ask(ctx)
+		answered <- answer{home: k.Home, err: err}
+	})
+	select {
+	case a := <-answered:
+		return a.home, a.err
+	case <-ctx.Done():
+		return Home{}, ctx.Err()
+	}
+}
+
+func (d *Directory) remember(company string, err error) error {
+	if errors.Is(err, ErrUnknownCompany) {
 		d.unknown.SetIfAbsent(company, rate.NewLimiter(negativeRate, negativeRate))
+		return ErrUnknownCompany
+	}
+	if err == nil {
+		d.found(company)
 	}
 	return err
 }
 
+// found ends the limit on asking for a company. The look-up before it takes no
+// lock.
+func (d *Directory) found(company string) {
+	if _, ok := d.unknown.GetEntryQuietly(company); ok {
+		d.unknown.Invalidate(company)
+	}
+}
+
 // Learn keeps a home that was read elsewhere, unless a newer one is known.
 func (d *Directory) Learn(company string, home Home) {
-	d.homes.Compute(company, func(old Home, found bool) (Home, otter.ComputeOp) {
+	d.homes.Compute(company, func(old known, found bool) (known, otter.ComputeOp) {
 		if found && old.Version > home.Version {
 			return old, otter.CancelOp
 		}
-		return home, otter.WriteOp
+		return known{Home: home}, otter.WriteOp
 	})
+	d.found(company)
 }
 
-// Changed drops the company's entry if it is older than version.
+// Changed drops the company's entry if it is older than version. A read that
+// is under way is done again, for it may have begun before the change.
 func (d *Directory) Changed(company string, version int64) {
-	d.homes.ComputeIfPresent(company, func(old Home) (Home, otter.ComputeOp) {
-		if old.Version >= version {
+	d.homes.Compute(company, func(old known, found bool) (known, otter.ComputeOp) {
+		if found && old.Version >= version {
 			return old, otter.CancelOp
 		}
-		return Home{}, otter.InvalidateOp
+		return known{}, otter.InvalidateOp
 	})
+	d.found(company)
 }
 
 // Len returns about how many companies are known.

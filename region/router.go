@@ -35,41 +35,53 @@ func (r *Router) Route(home Name) []Candidate {
 	if home == r.self.Region {
 		return []Candidate{local}
 	}
-	var ready []Member
-	for _, m := range r.board.View().In(home) {
-		if m.State == Ready && m.Node != r.self.Node && m.PeerAddr != "" {
-			ready = append(ready, m)
+	members := r.board.View().In(home)
+	var scratch [32]int // on the stack for any region of a usual size
+	ready := scratch[:0]
+	for i := range members {
+		if m := &members[i]; m.State == Ready && m.Node != r.self.Node && m.PeerAddr != "" {
+			ready = append(ready, i)
 		}
 	}
 	candidates := make([]Candidate, 0, remoteCandidates+1)
 	for range min(remoteCandidates, len(ready)) {
-		i := r.better(ready)
-		candidates = append(candidates, Candidate{Member: ready[i]})
+		i := r.better(members, ready)
+		candidates = append(candidates, Candidate{Member: members[ready[i]]})
 		ready[i] = ready[len(ready)-1]
 		ready = ready[:len(ready)-1]
 	}
 	return append(candidates, local)
 }
 
-// better returns the index of the less busy of two different random members.
-func (r *Router) better(members []Member) int {
-	if len(members) == 1 {
+// better returns which of the ready members to take: the less busy of two
+// different random ones.
+func (r *Router) better(members []Member, ready []int) int {
+	if len(ready) == 1 {
 		return 0
 	}
-	i := r.intn(len(members))
-	j := r.intn(len(members) - 1)
+	i := r.intn(len(ready))
+	j := r.intn(len(ready) - 1)
 	if j >= i {
 		j++
 	}
-	if pressure(members[j]) < pressure(members[i]) {
+	if lessBusy(&members[ready[j]], &members[ready[i]]) {
 		return j
 	}
 	return i
 }
 
-// pressure is the share of its capacity that a member uses, scaled by its
-// weight: a node of twice the weight bears twice the load at equal pressure.
-func pressure(m Member) float64 {
-	capacity := float64(max(m.Load.Capacity, 1)) * float64(max(m.Weight, 1))
-	return (float64(m.Load.InFlight) + 1) / capacity
+// lessBusy compares the shares of their capacity that two members use, scaled
+// by their weights: a node of twice the weight bears twice the load at equal
+// pressure. Where one capacity is not known both are left out, or a node that
+// has not said it yet would never be asked.
+func lessBusy(a, b *Member) bool {
+	if a.Load.Capacity == 0 || b.Load.Capacity == 0 {
+		return pressure(a, 1) < pressure(b, 1)
+	}
+	return pressure(a, a.Load.Capacity) < pressure(b, b.Load.Capacity)
+}
+
+func pressure(m *Member, capacity uint32) float64 {
+	// One more punch than it holds: at rest, too, the weights decide.
+	return (float64(m.Load.InFlight) + 1) / (float64(capacity) * float64(max(m.Weight, 1)))
 }

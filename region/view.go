@@ -2,6 +2,7 @@ package region
 
 import (
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -31,6 +32,8 @@ func (s State) String() string {
 type Load struct {
 	InFlight uint32 // punches accepted and not yet answered
 	Capacity uint32 // punches it means to hold at most; 0 when not known
+	// DatabaseAway says that its database has not answered it for a while.
+	DatabaseAway bool
 }
 
 // Member is a node as this node sees it.
@@ -56,16 +59,7 @@ type View struct {
 // NewView makes a view of the given members; it keeps its own copy.
 func NewView(self string, members []Member) *View {
 	v := &View{Self: self, members: slices.Clone(members), byName: make(map[Name][]Member)}
-	slices.SortFunc(v.members, func(a, b Member) int {
-		switch {
-		case a.Node < b.Node:
-			return -1
-		case a.Node > b.Node:
-			return 1
-		default:
-			return 0
-		}
-	})
+	slices.SortFunc(v.members, func(a, b Member) int { return strings.Compare(a.Node, b.Node) })
 	for _, m := range v.members {
 		v.byName[m.Region] = append(v.byName[m.Region], m)
 	}

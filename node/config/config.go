@@ -4,6 +4,7 @@
 package config
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
@@ -93,6 +94,8 @@ type Tokens struct {
 	JWKS     string `help:"File or https URL of the JSON Web Key Set that signs the callers' tokens." required:""`
 	Issuer   string `help:"Required issuer of tokens." default:"punchclock"`
 	Audience string `help:"Required audience of tokens." default:"punchclock"`
+	// Without it a restart while the issuer is away would lock everybody out.
+	CacheFile string `help:"File that keeps the last good key set of a URL over restarts." type:"path"`
 }
 
 // Lane bounds the queues before the database and before other regions.
@@ -212,4 +215,28 @@ func (p *Peer) Secret() (string, error) {
 		return "", errors.New("--peer-secret-file: the secret must have at least 16 characters")
 	}
 	return secret, nil
+}
+
+// Keys returns the keys that encrypt gossip, the sending one first; none
+// without a file.
+func (g *Gossip) Keys() ([][]byte, error) {
+	if g.KeyFile == "" {
+		return nil, nil
+	}
+	b, err := os.ReadFile(g.KeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("--gossip-key-file: %w", err)
+	}
+	var keys [][]byte
+	for i, line := range strings.Fields(string(b)) {
+		key, err := base64.StdEncoding.DecodeString(line)
+		if err != nil || (len(key) != 16 && len(key) != 24 && len(key) != 32) {
+			return nil, fmt.Errorf("--gossip-key-file: key %d must be base64 of 16, 24 or 32 bytes", i+1)
+		}
+		keys = append(keys, key)
+	}
+	if len(keys) == 0 {
+		return nil, errors.New("--gossip-key-file: the file holds no key")
+	}
+	return keys, nil
 }

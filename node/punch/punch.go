@@ -165,3 +165,30 @@ type Outcome struct {
 
 // Microseconds cuts t to what the database keeps.
 func Microseconds(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
+
+// Item is a punch in a batch together with the context of the request that
+// brought it: its deadline and its trace, which the batch does not share.
+type Item struct {
+	Ctx context.Context //nolint:containedctx // a batch carries many requests
+	Punch
+}
+
+// Stored is what the database holds under a key.
+type Stored struct {
+	Receipt
+	Fingerprint Fingerprint
+}
+
+// Settle answers a claim from what is stored under its key: the receipt of
+// that row, or Conflict when the row has other content.
+func (s *Stored) Settle(p *Punch) (Receipt, error) {
+	if s.Fingerprint != p.Fingerprint() {
+		return Receipt{}, Errorf(Conflict, "this id is already used for another punch of the employee, recorded at %s",
+			s.RecordedAt.Format("2006-01-02T15:04:05Z07:00"))
+	}
+	r := s.Receipt
+	// A row that carries this very request's stamp was written for it, even
+	// if the answer to the statement that wrote it was lost.
+	r.Replayed = !s.ReceivedAt.Equal(p.ReceivedAt) || s.TraceID != p.TraceID
+	return r, nil
+}

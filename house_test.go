@@ -1,0 +1,245 @@
+// Package punchclock_test holds the rules of the house: which package may
+// import which, and how long things may get. It tests no behaviour.
+package punchclock_test
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/punchclock/punchclock"
+
+// mayImport is the import table of ARCHITECTURE.md: for each package, what of
+// ours it may import. "x/..." is x and all below it. Every package may import
+// everybodyMay; nobody needs a row to be imported by package node and by main.
+var mayImport = map[string][]string{
+	"node":                {"node/config", "node/punch", "node/httpapi", "node/opsapi", "node/auth", "node/admission", "node/dispatch", "node/lane", "node/peer/...", "node/crdb", "node/move", "node/attendance", "node/web", "region/..."},
+	"node/cmd/punchclock": {"node/...", "region/..."},
+
+	// The domain and the settings are leaves.
+	"node/punch":  {},
+	"node/config": {},
+
+	// The way of a punch, from the outside in. Siblings do not know each
+	// other: package node joins them.
+	"node/httpapi":     {"node/punch", "node/auth", "region"},
+	"node/opsapi":      {"region"},
+	"node/auth":        {"node/punch"},
+	"node/admission":   {"node/punch"},
+	"node/dispatch":    {"node/punch", "region"},
+	"node/lane":        {"node/punch"},
+	"node/peer":        {"node/punch", "node/peer/peerpb"},
+	"node/peer/peerpb": {},
+	"node/crdb":        {"node/punch", "region"},
+
+	// What happens beside it.
+	"node/move":       {"node/punch", "region"},
+	"node/attendance": {"node/punch"},
+	"node/web":        {},
+	"node/companies":  {"node/punch", "node/crdb", "region"},
+
+	// Tools: they see a node from the outside.
+	"node/client":  {"node/punch"},
+	"node/cluster": {"node/config"},
+	"node/rush":    {"node/punch", "node/client", "node/cluster"},
+	"node/drill":   {"node/punch", "node/client", "node/cluster"},
+	"node/demo":    {"node/punch", "node/client", "node/cluster", "node/rush", "node/drill"},
+
+	"region":        {},
+	"region/gossip": {"region"},
+	"region/dns":    {"region"},
+
+	"tracing":           {},
+	"tracing/tracesink": {},
+}
+
+var everybodyMay = []string{"tracing/..."}
+
+// testsMayImport is what the tests of a package may import beyond that: a real
+// part where a fake would prove less. Tests always may import their package.
+var testsMayImport = map[string][]string{
+	"node":          {"node/...", "region/..."},
+	"node/httpapi":  {"node/client"},
+	"node/peer":     {"node/lane"},
+	"node/dispatch": {"node/lane", "node/peer"},
+	"node/crdb":     {"node/cluster", "node/lane"},
+	"node/move":     {"node/crdb", "node/cluster"},
+	"node/rush":     {"node/httpapi", "node/auth"},
+	"node/client":   {"node/httpapi", "node/auth"},
+}
+
+const (
+	maxFileLines = 450 // most are near 300; beyond this nobody reads a file to its end
+	maxFuncLines = 70  // a screen
+)
+
+// badNames say nothing about what a package is for, or hide a package that
+// everybody knows.
+var badNames = []string{
+	"util", "utils", "common", "helper", "helpers", "misc", "shared", "base", "lib", "types", "model", "models", "pkg", "internal",
+	"bytes", "context", "crypto", "embed", "errors", "expvar", "flag", "fmt", "hash", "html", "http", "io", "iter", "json", "log",
+	"maps", "math", "metrics", "mime", "net", "os", "path", "plugin", "rand", "reflect", "regexp", "rpc", "runtime", "signal",
+	"slices", "slog", "sort", "sql", "strings", "sync", "template", "testing", "text", "time", "trace", "unicode", "unique", "url",
+}
+
+// sourceFile is one parsed Go file of the module.
+type sourceFile struct {
+	path      string // from the module's root, with slashes
+	pkg       string // the folder
+	test      bool
+	generated bool
+	fset      *token.FileSet
+	ast       *ast.File
+}
+
+func sources(t *testing.T) []sourceFile {
+	t.Helper()
+	var files []sourceFile
+	err := filepath.WalkDir(".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		base := entry.Name()
+		if entry.IsDir() {
+			if name != "." && (strings.HasPrefix(base, ".") || strings.HasPrefix(base, "_") || base == "testdata" || base == "node_modules") {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(base, ".go") {
+			return nil
+		}
+		fset := token.NewFileSet()
+		parsed, err := parser.ParseFile(fset, name, nil, parser.ParseComments|parser.SkipObjectResolution)
+		if err != nil {
+			return fmt.Errorf("parsing: %w", err)
+		}
+		name = filepath.ToSlash(name)
+		files = append(files, sourceFile{
+			path: name, pkg: path.Dir(name), test: strings.HasSuffix(name, "_test.go"),
+			generated: ast.IsGenerated(parsed), fset: fset, ast: parsed,
+		})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) < 10 {
+		t.Fatalf("found only %d Go files; is the test run in the module's root?", len(files))
+	}
+	return files
+}
+
+// at says where a node of the file is.
+func (f *sourceFile) at(pos token.Pos) string {
+	return fmt.Sprintf("%s:%d", f.path, f.fset.Position(pos).Line)
+}
+
+func matches(patterns []string, pkg string) bool {
+	return slices.ContainsFunc(patterns, func(p string) bool {
+		below, tree := strings.CutSuffix(p, "/...")
+		return pkg == below || tree && strings.HasPrefix(pkg, below+"/")
+	})
+}
+
+func TestEveryPackageKeepsToTheImportTable(t *testing.T) {
+	for _, f := range sources(t) {
+		if f.pkg == "." {
+			continue // this test, which imports nothing of ours
+		}
+		allowed, known := mayImport[f.pkg]
+		if !known {
+			t.Errorf("%s: package %s has no row in the import table. Decide what of ours it may import, and add it to mayImport in house_test.go and to the table in ARCHITECTURE.md.", f.path, f.pkg)
+			continue
+		}
+		allowed = slices.Concat(allowed, everybodyMay)
+		if f.test {
+			allowed = slices.Concat(allowed, []string{f.pkg}, testsMayImport[f.pkg])
+		}
+		for _, spec := range f.ast.Imports {
+			imported, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				t.Fatalf("%s: %v", f.at(spec.Pos()), err)
+			}
+			imported, ours := strings.CutPrefix(imported, module+"/")
+			if ours && !matches(allowed, imported) {
+				t.Errorf("%s: %s imports %s, which the import table does not allow. Declare an interface where it is used and let package node join the two, or move the code; only if the house is really to change, change the table in house_test.go and ARCHITECTURE.md.",
+					f.at(spec.Pos()), f.pkg, imported)
+			}
+		}
+	}
+}
+
+func TestEveryPackageHasOneComment(t *testing.T) {
+	comments := make(map[string][]string)
+	for _, f := range sources(t) {
+		if f.test {
+			continue
+		}
+		found := comments[f.pkg]
+		if f.ast.Doc != nil {
+			found = append(found, f.at(f.ast.Doc.Pos()))
+			want := "Package " + f.ast.Name.Name + " "
+			if f.ast.Name.Name == "main" {
+				want = "Command " + path.Base(f.pkg) + " "
+			}
+			if !strings.HasPrefix(f.ast.Doc.Text(), want) {
+				t.Errorf("%s: the package comment must begin with %q.", f.at(f.ast.Doc.Pos()), want)
+			}
+		}
+		comments[f.pkg] = found
+	}
+	for pkg, found := range comments {
+		switch len(found) {
+		case 0:
+			t.Errorf("package %s has no package comment. Say at the top of its main file, or in a doc.go, what it is for and what it is not.", pkg)
+		case 1:
+		default:
+			t.Errorf("package %s has %d package comments, at %s. Keep one; put an empty line between the others and their package clause.", pkg, len(found), strings.Join(found, ", "))
+		}
+	}
+}
+
+func TestNamesSayWhatAPackageIsFor(t *testing.T) {
+	for _, f := range sources(t) {
+		name := strings.TrimSuffix(f.ast.Name.Name, "_test")
+		if slices.Contains(badNames, name) {
+			t.Errorf("%s: a package named %s tells nobody what it is for, or hides a well-known one. Name it for its role or its technology.", f.path, name)
+		}
+		if base := path.Base(f.pkg); f.pkg != "." && name != "main" && name != base {
+			t.Errorf("%s: the package is named %s and lies in %s. Give both one name.", f.path, name, base)
+		}
+	}
+}
+
+func TestFilesAndFunctionsFitAReader(t *testing.T) {
+	for _, f := range sources(t) {
+		if f.generated {
+			continue
+		}
+		if lines := f.fset.File(f.ast.Pos()).LineCount(); lines > maxFileLines {
+			t.Errorf("%s has %d lines, more than %d. Split it by what its parts are for.", f.path, lines, maxFileLines)
+		}
+		if f.test {
+			continue
+		}
+		for _, decl := range f.ast.Decls {
+			fn, ok := decl.(*ast.FuncDecl)
+			if !ok {
+				continue
+			}
+			if lines := f.fset.Position(fn.End()).Line - f.fset.Position(fn.Pos()).Line + 1; lines > maxFuncLines {
+				t.Errorf("%s: func %s has %d lines, more than %d. Take out what can be named.", f.at(fn.Pos()), fn.Name.Name, lines, maxFuncLines)
+			}
+		}
+	}
+}

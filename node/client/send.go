@@ -1,0 +1,98 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/punchclock/punchclock/node/punch"
+)
+
+// answer is a whole response with status 200 or 201.
+type answer struct {
+	endpoint string
+	status   int
+	node     string
+	body     []byte
+}
+
+// send makes one request. Its error covers everything but a 200 or a 201.
+func (c *Client) send(ctx context.Context, endpoint, method, path string, body []byte, limit int64) (answer, *Error) {
+	token, err := c.cfg.Token(ctx)
+	if err != nil {
+		return answer{}, &Error{Code: punch.Unauthenticated, Detail: "no token", Err: err}
+	}
+	req, err := http.NewRequestWithContext(ctx, method, endpoint+path, bytes.NewReader(body))
+	if err != nil {
+		return answer{}, noAnswer(0, err)
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	res, err := c.http.Do(req)
+	if err != nil {
+		return answer{}, noAnswer(0, err)
+	}
+	defer res.Body.Close() //nolint:errcheck // read to its end or given up; either way it says nothing new
+	content, err := io.ReadAll(io.LimitReader(res.Body, limit+1))
+	if err != nil {
+		return answer{}, noAnswer(res.StatusCode, err)
+	}
+	if int64(len(content)) > limit {
+		return answer{}, noAnswer(res.StatusCode, fmt.Errorf("the response exceeds %d bytes", limit))
+	}
+	if res.StatusCode == http.StatusOK || res.StatusCode == http.StatusCreated {
+		return answer{endpoint: endpoint, status: res.StatusCode, node: res.Header.Get("Punchclock-Node"), body: content}, nil
+	}
+	return answer{}, refusal(res.StatusCode, res.Header, content, time.Now())
+}
+
+// refusal reads an error answer. Without a problem document of Punchclock's it
+// came from something on the way, a balancer or a hotel's login page, and
+// cannot be final.
+func refusal(status int, header http.Header, body []byte, now time.Time) *Error {
+	e := &Error{Status: status, Code: punch.Unavailable, RetryAfter: retryAfter(header.Get("Retry-After"), now)}
+	var p wireProblem
+	mediaType, _, _ := mime.ParseMediaType(header.Get("Content-Type"))
+	if mediaType != "application/problem+json" || json.Unmarshal(body, &p) != nil || p.Code == "" {
+		e.Err = fmt.Errorf("HTTP status %d without a problem document", status)
+		return e
+	}
+	p.apply(e)
+	return e
+}
+
+// retryAfter reads the header's two forms, 0 when there is neither.
+func retryAfter(value string, now time.Time) time.Duration {
+	value = strings.TrimSpace(value)
+	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
+		return time.Duration(seconds) * time.Second
+	}
+	if at, err := http.ParseTime(value); err == nil {
+		return max(0, at.Sub(now))
+	}
+	return 0
+}
+
+// receiptFor reads the receipt of a punch; anything else counts as no answer.
+func (a answer) receiptFor(employee string, id punch.ID) (Receipt, *Error) {
+	var w wireReceipt
+	err := json.Unmarshal(a.body, &w)
+	if err != nil {
+		return Receipt{}, noAnswer(a.status, fmt.Errorf("the answer is not a receipt: %w", err))
+	}
+	receipt, err := w.receiptFor(employee, id)
+	if err != nil {
+		return Receipt{}, noAnswer(a.status, err)
+	}
+	return Receipt{Receipt: receipt, Node: a.node, Endpoint: a.endpoint}, nil
+}

@@ -1,0 +1,160 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// InitSQLVariable names the environment variable with SQL statements that are
+// run once on a new CockroachDB cluster, after its init and before the database
+// is made: for binaries that need cluster settings of their own. It is for this
+// local cluster only; no deployment reads it.
+const InitSQLVariable = "PUNCHCLOCK_COCKROACH_INIT_SQL"
+
+// cockroachMemory is given to each of cache and SQL, per process: the default,
+// a quarter of the machine's memory each, times three is more than there is.
+const cockroachMemory = "128MiB"
+
+// cockroachHosts says how to run one process per region.
+func (d *Database) cockroachHosts() ([]*host, error) {
+	var hosts []*host
+	var join []string
+	for i, region := range d.cfg.Regions {
+		addrs, err := d.ws.pick(d.ws.loopback.host(i+1), 1)
+		if err != nil {
+			return nil, err
+		}
+		hosts = append(hosts, &host{region: region, addr: addrs[0]})
+		join = append(join, addrs[0])
+	}
+	for i, h := range hosts {
+		store := filepath.Join(d.ws.dir, "data", "cockroach-"+h.region)
+		// An attempt that found its port taken has left one.
+		if err := errors.Join(os.RemoveAll(store), os.Mkdir(store, 0o755)); err != nil {
+			return nil, fmt.Errorf("cockroach: %w", err)
+		}
+		h.command = command{
+			name: "cockroach " + h.region,
+			path: d.engine.Path,
+			args: []string{
+				"start", "--insecure", "--listen-addr=" + h.addr,
+				"--http-addr=" + d.ws.loopback.host(i+1) + ":0",                                  // told to nobody, so any will do
+				"--join=" + strings.Join(join, ","), "--cluster-name=" + filepath.Base(d.ws.dir), // so that it takes in no stranger
+				"--locality=region=" + h.region + ",zone=a",
+				"--store=path=" + store + ",ballast-size=0", // else each sets a GiB aside for the day the disk is full
+				"--cache=" + cockroachMemory, "--max-sql-memory=" + cockroachMemory,
+				"--log={file-defaults: {dir: " + filepath.Join(d.ws.dir, "logs", "cockroach-"+h.region) + "}, sinks: {stderr: {filter: ERROR}}}",
+			},
+			env:        cockroachEnvironment(),
+			dir:        store, // where a crash leaves its core
+			log:        d.ws.logFile("cockroach-" + h.region),
+			lastSignal: syscall.SIGKILL,
+		}
+	}
+	return hosts, nil
+}
+
+// cockroachEnvironment reports nothing to the maker, and has no address of
+// another cluster in it.
+func cockroachEnvironment() []string {
+	return append(environment("COCKROACH_URL=", "COCKROACH_HOST="), "COCKROACH_SKIP_ENABLING_DIAGNOSTIC_REPORTING=true")
+}
+
+// initCockroach makes one cluster of processes that wait to be told.
+func (d *Database) initCockroach(ctx context.Context) error {
+	first := d.hosts[0]
+	c := command{
+		name:       "cockroach init",
+		path:       d.engine.Path,
+		args:       []string{"init", "--insecure", "--host=" + first.addr, "--cluster-name=" + filepath.Base(d.ws.dir)},
+		env:        cockroachEnvironment(),
+		log:        d.ws.logFile("cockroach-init"),
+		lastSignal: syscall.SIGKILL,
+	}
+	return poll(ctx, d.processOf(first), func(ctx context.Context) error {
+		err := d.ws.spawner.run(ctx, c)
+		if err != nil && d.ping(ctx, first) == nil {
+			return nil // an earlier try was understood although its answer was lost
+		}
+		return err
+	})
+}
+
+// prepareCockroach waits until all regions are known, which is later than that
+// their processes answer, and applies InitSQLVariable.
+func (d *Database) prepareCockroach(ctx context.Context) error {
+	conn, err := connect(ctx, d.AdminURL())
+	if err != nil {
+		return fmt.Errorf("cockroach: %w", err)
+	}
+	defer func() { _ = conn.Close(ctx) }() // nothing is under way
+	if statements := os.Getenv(InitSQLVariable); statements != "" {
+		// SET CLUSTER SETTING refuses to share a transaction, which statements
+		// that are sent together do by default.
+		for _, sql := range []string{"SET enable_implicit_transaction_for_batch_statements = off", statements} {
+			if _, err := conn.PgConn().Exec(ctx, sql).ReadAll(); err != nil {
+				return fmt.Errorf("%s: %w", InitSQLVariable, err)
+			}
+		}
+	}
+	return until(ctx, conn, "SELECT count(*) = $1 FROM [SHOW REGIONS FROM CLUSTER]", len(d.cfg.Regions))
+}
+
+// WaitReplicated returns when every range has its replicas in as many regions
+// as it should: from then on one region may be killed. A new cluster starts
+// with all of them in one. PostgreSQL has nothing to wait for.
+func (d *Database) WaitReplicated(ctx context.Context) error {
+	if d.Engine != Cockroach {
+		return nil
+	}
+	conn, err := connect(ctx, d.AdminURL())
+	if err != nil {
+		return fmt.Errorf("cockroach: %w", err)
+	}
+	defer func() { _ = conn.Close(ctx) }() // nothing is under way
+	replicas := min(3, len(d.cfg.Regions)) // a majority of three outlives one
+	return until(ctx, conn, "SELECT count(*) = 0 FROM [SHOW CLUSTER RANGES] WHERE COALESCE(array_length(voting_replicas, 1), 0) < $1", replicas)
+}
+
+// until asks a question with one boolean answer until it is true.
+func until(ctx context.Context, conn *pgx.Conn, question string, args ...any) error {
+	for {
+		var yes bool
+		if err := conn.QueryRow(ctx, question, args...).Scan(&yes); err != nil {
+			return fmt.Errorf("cockroach: %s: %w", question, err)
+		}
+		if yes {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("cockroach: not yet: %s: %w", question, ctx.Err())
+		case <-time.After(pollEvery):
+		}
+	}
+}
+
+// cockroachRegions is the part of CREATE DATABASE that spreads it.
+func cockroachRegions(regions []string) string {
+	quote := func(name string) string { return pgx.Identifier{name}.Sanitize() }
+	clause := " PRIMARY REGION " + quote(regions[0])
+	if len(regions) > 1 {
+		var others []string
+		for _, r := range regions[1:] {
+			others = append(others, quote(r))
+		}
+		clause += " REGIONS " + strings.Join(others, ", ")
+	}
+	if len(regions) >= 3 { // two cannot outlive the loss of one
+		clause += " SURVIVE REGION FAILURE"
+	}
+	return clause
+}

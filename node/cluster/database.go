@@ -1,0 +1,273 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
+)
+
+// DatabaseName is the database that is there after the start.
+const DatabaseName = "clock"
+
+// AllRegions stands for every process of the database in Kill, Freeze, Thaw
+// and Restart. PostgreSQL, one process for all regions, takes no other.
+const AllRegions = ""
+
+const (
+	// startDeadline bounds a start whose ctx has no deadline: CockroachDB takes
+	// 3 s on two idle cores, and many times that beside a busy build.
+	startDeadline = 2 * time.Minute
+	// startAttempts bounds the retries when another cluster took a port first;
+	// one such collision is rare already.
+	startAttempts = 3
+	// pollEvery is short beside a start, which takes 0.2 s at least, and long
+	// beside the microseconds of a refused connection.
+	pollEvery = 50 * time.Millisecond
+	// pingTimeout is for a process that accepts and does not answer yet.
+	pingTimeout = 5 * time.Second
+)
+
+// Database is a database on this machine that this process runs and whose
+// failures it can bring about. All methods may be called at the same time.
+type Database struct {
+	Engine  string // Cockroach or Postgres
+	Version string
+
+	engine Engine
+	cfg    Config
+	ws     *workspace
+	owner  bool // the workspace is ours and not a Cluster's
+
+	mu    sync.Mutex // guards the process of each host
+	hosts []*host    // one per region in the order of cfg.Regions, or a single one
+}
+
+// host is one process of the database over its restarts.
+type host struct {
+	region  string // AllRegions for PostgreSQL's only one
+	addr    string
+	command command
+	process *process
+}
+
+// StartDatabase runs a database without nodes. It uses Dir, Engine, Regions,
+// KeepDir and Log of cfg. ctx bounds the start only: the database runs until
+// Stop, or until this process dies.
+func StartDatabase(ctx context.Context, cfg Config) (*Database, error) {
+	cfg, err := cfg.forDatabase()
+	if err != nil {
+		return nil, err
+	}
+	engine, err := FindEngine(cfg.Engine)
+	if err != nil {
+		return nil, err
+	}
+	ws, err := newWorkspace(cfg)
+	if err != nil {
+		return nil, err
+	}
+	d, err := startDatabase(ctx, cfg, engine, ws)
+	if err != nil {
+		return nil, ws.abandon(ctx, err)
+	}
+	d.owner = true
+	return d, nil
+}
+
+func startDatabase(ctx context.Context, cfg Config, engine Engine, ws *workspace) (*Database, error) {
+	ctx, cancel := context.WithTimeout(ctx, startDeadline)
+	defer cancel()
+	d := &Database{Engine: engine.Name, Version: engine.Version, engine: engine, cfg: cfg, ws: ws}
+	began := time.Now()
+	for attempt := 1; ; attempt++ {
+		err := d.bringUp(ctx)
+		if err == nil {
+			break
+		}
+		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), killWait)
+		_ = d.halt(stop) // what failed is told by err
+		cancel()
+		if ctx.Err() != nil || attempt == startAttempts || !taken(d.addrs()...) {
+			return nil, err
+		}
+		ws.log.Warn("a port of the database was taken by another process; trying others", "attempt", attempt)
+	}
+	ws.log.Info("database answers", "engine", d.Engine, "version", d.Version, "url", d.URL(cfg.Regions[0]), "took", time.Since(began))
+	return d, nil
+}
+
+// bringUp makes an empty database from nothing, on fresh addresses.
+func (d *Database) bringUp(ctx context.Context) (err error) {
+	if d.Engine == Cockroach {
+		d.hosts, err = d.cockroachHosts()
+	} else {
+		d.hosts, err = d.postgresHosts(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	if err := d.spawn(d.hosts); err != nil {
+		return err
+	}
+	if d.Engine == Cockroach {
+		if err := d.initCockroach(ctx); err != nil {
+			return err
+		}
+	}
+	if err := d.await(ctx, d.hosts); err != nil {
+		return err
+	}
+	if d.Engine == Cockroach {
+		if err := d.prepareCockroach(ctx); err != nil {
+			return err
+		}
+	}
+	return d.CreateDatabase(ctx, DatabaseName)
+}
+
+// URL returns the connection URL for the nodes of a region: on CockroachDB its
+// own process first and the others after it.
+func (d *Database) URL(region string) string { return d.URLOf(DatabaseName, region) }
+
+// URLOf is URL for another database than DatabaseName.
+func (d *Database) URLOf(database, region string) string {
+	var first, others []string
+	for _, h := range d.hosts {
+		if h.region == region {
+			first = append(first, h.addr)
+		} else {
+			others = append(others, h.addr)
+		}
+	}
+	return d.url(database, append(first, others...))
+}
+
+// AdminURL returns a connection URL to the engine's own database, for what
+// concerns the server as a whole.
+func (d *Database) AdminURL() string { return d.url(d.maintenance(), d.addrs()) }
+
+func (d *Database) url(database string, addrs []string) string {
+	u := url.URL{Scheme: "postgres", User: url.User(d.superuser()), Host: strings.Join(addrs, ","), Path: "/" + database, RawQuery: "sslmode=disable"}
+	return u.String()
+}
+
+func (d *Database) superuser() string {
+	if d.Engine == Cockroach {
+		return "root"
+	}
+	return "postgres"
+}
+
+// maintenance is the database that every server has.
+func (d *Database) maintenance() string {
+	if d.Engine == Cockroach {
+		return "defaultdb"
+	}
+	return "postgres"
+}
+
+func (d *Database) addrs() []string {
+	var addrs []string
+	for _, h := range d.hosts {
+		addrs = append(addrs, h.addr)
+	}
+	return addrs
+}
+
+// CreateDatabase makes a further database like the one that is there after the
+// start: on CockroachDB with all regions.
+func (d *Database) CreateDatabase(ctx context.Context, name string) error {
+	statement := "CREATE DATABASE " + pgx.Identifier{name}.Sanitize()
+	if d.Engine == Cockroach {
+		statement += cockroachRegions(d.cfg.Regions)
+	}
+	if err := execute(ctx, d.AdminURL(), statement); err != nil {
+		return fmt.Errorf("%s: %w", statement, err)
+	}
+	return nil
+}
+
+// Dir is the folder with data/ and logs/.
+func (d *Database) Dir() string { return d.ws.dir }
+
+// Keep leaves the folder behind when the database is stopped, as a test that
+// has failed wants it.
+func (d *Database) Keep() { d.ws.keep.Store(true) }
+
+// await returns once each host answers SQL, or with the log of one that ended.
+func (d *Database) await(ctx context.Context, hosts []*host) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, h := range hosts {
+		g.Go(func() error {
+			return poll(ctx, d.processOf(h), func(ctx context.Context) error { return d.ping(ctx, h) })
+		})
+	}
+	return g.Wait()
+}
+
+// poll tries until it succeeds, the process ends or ctx does. A try's context
+// ends with the process as well: there is nobody left to wait for.
+func poll(ctx context.Context, p *process, try func(context.Context) error) error {
+	trying, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(p.gone, cancel)()
+	var reason error
+	for {
+		err := try(trying)
+		if err == nil {
+			return nil
+		}
+		if reason == nil || trying.Err() == nil { // else it only says that its context has ended
+			reason = err
+		}
+		select {
+		case <-p.gone.Done():
+			return p.failure(fmt.Errorf("ended before it was ready: %w", p.ending()))
+		case <-ctx.Done():
+			return p.failure(fmt.Errorf("not ready in time: %w: %w", ctx.Err(), reason))
+		case <-time.After(pollEvery):
+		}
+	}
+}
+
+// ping asks one host for an answer.
+func (d *Database) ping(ctx context.Context, h *host) error {
+	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
+	defer cancel()
+	return execute(ctx, d.url(d.maintenance(), []string{h.addr}), "SELECT 1")
+}
+
+// execute runs statements, separated by semicolons, on a connection of its own.
+func execute(ctx context.Context, url, statements string) error {
+	conn, err := connect(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close(ctx) }() // the statements' fate is known
+	_, err = conn.PgConn().Exec(ctx, statements).ReadAll()
+	return err
+}
+
+func connect(ctx context.Context, url string) (*pgx.Conn, error) {
+	cfg, err := pgx.ParseConfig(url)
+	if err != nil {
+		return nil, err
+	}
+	cfg.ConnectTimeout = pingTimeout // per host
+	return pgx.ConnectConfig(ctx, cfg)
+}
+
+// environment is that of this process without the names of the given prefixes.
+func environment(without ...string) []string {
+	return slices.DeleteFunc(os.Environ(), func(setting string) bool {
+		return slices.ContainsFunc(without, func(prefix string) bool { return strings.HasPrefix(setting, prefix) })
+	})
+}

@@ -1,0 +1,140 @@
+package cluster
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// The database engines that a cluster can run.
+const (
+	Cockroach = "cockroach" // one process per region
+	Postgres  = "postgres"  // one process that stands in for all regions
+)
+
+// oldestPostgres is the first major version that the schema is tested on.
+const oldestPostgres = 15
+
+// Engine is a database engine found on this machine.
+type Engine struct {
+	Name    string // Cockroach or Postgres
+	Path    string // the cockroach executable, or the folder of PostgreSQL's
+	Version string // as the engine says it, such as v26.1.0 or 15.18
+}
+
+// Engines returns every engine found on this machine, the preferred one first.
+func Engines() []Engine {
+	var found []Engine
+	for _, find := range []func() (Engine, error){findCockroach, findPostgres} {
+		if e, err := find(); err == nil {
+			found = append(found, e)
+		}
+	}
+	return found
+}
+
+// FindEngine returns the engine of that name, or with an empty name CockroachDB
+// where there is one and else PostgreSQL. The error says what to install. An
+// executable named by COCKROACH_BINARY that does not work is an error and no
+// reason to fall back: whoever names it wants it.
+func FindEngine(prefer string) (Engine, error) {
+	switch prefer {
+	case Cockroach:
+		return findCockroach()
+	case Postgres:
+		return findPostgres()
+	case "":
+		e, errC := findCockroach()
+		if errC == nil || os.Getenv("COCKROACH_BINARY") != "" {
+			return e, errC
+		}
+		e, errP := findPostgres()
+		if errP == nil {
+			return e, nil
+		}
+		return Engine{}, errors.Join(errC, errP)
+	default:
+		return Engine{}, fmt.Errorf("cluster: no engine is called %q; there are %q and %q", prefer, Cockroach, Postgres)
+	}
+}
+
+func findCockroach() (Engine, error) {
+	path := os.Getenv("COCKROACH_BINARY")
+	if path == "" {
+		var err error
+		if path, err = exec.LookPath("cockroach"); err != nil {
+			return Engine{}, errors.New("no CockroachDB: put cockroach on the PATH or name it in COCKROACH_BINARY")
+		}
+	}
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return Engine{}, fmt.Errorf("COCKROACH_BINARY: %w", err)
+	}
+	version, err := output(path, "version", "--build-tag")
+	if err != nil {
+		return Engine{}, fmt.Errorf("CockroachDB at %s does not run: %w", path, err)
+	}
+	return Engine{Name: Cockroach, Path: path, Version: version}, nil
+}
+
+// postgresFolders are where PostgreSQL's servers are installed apart from the
+// PATH: Debian's packages, the project's own for Red Hat, Homebrew.
+var postgresFolders = []string{
+	"/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin",
+	"/opt/homebrew/opt/postgresql@*/bin", "/usr/local/opt/postgresql@*/bin",
+}
+
+func findPostgres() (Engine, error) {
+	var folders []string
+	if path, err := exec.LookPath("postgres"); err == nil {
+		// A link on the PATH may stand without its siblings.
+		if path, err = filepath.EvalSymlinks(path); err == nil {
+			folders = append(folders, filepath.Dir(path))
+		}
+	}
+	for _, pattern := range postgresFolders {
+		matches, _ := filepath.Glob(pattern) // fails on a bad pattern only
+		folders = append(folders, matches...)
+	}
+	var found []Engine
+	for _, dir := range folders {
+		if _, err := exec.LookPath(filepath.Join(dir, "initdb")); err != nil {
+			continue // the client's package alone
+		}
+		said, err := output(filepath.Join(dir, "postgres"), "--version")
+		if version := postgresVersion.FindString(said); err == nil && major(version) >= oldestPostgres {
+			found = append(found, Engine{Name: Postgres, Path: dir, Version: version})
+		}
+	}
+	if len(found) == 0 {
+		return Engine{}, fmt.Errorf("no PostgreSQL %d or newer: install it (Debian and Ubuntu: apt-get install postgresql)", oldestPostgres)
+	}
+	return slices.MaxFunc(found, func(a, b Engine) int { return cmp.Compare(major(a.Version), major(b.Version)) }), nil
+}
+
+var postgresVersion = regexp.MustCompile(`[0-9]+(\.[0-9]+)?`)
+
+// major returns the number before the first dot, 0 when there is none.
+func major(version string) int {
+	digits, _, _ := strings.Cut(version, ".")
+	n, _ := strconv.Atoi(digits) // 0 is older than any that is accepted
+	return n
+}
+
+// output runs a program that only prints something.
+func output(path string, args ...string) (string, error) {
+	// A binary of 200 MB takes seconds to come from a cold disk.
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	b, err := exec.CommandContext(ctx, path, args...).Output()
+	return strings.TrimSpace(string(b)), err
+}

@@ -1,0 +1,73 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+)
+
+// workspace is what the processes of one cluster share: a folder for data and
+// logs, the thread that starts them, and their part of the loopback network.
+type workspace struct {
+	dir      string
+	keep     atomic.Bool
+	spawner  *spawner
+	loopback loopback
+	log      *slog.Logger
+	// pick is freeAddrs, replaced by the tests.
+	pick func(host string, n int) ([]string, error)
+}
+
+func newWorkspace(cfg Config) (*workspace, error) {
+	dir, err := os.MkdirTemp(cfg.Dir, "punchclock-")
+	if err != nil {
+		return nil, fmt.Errorf("cluster: %w", err)
+	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return nil, fmt.Errorf("cluster: %w", err)
+	}
+	// An unprivileged database has to reach its folder inside; it may pass
+	// through but not list.
+	if err := errors.Join(os.Chmod(dir, 0o711), os.Mkdir(filepath.Join(dir, "logs"), 0o755), os.Mkdir(filepath.Join(dir, "data"), 0o711)); err != nil {
+		return nil, fmt.Errorf("cluster: %w", err)
+	}
+	w := &workspace{dir: dir, spawner: newSpawner(cfg.Log), loopback: newLoopback(), log: cfg.Log, pick: freeAddrs}
+	w.keep.Store(cfg.KeepDir)
+	return w, nil
+}
+
+func (w *workspace) logFile(name string) string { return filepath.Join(w.dir, "logs", name+".log") }
+
+// close ends what is left and removes the folder, unless it is to be kept or
+// there was a failure: then the folder is what there is to look at.
+func (w *workspace) close(failure error) error {
+	w.spawner.close()
+	if failure != nil {
+		return fmt.Errorf("%w\ndata and logs are kept in %s", failure, w.dir)
+	}
+	if w.keep.Load() {
+		return nil
+	}
+	if err := os.RemoveAll(w.dir); err != nil {
+		return fmt.Errorf("cluster: %w", err)
+	}
+	return nil
+}
+
+// abandon closes after a start that failed. What was never in use is not worth
+// its space: only the logs stay, and nothing when the caller gave up.
+func (w *workspace) abandon(ctx context.Context, failure error) error {
+	w.spawner.close()
+	if w.keep.Load() {
+		return fmt.Errorf("%w\ndata and logs are kept in %s", failure, w.dir)
+	}
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return errors.Join(failure, os.RemoveAll(w.dir))
+	}
+	err := os.RemoveAll(filepath.Join(w.dir, "data"))
+	return errors.Join(fmt.Errorf("%w\nlogs are kept in %s", failure, filepath.Join(w.dir, "logs")), err)
+}

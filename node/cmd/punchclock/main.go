@@ -1,0 +1,107 @@
+// Command punchclock is everything an operator runs: a node, the schema, the
+// companies, and the tools around them. It holds no logic of its own.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	_ "time/tzdata" // companies' zones must be known on machines without a zone database
+
+	"github.com/alecthomas/kong"
+	"go.opentelemetry.io/otel"
+
+	"github.com/punchclock/punchclock/node"
+	"github.com/punchclock/punchclock/node/config"
+	"github.com/punchclock/punchclock/node/demo"
+	"github.com/punchclock/punchclock/node/drill"
+	"github.com/punchclock/punchclock/node/rush"
+	"github.com/punchclock/punchclock/tracing"
+)
+
+type commands struct {
+	Settings kong.ConfigFlag `help:"YAML file of settings, keyed as the flags are named." placeholder:"FILE"`
+
+	Node    nodeCommand    `cmd:"" help:"Run a node."`
+	Migrate migrateCommand `cmd:"" help:"Bring the database's schema up to date. Safe to run twice and from two places at once."`
+	Company companyCommand `cmd:"" help:"Create, list, show and import companies."`
+	Token   tokenCommand   `cmd:"" help:"Print a token signed by a development key, which nodes take only with --development."`
+	ID      idCommand      `cmd:"" name:"id" help:"Print an id for a punch. Keep it over all retries of that punch."`
+	Rush    rush.Command   `cmd:"" help:"Send a morning rush of punches to some endpoints and measure it."`
+	Audit   drill.Command  `cmd:"" help:"Hold a ledger of receipts against the rows in the database."`
+	Demo    demo.Demo      `cmd:"" help:"Start three regions on this machine, send a rush, and account for every punch."`
+	Up      demo.Up        `cmd:"" help:"Start three regions on this machine and leave them running until Ctrl-C."`
+	Version versionCommand `cmd:"" help:"Print the version."`
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	os.Exit(run(ctx, os.Args[1:]))
+}
+
+func run(ctx context.Context, args []string) int {
+	var app commands
+	parser, err := kong.New(&app, append(config.Options(),
+		kong.Name("punchclock"),
+		kong.Description("Clock-in punches from any region, each stored once in its company's home region."),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.BindTo(os.Stdout, (*io.Writer)(nil)),
+	)...)
+	if err != nil {
+		panic(err) // the command line is described wrongly; no input brings this about
+	}
+	chosen, err := parser.Parse(args)
+	if err == nil {
+		err = config.CheckEnvironment(parser.Model, os.Environ())
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "punchclock:", err)
+		return 2
+	}
+	if err := chosen.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, "punchclock:", err)
+		return 1
+	}
+	return 0
+}
+
+type nodeCommand struct {
+	config.Node `embed:""`
+}
+
+// Run implements the command.
+func (c *nodeCommand) Run(ctx context.Context) error {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
+		return fmt.Errorf("--log-level: %w", err)
+	}
+	log := slog.New(tracing.NewLogHandler(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level})))
+	n, err := node.New(c.Node, log)
+	if err != nil {
+		return err
+	}
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("telemetry", "error", err) }))
+	return n.Run(ctx)
+}
+
+type idCommand struct {
+	At time.Time `help:"Time of the punch, RFC 3339; now when absent." format:"2006-01-02T15:04:05Z07:00"`
+}
+
+type versionCommand struct{}
+
+// Run implements the command.
+func (versionCommand) Run(out io.Writer) error {
+	_, err := fmt.Fprintln(out, node.Version)
+	return err
+}
+
+var errBadLines = errors.New("some lines were not imported")

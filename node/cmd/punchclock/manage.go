@@ -1,0 +1,225 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	metricnoop "go.opentelemetry.io/otel/metric/noop"
+	tracenoop "go.opentelemetry.io/otel/trace/noop"
+
+	"github.com/punchclock/punchclock/node/auth"
+	"github.com/punchclock/punchclock/node/companies"
+	"github.com/punchclock/punchclock/node/config"
+	"github.com/punchclock/punchclock/node/crdb"
+	"github.com/punchclock/punchclock/node/punch"
+)
+
+// commandTimeout bounds a command on the database: a schema change in three
+// regions takes up to a minute on a small cluster.
+const commandTimeout = 5 * time.Minute
+
+type database struct {
+	config.DB `embed:"" prefix:"database-"`
+}
+
+func (d *database) open(ctx context.Context) (*crdb.DB, error) {
+	url, err := d.DatabaseURL()
+	if err != nil {
+		return nil, err
+	}
+	return crdb.Open(ctx, crdb.Config{
+		URL: url, ConnectionsPerHome: 1, ReadConnections: d.ReadConnections,
+		ConnectTimeout: d.ConnectTimeout, AttemptTimeout: time.Minute, // a write to a global table that has to wait
+	}, crdb.Deps{Log: slog.Default(), Meter: metricnoop.NewMeterProvider(), Tracer: tracenoop.NewTracerProvider()})
+}
+
+type migrateCommand struct {
+	database
+	Regions []string `help:"Regions that the database must have, the primary one first. Those it has stay."`
+}
+
+// Run implements the command.
+func (c *migrateCommand) Run(ctx context.Context, out io.Writer) error {
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
+	url, err := c.DatabaseURL()
+	if err != nil {
+		return err
+	}
+	done, err := crdb.Migrate(ctx, url, c.Regions, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	for _, name := range done.Applied {
+		fmt.Fprintln(out, "applied", name)
+	}
+	if len(done.Applied) == 0 {
+		fmt.Fprintln(out, "nothing to apply")
+	}
+	fmt.Fprintf(out, "%s schema version %d, regions %s\n", done.Engine, done.Version, strings.Join(done.Regions, ", "))
+	return nil
+}
+
+type companyCommand struct {
+	Create createCommand `cmd:"" help:"Create a company. Known to every node at once."`
+	List   listCommand   `cmd:"" help:"List companies."`
+	Show   showCommand   `cmd:"" help:"Show one company."`
+	Import importCommand `cmd:"" help:"Create companies from a CSV file with the columns company,name,home_region,time_zone. A bad line is named and the others are kept."`
+}
+
+type createCommand struct {
+	database
+	ID         string `arg:"" help:"Company's id: 1 to 64 of letters, digits, '.', '_' and '-'."`
+	Name       string `help:"Company's name." required:""`
+	HomeRegion string `help:"Region in which its punches are stored." required:""`
+	TimeZone   string `help:"IANA time zone, such as Europe/Berlin." required:""`
+}
+
+// Run implements the command.
+func (c *createCommand) Run(ctx context.Context, out io.Writer) error {
+	db, err := c.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	company := crdb.Company{ID: c.ID, Name: c.Name, HomeRegion: c.HomeRegion, TimeZone: c.TimeZone}
+	regions, err := db.Regions(ctx)
+	if err != nil {
+		return err
+	}
+	if err := company.Validate(regions); err != nil {
+		return err
+	}
+	outcomes, err := db.CreateCompanies(ctx, []crdb.Company{company})
+	if err != nil {
+		return err
+	}
+	if outcomes[0] != nil {
+		return outcomes[0]
+	}
+	fmt.Fprintf(out, "company %s has its home in %s\n", c.ID, c.HomeRegion)
+	return nil
+}
+
+type listCommand struct{ database }
+
+// Run implements the command.
+func (c *listCommand) Run(ctx context.Context, out io.Writer) error {
+	db, err := c.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(w, "COMPANY\tHOME\tEPOCH\tZONE\tNAME")
+	const page = 1000 // a screenful of memory, few round trips
+	for after := ""; ; {
+		list, err := db.ListCompanies(ctx, after, page)
+		if err != nil {
+			return err
+		}
+		for _, c := range list {
+			fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\n", c.ID, c.HomeRegion, c.Epoch, c.TimeZone, c.Name)
+			after = c.ID
+		}
+		if len(list) < page {
+			return w.Flush()
+		}
+	}
+}
+
+type showCommand struct {
+	database
+	ID string `arg:"" help:"Company's id."`
+}
+
+// Run implements the command.
+func (c *showCommand) Run(ctx context.Context, out io.Writer) error {
+	db, err := c.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	company, err := db.Company(ctx, c.ID)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "company      %s\nname         %s\nhome region  %s\nepoch        %d\nversion      %d\ntime zone    %s\ncreated      %s\n",
+		company.ID, company.Name, company.HomeRegion, company.Epoch, company.Version, company.TimeZone, company.CreatedAt.UTC().Format(time.RFC3339))
+	return nil
+}
+
+type importCommand struct {
+	database
+	File *os.File `arg:"" help:"CSV file, - for standard input."`
+}
+
+// Run implements the command.
+func (c *importCommand) Run(ctx context.Context, out io.Writer) error {
+	defer c.File.Close() //nolint:errcheck // it was only read
+	db, err := c.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	regions, err := db.Regions(ctx)
+	if err != nil {
+		return err
+	}
+	size := int64(-1) // unknown for a pipe: the bar only spins
+	if info, err := c.File.Stat(); err == nil && info.Mode().IsRegular() {
+		size = info.Size()
+	}
+	bar := progressbar.NewOptions64(size, progressbar.OptionSetWriter(os.Stderr), progressbar.OptionShowBytes(true),
+		progressbar.OptionSetDescription("companies"), progressbar.OptionClearOnFinish())
+	result, err := companies.Import(ctx, c.File, regions, db, func(n int64) { _ = bar.Set64(n) })
+	_ = bar.Finish() // a bar that cannot be drawn is no reason to fail
+	for _, bad := range result.Bad {
+		fmt.Fprintln(os.Stderr, bad)
+	}
+	fmt.Fprintf(out, "%d companies kept, %d lines refused\n", result.Kept, len(result.Bad))
+	if err == nil && len(result.Bad) > 0 {
+		err = errBadLines
+	}
+	return err
+}
+
+// Run implements the command.
+func (c *idCommand) Run(out io.Writer) error {
+	id := punch.NewID()
+	if !c.At.IsZero() {
+		id = punch.IDAt(c.At)
+	}
+	_, err := fmt.Fprintln(out, id)
+	return err
+}
+
+type tokenCommand struct {
+	Company  string        `help:"Company of the caller." required:""`
+	Subject  string        `help:"The caller: for an employee the employee's id." required:""`
+	Role     string        `help:"employee, kiosk, manager or operator." enum:"employee,kiosk,manager,operator" default:"kiosk"`
+	TTL      time.Duration `help:"How long the token holds." default:"12h"` // a working day with room
+	KeyFile  string        `help:"Development key that signs." required:"" type:"path"`
+	NewKey   bool          `help:"Make the key and its key set when they are missing."`
+	JWKS     string        `help:"Where --new-key writes the key set for the nodes." type:"path"`
+	Issuer   string        `help:"Issuer in the token." default:"punchclock"`
+	Audience string        `help:"Audience in the token." default:"punchclock"`
+}
+
+// Run implements the command.
+func (c *tokenCommand) Run(out io.Writer) error {
+	return auth.MintTo(out, auth.MintOptions{
+		Grant: auth.Grant{
+			Identity: auth.Identity{Company: c.Company, Subject: c.Subject, Role: auth.Role(c.Role)},
+			Issuer:   c.Issuer, Audience: c.Audience, TTL: c.TTL,
+		},
+		KeyFile: c.KeyFile, NewKey: c.NewKey, JWKSFile: c.JWKS,
+	}, time.Now())
+}

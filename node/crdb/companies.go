@@ -1,0 +1,197 @@
+package crdb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/punchclock/punchclock/node/punch"
+	"github.com/punchclock/punchclock/region"
+)
+
+// Company is a company as the operator manages it.
+type Company struct {
+	ID         string
+	Name       string
+	HomeRegion string
+	TimeZone   string // IANA name
+	Epoch      int64
+	Version    int64
+	CreatedAt  time.Time
+}
+
+// Validate checks what the operator gives; regions are those of the database.
+// The error is an Invalid *punch.Error that names the field.
+func (c *Company) Validate(regions []string) error {
+	if !punch.ValidName(c.ID) {
+		return punch.InvalidField("company", "must be 1 to 64 of letters, digits, '.', '_' and '-', is %q", c.ID)
+	}
+	if c.Name == "" || len(c.Name) > 200 { // long enough for any registered name
+		return punch.InvalidField("name", "must be 1 to 200 bytes, has %d", len(c.Name))
+	}
+	known := false
+	for _, r := range regions {
+		known = known || r == c.HomeRegion
+	}
+	if !known {
+		return punch.InvalidField("home_region", "must be one of the database's regions %v, is %q", regions, c.HomeRegion)
+	}
+	if _, err := time.LoadLocation(c.TimeZone); err != nil || c.TimeZone == "" || c.TimeZone == "Local" {
+		return punch.InvalidField("time_zone", "must be the name of an IANA time zone such as Europe/Berlin, is %q", c.TimeZone)
+	}
+	return nil
+}
+
+// Home is the authority behind the company directory. It returns
+// region.ErrUnknownCompany when the database has no such company.
+func (db *DB) Home(ctx context.Context, company string) (home region.Home, err error) {
+	err = db.read(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
+		var name, zone string
+		err := pool.QueryRow(ctx, `SELECT home_region::text, epoch, time_zone, version FROM companies WHERE company_id = $1`, company).
+			Scan(&name, &home.Epoch, &zone, &home.Version)
+		home.Region, home.Zone = region.Name(name), location(zone)
+		return err
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return region.Home{}, region.ErrUnknownCompany
+	}
+	return home, err
+}
+
+// location loads a zone that was checked when it was stored. Should this
+// machine not know it, the offset is UTC's: a punch is worth more than a zone.
+func location(zone string) *time.Location {
+	if loc, err := time.LoadLocation(zone); err == nil {
+		return loc
+	}
+	return time.UTC
+}
+
+// Homes passes up to limit companies to learn, for preloading a directory.
+func (db *DB) Homes(ctx context.Context, limit int, learn func(company string, home region.Home)) error {
+	return db.read(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
+		rows, err := pool.Query(ctx, `SELECT company_id, home_region::text, epoch, time_zone, version FROM companies LIMIT $1`, limit)
+		if err != nil {
+			return err
+		}
+		var (
+			company, name, zone string
+			home                region.Home
+			zones               = make(map[string]*time.Location)
+		)
+		_, err = pgx.ForEachRow(rows, []any{&company, &name, &home.Epoch, &zone, &home.Version}, func() error {
+			if zones[zone] == nil {
+				zones[zone] = location(zone)
+			}
+			home.Region, home.Zone = region.Name(name), zones[zone]
+			learn(company, home)
+			return nil
+		})
+		return err
+	})
+}
+
+// ListCompanies returns up to limit companies with ids greater than after, in
+// the order of their ids.
+func (db *DB) ListCompanies(ctx context.Context, after string, limit int) (list []Company, err error) {
+	err = db.read(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
+		list, err = companies(ctx, pool, `WHERE company_id > $1 ORDER BY company_id LIMIT $2`, after, limit)
+		return err
+	})
+	return list, err
+}
+
+// Company returns one company, or an UnknownCompany *punch.Error.
+func (db *DB) Company(ctx context.Context, id string) (c Company, err error) {
+	err = db.read(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
+		list, err := companies(ctx, pool, `WHERE company_id = $1`, id)
+		if err == nil && len(list) == 0 {
+			return pgx.ErrNoRows
+		}
+		if err == nil {
+			c = list[0]
+		}
+		return err
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return c, punch.Errorf(punch.UnknownCompany, "there is no company %s", id)
+	}
+	return c, err
+}
+
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
+func companies(ctx context.Context, q querier, where string, args ...any) ([]Company, error) {
+	rows, err := q.Query(ctx, `SELECT company_id, name, home_region::text, time_zone, epoch, version, created_at FROM companies `+where, args...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[Company])
+}
+
+// CreateCompanies creates the companies that do not exist, all of them or none, and
+// returns one outcome each: nil for created or already there with the same
+// values, Conflict when the id is taken by a company with other values. The
+// caller has validated them and given each id once.
+func (db *DB) CreateCompanies(ctx context.Context, list []Company) ([]error, error) {
+	outcomes := make([]error, len(list))
+	for attempt := 1; ; attempt++ {
+		// pgx's transaction, not cockroach-go's: that one drops the error
+		// of the commit itself.
+		err := pgx.BeginFunc(ctx, db.hosts.pick(attempt-1).reads, func(tx pgx.Tx) error {
+			return createCompanies(ctx, tx, list, outcomes)
+		})
+		if err == nil {
+			return outcomes, nil
+		}
+		why := classify(err)
+		if why == causeData || why == causeRefused || !pause(ctx, backoff(why, attempt)) {
+			return nil, fmt.Errorf("create companies: %w", err)
+		}
+		db.metrics.retried(ctx, why)
+	}
+}
+
+func createCompanies(ctx context.Context, tx pgx.Tx, list []Company, outcomes []error) error {
+	n := len(list)
+	ids, names, regions, zones := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
+	for i, c := range list {
+		ids[i], names[i], regions[i], zones[i] = c.ID, c.Name, c.HomeRegion, c.TimeZone
+	}
+	_, err := tx.Exec(ctx, `
+		WITH created AS (
+			INSERT INTO companies (company_id, name, home_region, time_zone)
+			SELECT u.id, u.name, u.region::crdb_internal_region, u.zone
+			FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS u (id, name, region, zone)
+			ON CONFLICT (company_id) DO NOTHING
+			RETURNING company_id, home_region, epoch
+		)
+		INSERT INTO homes (crdb_region, company_id, epoch)
+		SELECT home_region, company_id, epoch FROM created`, ids, names, regions, zones)
+	if err != nil {
+		return err
+	}
+	there, err := companies(ctx, tx, `WHERE company_id = ANY ($1::text[])`, ids)
+	if err != nil {
+		return err
+	}
+	byID := make(map[string]Company, len(there))
+	for _, c := range there {
+		byID[c.ID] = c
+	}
+	for i, c := range list {
+		is, want := byID[c.ID], c
+		outcomes[i] = nil
+		if is.Name != want.Name || is.HomeRegion != want.HomeRegion || is.TimeZone != want.TimeZone {
+			outcomes[i] = punch.Errorf(punch.Conflict, "company %s exists with other values: name %q, home_region %s, time_zone %s",
+				c.ID, is.Name, is.HomeRegion, is.TimeZone)
+		}
+	}
+	return nil
+}

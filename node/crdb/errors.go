@@ -1,0 +1,102 @@
+package crdb
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// cause is why an attempt failed, in the terms that decide what to do next. It
+// is the label under which retries are counted.
+type cause string
+
+const (
+	causeNone        cause = ""
+	causeConflict    cause = "conflict"    // 40001, 40P01: not committed, run again
+	causeAmbiguous   cause = "ambiguous"   // 40003: may be committed, run again to see
+	causeConnection  cause = "connection"  // lost or refused: may be committed, another host
+	causeTimeout     cause = "timeout"     // no answer in time: may be committed, another host
+	causeDraining    cause = "draining"    // 57P01: the server goes, another host
+	causeUnavailable cause = "unavailable" // ranges or resources away: wait
+	causeLicence     cause = "licence"     // CockroachDB throttles for want of a licence
+	causeStale       cause = "stale"       // XX000: a cached plan saw the regions change
+	causeData        cause = "data"        // the values themselves are refused
+	causeRefused     cause = "refused"     // anything else the server will not do
+	causeUnsettled   cause = "unsettled"   // no error, but some rows are still unexplained
+)
+
+// classify reads the error's class from its SQLSTATE and type, never from its
+// text. What is not known for certain counts as maybe committed.
+func classify(err error) cause {
+	if err == nil {
+		return causeNone
+	}
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return classifyState(pg.Code)
+	}
+	if errors.Is(err, context.DeadlineExceeded) || pgconn.Timeout(err) {
+		return causeTimeout
+	}
+	return causeConnection
+}
+
+func classifyState(code string) cause {
+	switch code {
+	case "40001", "40P01":
+		return causeConflict
+	case "40003":
+		return causeAmbiguous
+	case "57014": // statement_timeout, or a cancel that overtook the answer
+		return causeTimeout
+	case "57P01", "57P02", "57P03":
+		return causeDraining
+	case "58C00", "58C01":
+		return causeUnavailable
+	case "XXC02":
+		return causeLicence
+	case "XX000":
+		return causeStale
+	case "22P02": // an unknown region label: the fault of the route, not of the rows
+		return causeRefused
+	}
+	switch {
+	case strings.HasPrefix(code, "08"):
+		return causeConnection
+	case strings.HasPrefix(code, "53"):
+		return causeUnavailable
+	case strings.HasPrefix(code, "22"), strings.HasPrefix(code, "23"):
+		return causeData
+	default:
+		return causeRefused
+	}
+}
+
+// backoff returns how long to wait before attempt n, counted from 1. Conflicts
+// pass as soon as the other statement ends; everything else gives the database
+// time to hand over leases, without letting seconds go by after it has. Half
+// of each wait is random, so that lanes do not come back in step.
+func backoff(why cause, n int) time.Duration {
+	ceiling := 500 * time.Millisecond
+	if why == causeConflict {
+		ceiling = 50 * time.Millisecond
+	}
+	wait := min(5*time.Millisecond<<min(n, 10), ceiling)
+	return wait/2 + rand.N(wait/2)
+}
+
+// pause waits for d and reports whether ctx still stands.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}

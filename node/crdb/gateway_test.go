@@ -1,0 +1,210 @@
+package crdb
+
+import (
+	"io"
+	"net"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/punchclock/punchclock/node/punch"
+)
+
+// gateway is a TCP proxy in front of a database host that can fail as a
+// gateway fails: it can lose the answer to a statement that was committed, and
+// it can turn gray, which is to accept everything and answer nothing.
+type gateway struct {
+	net.Listener
+	target string
+	wg     sync.WaitGroup
+
+	mute    atomic.Bool  // swallow all answers from now on
+	cutNext atomic.Bool  // hand on the next statement and cut the connection instead of the answer
+	opened  atomic.Int64 // connections accepted
+
+	mu    sync.Mutex // guards conns
+	conns []net.Conn
+}
+
+func mustGateway(tb testing.TB, target string) *gateway {
+	tb.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	g := &gateway{Listener: listener, target: target}
+	g.wg.Go(g.accept)
+	tb.Cleanup(func() {
+		_ = listener.Close()
+		g.mu.Lock()
+		for _, c := range g.conns {
+			_ = c.Close()
+		}
+		g.mu.Unlock()
+		g.wg.Wait()
+	})
+	return g
+}
+
+func (g *gateway) accept() {
+	for {
+		client, err := g.Accept()
+		if err != nil {
+			return
+		}
+		g.opened.Add(1)
+		server, err := net.Dial("tcp", g.target)
+		if err != nil {
+			_ = client.Close()
+			continue
+		}
+		g.mu.Lock()
+		g.conns = append(g.conns, client, server)
+		g.mu.Unlock()
+		g.wg.Go(func() { _, _ = io.Copy(server, client); _ = server.Close() })
+		g.wg.Go(func() { g.answer(client, server) })
+	}
+}
+
+func (g *gateway) answer(client, server net.Conn) {
+	defer client.Close() //nolint:errcheck // both ends go together
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := server.Read(buf)
+		if err != nil || g.cutNext.CompareAndSwap(true, false) {
+			return
+		}
+		if g.mute.Load() {
+			continue
+		}
+		if _, err := client.Write(buf[:n]); err != nil {
+			return
+		}
+	}
+}
+
+// through replaces the first host of a connection URL by the gateway and
+// leaves the given number of hosts behind it.
+func through(tb testing.TB, g *gateway, dsn string, others int) string {
+	tb.Helper()
+	u, err := url.Parse(dsn)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	hosts := []string{g.Addr().String()}
+	for i, h := range strings.Split(u.Host, ",") {
+		if i < others {
+			hosts = append(hosts, h)
+		}
+	}
+	u.Host = strings.Join(hosts, ",")
+	return u.String()
+}
+
+func firstHost(tb testing.TB, dsn string) string {
+	tb.Helper()
+	u, err := url.Parse(dsn)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return strings.Split(u.Host, ",")[0]
+}
+
+func TestLostAnswerIsSettledByRunningAgain(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *store) {
+		dsn := s.server.URL("us-east")
+		g := mustGateway(t, firstHost(t, dsn))
+		db := mustOpen(t, s.server, through(t, g, dsn, 0))
+		company := db.company("us-east")
+		w := db.Writer("us-east")
+		warm := db.item(company, "us-east", "warm")
+		wantCode(t, w.Write(db.ctx, []punch.Item{warm})[0], "") // so that the next answer is the insert's
+		item := db.item(company, "us-east", "anna")
+		g.cutNext.Store(true)
+		o := w.Write(db.ctx, []punch.Item{item})[0]
+		wantCode(t, o, "")
+		if g.cutNext.Load() {
+			t.Fatal("no answer was cut: the test shows nothing")
+		}
+		if o.Receipt.Replayed {
+			t.Error("the caller's own punch is called a replay")
+		}
+		if n := s.count(`SELECT count(*) FROM punches WHERE company_id = $1 AND employee_id = 'anna'`, company); n != 1 {
+			t.Fatalf("%d rows, want 1", n)
+		}
+	})
+}
+
+func TestGrayHostIsLedAround(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *store) {
+		dsn := s.server.URL("us-east")
+		g := mustGateway(t, firstHost(t, dsn))
+		cfg := testConfig(through(t, g, dsn, 1))
+		cfg.AttemptTimeout = time.Second
+		gray, err := Open(s.ctx, cfg, testDeps())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(gray.Close)
+		company := s.company("us-east")
+		w := gray.Writer("us-east")
+		wantCode(t, w.Write(s.ctx, []punch.Item{s.item(company, "us-east", "before")})[0], "")
+		if g.opened.Load() == 0 {
+			t.Fatal("the gateway was not used: the test shows nothing")
+		}
+		g.mute.Store(true)
+		wantCode(t, w.Write(s.ctx, []punch.Item{s.item(company, "us-east", "during")})[0], "")
+		awaitAway(t, gray, true)
+		missing := s.item(company, "us-east", "x")
+		if _, err := gray.Find(s.ctx, "us-east", missing.Key()); punch.CodeOf(err) != punch.NotFound {
+			t.Errorf("a read around the gray host: %v", err)
+		}
+		g.mute.Store(false)
+		awaitAway(t, gray, false)
+		wantCode(t, w.Write(s.ctx, []punch.Item{s.item(company, "us-east", "after")})[0], "")
+	})
+}
+
+// awaitAway waits until the first host is known to be away, or to be back.
+func awaitAway(t *testing.T, db *DB, want bool) {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for db.hosts.all[0].away.Load() != want {
+		if time.Now().After(deadline) {
+			t.Fatalf("the first host's away is still %t", !want)
+		}
+		time.Sleep(20 * time.Millisecond) // poll
+	}
+}
+
+func TestDeadHostIsLedAround(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *store) {
+		dsn := s.server.URL("us-east")
+		g := mustGateway(t, firstHost(t, dsn))
+		url := through(t, g, dsn, 1)
+		_ = g.Close() // refuses from now on; the start must find the second host
+		db := mustOpen(t, s.server, url)
+		company := s.company("us-east")
+		wantCode(t, db.Writer("us-east").Write(s.ctx, []punch.Item{s.item(company, "us-east", "anna")})[0], "")
+	})
+}
+
+func TestAddresses(t *testing.T) {
+	for dsn, want := range map[string][]string{
+		"postgres://a:1,b:2,c:3/x?sslmode=prefer":  {"a:1", "b:2", "c:3"},
+		"postgres://a:1,b:2/x?sslmode=disable":     {"a:1", "b:2"},
+		"postgres://[::1]:5/x?sslmode=verify-full": {"[::1]:5"},
+	} {
+		cfg := mustParse(t, dsn)
+		var got []string
+		for _, a := range addresses(cfg) {
+			got = append(got, a.String())
+		}
+		if strings.Join(got, " ") != strings.Join(want, " ") {
+			t.Errorf("%s has the hosts %v, want %v", dsn, got, want)
+		}
+	}
+}

@@ -1,0 +1,39 @@
+package crdb
+
+import (
+	"context"
+	"fmt"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+)
+
+type metrics struct {
+	retries metric.Int64Counter
+	rows    metric.Int64Counter
+}
+
+func newMetrics(provider metric.MeterProvider) (m metrics, err error) {
+	meter := provider.Meter("punchclock/crdb")
+	if m.retries, err = meter.Int64Counter("punchclock.database.retries", metric.WithUnit("{attempt}"),
+		metric.WithDescription("Database attempts that had to be repeated, by cause.")); err != nil {
+		return m, fmt.Errorf("database metrics: %w", err)
+	}
+	if m.rows, err = meter.Int64Counter("punchclock.database.punches", metric.WithUnit("{punch}"),
+		metric.WithDescription("Punches settled by the database, by home region and result.")); err != nil {
+		return m, fmt.Errorf("database metrics: %w", err)
+	}
+	return m, nil
+}
+
+func (m metrics) retried(ctx context.Context, why cause) {
+	m.retries.Add(ctx, 1, metric.WithAttributes(attribute.String("cause", string(why))))
+}
+
+func (m metrics) settled(ctx context.Context, home, result string, n int) {
+	if n > 0 {
+		m.rows.Add(ctx, int64(n), metric.WithAttributes(attribute.String("home_region", home), attribute.String("result", result)))
+	}
+}
+
+func poolName(name string) attribute.KeyValue { return attribute.String("pool", name) }

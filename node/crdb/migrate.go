@@ -1,0 +1,218 @@
+package crdb
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+
+	"github.com/punchclock/punchclock/region"
+)
+
+//go:embed schema
+var schemas embed.FS
+
+// Migrations reports what Migrate did.
+type Migrations struct {
+	Engine  Engine
+	Applied []string // file names, in order; empty when there was nothing to do
+	Version int64    // the schema's version now
+	Regions []string // the database's regions now
+}
+
+// Migrate brings the schema up to date and gives the database the named
+// regions, the first of them primary. Without names the database must have
+// regions already. It is safe to run twice, and from two places at once.
+func Migrate(ctx context.Context, url string, regions []string, log *slog.Logger) (Migrations, error) {
+	for _, r := range regions {
+		if _, err := region.ParseName(r); err != nil {
+			return Migrations{}, fmt.Errorf("region %q: %w", r, err)
+		}
+	}
+	for attempt := 1; ; attempt++ {
+		done, err := migrateOnce(ctx, url, regions, log)
+		// Two runs that create the same thing at the same moment: one of
+		// them is told that it exists. Five attempts outlast any such meeting.
+		if err == nil || attempt == 5 || !metAnother(err) || !pause(ctx, backoff(causeUnavailable, attempt)) {
+			return done, err
+		}
+		log.InfoContext(ctx, "another migration is at work, trying again", "error", err)
+	}
+}
+
+func metAnother(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && slices.Contains([]string{"40001", "42P07", "42710", "23505", "55006"}, pg.Code)
+}
+
+func migrateOnce(ctx context.Context, url string, regions []string, log *slog.Logger) (done Migrations, err error) {
+	cc, err := pgx.ParseConfig(url)
+	if err != nil {
+		return done, fmt.Errorf("database URL: %w", err)
+	}
+	conn, err := pgx.ConnectConfig(ctx, cc)
+	if err != nil {
+		return done, fmt.Errorf("connect to the database: %w", err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // nothing is pending on it
+	version, err := askVersion(ctx, cc)
+	if err != nil {
+		return done, fmt.Errorf("ask the database's version: %w", err)
+	}
+	done.Engine = PostgreSQL
+	if strings.HasPrefix(version, "CockroachDB") {
+		done.Engine = CockroachDB
+		if err := cockroachRegions(ctx, conn, regions); err != nil {
+			return done, err
+		}
+	}
+	if err := applySchema(ctx, cc, &done, log); err != nil {
+		return done, err
+	}
+	if done.Engine == PostgreSQL {
+		if err := postgresRegions(ctx, conn, regions); err != nil {
+			return done, err
+		}
+	}
+	done.Regions, err = labels(ctx, conn)
+	if err == nil && len(done.Regions) == 0 {
+		err = errors.New("the database has no regions: name them with --regions, the primary one first")
+	}
+	return done, err
+}
+
+func applySchema(ctx context.Context, cc *pgx.ConnConfig, done *Migrations, log *slog.Logger) error {
+	files, err := fs.Sub(schemas, "schema/"+string(done.Engine))
+	if err != nil {
+		return err
+	}
+	// A lock in a table, not an advisory one: CockroachDB has none. Its holder
+	// renews it every 5 s; 30 s after a holder died it is free again.
+	locker, err := lock.NewPostgresTableLocker(
+		lock.WithTableLogger(log),
+		lock.WithTableLeaseDuration(30*time.Second), lock.WithTableHeartbeatInterval(5*time.Second),
+		lock.WithTableLockTimeout(time.Second, 120))
+	if err != nil {
+		return err
+	}
+	db := stdlib.OpenDB(*cc)
+	defer db.Close() //nolint:errcheck // its statements have ended
+	provider, err := goose.NewProvider(goose.DialectPostgres, db, files,
+		goose.WithLocker(locker), goose.WithSlog(log), goose.WithDisableGlobalRegistry(true))
+	if err != nil {
+		return fmt.Errorf("schema: %w", err)
+	}
+	results, err := provider.Up(ctx)
+	for _, r := range results {
+		if r.Error == nil {
+			done.Applied = append(done.Applied, r.Source.Path)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("schema: %w", err)
+	}
+	done.Version, err = provider.GetDBVersion(ctx)
+	return err
+}
+
+// labels lists the database's regions, in the order in which they were added.
+func labels(ctx context.Context, conn *pgx.Conn) ([]string, error) {
+	rows, err := conn.Query(ctx, `SELECT unnest(enum_range(NULL::crdb_internal_region))::text`)
+	if err != nil {
+		return nil, fmt.Errorf("read the database's regions: %w", err)
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
+}
+
+// cockroachRegions adds missing regions and asks for their survival. Three
+// regions are the least that can lose one.
+func cockroachRegions(ctx context.Context, conn *pgx.Conn, regions []string) error {
+	if len(regions) == 0 {
+		return nil
+	}
+	database := pgx.Identifier{conn.Config().Database}.Sanitize()
+	rows, err := conn.Query(ctx, `SELECT region FROM [SHOW REGIONS FROM DATABASE `+database+`]`)
+	if err != nil {
+		return fmt.Errorf("read the database's regions: %w", err)
+	}
+	have, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return fmt.Errorf("read the database's regions: %w", err)
+	}
+	var statements []string
+	if len(have) == 0 {
+		statements = append(statements, `ALTER DATABASE `+database+` SET PRIMARY REGION `+pgx.Identifier{regions[0]}.Sanitize())
+		have = append(have, regions[0])
+	}
+	for _, r := range regions {
+		if !slices.Contains(have, r) {
+			statements = append(statements, `ALTER DATABASE `+database+` ADD REGION IF NOT EXISTS `+pgx.Identifier{r}.Sanitize())
+			have = append(have, r)
+		}
+	}
+	if len(statements) > 0 && len(have) >= 3 {
+		statements = append(statements, `ALTER DATABASE `+database+` SURVIVE REGION FAILURE`)
+	}
+	for _, s := range statements {
+		if _, err := conn.Exec(ctx, s); err != nil {
+			return fmt.Errorf("%s: %w", s, err)
+		}
+	}
+	return nil
+}
+
+// postgresRegions gives the stand-in a label and partitions for each region.
+func postgresRegions(ctx context.Context, conn *pgx.Conn, regions []string) error {
+	for _, r := range regions {
+		label := strings.ReplaceAll(r, "'", "''") // ParseName let no quote pass; this keeps it so
+		statements := []string{`ALTER TYPE crdb_internal_region ADD VALUE IF NOT EXISTS '` + label + `'`}
+		for _, table := range []string{"homes", "punches"} {
+			partition := pgx.Identifier{table + "_" + strings.ReplaceAll(r, "-", "_")}.Sanitize()
+			statements = append(statements, `CREATE TABLE IF NOT EXISTS `+partition+` PARTITION OF `+table+` FOR VALUES IN ('`+label+`')`)
+		}
+		for _, s := range statements {
+			if _, err := conn.Exec(ctx, s); err != nil {
+				return fmt.Errorf("%s: %w", s, err)
+			}
+		}
+	}
+	return nil
+}
+
+// CheckSchema returns an error that says what to run when the schema is older
+// than this program needs. A newer one is fine: releases overlap in an upgrade.
+func (db *DB) CheckSchema(ctx context.Context) error {
+	files, err := fs.Glob(schemas, "schema/"+string(db.Engine)+"/*.sql")
+	if err != nil {
+		return err
+	}
+	var need int64
+	for _, name := range files {
+		v, err := goose.NumericComponent(name)
+		if err != nil {
+			return err
+		}
+		need = max(need, v)
+	}
+	var have int64
+	err = db.hosts.pick(0).reads.QueryRow(ctx, `SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied`).Scan(&have)
+	var pg *pgconn.PgError
+	if err != nil && (!errors.As(err, &pg) || pg.Code != "42P01") { // 42P01: not even the table of versions
+		return fmt.Errorf("read the schema's version: %w", err)
+	}
+	if have < need {
+		return fmt.Errorf("the database's schema has version %d and this program needs %d: run `punchclock migrate` first", have, need)
+	}
+	return nil
+}

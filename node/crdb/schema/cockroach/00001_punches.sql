@@ -1,0 +1,57 @@
+-- The database must have its regions before this runs (see migrate.go).
+-- crdb_region is named and stands first in every regional key: no uniqueness
+-- check crosses regions and each row's partition is the caller's decision.
+-- No second index and no foreign key on punches: either costs the one-phase
+-- commit.
+
+-- +goose NO TRANSACTION
+-- +goose Up
+CREATE TABLE IF NOT EXISTS companies (
+    company_id  TEXT PRIMARY KEY,
+    name        TEXT NOT NULL,
+    home_region crdb_internal_region NOT NULL,
+    epoch       INT8 NOT NULL DEFAULT 1,
+    moving_from crdb_internal_region,
+    version     INT8 NOT NULL DEFAULT 1,
+    time_zone   TEXT NOT NULL,
+    created_at  TIMESTAMPTZ NOT NULL DEFAULT now()
+) LOCALITY GLOBAL;
+
+CREATE TABLE IF NOT EXISTS homes (
+    crdb_region crdb_internal_region NOT NULL,
+    company_id  TEXT NOT NULL,
+    epoch       INT8 NOT NULL,
+    moving_from crdb_internal_region,
+    PRIMARY KEY (crdb_region, company_id)
+) LOCALITY REGIONAL BY ROW;
+
+CREATE TABLE IF NOT EXISTS punches (
+    crdb_region  crdb_internal_region NOT NULL,
+    company_id   TEXT NOT NULL,
+    day          DATE NOT NULL,
+    employee_id  TEXT NOT NULL,
+    punch_id     UUID NOT NULL,
+    kind         TEXT NOT NULL,
+    device_at    TIMESTAMPTZ,
+    punched_at   TIMESTAMPTZ NOT NULL,
+    received_at  TIMESTAMPTZ NOT NULL,
+    recorded_at  TIMESTAMPTZ NOT NULL,
+    zone         TEXT NOT NULL,
+    utc_offset   INT4 NOT NULL,
+    entry_region TEXT NOT NULL,
+    source       TEXT,
+    note         TEXT,
+    late         BOOL NOT NULL,
+    review       BOOL NOT NULL,
+    trace_id     TEXT,
+    fingerprint  BYTES NOT NULL,
+    PRIMARY KEY (crdb_region, company_id, day, employee_id, punch_id),
+    CONSTRAINT punches_kind CHECK (kind IN ('in', 'out', 'break_start', 'break_end', 'auto')),
+    CONSTRAINT punches_note CHECK (octet_length(note) <= 500),
+    CONSTRAINT punches_fingerprint CHECK (octet_length(fingerprint) = 16)
+) LOCALITY REGIONAL BY ROW;
+
+-- +goose Down
+DROP TABLE IF EXISTS punches;
+DROP TABLE IF EXISTS homes;
+DROP TABLE IF EXISTS companies;

@@ -1,0 +1,236 @@
+package crdb
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/punchclock/punchclock/node/punch"
+	"github.com/punchclock/punchclock/tracing"
+)
+
+var (
+	insertSQL   = statement("insert")
+	readbackSQL = statement("readback")
+	existSQL    = `SELECT company_id FROM companies WHERE company_id = ANY ($1::text[])`
+)
+
+// Writer commits batches of punches of one home. Each attempt is one implicit
+// transaction of one statement; whatever it leaves open is settled by reading
+// back and by running the same statement again, which is safe because a key is
+// stored once and never changed.
+type Writer struct {
+	db   *DB
+	home string
+}
+
+// Writer returns the writer for the home region, which must be one of the
+// database's regions.
+func (db *DB) Writer(home string) *Writer { return &Writer{db: db, home: home} }
+
+// maxUnsettled is how often rows that neither came back nor can be explained
+// are run again: each time needs another statement on the same key, or a move
+// of the company, to have come between insert and read-back.
+const maxUnsettled = 4
+
+// Write settles every punch of the batch and returns one outcome per punch, in
+// order. It tries until ctx is done; then what is open is Unavailable.
+func (w *Writer) Write(ctx context.Context, items []punch.Item) []punch.Outcome {
+	rows := rowsOf(items)
+	w.settle(ctx, rows)
+	outcomes := answer(items, rows)
+	w.count(ctx, outcomes)
+	return outcomes
+}
+
+// settle runs the rows until each has a stored row or an error.
+func (w *Writer) settle(ctx context.Context, rows []*row) {
+	unsettled := 0
+	for attempt := 0; ; attempt++ {
+		h := w.db.hosts.pick(attempt)
+		err := w.attempt(ctx, h, rows, attempt)
+		if rows = open(rows); len(rows) == 0 {
+			return
+		}
+		why := classify(err)
+		switch why {
+		case causeData:
+			w.isolate(ctx, rows, err)
+			return
+		case causeNone:
+			why, unsettled = causeUnsettled, unsettled+1
+		case causeLicence:
+			w.db.log.ErrorContext(ctx, "the database is throttled for want of a licence: punches are being refused", "error", err)
+		case causeStale:
+			h.hot.Reset()
+		}
+		w.db.hosts.note(h, why)
+		w.db.metrics.retried(ctx, why)
+		if unsettled > maxUnsettled || !pause(ctx, backoff(why, attempt+1)) {
+			fail(rows, punch.Wait(punch.Unavailable, time.Second,
+				"the database did not confirm the punch in time; send it again with the same id", errors.Join(err, ctx.Err())))
+			return
+		}
+	}
+}
+
+// isolate finds the rows whose values the database refuses, by halving: the
+// others must not fail with them.
+func (w *Writer) isolate(ctx context.Context, rows []*row, err error) {
+	if len(rows) == 1 {
+		fail(rows, &punch.Error{Code: punch.Invalid, Message: "the database refuses the values of this punch", Err: err})
+		return
+	}
+	w.settle(ctx, rows[:len(rows)/2])
+	w.settle(ctx, rows[len(rows)/2:])
+}
+
+// attempt runs the insert and reads back what it did not return.
+func (w *Writer) attempt(ctx context.Context, h *host, rows []*row, n int) error {
+	ctx, cancel := context.WithTimeout(ctx, w.db.cfg.AttemptTimeout)
+	defer cancel()
+	trace.SpanFromContext(ctx).SetAttributes(tracing.Attempt.Int(n+1), attribute.String("punchclock.database.host", h.addr))
+	if err := w.insert(ctx, h, rows); err != nil {
+		return err
+	}
+	rows = open(rows)
+	if len(rows) == 0 {
+		return nil
+	}
+	strangers, err := w.readBack(ctx, h, rows)
+	if err != nil || len(strangers) == 0 {
+		return err
+	}
+	return w.tellStrangers(ctx, h, strangers)
+}
+
+func (w *Writer) insert(ctx context.Context, h *host, rows []*row) error {
+	returned, err := h.hot.Query(ctx, insertSQL, insertArgs(w.home, rows)...)
+	if err != nil {
+		return err
+	}
+	byKey := make(map[punch.Key]*row, len(rows))
+	for _, r := range rows {
+		byKey[r.punch.Key()] = r
+	}
+	var (
+		key        punch.Key
+		id         [16]byte
+		day        time.Time
+		recordedAt time.Time
+		inserted   = make([]*row, 0, len(rows))
+	)
+	_, err = pgx.ForEachRow(returned, []any{&key.Company, &day, &key.Employee, &id, &recordedAt}, func() error {
+		key.ID = id
+		if r := byKey[key]; r != nil {
+			inserted = append(inserted, r)
+		}
+		return nil
+	})
+	if err != nil {
+		return err // rows may have come before the error; they prove nothing until the statement has ended
+	}
+	for _, r := range inserted {
+		r.stored = &punch.Stored{Receipt: r.punch.Receipt(recordedAt), Fingerprint: r.punch.Fingerprint()}
+	}
+	return nil
+}
+
+// readBack explains the rows that the insert did not return: the row is there
+// already, or the company's home is elsewhere by now. It returns those whose
+// company has no home in this region.
+func (w *Writer) readBack(ctx context.Context, h *host, rows []*row) (strangers []*row, err error) {
+	found, err := h.hot.Query(ctx, readbackSQL, keyArgs(w.home, rows)...)
+	if err != nil {
+		return nil, err
+	}
+	var (
+		ord   int64
+		epoch *int64
+		rec   scanned
+	)
+	_, err = pgx.ForEachRow(found, append([]any{&ord, &epoch}, rec.targets()...), func() error {
+		r := rows[ord-1]
+		switch {
+		case rec.Kind != nil:
+			r.stored = rec.stored(w.home, r.punch.Key())
+		case epoch == nil:
+			strangers = append(strangers, r)
+		case *epoch != r.punch.Epoch:
+			r.err = notHome(*epoch)
+		}
+		return nil
+	})
+	return strangers, err
+}
+
+// tellStrangers tells a company that has its home elsewhere from one that does
+// not exist. Only here is the global table asked: reading it waits while the
+// region that holds its lease is away.
+func (w *Writer) tellStrangers(ctx context.Context, h *host, rows []*row) error {
+	ids := make([]string, len(rows))
+	for i, r := range rows {
+		ids[i] = r.punch.Company
+	}
+	found, err := h.hot.Query(ctx, existSQL, ids)
+	if err != nil {
+		return err
+	}
+	known, err := pgx.CollectRows(found, pgx.RowTo[string])
+	if err != nil {
+		return err
+	}
+	exists := make(map[string]bool, len(known))
+	for _, id := range known {
+		exists[id] = true
+	}
+	for _, r := range rows {
+		if exists[r.punch.Company] {
+			r.err = notHome(0)
+		} else {
+			r.err = punch.Errorf(punch.UnknownCompany, "there is no company %s", r.punch.Company)
+		}
+	}
+	return nil
+}
+
+func notHome(epoch int64) error {
+	return punch.Errorf(punch.NotHome, "the company's home has moved on, to epoch %d", epoch)
+}
+
+func open(rows []*row) []*row {
+	var left []*row
+	for _, r := range rows {
+		if !r.settled() {
+			left = append(left, r)
+		}
+	}
+	return left
+}
+
+func fail(rows []*row, err error) {
+	for _, r := range rows {
+		r.err = err
+	}
+}
+
+func (w *Writer) count(ctx context.Context, outcomes []punch.Outcome) {
+	counts := make(map[string]int, 4)
+	for i := range outcomes {
+		switch {
+		case outcomes[i].Err != nil:
+			counts[string(punch.CodeOf(outcomes[i].Err))]++
+		case outcomes[i].Receipt.Replayed:
+			counts["replayed"]++
+		default:
+			counts["recorded"]++
+		}
+	}
+	for result, n := range counts {
+		w.db.metrics.settled(ctx, w.home, result, n)
+	}
+}

@@ -1,0 +1,261 @@
+package crdb
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/punchclock/punchclock/node/punch"
+)
+
+func TestWriteAndReplay(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *store) {
+		company := s.company("eu-west")
+		item := s.item(company, "eu-west", "anna")
+		item.At, item.Source, item.Note = time.Now().Add(-time.Minute), "gate-1", "späte Ünïcode ✓"
+		w := s.Writer("eu-west")
+		first := w.Write(s.ctx, []punch.Item{item})[0]
+		wantCode(t, first, "")
+		if first.Receipt.Replayed || first.Receipt.HomeRegion != "eu-west" || first.Receipt.RecordedAt.IsZero() {
+			t.Fatalf("the first receipt is %+v", first.Receipt)
+		}
+		retry := item
+		retry.Stamp = punch.Stamp{ReceivedAt: item.ReceivedAt.Add(time.Second), EntryRegion: "ap-south", TraceID: "other"}
+		second := w.Write(s.ctx, []punch.Item{retry})[0]
+		wantCode(t, second, "")
+		want := first.Receipt
+		want.Replayed = true
+		if second.Receipt != want {
+			t.Fatalf("the replay's receipt is\n%+v, want\n%+v", second.Receipt, want)
+		}
+		if n := s.count(`SELECT count(*) FROM punches WHERE company_id = $1 AND crdb_region = 'eu-west'`, company); n != 1 {
+			t.Fatalf("%d rows in eu-west, want 1", n)
+		}
+		if n := s.count(`SELECT count(*) FROM punches WHERE company_id = $1`, company); n != 1 {
+			t.Fatalf("%d rows in all regions, want 1", n)
+		}
+	})
+}
+
+func TestOwnInsertIsNoReplay(t *testing.T) {
+	// The answer to the statement was lost, and running it again finds the row.
+	onEveryEngine(t, func(t *testing.T, s *store) {
+		company := s.company("us-east")
+		item := s.item(company, "us-east", "anna")
+		w := s.Writer("us-east")
+		w.Write(s.ctx, []punch.Item{item})
+		again := w.Write(s.ctx, []punch.Item{item})[0]
+		wantCode(t, again, "")
+		if again.Receipt.Replayed {
+			t.Fatal("the row carries this request's own stamp, and is called a replay")
+		}
+	})
+}
+
+func TestConflict(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *store) {
+		company := s.company("us-east")
+		item := s.item(company, "us-east", "anna")
+		for name, change := range map[string]func(*punch.Item){
+			"kind":      func(i *punch.Item) { i.Kind = punch.Out },
+			"at":        func(i *punch.Item) { i.At = time.Now() },
+			"same time": func(i *punch.Item) { i.At = i.ID.Time() }, // absent stays absent
+			"source":    func(i *punch.Item) { i.Source = "gate-2" },
+			"note":      func(i *punch.Item) { i.Note = "x" },
+		} {
+			wantCode(t, s.Writer("us-east").Write(s.ctx, []punch.Item{item})[0], "")
+			other := item
+			change(&other)
+			if o := s.Writer("us-east").Write(s.ctx, []punch.Item{other})[0]; punch.CodeOf(o.Err) != punch.Conflict {
+				t.Errorf("same id, other %s: %v, want a conflict", name, o)
+			}
+		}
+		if n := s.count(`SELECT count(*) FROM punches WHERE company_id = $1`, company); n != 1 {
+			t.Fatalf("%d rows, want 1", n)
+		}
+	})
+}
+
+func TestOneKeyTwiceInABatch(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *store) {
+		company := s.company("us-east")
+		item := s.item(company, "us-east", "anna")
+		twin, other, stranger := item, item, s.item(company, "us-east", "ben")
+		twin.TraceID, other.Kind = "another request", punch.Out
+		stranger.ID = item.ID // ids are unique per employee only
+		out := s.Writer("us-east").Write(s.ctx, []punch.Item{item, twin, other, stranger, item})
+		for i, want := range []punch.Code{"", "", punch.Conflict, "", ""} {
+			wantCode(t, out[i], want)
+		}
+		fresh := 0
+		for _, i := range []int{0, 1, 4} {
+			if !out[i].Receipt.Replayed {
+				fresh++
+			}
+			if !out[i].Receipt.RecordedAt.Equal(out[0].Receipt.RecordedAt) {
+				t.Errorf("receipt %d was recorded at another time", i)
+			}
+		}
+		if fresh != 1 {
+			t.Errorf("%d of three callers recorded the punch, want 1", fresh)
+		}
+		if n := s.count(`SELECT count(*) FROM punches WHERE company_id = $1`, company); n != 2 {
+			t.Fatalf("%d rows, want 2", n)
+		}
+	})
+}
+
+func TestConcurrentWritersOneRow(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *store) {
+		company := s.company("ap-south")
+		base := make([]punch.Item, 20)
+		for i := range base {
+			base[i] = s.item(company, "ap-south", fmt.Sprintf("e%d", i))
+		}
+		const writers = 6
+		outcomes := make([][]punch.Outcome, writers)
+		var wg sync.WaitGroup
+		for n := range writers {
+			wg.Go(func() {
+				batch := make([]punch.Item, len(base))
+				for i := range base { // every other writer in opposite order: what deadlocks unsorted
+					j := i
+					if n%2 == 1 {
+						j = len(base) - 1 - i
+					}
+					batch[i] = base[j]
+					batch[i].TraceID = fmt.Sprint(n)
+				}
+				outcomes[n] = s.Writer("ap-south").Write(s.ctx, batch)
+			})
+		}
+		wg.Wait()
+		recorded := make(map[string]int)
+		at := make(map[string]time.Time)
+		for _, out := range outcomes {
+			for _, o := range out {
+				wantCode(t, o, "")
+				e := o.Receipt.Employee
+				if !o.Receipt.Replayed {
+					recorded[e]++
+				}
+				if old, ok := at[e]; ok && !old.Equal(o.Receipt.RecordedAt) {
+					t.Errorf("%s has receipts of %s and %s", e, old, o.Receipt.RecordedAt)
+				}
+				at[e] = o.Receipt.RecordedAt
+			}
+		}
+		for e, n := range recorded {
+			if n != 1 {
+				t.Errorf("%s was recorded %d times", e, n)
+			}
+		}
+		if n := s.count(`SELECT count(*) FROM punches WHERE company_id = $1`, company); n != len(base) {
+			t.Fatalf("%d rows, want %d", n, len(base))
+		}
+	})
+}
+
+func TestFence(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *store) {
+		company := s.company("us-east")
+		old := s.item(company, "us-east", "anna")
+		s.exec(`UPDATE homes SET epoch = 2 WHERE crdb_region = 'us-east' AND company_id = $1`, company)
+		wantCode(t, s.Writer("us-east").Write(s.ctx, []punch.Item{old})[0], punch.NotHome)
+		elsewhere := s.item(company, "eu-west", "anna")
+		wantCode(t, s.Writer("eu-west").Write(s.ctx, []punch.Item{elsewhere})[0], punch.NotHome)
+		nobody := s.item("c-nobody", "us-east", "anna")
+		wantCode(t, s.Writer("us-east").Write(s.ctx, []punch.Item{nobody})[0], punch.UnknownCompany)
+		if n := s.count(`SELECT count(*) FROM punches WHERE company_id IN ($1, 'c-nobody')`, company); n != 0 {
+			t.Fatalf("%d rows, want none", n)
+		}
+		// A punch recorded under the old epoch is a replay, not a refusal.
+		now := old
+		now.Epoch = 2
+		wantCode(t, s.Writer("us-east").Write(s.ctx, []punch.Item{now})[0], "")
+		replay := s.Writer("us-east").Write(s.ctx, []punch.Item{old})[0]
+		wantCode(t, replay, "")
+	})
+}
+
+// TestFenceHoldsAStalledWriter starts a batch while the company's home is being
+// flipped: it must wait for the flip and then not apply. Without the lock on
+// the fence row PostgreSQL would let it through.
+func TestFenceHoldsAStalledWriter(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *store) {
+		company := s.company("us-east")
+		item := s.item(company, "us-east", "anna")
+		tx, err := s.admin.Begin(s.ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tx.Exec(s.ctx, `UPDATE homes SET epoch = 2 WHERE crdb_region = 'us-east' AND company_id = $1`, company); err != nil {
+			t.Fatal(err)
+		}
+		result := make(chan punch.Outcome, 1)
+		go func() { result <- s.Writer("us-east").Write(s.ctx, []punch.Item{item})[0] }()
+		select {
+		case o := <-result:
+			t.Fatalf("the writer did not wait for the flip: %+v", o)
+		case <-time.After(300 * time.Millisecond): // long beside a write, which takes a few ms
+		}
+		if err := tx.Commit(s.ctx); err != nil {
+			t.Fatal(err)
+		}
+		wantCode(t, <-result, punch.NotHome)
+	})
+}
+
+func TestPoisonFailsAlone(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *store) {
+		company := s.company("us-east")
+		const total, every = 10_000, 997
+		poisoned, good := 0, 0
+		for from := 0; from < total; from += 500 {
+			batch := make([]punch.Item, 500)
+			for i := range batch {
+				batch[i] = s.item(company, "us-east", fmt.Sprintf("e%d", from+i))
+				if (from+i)%every == 7 {
+					batch[i].Note = strings.Repeat("x", punch.MaxNote+1) // only the database's own check is left to refuse it
+				}
+			}
+			for i, o := range s.Writer("us-east").Write(s.ctx, batch) {
+				want := punch.Code("")
+				if (from+i)%every == 7 {
+					want = punch.Invalid
+					poisoned++
+				} else {
+					good++
+				}
+				wantCode(t, o, want)
+			}
+		}
+		if n := s.count(`SELECT count(*) FROM punches WHERE company_id = $1`, company); n != good || poisoned == 0 {
+			t.Fatalf("%d rows of %d good punches, %d poisoned", n, good, poisoned)
+		}
+	})
+}
+
+func TestWriteGivesUpAtItsDeadline(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *store) {
+		company := s.company("us-east")
+		tx, err := s.admin.Begin(s.ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tx.Rollback(s.ctx) //nolint:errcheck // it is only there to hold a lock
+		if _, err := tx.Exec(s.ctx, `UPDATE homes SET epoch = epoch WHERE crdb_region = 'us-east' AND company_id = $1`, company); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(s.ctx, 500*time.Millisecond)
+		defer cancel()
+		o := s.Writer("us-east").Write(ctx, []punch.Item{s.item(company, "us-east", "anna")})[0]
+		wantCode(t, o, punch.Unavailable)
+		if punch.AsError(o.Err).Code.Final() {
+			t.Fatal("what is not known to have failed must not be final")
+		}
+	})
+}

@@ -1,0 +1,106 @@
+package dispatch
+
+import (
+	"context"
+	"time"
+
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/punchclock/punchclock/node/punch"
+	"github.com/punchclock/punchclock/region"
+	"github.com/punchclock/punchclock/tracing"
+)
+
+// hop writes batches by calling nodes of their home region, one candidate after
+// the other inside the same deadline, and through this node's own database
+// gateway last. It is the writer behind a lane towards another region.
+type hop struct {
+	dispatch *Dispatch
+	home     region.Name
+}
+
+// Write implements Writer.
+func (h *hop) Write(ctx context.Context, items []punch.Item) []punch.Outcome {
+	outcomes := make([]punch.Outcome, len(items))
+	left := make([]int, len(items))
+	for i := range left {
+		left[i] = i
+	}
+	for n, c := range h.dispatch.deps.Router.Route(h.home) {
+		if c.Local {
+			h.dispatch.metrics.hopped(ctx, h.home, "here", len(left))
+			scatter(outcomes, left, h.here(ctx, gather(items, left)))
+			break
+		}
+		note(items, left, c, n+1)
+		if left = h.call(ctx, c, items, left, outcomes); len(left) == 0 {
+			break
+		}
+	}
+	return outcomes
+}
+
+// call asks one candidate and returns the items that another may still settle.
+func (h *hop) call(ctx context.Context, c region.Candidate, items []punch.Item, places []int, outcomes []punch.Outcome) (left []int) {
+	call, cancel := context.WithTimeout(ctx, h.dispatch.cfg.CallTimeout)
+	defer cancel()
+	results, err := h.dispatch.deps.Peers.Record(call, c.PeerAddr, gather(items, places))
+	if err != nil {
+		h.dispatch.metrics.hopped(ctx, h.home, "failed", len(places))
+		err = punch.Wait(punch.Unavailable, time.Second, "the company's home region did not answer in time; send the punch again with the same id", err)
+		for _, i := range places {
+			outcomes[i].Err = err
+		}
+		return places
+	}
+	scatter(outcomes, places, results)
+	for _, i := range places {
+		switch punch.CodeOf(outcomes[i].Err) {
+		case punch.Unavailable, punch.Overloaded: // the next one may have room, or reach the database
+			left = append(left, i)
+		}
+	}
+	h.dispatch.metrics.hopped(ctx, h.home, "settled", len(places)-len(left))
+	h.dispatch.metrics.hopped(ctx, h.home, "passed_on", len(left))
+	return left
+}
+
+// here writes through this node's own gateway, which is only farther.
+func (h *hop) here(ctx context.Context, items []punch.Item) []punch.Outcome {
+	lane, err := h.dispatch.local.get(ctx, h.home)
+	if err == nil {
+		return lane.RecordAll(items)
+	}
+	outcomes := make([]punch.Outcome, len(items))
+	for i := range outcomes {
+		outcomes[i].Err = err
+	}
+	return outcomes
+}
+
+// note puts the candidate on the spans of the items that it is asked for.
+func note(items []punch.Item, places []int, c region.Candidate, attempt int) {
+	for _, i := range places {
+		if tracing.Sampled(items[i].Ctx) {
+			trace.SpanFromContext(items[i].Ctx).SetAttributes(tracing.Attempt.Int(attempt),
+				tracing.CandidateNode.String(c.Node), tracing.CandidateRegion.String(string(c.Region)))
+		}
+	}
+}
+
+func gather(items []punch.Item, places []int) []punch.Item {
+	if len(places) == len(items) {
+		return items
+	}
+	some := make([]punch.Item, len(places))
+	for j, i := range places {
+		some[j] = items[i]
+	}
+	return some
+}
+
+func scatter(outcomes []punch.Outcome, places []int, results []punch.Outcome) {
+	for j, i := range places {
+		outcomes[i] = results[j]
+	}
+}

@@ -1,0 +1,48 @@
+package dispatch
+
+import (
+	"context"
+	"fmt"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/punchclock/punchclock/region"
+)
+
+type instruments struct {
+	routed metric.Int64Counter
+	hops   metric.Int64Counter
+	moves  metric.Int64Counter
+}
+
+func newInstruments(provider metric.MeterProvider) (m instruments, err error) {
+	meter := provider.Meter("punchclock/dispatch")
+	if m.routed, err = meter.Int64Counter("punchclock.dispatch.routed", metric.WithUnit("{punch}"),
+		metric.WithDescription("Punches dispatched, by home region and whether to this node's database gateway or to another node.")); err != nil {
+		return m, fmt.Errorf("dispatch metrics: %w", err)
+	}
+	if m.hops, err = meter.Int64Counter("punchclock.dispatch.hops", metric.WithUnit("{punch}"),
+		metric.WithDescription("Punches sent to other nodes, by target region and result; here: written by this node after all.")); err != nil {
+		return m, fmt.Errorf("dispatch metrics: %w", err)
+	}
+	if m.moves, err = meter.Int64Counter("punchclock.dispatch.not_home", metric.WithUnit("{punch}"),
+		metric.WithDescription("Punches that were routed under an old home, by that home's region.")); err != nil {
+		return m, fmt.Errorf("dispatch metrics: %w", err)
+	}
+	return m, nil
+}
+
+func (m *instruments) dispatched(ctx context.Context, home region.Name, local bool) {
+	m.routed.Add(ctx, 1, metric.WithAttributes(attribute.String("home_region", string(home)), attribute.Bool("local", local)))
+}
+
+func (m *instruments) hopped(ctx context.Context, target region.Name, result string, n int) {
+	if n > 0 {
+		m.hops.Add(ctx, int64(n), metric.WithAttributes(attribute.String("target_region", string(target)), attribute.String("result", result)))
+	}
+}
+
+func (m *instruments) moved(ctx context.Context, home region.Name) {
+	m.moves.Add(ctx, 1, metric.WithAttributes(attribute.String("home_region", string(home))))
+}

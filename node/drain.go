@@ -1,0 +1,50 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// closer closes the parts in the opposite order of their start.
+type closer struct{ parts []part }
+
+type part struct {
+	name  string
+	close func(context.Context) error
+}
+
+func (c *closer) add(name string, close func(context.Context) error) {
+	c.parts = append(c.parts, part{name, close})
+}
+
+// close closes every part, whatever the others say.
+func (c *closer) close(ctx context.Context) error {
+	var errs []error
+	for i := len(c.parts) - 1; i >= 0; i-- {
+		if err := c.parts[i].close(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("close %s: %w", c.parts[i].name, err))
+		}
+	}
+	c.parts = nil
+	return errors.Join(errs...)
+}
+
+// drain says that the node leaves, gives peers and balancers time to notice
+// while it still serves, and closes the parts: listeners finish their requests
+// first, then the lanes what they hold, then gossip and database.
+func (n *Node) drain(ctx context.Context) error {
+	n.ready.set(topicDrain, "draining")
+	n.tellState()
+	if n.public != nil { // it has served, so somebody may still send
+		n.log.InfoContext(ctx, "draining", "delay", n.cfg.DrainDelay)
+		select {
+		case <-time.After(n.cfg.DrainDelay):
+		case <-ctx.Done():
+		}
+	}
+	err := n.closer.close(ctx)
+	n.log.InfoContext(ctx, "stopped", "error", err)
+	return err
+}

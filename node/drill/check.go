@@ -1,0 +1,108 @@
+package drill
+
+import "fmt"
+
+// row checks one stored row as it passes by.
+func (a *auditor) row(r *Row) {
+	key := identity{r.Company, r.Employee, r.ID}
+	h := a.histories[key]
+	if h == nil {
+		a.stranger(key, r)
+		return
+	}
+	a.report.Rows++
+	h.stored++
+	a.checkRegion(key, h, r)
+	a.checkContent(key, h, r)
+	for _, req := range h.requests {
+		if req.receipt == nil {
+			continue
+		}
+		if d := receiptAgainstRow(req.receipt, r, a.moved(r.Company)); len(d) > 0 {
+			a.blame(key, h, Altered, "the receipt's "+d.String())
+		}
+	}
+}
+
+// stranger is a row that the ledger knows nothing of. It may be another run's;
+// it is this run's only when it was received while this run lasted, by the
+// clocks of the nodes.
+func (a *auditor) stranger(key identity, r *Row) {
+	if r.ReceivedAt.Before(a.begin) || (!a.end.IsZero() && r.ReceivedAt.After(a.end)) {
+		a.report.Ignored++
+		return
+	}
+	a.blame(key, nil, Strange, fmt.Sprintf("the row in %s was never sent", r.Region))
+}
+
+// moved reports whether the company's home is another than the first one, so
+// that an old receipt may rightly name another region than the row.
+func (a *auditor) moved(company string) bool {
+	homes := a.homes[company]
+	return len(homes) != 1 || homes[0].Epoch != 1
+}
+
+func (a *auditor) checkRegion(key identity, h *history, r *Row) {
+	homes := a.homes[r.Company]
+	if len(homes) != 1 {
+		a.blame(key, h, WrongRegion, fmt.Sprintf("the company has %d homes", len(homes)))
+		return
+	}
+	if home := homes[0]; r.Region != home.Region && (home.MovingFrom == "" || r.Region != home.MovingFrom) {
+		a.blame(key, h, WrongRegion, fmt.Sprintf("the row is in %s, the home is %s", r.Region, home.Region))
+	}
+}
+
+// checkContent holds the row against every claim that was sent under its
+// identity. The row must hold one of them, each acknowledged one, and none
+// that was refused for good and never acknowledged.
+func (a *auditor) checkContent(key identity, h *history, r *Row) {
+	acknowledged, fits := h.acknowledged(), false
+	var misfit differences
+	for _, req := range h.requests {
+		d := claimAgainstRow(&req.claim, r)
+		switch {
+		case len(d) == 0:
+			fits = true
+			if !acknowledged && req.failure != nil && req.failure.Final {
+				a.blame(key, h, Contradicted, "refused as "+req.failure.Code+", and stored")
+			}
+		case req.receipt != nil:
+			a.blame(key, h, Altered, "the claim's "+d.String())
+		default:
+			misfit = d
+		}
+	}
+	// Nothing but conflicts: the identity was used before by somebody else.
+	if !fits && !acknowledged && !h.refusedAs(conflict) {
+		a.blame(key, h, Altered, "the claim's "+misfit.String())
+	}
+}
+
+// checkReceipts holds the receipts of one identity against what was claimed
+// and against each other.
+func (a *auditor) checkReceipts(key identity, h *history) {
+	var first *Receipt
+	crossed := false
+	for _, req := range h.requests {
+		r := req.receipt
+		if r == nil {
+			continue
+		}
+		if d := receiptAgainstClaim(r, &req.claim); len(d) > 0 {
+			a.blame(key, h, Altered, "the receipt's "+d.String())
+		}
+		if r.Replayed {
+			a.report.Replayed++
+		}
+		crossed = crossed || r.EntryRegion != r.HomeRegion
+		if first == nil {
+			first = r
+		} else if !r.RecordedAt.Equal(first.RecordedAt) || !r.ReceivedAt.Equal(first.ReceivedAt) {
+			a.blame(key, h, Doubled, "two receipts of different commits")
+		}
+	}
+	if crossed {
+		a.report.Crossed++
+	}
+}

@@ -1,0 +1,69 @@
+package drill
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// Command is `punchclock audit`.
+type Command struct {
+	Ledger      string `arg:"" help:"Ledger to hold against the database." type:"existingfile"`
+	DatabaseURL string `help:"URL of the database." env:"PUNCHCLOCK_DATABASE_URL" required:""`
+	JSON        bool   `help:"Print the report as JSON."`
+	// A million rows are read in well under a minute.
+	Timeout time.Duration `help:"When to give up." default:"5m"`
+}
+
+// ErrNotClean is returned when the audit found a fault.
+var ErrNotClean = errors.New("the database does not hold what was promised")
+
+// ErrNoEvidence is returned for a ledger without a single receipt.
+var ErrNoEvidence = errors.New("the ledger holds no receipt: this proves nothing")
+
+// Run audits and writes the report to out. It returns ErrNotClean or
+// ErrNoEvidence when the report was written and is not good.
+func (c *Command) Run(ctx context.Context, out io.Writer) error {
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+	file, err := os.Open(c.Ledger)
+	if err != nil {
+		return err
+	}
+	defer file.Close() //nolint:errcheck // only read
+	report, err := Audit(ctx, bufio.NewReader(file), c.DatabaseURL)
+	if err != nil {
+		return err
+	}
+	if err := c.print(out, &report); err != nil {
+		return err
+	}
+	return report.Verdict()
+}
+
+func (c *Command) print(out io.Writer, report *Report) error {
+	if c.JSON {
+		return json.MarshalWrite(out, report, jsontext.WithIndent("  "))
+	}
+	_, err := fmt.Fprint(out, report)
+	return err
+}
+
+// Verdict is nil when the report is clean and rests on evidence.
+func (r *Report) Verdict() error {
+	switch {
+	case !r.Clean():
+		return ErrNotClean
+	case r.Acknowledged == 0:
+		return ErrNoEvidence
+	default:
+		return nil
+	}
+}

@@ -1,0 +1,128 @@
+package drill
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/go-json-experiment/json"
+)
+
+// Claim is what was sent, as plain values. Times are whole microseconds, UTC.
+type Claim struct {
+	Company  string    `json:"company"`
+	Employee string    `json:"employee"`
+	ID       string    `json:"id"`
+	Kind     string    `json:"kind"`
+	At       time.Time `json:"at,omitzero"` // zero when the caller sent none
+	Source   string    `json:"source,omitempty"`
+	Note     string    `json:"note,omitempty"`
+}
+
+// Receipt is what came back, as plain values.
+type Receipt struct {
+	Company     string    `json:"company"`
+	Employee    string    `json:"employee"`
+	ID          string    `json:"id"`
+	Kind        string    `json:"kind"`
+	PunchedAt   time.Time `json:"punched_at"`
+	ReceivedAt  time.Time `json:"received_at"`
+	RecordedAt  time.Time `json:"recorded_at"`
+	Zone        string    `json:"zone"`
+	UTCOffset   int32     `json:"utc_offset"`
+	HomeRegion  string    `json:"home_region"`
+	EntryRegion string    `json:"entry_region"`
+	Late        bool      `json:"late,omitzero"`
+	Review      bool      `json:"review,omitzero"`
+	TraceID     string    `json:"trace_id,omitempty"`
+	Replayed    bool      `json:"replayed,omitzero"`
+}
+
+// Failure is an error that came back, or stood for an answer that did not.
+type Failure struct {
+	Status   int    `json:"status,omitzero"`
+	Code     string `json:"code"`
+	Final    bool   `json:"final,omitzero"`
+	Detail   string `json:"detail,omitempty"`
+	Attempts int    `json:"attempts,omitzero"`
+}
+
+// Entry is one line of a ledger. Exactly one of Begin, Claim, Receipt, Failure
+// and End is set.
+type Entry struct {
+	Begin time.Time `json:"begin,omitzero"` // first line: when the run began
+	// Seq numbers the requests; the outcome has its intent's number.
+	Seq uint64 `json:"seq,omitzero"`
+	// Intended is when the request was meant to start, with its Claim.
+	Intended time.Time `json:"intended,omitzero"`
+	Entry    string    `json:"entry,omitempty"` // region whose endpoint was tried first
+	Claim    *Claim    `json:"claim,omitempty"`
+	Receipt  *Receipt  `json:"receipt,omitempty"`
+	Failure  *Failure  `json:"failure,omitempty"`
+	End      time.Time `json:"end,omitzero"` // last line of a run that was closed
+}
+
+// maxLine bounds a line on reading: a claim's text is far below it.
+const maxLine = 1 << 20
+
+// Read hands every entry to each, in the order of the file. A last line that
+// was torn by the death of its writer is left out, and torn is true; anything
+// else that is not an entry is an error with its line's number.
+func Read(r io.Reader, each func(Entry) error) (torn bool, err error) {
+	in := bufio.NewReaderSize(r, 64<<10)
+	for number := 1; ; number++ {
+		line, err := readLine(in)
+		if errors.Is(err, io.EOF) {
+			return len(line) > 0, nil // every complete line ends in a newline
+		}
+		if err != nil {
+			return false, fmt.Errorf("ledger: line %d: %w", number, err)
+		}
+		var e Entry
+		if err := json.Unmarshal(line, &e, json.RejectUnknownMembers(true)); err != nil {
+			return false, fmt.Errorf("ledger: line %d: %w", number, err)
+		}
+		if err := e.check(number); err != nil {
+			return false, fmt.Errorf("ledger: line %d: %w", number, err)
+		}
+		if err := each(e); err != nil {
+			return false, err
+		}
+	}
+}
+
+// readLine returns io.EOF together with what stood after the last newline.
+func readLine(in *bufio.Reader) ([]byte, error) {
+	var line []byte
+	for {
+		part, err := in.ReadSlice('\n')
+		line = append(line, part...)
+		if len(line) > maxLine {
+			return nil, fmt.Errorf("longer than %d bytes", maxLine)
+		}
+		if !errors.Is(err, bufio.ErrBufferFull) {
+			return line, err
+		}
+	}
+}
+
+func (e *Entry) check(line int) error {
+	kinds := 0
+	for _, set := range []bool{!e.Begin.IsZero(), e.Claim != nil, e.Receipt != nil, e.Failure != nil, !e.End.IsZero()} {
+		if set {
+			kinds++
+		}
+	}
+	switch {
+	case kinds != 1:
+		return errors.New("must be one of begin, claim, receipt, failure and end")
+	case (line == 1) != !e.Begin.IsZero():
+		return errors.New("a ledger has its begin in the first line and nowhere else")
+	case (e.Seq == 0) == (e.Claim != nil || e.Receipt != nil || e.Failure != nil):
+		return errors.New("a claim, a receipt and a failure have a seq, begin and end have none")
+	default:
+		return nil
+	}
+}

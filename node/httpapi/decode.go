@@ -1,0 +1,161 @@
+package httpapi
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/punchclock/punchclock/node/punch"
+)
+
+// trustedLength bounds the memory, in bytes, that a body takes by announcing
+// itself: thousands of callers could announce the most and send nothing.
+const trustedLength = 16 << 10
+
+// readBody reads the request's body into the call's buffer.
+func (c *call) readBody(limit int64) error {
+	if err := checkMedia(c.r.Header); err != nil {
+		return err
+	}
+	if c.r.ContentLength > limit {
+		return tooLarge(limit)
+	}
+	if c.r.ContentLength > 0 {
+		// ReadFrom wants MinRead beside the body. More is not taken on a
+		// caller's word alone.
+		c.buf.Grow(int(min(c.r.ContentLength, trustedLength)) + bytes.MinRead)
+	}
+	_, err := c.buf.ReadFrom(http.MaxBytesReader(c.w, c.r.Body, limit))
+	var exceeded *http.MaxBytesError
+	switch {
+	case errors.As(err, &exceeded):
+		return tooLarge(limit)
+	case err != nil:
+		return punch.Wait(punch.Unavailable, time.Second, "the body did not arrive whole; send it again with the same ids", err)
+	default:
+		return nil
+	}
+}
+
+func tooLarge(limit int64) error {
+	return punch.Errorf(punch.TooLarge, "the body must be at most %d bytes", limit)
+}
+
+func checkMedia(h http.Header) error {
+	if encoding := h.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
+		return punch.Errorf(punch.UnsupportedMedia, "the body must not be compressed")
+	}
+	contentType := h.Get("Content-Type")
+	if contentType == "application/json" { // what nearly every caller sends
+		return nil
+	}
+	if mediaType, _, err := mime.ParseMediaType(contentType); err != nil || mediaType != "application/json" {
+		return punch.Errorf(punch.UnsupportedMedia, "the body's Content-Type must be application/json")
+	}
+	return nil
+}
+
+// wirePunch is a punch as a caller sends it. The optional members are pointers
+// because an empty text is not the same as none. A null is taken for none:
+// many JSON libraries write it for a field that is not set.
+type wirePunch struct {
+	ID       string  `json:"id"`
+	Employee string  `json:"employee"`
+	Kind     string  `json:"kind"`
+	At       *string `json:"at"`
+	Source   *string `json:"source"`
+	Note     *string `json:"note"`
+}
+
+var strict = json.RejectUnknownMembers(true)
+
+// decodeClaim reads and validates one punch. Its errors are Invalid and name
+// the field.
+func decodeClaim(raw []byte, company string) (punch.Claim, error) {
+	var w wirePunch
+	if jsontext.Value(raw).Kind() == jsontext.KindNull { // null would leave w as it is
+		return punch.Claim{}, punch.Errorf(punch.Invalid, "the punch must be a JSON object")
+	}
+	if err := json.Unmarshal(raw, &w, strict); err != nil {
+		return punch.Claim{}, decodeError(err)
+	}
+	claim, err := w.claim(company)
+	if err != nil {
+		return punch.Claim{}, err
+	}
+	return claim, claim.Validate()
+}
+
+func (w *wirePunch) claim(company string) (punch.Claim, error) {
+	c := punch.Claim{Company: company, Employee: w.Employee, Kind: punch.Kind(w.Kind)}
+	var err error
+	if c.ID, err = punch.ParseID(w.ID); err != nil {
+		return punch.Claim{}, punch.InvalidField("id", "%s", punch.ErrNotUUIDv7)
+	}
+	if w.At != nil {
+		if c.At, err = parseInstant(*w.At); err != nil {
+			return punch.Claim{}, punch.InvalidField("at", "must be an RFC 3339 time such as 2026-03-01T08:59:30.125+01:00")
+		}
+	}
+	if w.Source != nil {
+		if *w.Source == "" { // a device that lost its name had better hear of it
+			return punch.Claim{}, punch.InvalidField("source", "must not be empty; leave it out instead")
+		}
+		c.Source = *w.Source
+	}
+	if w.Note != nil { // an empty form field is no note
+		c.Note = *w.Note
+	}
+	return c, nil
+}
+
+// parseInstant reads an RFC 3339 time, cut to microseconds. UnmarshalText is
+// strict where time.Parse lets through commas and one-digit hours.
+func parseInstant(s string) (time.Time, error) {
+	var t time.Time
+	err := t.UnmarshalText([]byte(s))
+	return punch.Microseconds(t), err
+}
+
+// decodeError turns what the JSON package found into words of our own: its
+// texts change and quote the input.
+func decodeError(err error) *punch.Error {
+	var syntactic *jsontext.SyntacticError
+	if errors.As(err, &syntactic) {
+		field := fieldOf(syntactic.JSONPointer)
+		if errors.Is(syntactic.Err, jsontext.ErrDuplicateName) {
+			return punch.InvalidField(field, "must appear only once")
+		}
+		return punch.InvalidField(field, "is not valid JSON in UTF-8, at byte %d", syntactic.ByteOffset)
+	}
+	var semantic *json.SemanticError
+	if errors.As(err, &semantic) {
+		field := fieldOf(semantic.JSONPointer)
+		switch {
+		case errors.Is(semantic.Err, json.ErrUnknownName):
+			return punch.InvalidField(field, "is not a field of a punch")
+		case field == "":
+			return punch.Errorf(punch.Invalid, "the punch must be a JSON object")
+		default:
+			return punch.InvalidField(field, "must be a string")
+		}
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return punch.Errorf(punch.Invalid, "the body is empty or ends too early")
+	}
+	return punch.Errorf(punch.Invalid, "the body is not valid JSON")
+}
+
+// fieldOf returns the name of the member at p, cut to the length of a name: a
+// caller chose it.
+func fieldOf(p jsontext.Pointer) string {
+	name := p.LastToken()
+	return strings.ToValidUTF8(name[:min(len(name), punch.MaxName)], "")
+}

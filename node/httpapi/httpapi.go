@@ -1,0 +1,140 @@
+// Package httpapi is the public HTTP API: it decodes what callers send, asks
+// the parts that know, and says the answer in HTTP. It alone knows statuses.
+// It neither decides where a punch goes nor stores anything, and openapi.yaml
+// beside it is the contract that its tests hold it to.
+package httpapi
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/metric/noop"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+	"golang.org/x/time/rate"
+
+	"github.com/punchclock/punchclock/node/auth"
+	"github.com/punchclock/punchclock/node/punch"
+	"github.com/punchclock/punchclock/region"
+)
+
+// Config is how the API presents itself and what it allows.
+type Config struct {
+	Node     string        // this node's unique name, shown in a response header
+	Region   region.Name   // stamped on punches as their entry region
+	Deadline time.Duration // how long a punch, or a batch of them, may take
+	MaxBody  int64         // largest request body in bytes
+}
+
+// Validate names the field that is wrong.
+func (c Config) Validate() error {
+	switch {
+	case c.Node == "":
+		return errors.New("public API: Node is empty")
+	case c.Region == "":
+		return errors.New("public API: Region is empty")
+	case c.Deadline <= 0:
+		return fmt.Errorf("public API: Deadline must be more than 0, is %s", c.Deadline)
+	case c.MaxBody <= 0:
+		return fmt.Errorf("public API: MaxBody must be more than 0, is %d", c.MaxBody)
+	default:
+		return nil
+	}
+}
+
+// Authenticator tells who holds a token. Its errors are *punch.Error.
+type Authenticator interface {
+	Verify(ctx context.Context, token string) (auth.Identity, error)
+}
+
+// Reader reads punches. Its errors are *punch.Error; any other means
+// Unavailable.
+type Reader interface {
+	// Find returns the receipt of a punch, NotFound when there is none.
+	Find(ctx context.Context, key punch.Key) (punch.Receipt, error)
+	// List returns at most q.Limit receipts in the order of q.
+	List(ctx context.Context, q punch.Query) ([]punch.Receipt, error)
+}
+
+// Deps is what the API asks and reports to.
+type Deps struct {
+	Recorder punch.Recorder
+	Reader   Reader
+	Auth     Authenticator
+	Board    *region.Board
+	Clock    func() time.Time // the node's clock, time.Now but in tests
+	Logger   *slog.Logger
+	Tracers  trace.TracerProvider
+	Meters   metric.MeterProvider
+}
+
+const (
+	// readDeadline bounds a read: nobody waits longer for a list, and reads
+	// must not hold connections that punches in a queue could use.
+	readDeadline = 5 * time.Second
+	// readsAtOnce bounds the reads that wait for the few connections there
+	// are for them; more could not be answered within readDeadline anyway.
+	readsAtOnce = 256
+	// complaintInterval is the least time between two log lines about
+	// failing requests: an outage fails thousands a second, for one cause.
+	complaintInterval = time.Second
+	// keptBuffer is the largest buffer that is kept for the next request:
+	// room for a page of receipts, while a full batch's would pile up.
+	keptBuffer = 512 << 10
+)
+
+// API is the public HTTP API, an http.Handler.
+type API struct {
+	cfg     Config
+	deps    Deps
+	handler http.Handler
+	metrics *instruments
+
+	buffers  sync.Pool     // of *bytes.Buffer
+	reading  chan struct{} // holds one per read under way
+	inFlight atomic.Int64  // punches
+	seldom   rate.Sometimes
+}
+
+// New makes the API.
+func New(cfg Config, deps Deps) (*API, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	a := &API{
+		cfg: cfg, deps: deps,
+		buffers: sync.Pool{New: func() any { return new(bytes.Buffer) }},
+		reading: make(chan struct{}, readsAtOnce),
+		seldom:  rate.Sometimes{Interval: complaintInterval},
+	}
+	var err error
+	if a.metrics, err = newInstruments(deps.Meters.Meter("punchclock/httpapi"), a.InFlight); err != nil {
+		return nil, fmt.Errorf("public API: %w", err)
+	}
+	a.handler = otelhttp.NewHandler(a.mux(), "",
+		otelhttp.WithTracerProvider(deps.Tracers),
+		// Our own metrics know outcomes; a second set would cost as much again.
+		otelhttp.WithMeterProvider(noop.NewMeterProvider()),
+		// No baggage: a caller must not put data into our calls.
+		otelhttp.WithPropagators(propagation.TraceContext{}),
+		// A caller's trace is linked and not continued: what is sampled here
+		// is this deployment's choice and cost.
+		otelhttp.WithPublicEndpointFn(func(*http.Request) bool { return true }),
+	)
+	return a, nil
+}
+
+// ServeHTTP answers a request.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.handler.ServeHTTP(w, r) }
+
+// InFlight returns how many punches have been accepted and not yet answered.
+func (a *API) InFlight() int64 { return a.inFlight.Load() }

@@ -1,0 +1,80 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/punchclock/punchclock/node/auth"
+	"github.com/punchclock/punchclock/node/punch"
+	"github.com/punchclock/punchclock/tracing"
+)
+
+// record answers POST /v1/punches.
+func (a *API) record(c *call) (reply, error) {
+	if err := c.readBody(a.cfg.MaxBody); err != nil {
+		return reply{}, err
+	}
+	claim, err := decodeClaim(c.buf.Bytes(), c.caller.Company)
+	if err != nil {
+		return reply{}, err
+	}
+	a.inFlight.Add(1)
+	defer a.inFlight.Add(-1)
+	receipt, err := a.recordClaim(c, claim)
+	if err != nil {
+		a.metrics.punch(c.ctx, outcomeOf(c.ctx, punch.CodeOf(err)))
+		return reply{}, err
+	}
+	a.metrics.punch(c.ctx, recordedOrReplayed(&receipt))
+	describe(c.ctx, &receipt)
+	c.buf.Reset()
+	c.buf.Write(appendReceipt(c.buf.AvailableBuffer(), &receipt))
+	return reply{status: statusOfReceipt(&receipt), location: locationOf(&receipt), home: receipt.HomeRegion}, nil
+}
+
+// recordClaim stamps a valid claim and has it recorded.
+func (a *API) recordClaim(c *call, claim punch.Claim) (punch.Receipt, error) {
+	if err := mayPunch(c.caller, claim.Employee); err != nil {
+		return punch.Receipt{}, err
+	}
+	p := punch.Received(claim, c.at, string(a.cfg.Region), tracing.TraceID(c.ctx))
+	return a.deps.Recorder.Record(c.ctx, p)
+}
+
+func mayPunch(caller auth.Identity, employee string) error {
+	if caller.MayPunch(employee) {
+		return nil
+	}
+	return &punch.Error{Code: punch.Forbidden, Field: "employee", Message: "this token may only punch for its own subject"}
+}
+
+func statusOfReceipt(r *punch.Receipt) int {
+	if r.Replayed {
+		return http.StatusOK
+	}
+	return http.StatusCreated
+}
+
+func recordedOrReplayed(r *punch.Receipt) string {
+	if r.Replayed {
+		return outcomeReplayed
+	}
+	return outcomeRecorded
+}
+
+// locationOf needs no escaping: names have no character that a path escapes.
+func locationOf(r *punch.Receipt) string {
+	return "/v1/employees/" + r.Employee + "/punches/" + r.ID.String()
+}
+
+// describe puts on the request's span what its trace is searched for.
+func describe(ctx context.Context, r *punch.Receipt) {
+	if !tracing.Sampled(ctx) {
+		return
+	}
+	trace.SpanFromContext(ctx).SetAttributes(
+		tracing.HomeRegion.String(r.HomeRegion), tracing.EntryRegion.String(r.EntryRegion),
+		tracing.Replayed.Bool(r.Replayed))
+}

@@ -1,0 +1,106 @@
+package httpapi
+
+import (
+	_ "embed"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/punchclock/punchclock/node/auth"
+	"github.com/punchclock/punchclock/node/punch"
+)
+
+// list answers GET /v1/employees/{employee}/punches.
+func (a *API) list(c *call) (reply, error) {
+	employee, err := readable(c)
+	if err != nil {
+		return reply{}, err
+	}
+	q, err := parseQuery(c.r.URL.RawQuery, c.at)
+	if err != nil {
+		return reply{}, err
+	}
+	q.Company, q.Employee = c.caller.Company, employee
+	receipts, err := a.deps.Reader.List(c.ctx, q)
+	if err != nil {
+		return reply{}, readError(err)
+	}
+	c.buf.Write(appendPage(c.buf.AvailableBuffer(), q, receipts))
+	answer := reply{status: http.StatusOK}
+	if len(receipts) > 0 {
+		answer.home = receipts[0].HomeRegion
+	}
+	return answer, nil
+}
+
+// appendPage writes the page with the bounds that were used, so that a caller
+// who gave none can ask for the next page of the same range.
+func appendPage(b []byte, q punch.Query, receipts []punch.Receipt) []byte {
+	b = appendTime(append(b, `{"from":`...), q.From)
+	b = appendTime(append(b, `,"to":`...), q.To)
+	b = append(b, `,"punches":[`...)
+	for i := range receipts[:min(len(receipts), pageSize)] {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendReceipt(b, &receipts[i])
+	}
+	b = append(b, ']')
+	if len(receipts) > pageSize {
+		last := &receipts[pageSize-1]
+		b = appendText(append(b, `,"next":`...), encodeCursor(punch.Cursor{PunchedAt: last.PunchedAt, ID: last.ID}))
+	}
+	return append(b, '}')
+}
+
+// find answers GET /v1/employees/{employee}/punches/{id}.
+func (a *API) find(c *call) (reply, error) {
+	employee, err := readable(c)
+	if err != nil {
+		return reply{}, err
+	}
+	id, err := punch.ParseID(c.r.PathValue("id"))
+	if err != nil {
+		return reply{}, punch.InvalidField("id", "%s", punch.ErrNotUUIDv7)
+	}
+	receipt, err := a.deps.Reader.Find(c.ctx, punch.Key{Company: c.caller.Company, Employee: employee, ID: id})
+	if err != nil {
+		return reply{}, readError(err)
+	}
+	c.buf.Write(appendReceipt(c.buf.AvailableBuffer(), &receipt))
+	return reply{status: http.StatusOK, home: receipt.HomeRegion}, nil
+}
+
+// readable returns the path's employee if the caller may read its punches.
+func readable(c *call) (string, error) {
+	employee := c.r.PathValue("employee")
+	if !punch.ValidName(employee) {
+		return "", punch.InvalidField("employee", "must be 1 to 64 of letters, digits, '.', '_' and '-'")
+	}
+	if !c.caller.MayRead(employee) {
+		message := "this token may only read the punches of its own subject"
+		if c.caller.Role == auth.Kiosk {
+			message = "a kiosk's token may not read punches"
+		}
+		return "", &punch.Error{Code: punch.Forbidden, Field: "employee", Message: message}
+	}
+	return employee, nil
+}
+
+// readError keeps what a Reader says of a read from sounding like a punch.
+func readError(err error) error {
+	var known *punch.Error
+	if errors.As(err, &known) {
+		return err
+	}
+	return punch.Wait(punch.Unavailable, time.Second, "the punches cannot be read right now; try again", err)
+}
+
+//go:embed openapi.yaml
+var openapi []byte
+
+// document answers GET /openapi.yaml.
+func document(c *call) (reply, error) {
+	c.buf.Write(openapi)
+	return reply{status: http.StatusOK, contentType: "application/yaml"}, nil
+}

@@ -1,0 +1,55 @@
+package httpapi
+
+import (
+	"net/http"
+	"slices"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/punchclock/punchclock/region"
+)
+
+// wireRegion is a region as a client sees it that chooses where to go.
+type wireRegion struct {
+	Name      region.Name `json:"name"`
+	State     string      `json:"state"` // ready while at least one node is
+	Endpoints []string    `json:"endpoints"`
+	Nodes     wireNodes   `json:"nodes"`
+}
+
+type wireNodes struct {
+	Ready int `json:"ready"`
+	Total int `json:"total"`
+}
+
+// regions answers GET /v1/regions from what this node believes.
+func (a *API) regions(c *call) (reply, error) {
+	view := a.deps.Board.View()
+	answer := struct {
+		Regions []wireRegion `json:"regions"`
+	}{Regions: []wireRegion{}}
+	for _, name := range view.Regions() {
+		answer.Regions = append(answer.Regions, describeRegion(name, view.In(name)))
+	}
+	if err := json.MarshalWrite(c.buf, answer); err != nil {
+		return reply{}, err
+	}
+	return reply{status: http.StatusOK}, nil
+}
+
+func describeRegion(name region.Name, members []region.Member) wireRegion {
+	r := wireRegion{Name: name, State: "unavailable", Endpoints: []string{}, Nodes: wireNodes{Total: len(members)}}
+	for _, m := range members {
+		if m.State != region.Ready {
+			continue
+		}
+		r.State = "ready"
+		r.Nodes.Ready++
+		if m.PublicURL != "" {
+			r.Endpoints = append(r.Endpoints, m.PublicURL)
+		}
+	}
+	slices.Sort(r.Endpoints)
+	r.Endpoints = slices.Compact(r.Endpoints) // nodes behind one balancer share its URL
+	return r
+}

@@ -1,0 +1,75 @@
+package lane
+
+import (
+	"context"
+	"fmt"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/punchclock/punchclock/node/punch"
+)
+
+type instruments struct {
+	wait    metric.Float64Histogram
+	flush   metric.Float64Histogram
+	batch   metric.Int64Histogram
+	refused metric.Int64Counter
+
+	attrs        metric.MeasurementOption
+	set          []attribute.KeyValue
+	registration metric.Registration
+}
+
+func newInstruments(provider metric.MeterProvider, cfg Config, depth func() (items, bytes int)) (*instruments, error) {
+	meter := provider.Meter("punchclock/lane")
+	m := &instruments{set: []attribute.KeyValue{attribute.String("home_region", cfg.Home), attribute.String("kind", cfg.Kind)}}
+	m.attrs = metric.WithAttributeSet(attribute.NewSet(m.set...))
+	var err error
+	seconds := []float64{.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10, 15}
+	if m.wait, err = meter.Float64Histogram("punchclock.lane.wait", metric.WithUnit("s"),
+		metric.WithDescription("Time a punch waited before its batch was written."), metric.WithExplicitBucketBoundaries(seconds...)); err != nil {
+		return nil, fmt.Errorf("lane metrics: %w", err)
+	}
+	if m.flush, err = meter.Float64Histogram("punchclock.lane.flush", metric.WithUnit("s"),
+		metric.WithDescription("Time one batch took to be written."), metric.WithExplicitBucketBoundaries(seconds...)); err != nil {
+		return nil, fmt.Errorf("lane metrics: %w", err)
+	}
+	if m.batch, err = meter.Int64Histogram("punchclock.lane.batch", metric.WithUnit("{punch}"),
+		metric.WithDescription("Punches in one batch."), metric.WithExplicitBucketBoundaries(1, 2, 4, 8, 16, 32, 64, 128, 256, 512)); err != nil {
+		return nil, fmt.Errorf("lane metrics: %w", err)
+	}
+	if m.refused, err = meter.Int64Counter("punchclock.lane.refused", metric.WithUnit("{punch}"),
+		metric.WithDescription("Punches that were not let into the lane, by code.")); err != nil {
+		return nil, fmt.Errorf("lane metrics: %w", err)
+	}
+	return m, m.observe(meter, depth)
+}
+
+func (m *instruments) observe(meter metric.Meter, depth func() (items, bytes int)) error {
+	items, err := meter.Int64ObservableGauge("punchclock.lane.depth", metric.WithUnit("{punch}"),
+		metric.WithDescription("Punches waiting in the lane."))
+	if err != nil {
+		return fmt.Errorf("lane metrics: %w", err)
+	}
+	memory, err := meter.Int64ObservableGauge("punchclock.lane.memory", metric.WithUnit("By"),
+		metric.WithDescription("Memory held by punches waiting in the lane."))
+	if err != nil {
+		return fmt.Errorf("lane metrics: %w", err)
+	}
+	m.registration, err = meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+		n, bytes := depth()
+		o.ObserveInt64(items, int64(n), m.attrs)
+		o.ObserveInt64(memory, int64(bytes), m.attrs)
+		return nil
+	}, items, memory)
+	return err
+}
+
+func (m *instruments) refuse(ctx context.Context, err error) {
+	m.refused.Add(ctx, 1, metric.WithAttributes(append(m.set[:len(m.set):len(m.set)], attribute.String("code", string(punch.CodeOf(err))))...))
+}
+
+func (m *instruments) close() {
+	_ = m.registration.Unregister() // it only fails for a registration of another meter
+}

@@ -1,0 +1,125 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/punchclock/punchclock/node/dispatch"
+	"github.com/punchclock/punchclock/node/httpapi"
+	"github.com/punchclock/punchclock/node/lane"
+	"github.com/punchclock/punchclock/node/peer"
+	"github.com/punchclock/punchclock/region"
+	"github.com/punchclock/punchclock/tracing"
+)
+
+// startDispatch joins directory, router, lanes, writer and peers: the way of a
+// punch through this node.
+func (n *Node) startDispatch(context.Context) (err error) {
+	n.peers = peer.NewClient(n.secret)
+	n.closer.add("peer client", func(context.Context) error { n.peers.Close(); return nil })
+	labels := &labels{read: n.db.Regions}
+	n.dispatch, err = dispatch.New(dispatch.Config{
+		Region: n.self.Region, ClockSkew: n.cfg.ClockSkew, CallTimeout: n.cfg.Deadline / 3,
+		Capacity: uint32(n.cfg.Lane.MaxItems),
+	}, dispatch.Deps{
+		Directory: n.directory, Router: region.NewRouter(n.self, n.board), Store: n.db, Peers: n.peers,
+		OpenLocal: func(ctx context.Context, home region.Name) (dispatch.Lane, error) {
+			if err := labels.check(ctx, string(home)); err != nil {
+				return nil, err
+			}
+			return n.openLane(home, n.db.Writer(string(home)), "database", n.cfg.DB.ConnectionsPerHome,
+				tracing.Work{Name: "lane.flush", Kind: trace.SpanKindInternal, Item: "punch.commit", ItemKind: trace.SpanKindInternal})
+		},
+		OpenRemote: func(home region.Name, w dispatch.Writer) (dispatch.Lane, error) {
+			return n.openLane(home, w, "peer", n.cfg.Lane.RemoteFlushes,
+				tracing.Work{Name: "lane.call", Kind: trace.SpanKindInternal, Item: "peer.call", ItemKind: trace.SpanKindClient})
+		},
+		Tracer: n.telemetry.TracerProvider, Meter: n.telemetry.MeterProvider,
+	})
+	if err == nil {
+		n.closer.add("lanes", n.dispatch.Close)
+	}
+	return err
+}
+
+func (n *Node) openLane(home region.Name, w dispatch.Writer, kind string, flushes int, work tracing.Work) (dispatch.Lane, error) {
+	return lane.New(lane.Config{
+		Home: string(home), Kind: kind, MaxItems: n.cfg.Lane.MaxItems, MaxBytes: n.cfg.Lane.MaxBytes,
+		BatchItems: n.cfg.Lane.BatchItems, Flushes: flushes, Work: work,
+	}, w, lane.Deps{Tracer: n.telemetry.TracerProvider, Meter: n.telemetry.MeterProvider})
+}
+
+func (n *Node) startPeers(ctx context.Context) error {
+	var protocols http.Protocols
+	protocols.SetHTTP1(true) // for whoever looks with curl
+	protocols.SetUnencryptedHTTP2(true)
+	_, err := n.serve(ctx, "peer", n.cfg.Peer.Addr, &http.Server{
+		Handler: peer.NewHandler(n.secret, peer.Deps{
+			Home: n.dispatch, Tracer: n.telemetry.TracerProvider, Log: n.log,
+		}),
+		Protocols:         &protocols,
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       10 * time.Minute, // longer than the client keeps one, so that the client closes first
+	})
+	return err
+}
+
+func (n *Node) startPublic(ctx context.Context) error {
+	handler, err := httpapi.New(httpapi.Config{
+		Node: n.self.Node, Region: n.self.Region, Deadline: n.cfg.Deadline, MaxBody: n.cfg.Public.MaxBody,
+	}, httpapi.Deps{
+		Recorder: n.dispatch, Reader: dispatch.Reads{Directory: n.directory, Store: n.db}, Auth: n.verifier, Board: n.board,
+		Clock: time.Now, Logger: n.log, Tracers: n.telemetry.TracerProvider, Meters: n.telemetry.MeterProvider,
+	})
+	if err != nil {
+		return err
+	}
+	n.public = &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       30 * time.Second,                // 1 MiB on a slow mobile network
+		WriteTimeout:      30*time.Second + n.cfg.Deadline, // counted from the end of the headers, so it holds the read too
+		IdleTimeout:       2 * time.Minute,                 // devices come back within the rush, balancers close after a minute or so
+		MaxHeaderBytes:    16 << 10,                        // a token is about 1 kB
+	}
+	_, err = n.serve(ctx, "public", n.cfg.Public.Addr, n.public)
+	return err
+}
+
+// labels knows which regions the database has. A region that was added since
+// is noticed when the first punch for it comes.
+type labels struct {
+	read func(ctx context.Context) ([]string, error)
+
+	mu    sync.Mutex // guards known and asked, and lets one caller ask at a time
+	known map[string]bool
+	asked time.Time
+}
+
+// askAgainAfter bounds how often an unknown region makes us ask the database.
+const askAgainAfter = time.Second
+
+func (l *labels) check(ctx context.Context, home string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.known[home] && time.Since(l.asked) > askAgainAfter {
+		list, err := l.read(ctx)
+		if err != nil {
+			return err
+		}
+		l.asked = time.Now()
+		l.known = make(map[string]bool, len(list))
+		for _, label := range list {
+			l.known[label] = true
+		}
+	}
+	if !l.known[home] {
+		return fmt.Errorf("the database has no region %s", home)
+	}
+	return nil
+}

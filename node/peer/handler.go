@@ -1,0 +1,108 @@
+package peer
+
+import (
+	"context"
+	"crypto/subtle"
+	"log/slog"
+	"net"
+	"net/http"
+
+	"connectrpc.com/connect/v2"
+	"connectrpc.com/connect/v2/connecthttp"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/punchclock/punchclock/node/peer/peerpb"
+	"github.com/punchclock/punchclock/node/punch"
+	"github.com/punchclock/punchclock/tracing"
+)
+
+// Home settles punches at this node, never at another.
+type Home interface {
+	RecordAll(items []punch.Item) []punch.Outcome
+}
+
+// Deps is what the handler needs.
+type Deps struct {
+	Home   Home
+	Tracer trace.TracerProvider
+	Log    *slog.Logger
+}
+
+// maxItems bounds a request by count: more than any lane's batch, and little
+// enough to hold in memory many times over.
+const maxItems = 4096
+
+// NewHandler serves the RPC to callers that show the secret. Without a secret
+// it serves loopback only.
+func NewHandler(secret string, deps Deps) http.Handler {
+	server := connect.NewServer()
+	peerpb.RegisterPeerHandler(server, &handler{home: deps.Home, tracer: deps.Tracer.Tracer("punchclock/peer")})
+	mux := http.NewServeMux()
+	connecthttp.Mount(mux, server, connecthttp.WithReadMaxBytes(maxMessage))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !allowed(r, secret) { // before a byte of the body is read
+			deps.Log.WarnContext(r.Context(), "refused a peer call", "remote", r.RemoteAddr)
+			http.Error(w, "not a peer", http.StatusUnauthorized)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+func allowed(r *http.Request, secret string) bool {
+	if secret == "" {
+		host, _, err := net.SplitHostPort(r.RemoteAddr)
+		return err == nil && net.ParseIP(host).IsLoopback()
+	}
+	return subtle.ConstantTimeCompare([]byte(r.Header.Get("Authorization")), []byte("Bearer "+secret)) == 1
+}
+
+type handler struct {
+	home   Home
+	tracer trace.Tracer
+}
+
+// Record implements peerpb.PeerHandler.
+func (h *handler) Record(ctx context.Context, req *peerpb.RecordRequest) (*peerpb.RecordResponse, error) {
+	if n := len(req.GetItems()); n > maxItems {
+		return nil, connect.Errorf(connect.CodeInvalidArgument, "%d items are more than %d", n, maxItems)
+	}
+	var (
+		results = make([]*peerpb.Result, len(req.GetItems()))
+		spans   = make([]trace.Span, len(req.GetItems()))
+		items   = make([]punch.Item, 0, len(req.GetItems()))
+		places  = make([]int, 0, len(req.GetItems())) // of items in results
+	)
+	for i, w := range req.GetItems() {
+		item, cancel := fromWire(ctx, w)
+		defer cancel()
+		item.Ctx, spans[i] = tracing.StartItem(item.Ctx, h.tracer, "peer.receive", trace.SpanKindServer)
+		// The peer has checked this already; a newer or broken one may
+		// see it differently, and one bad item must not spoil the batch.
+		if err := check(&item.Punch); err != nil {
+			results[i] = h.finish(spans[i], &punch.Outcome{Err: err})
+			continue
+		}
+		items, places = append(items, item), append(places, i)
+	}
+	for j, outcome := range h.home.RecordAll(items) {
+		results[places[j]] = h.finish(spans[places[j]], &outcome)
+	}
+	return &peerpb.RecordResponse{Results: results}, nil
+}
+
+func (h *handler) finish(span trace.Span, o *punch.Outcome) *peerpb.Result {
+	span.SetAttributes(tracing.Replayed.Bool(o.Receipt.Replayed))
+	tracing.End(span, o.Err)
+	return resultToWire(o)
+}
+
+func check(p *punch.Punch) error {
+	if err := p.Validate(); err != nil {
+		return err
+	}
+	if p.HomeRegion == "" || p.Epoch <= 0 || p.ReceivedAt.UnixMicro() <= 0 || p.EntryRegion == "" || p.Zone == "" {
+		return punch.Errorf(punch.NotHome, "the punch came without its route")
+	}
+	return nil
+}

@@ -1,0 +1,100 @@
+package peer
+
+import (
+	"context"
+	"time"
+
+	"github.com/punchclock/punchclock/node/peer/peerpb"
+	"github.com/punchclock/punchclock/node/punch"
+	"github.com/punchclock/punchclock/tracing"
+)
+
+func toWire(it *punch.Item, now time.Time) *peerpb.Item {
+	w := &peerpb.Item{
+		Company: it.Company, Employee: it.Employee, Id: it.ID[:], Kind: string(it.Kind), Source: it.Source, Note: it.Note,
+		ReceivedAt: it.ReceivedAt.UnixMicro(), EntryRegion: it.EntryRegion, TraceId: it.TraceID, Late: it.Late, Review: it.Review,
+		HomeRegion: it.HomeRegion, Epoch: it.Epoch, Zone: it.Zone, UtcOffset: it.UTCOffset,
+	}
+	if !it.At.IsZero() {
+		at := it.At.UnixMicro()
+		w.At = &at
+	}
+	if deadline, ok := it.Ctx.Deadline(); ok {
+		w.TimeoutMicros = shave(deadline.Sub(now)).Microseconds()
+	}
+	if tracing.Sampled(it.Ctx) {
+		w.Traceparent, w.Tracestate = tracing.Inject(it.Ctx)
+	}
+	return w
+}
+
+// shave leaves a tenth of the time, at most 300 ms, for the way back: about the
+// longest round trip between two regions.
+func shave(left time.Duration) time.Duration {
+	return left - min(left/10, 300*time.Millisecond)
+}
+
+// fromWire reads an item that arrived at now within the request's context. The
+// returned cancel must be called.
+func fromWire(ctx context.Context, w *peerpb.Item) (punch.Item, context.CancelFunc) {
+	p := punch.Punch{
+		Claim: punch.Claim{
+			Company: w.GetCompany(), Employee: w.GetEmployee(), Kind: punch.Kind(w.GetKind()), Source: w.GetSource(), Note: w.GetNote(),
+		},
+		Stamp: punch.Stamp{
+			ReceivedAt: time.UnixMicro(w.GetReceivedAt()).UTC(), EntryRegion: w.GetEntryRegion(), TraceID: w.GetTraceId(),
+			Late: w.GetLate(), Review: w.GetReview(),
+		},
+		Route: punch.Route{HomeRegion: w.GetHomeRegion(), Epoch: w.GetEpoch(), Zone: w.GetZone(), UTCOffset: w.GetUtcOffset()},
+	}
+	if len(w.GetId()) == len(p.ID) {
+		copy(p.ID[:], w.GetId())
+	}
+	if w.At != nil {
+		p.At = time.UnixMicro(w.GetAt()).UTC()
+	}
+	timeout := time.Duration(w.GetTimeoutMicros()) * time.Microsecond
+	if timeout <= 0 || timeout > maxTimeout {
+		timeout = maxTimeout
+	}
+	ctx, cancel := context.WithTimeout(tracing.Extract(ctx, w.GetTraceparent(), w.GetTracestate()), timeout)
+	return punch.Item{Ctx: ctx, Punch: p}, cancel
+}
+
+// maxTimeout bounds what a peer may ask for: the longest deadline that a
+// node's configuration allows.
+const maxTimeout = 2 * time.Minute
+
+func resultToWire(o *punch.Outcome) *peerpb.Result {
+	if o.Err != nil {
+		e := punch.AsError(o.Err)
+		return &peerpb.Result{Code: string(e.Code), Field: e.Field, Message: e.Message, RetryAfterMicros: e.RetryAfter.Microseconds()}
+	}
+	r := &o.Receipt
+	w := &peerpb.Result{RecordedAt: r.RecordedAt.UnixMicro(), Replayed: r.Replayed}
+	if r.Replayed {
+		w.Original = &peerpb.Original{
+			ReceivedAt: r.ReceivedAt.UnixMicro(), EntryRegion: r.EntryRegion, TraceId: r.TraceID,
+			Late: r.Late, Review: r.Review, Zone: r.Zone, UtcOffset: r.UTCOffset,
+		}
+	}
+	return w
+}
+
+func resultFromWire(p *punch.Punch, w *peerpb.Result) punch.Outcome {
+	if w.GetCode() != "" {
+		return punch.Outcome{Err: &punch.Error{
+			Code: punch.Code(w.GetCode()), Field: w.GetField(), Message: w.GetMessage(),
+			RetryAfter: time.Duration(w.GetRetryAfterMicros()) * time.Microsecond,
+		}}
+	}
+	r := p.Receipt(time.UnixMicro(w.GetRecordedAt()))
+	if o := w.GetOriginal(); o != nil {
+		r.Replayed = true
+		r.ReceivedAt = time.UnixMicro(o.GetReceivedAt()).UTC()
+		r.EntryRegion, r.TraceID = o.GetEntryRegion(), o.GetTraceId()
+		r.Late, r.Review = o.GetLate(), o.GetReview()
+		r.Zone, r.UTCOffset = o.GetZone(), o.GetUtcOffset()
+	}
+	return punch.Outcome{Receipt: r}
+}

@@ -1,0 +1,487 @@
+package region
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+	"pgregory.net/rapid"
+)
+
+var errAway = errors.New("the database is away")
+
+// table is a Source in memory whose reads take a while.
+type table struct {
+	mu    sync.Mutex // guards all below
+	homes map[string]Home
+	err   error         // what reads fail with, if anything
+	takes time.Duration // how long a read takes after it has looked
+	reads int
+}
+
+func (s *table) Home(ctx context.Context, company string) (Home, error) {
+	s.mu.Lock()
+	s.reads++
+	home, ok := s.homes[company]
+	err, takes := s.err, s.takes
+	s.mu.Unlock()
+	if takes > 0 {
+		select {
+		case <-time.After(takes):
+		case <-ctx.Done():
+			return Home{}, ctx.Err()
+		}
+	}
+	switch {
+	case err != nil:
+		return Home{}, err
+	case !ok:
+		return Home{}, fmt.Errorf("company %s: %w", company, ErrUnknownCompany)
+	default:
+		return home, nil
+	}
+}
+
+func (s *table) set(change func(*table)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change(s)
+}
+
+func (s *table) readCount() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.reads
+}
+
+func mustDirectory(t testing.TB, cfg DirectoryConfig, s Source) *Directory {
+	t.Helper()
+	d, err := NewDirectory(cfg, s)
+	if err != nil {
+		t.Fatalf("NewDirectory: %v", err)
+	}
+	t.Cleanup(d.Close)
+	return d
+}
+
+// wantHome checks what Home answers.
+func wantHome(t *testing.T, d *Directory, company string, want Home, wantErr error) {
+	t.Helper()
+	got, err := d.Home(t.Context(), company)
+	if got != want || !errors.Is(err, wantErr) {
+		t.Fatalf("Home(%q) = %+v, %v; want %+v, %v", company, got, err, want, wantErr)
+	}
+}
+
+var (
+	oldHome = Home{Region: "us-east", Epoch: 1, Version: 1}
+	newHome = Home{Region: "eu-west", Epoch: 2, Version: 2}
+)
+
+func TestDirectoryConfigIsChecked(t *testing.T) {
+	good := DefaultDirectoryConfig()
+	if err := good.Validate(); err != nil {
+		t.Fatalf("the default is refused: %v", err)
+	}
+	for _, bad := range []DirectoryConfig{
+		{},
+		{Capacity: 0, RefreshAfter: time.Minute, ExpireAfter: time.Hour},
+		{Capacity: 1, RefreshAfter: 0, ExpireAfter: time.Hour},
+		{Capacity: 1, RefreshAfter: time.Hour, ExpireAfter: time.Hour},
+	} {
+		if d, err := NewDirectory(bad, &table{}); err == nil {
+			d.Close()
+			t.Errorf("%+v is accepted", bad)
+		}
+	}
+}
+
+func TestConcurrentLookupsShareOneRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &table{homes: map[string]Home{"acme": oldHome}, takes: time.Second}
+		d := mustDirectory(t, DefaultDirectoryConfig(), s)
+		var wg sync.WaitGroup
+		for range 100 {
+			wg.Go(func() {
+				if home, err := d.Home(t.Context(), "acme"); home != oldHome || err != nil {
+					t.Errorf("Home = %+v, %v; want %+v", home, err, oldHome)
+				}
+			})
+		}
+		wg.Wait()
+		wantHome(t, d, "acme", oldHome, nil)
+		if n := s.readCount(); n != 1 {
+			t.Errorf("the source was read %d times, want once", n)
+		}
+		if hits, misses := d.Lookups(); hits != 1 || misses != 100 {
+			t.Errorf("%d hits and %d misses, want 1 and 100", hits, misses)
+		}
+	})
+}
+
+func TestACallerThatGivesUpFailsNobodyElse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &table{homes: map[string]Home{"acme": oldHome}, takes: 2 * time.Second}
+		d := mustDirectory(t, DefaultDirectoryConfig(), s)
+		first, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		began := time.Now()
+		wg.Go(func() {
+			if _, err := d.Home(first, "acme"); !errors.Is(err, context.Canceled) {
+				t.Errorf("the cancelled caller got %v, want context.Canceled", err)
+			}
+			if waited := time.Since(began); waited != time.Second {
+				t.Errorf("the cancelled caller waited %s, want 1s: until it gave up", waited)
+			}
+		})
+		synctest.Wait() // the first one reads now
+		wg.Go(func() {
+			if home, err := d.Home(t.Context(), "acme"); home != oldHome || err != nil {
+				t.Errorf("the other caller got %+v, %v; want %+v", home, err, oldHome)
+			}
+		})
+		time.Sleep(time.Second)
+		cancel()
+		wg.Wait()
+		if n := s.readCount(); n != 1 {
+			t.Errorf("the source was read %d times, want once", n)
+		}
+		if _, err := d.Home(first, "other"); !errors.Is(err, context.Canceled) {
+			t.Errorf("a caller that had given up before got %v, want context.Canceled", err)
+		}
+	})
+}
+
+func TestACompanyIsFoundRightAfterItWasUnknown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &table{homes: map[string]Home{}}
+		d := mustDirectory(t, DefaultDirectoryConfig(), s)
+		wantHome(t, d, "acme", Home{}, ErrUnknownCompany)
+		wantHome(t, d, "acme", Home{}, ErrUnknownCompany)
+		s.set(func(s *table) { s.homes["acme"] = oldHome })
+		wantHome(t, d, "acme", oldHome, nil)
+		if n := s.readCount(); n != 3 {
+			t.Errorf("the source was read %d times, want 3: no absence is remembered", n)
+		}
+	})
+}
+
+// The read that a caller joins may have looked before the company was created.
+func TestAJoinedReadDoesNotMakeACompanyUnknown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &table{homes: map[string]Home{}, takes: time.Second}
+		d := mustDirectory(t, DefaultDirectoryConfig(), s)
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if _, err := d.Home(t.Context(), "acme"); !errors.Is(err, ErrUnknownCompany) {
+				t.Errorf("the caller before the creation got %v, want ErrUnknownCompany", err)
+			}
+		})
+		time.Sleep(time.Second / 2) // it has looked, and not yet answered
+		s.set(func(s *table) { s.homes["acme"] = oldHome })
+		wantHome(t, d, "acme", oldHome, nil)
+		wg.Wait()
+	})
+}
+
+func TestAskingForAnUnknownCompanyIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &table{homes: map[string]Home{}}
+		d := mustDirectory(t, DefaultDirectoryConfig(), s)
+		unknown, busy := 0, 0
+		for range 500 {
+			switch _, err := d.Home(t.Context(), "acme"); {
+			case errors.Is(err, ErrUnknownCompany):
+				unknown++
+			case errors.Is(err, ErrBusy):
+				busy++
+			default:
+				t.Fatalf("got %v, want ErrUnknownCompany or ErrBusy", err)
+			}
+		}
+		if unknown != negativeRate+1 || busy != 500-unknown || s.readCount() != unknown {
+			t.Errorf("%d unknown, %d busy, %d reads; want the first and %d more to be read", unknown, busy, s.readCount(), negativeRate)
+		}
+		wantHome(t, d, "other", Home{}, ErrUnknownCompany) // it is per company
+		time.Sleep(time.Second / negativeRate)
+		s.set(func(s *table) { s.homes["acme"] = oldHome })
+		wantHome(t, d, "acme", oldHome, nil)
+	})
+}
+
+// News of a company ends the limit at once: it has just been created.
+func TestNewsEndsTheLimitOfAnUnknownCompany(t *testing.T) {
+	for name, tell := range map[string]func(*Directory){
+		"changed": func(d *Directory) { d.Changed("acme", 1) },
+		"learnt":  func(d *Directory) { d.Learn("acme", oldHome) },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := &table{homes: map[string]Home{}}
+			d := mustDirectory(t, DefaultDirectoryConfig(), s)
+			for !errors.Is(errOf(d.Home(t.Context(), "acme")), ErrBusy) {
+				continue
+			}
+			s.set(func(s *table) { s.homes["acme"] = oldHome })
+			tell(d)
+			if home, err := d.Home(t.Context(), "acme"); home != oldHome || err != nil {
+				t.Errorf("%s: Home = %+v, %v; want %+v", name, home, err, oldHome)
+			}
+		})
+	}
+}
+
+func errOf(_ Home, err error) error { return err }
+
+func TestAnEntryIsReadAnewWhileItIsUsed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &table{homes: map[string]Home{"acme": oldHome}}
+		cfg := DefaultDirectoryConfig()
+		d := mustDirectory(t, cfg, s)
+		wantHome(t, d, "acme", oldHome, nil)
+		s.set(func(s *table) { s.homes["acme"] = newHome })
+		time.Sleep(cfg.RefreshAfter / 2)
+		wantHome(t, d, "acme", oldHome, nil)
+		synctest.Wait()
+		if n := s.readCount(); n != 1 {
+			t.Fatalf("%d reads of a young entry, want 1", n)
+		}
+		time.Sleep(cfg.RefreshAfter / 2)
+		wantHome(t, d, "acme", oldHome, nil) // still answered at once
+		synctest.Wait()
+		wantHome(t, d, "acme", newHome, nil)
+		if n := s.readCount(); n != 2 {
+			t.Errorf("%d reads, want 2", n)
+		}
+	})
+}
+
+func TestAStaleEntryOutlastsTheDatabase(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &table{homes: map[string]Home{"acme": oldHome}}
+		cfg := DefaultDirectoryConfig()
+		d := mustDirectory(t, cfg, s)
+		wantHome(t, d, "acme", oldHome, nil)
+		s.set(func(s *table) { s.err = errAway })
+		wantHome(t, d, "other", Home{}, errAway)
+		time.Sleep(cfg.RefreshAfter)
+		before := s.readCount()
+		for range 1000 {
+			wantHome(t, d, "acme", oldHome, nil)
+			synctest.Wait()
+		}
+		if n := s.readCount() - before; n != 1 {
+			t.Errorf("%d reads of a database that is away, want 1 in %s", n, retryRefresh)
+		}
+		time.Sleep(retryRefresh)
+		wantHome(t, d, "acme", oldHome, nil)
+		synctest.Wait()
+		if n := s.readCount() - before; n != 2 {
+			t.Errorf("%d reads, want a second one after %s", n, retryRefresh)
+		}
+		if n := d.Failures(); n != 3 {
+			t.Errorf("%d failures are counted, want 3", n)
+		}
+		time.Sleep(cfg.ExpireAfter)
+		wantHome(t, d, "acme", Home{}, errAway)
+	})
+}
+
+func TestAReadIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &table{homes: map[string]Home{}, takes: time.Hour}
+		d := mustDirectory(t, DefaultDirectoryConfig(), s)
+		began := time.Now()
+		if _, err := d.Home(t.Context(), "acme"); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v, want context.DeadlineExceeded", err)
+		}
+		if took := time.Since(began); took != loadTimeout {
+			t.Errorf("it took %s, want %s", took, loadTimeout)
+		}
+	})
+}
+
+func TestRefreshPassesByTheMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &table{homes: map[string]Home{"acme": oldHome}, takes: time.Second}
+		d := mustDirectory(t, DefaultDirectoryConfig(), s)
+		wantHome(t, d, "acme", oldHome, nil)
+		// A read that looks before the move must not answer those who ask after it.
+		var wg sync.WaitGroup
+		refresh := func(want Home) {
+			wg.Go(func() {
+				if home, err := d.Refresh(t.Context(), "acme"); home != want || err != nil {
+					t.Errorf("Refresh = %+v, %v; want %+v", home, err, want)
+				}
+			})
+		}
+		refresh(oldHome)
+		time.Sleep(time.Second / 2)
+		s.set(func(s *table) { s.homes["acme"] = newHome })
+		for range 100 {
+			refresh(newHome)
+		}
+		wg.Wait()
+		wantHome(t, d, "acme", newHome, nil)
+		if n := s.readCount(); n != 3 {
+			t.Errorf("the source was read %d times, want 3: at first, before and after the move", n)
+		}
+	})
+}
+
+func TestRefreshOfACompanyThatIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &table{homes: map[string]Home{"acme": oldHome}}
+		d := mustDirectory(t, DefaultDirectoryConfig(), s)
+		wantHome(t, d, "acme", oldHome, nil)
+		s.set(func(s *table) { s.err = errAway })
+		if _, err := d.Refresh(t.Context(), "acme"); !errors.Is(err, errAway) {
+			t.Errorf("Refresh failed with %v, want %v", err, errAway)
+		}
+		wantHome(t, d, "acme", oldHome, nil) // a failed read forgets nothing
+		s.set(func(s *table) { s.err, s.homes = nil, nil })
+		if _, err := d.Refresh(t.Context(), "acme"); err != ErrUnknownCompany {
+			t.Errorf("Refresh failed with %v, want ErrUnknownCompany", err)
+		}
+		wantHome(t, d, "acme", Home{}, ErrUnknownCompany)
+	})
+}
+
+// A change overtakes a read that began before it.
+func TestAReadUnderWayDoesNotOutliveAChange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &table{homes: map[string]Home{"acme": oldHome}, takes: time.Second}
+		d := mustDirectory(t, DefaultDirectoryConfig(), s)
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if home, err := d.Home(t.Context(), "acme"); home != newHome || err != nil {
+				t.Errorf("Home = %+v, %v; want %+v, read after the change", home, err, newHome)
+			}
+		})
+		time.Sleep(time.Second / 2)
+		s.set(func(s *table) { s.homes["acme"] = newHome })
+		d.Changed("acme", newHome.Version)
+		wg.Wait()
+		wantHome(t, d, "acme", newHome, nil)
+	})
+}
+
+// Whatever comes in whatever order: what is remembered is never older than the
+// newest that was learnt, nor older than any change that was heard of.
+func TestVersionsNeverGoBack(t *testing.T) {
+	s := &table{err: errAway}
+	d := mustDirectory(t, DefaultDirectoryConfig(), s)
+	n := 0
+	rapid.Check(t, func(t *rapid.T) {
+		n++
+		company := fmt.Sprint("c", n) // a new one for each run
+		var newest Home               // the zero Home while nothing is remembered
+		for range rapid.IntRange(1, 20).Draw(t, "steps") {
+			version := rapid.Int64Range(1, 6).Draw(t, "version")
+			if rapid.Bool().Draw(t, "learn") {
+				home := Home{Region: "us-east", Epoch: version, Version: version}
+				d.Learn(company, home)
+				if version >= newest.Version {
+					newest = home
+				}
+			} else {
+				d.Changed(company, version)
+				if version > newest.Version {
+					newest = Home{}
+				}
+			}
+			got, err := d.Home(context.Background(), company)
+			if got != newest || (newest == Home{}) != (err != nil) {
+				t.Fatalf("Home = %+v, %v; want %+v", got, err, newest)
+			}
+		}
+	})
+}
+
+func TestCapacityIsABound(t *testing.T) {
+	cfg := DefaultDirectoryConfig()
+	cfg.Capacity = 100
+	d := mustDirectory(t, cfg, &table{})
+	for i := range 10_000 {
+		d.Learn(fmt.Sprint("c", i), oldHome)
+	}
+	for range 100 { // eviction runs beside the writers
+		if d.homes.CleanUp(); d.Len() <= cfg.Capacity {
+			return
+		}
+	}
+	t.Errorf("%d companies are kept, want at most %d", d.Len(), cfg.Capacity)
+}
+
+func TestCloseEndsReadsAndLeavesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &table{homes: map[string]Home{"acme": oldHome}}
+		d, err := NewDirectory(DefaultDirectoryConfig(), s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantHome(t, d, "acme", oldHome, nil)
+		s.set(func(s *table) { s.takes = time.Hour })
+		time.Sleep(time.Minute)
+		wantHome(t, d, "acme", oldHome, nil) // begins a read in the background
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if _, err := d.Home(t.Context(), "other"); !errors.Is(err, ErrClosed) {
+				t.Errorf("a caller that waits during Close got %v, want ErrClosed", err)
+			}
+		})
+		synctest.Wait()
+		began := time.Now()
+		d.Close()
+		d.Close()
+		if took := time.Since(began); took != 0 {
+			t.Errorf("Close took %s, want no waiting", took)
+		}
+		wg.Wait()
+		if _, err := d.Home(t.Context(), "third"); !errors.Is(err, ErrClosed) {
+			t.Errorf("a caller after Close got %v, want ErrClosed", err)
+		}
+		// The bubble fails the test when a goroutine is left.
+	})
+}
+
+func TestDirectoryStartStopStress(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	s := &table{homes: map[string]Home{"acme": oldHome}}
+	for range 50 {
+		d, err := NewDirectory(DefaultDirectoryConfig(), s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() {
+				for range 20 {
+					_, _ = d.Home(t.Context(), "acme") // closing races with it; only leaks count
+					_, _ = d.Refresh(t.Context(), "acme")
+					d.Changed("acme", 2)
+					d.Learn("acme", oldHome)
+				}
+			})
+		}
+		d.Close()
+		wg.Wait()
+	}
+}
+
+func BenchmarkHomeFromMemory(b *testing.B) {
+	d := mustDirectory(b, DefaultDirectoryConfig(), &table{})
+	d.Learn("acme", oldHome)
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if _, err := d.Home(b.Context(), "acme"); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}

@@ -1,0 +1,187 @@
+package gossip
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"math"
+
+	"github.com/punchclock/punchclock/region"
+)
+
+// A message is a kind byte and the kind's fields. A kind's fields never
+// change: more of them are appended, and a release that does not know them
+// ignores the rest of the message. A release that does not know a kind drops
+// the message.
+const (
+	kindLoad    = 1
+	kindCompany = 2
+)
+
+// maxHops ends a company change that goes round in circles because the nodes
+// forget what they have heard (see newsroom). A change reaches a hundred nodes
+// in about five hops, so this leaves ample room.
+const maxHops = 16
+
+// maxCompany is the longest company name in bytes, as in the public API.
+const maxCompany = 64
+
+var (
+	errMessage     = errors.New("message cannot be read")
+	errUnknownKind = errors.New("message of a newer release")
+)
+
+// loadNews is how busy a node is.
+type loadNews struct {
+	node uint64 // nodeID of its name: the name would make most of the message
+	seq  uint64 // grows with each that the node sends
+	load region.Load
+}
+
+// companyNews says that a company has a new version.
+type companyNews struct {
+	company string
+	version int64
+	hops    uint8 // how many nodes passed it on
+}
+
+// message is one of the two.
+type message struct {
+	kind    byte
+	load    loadNews
+	company companyNews
+}
+
+// nodeID is a short stand-in for a node's name.
+func nodeID(name string) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(name)) // never fails
+	return h.Sum64()
+}
+
+func (n loadNews) encode() []byte {
+	b := make([]byte, 0, 32)
+	b = append(b, kindLoad)
+	b = binary.BigEndian.AppendUint64(b, n.node)
+	b = binary.AppendUvarint(b, n.seq)
+	b = binary.AppendUvarint(b, uint64(n.load.InFlight))
+	return binary.AppendUvarint(b, uint64(n.load.Capacity))
+}
+
+func (n companyNews) encode() []byte {
+	b := make([]byte, 0, 16+len(n.company))
+	b = append(b, kindCompany, n.hops)
+	b = binary.AppendUvarint(b, uint64(n.version))
+	return appendBytes(b, []byte(n.company))
+}
+
+// valid says whether the news may be sent and believed.
+func (n companyNews) valid() bool {
+	return n.company != "" && len(n.company) <= maxCompany && n.version > 0 && printable([]byte(n.company))
+}
+
+// decodeMessage reads one message. It returns errMessage, or errUnknownKind
+// when a newer release may understand it.
+func decodeMessage(b []byte) (message, error) {
+	if len(b) == 0 {
+		return message{}, fmt.Errorf("%w: it is empty", errMessage)
+	}
+	m := message{kind: b[0]}
+	ok := false
+	switch m.kind {
+	case kindLoad:
+		m.load, ok = decodeLoad(b[1:])
+	case kindCompany:
+		m.company, ok = decodeCompany(b[1:])
+	default:
+		return message{}, errUnknownKind
+	}
+	if !ok {
+		return message{}, fmt.Errorf("%w: kind %d", errMessage, m.kind)
+	}
+	return m, nil
+}
+
+func decodeLoad(b []byte) (n loadNews, ok bool) {
+	if len(b) < 8 {
+		return n, false
+	}
+	n.node = binary.BigEndian.Uint64(b)
+	b = b[8:]
+	var values [3]uint64
+	for i := range values {
+		v, size := binary.Uvarint(b)
+		if size <= 0 {
+			return n, false
+		}
+		values[i], b = v, b[size:]
+	}
+	n.seq = values[0]
+	if values[1] > math.MaxUint32 || values[2] > math.MaxUint32 {
+		return n, false
+	}
+	n.load = region.Load{InFlight: uint32(values[1]), Capacity: uint32(values[2])}
+	return n, true
+}
+
+func decodeCompany(b []byte) (n companyNews, ok bool) {
+	if len(b) == 0 {
+		return n, false
+	}
+	n.hops = b[0]
+	version, size := binary.Uvarint(b[1:])
+	if size <= 0 || version > math.MaxInt64 {
+		return n, false
+	}
+	company, _, ok := cutBytes(b[1+size:])
+	n.version, n.company = int64(version), string(company)
+	return n, ok && n.valid()
+}
+
+// The state of a push/pull is a version byte and then messages, each with its
+// length before it. Only loads are sent this way.
+const (
+	stateVersion = 1
+	// maxState is room for two thousand nodes; memberlist would take 20 MB.
+	maxState = 64 << 10
+)
+
+func encodeState(loads []loadNews) []byte {
+	b := []byte{stateVersion}
+	for _, n := range loads {
+		next := appendBytes(b, n.encode())
+		if len(next) > maxState {
+			break // the others' own broadcasts carry the rest
+		}
+		b = next
+	}
+	return b
+}
+
+// decodeState reads the loads, up to the first message that cannot be read.
+func decodeState(b []byte) ([]loadNews, error) {
+	if len(b) > maxState {
+		return nil, fmt.Errorf("%w: state of %d bytes, at most %d", errMessage, len(b), maxState)
+	}
+	if len(b) == 0 || b[0] == 0 {
+		return nil, fmt.Errorf("%w: state without a version", errMessage)
+	}
+	var loads []loadNews
+	for b = b[1:]; len(b) > 0; {
+		value, rest, ok := cutBytes(b)
+		if !ok {
+			return loads, fmt.Errorf("%w: state is cut off", errMessage)
+		}
+		m, err := decodeMessage(value)
+		switch {
+		case errors.Is(err, errUnknownKind):
+		case err != nil:
+			return loads, err
+		case m.kind == kindLoad:
+			loads = append(loads, m.load)
+		}
+		b = rest
+	}
+	return loads, nil
+}

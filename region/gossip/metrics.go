@@ -1,0 +1,89 @@
+package gossip
+
+import (
+	"context"
+	"errors"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/punchclock/punchclock/region"
+)
+
+// Why something that arrived was refused.
+const (
+	refusedMeta    = "metadata"
+	refusedMessage = "message"
+	refusedKind    = "unknown_kind" // of a newer release
+	refusedState   = "state"
+)
+
+// What became of a company change.
+const (
+	companySent     = "sent"     // this node told of it
+	companyReceived = "received" // another node did
+	companyDropped  = "dropped"  // gave way in the full queue
+)
+
+type metrics struct {
+	meter     metric.Meter
+	companies metric.Int64Counter
+	joins     metric.Int64Counter
+	refused   metric.Int64Counter
+	members   metric.Int64ObservableGauge
+	health    metric.Int64ObservableGauge
+}
+
+func newMetrics(meter metric.Meter) (*metrics, error) {
+	m := &metrics{meter: meter}
+	var errs [5]error
+	m.companies, errs[0] = meter.Int64Counter("punchclock.gossip.company.changes", metric.WithUnit("{change}"),
+		metric.WithDescription("Company changes by what became of them."))
+	m.joins, errs[1] = meter.Int64Counter("punchclock.gossip.joins", metric.WithUnit("{attempt}"),
+		metric.WithDescription("Attempts to join another node, by outcome."))
+	m.refused, errs[2] = meter.Int64Counter("punchclock.gossip.refused", metric.WithUnit("{message}"),
+		metric.WithDescription("What arrived and could not be used, by what it was."))
+	m.members, errs[3] = meter.Int64ObservableGauge("punchclock.gossip.members", metric.WithUnit("{node}"),
+		metric.WithDescription("Nodes on the board, this one included."))
+	m.health, errs[4] = meter.Int64ObservableGauge("punchclock.gossip.health", metric.WithUnit("{score}"),
+		metric.WithDescription("memberlist's doubt in this node itself: 0 is healthy, higher probes slower."))
+	return m, errors.Join(errs[:]...)
+}
+
+func (m *metrics) company(event string, n int) {
+	if n > 0 {
+		m.companies.Add(context.Background(), int64(n), metric.WithAttributes(attribute.String("event", event)))
+	}
+}
+
+func (m *metrics) join(err error) {
+	outcome := "ok"
+	if err != nil {
+		outcome = "failed"
+	}
+	m.joins.Add(context.Background(), 1, metric.WithAttributes(attribute.String("outcome", outcome)))
+}
+
+func (m *metrics) refuse(what string) {
+	m.refused.Add(context.Background(), 1, metric.WithAttributes(attribute.String("what", what)))
+}
+
+// observe registers the gauges; the registration ends with the Gossip.
+func (m *metrics) observe(board *region.Board, health func() int) (metric.Registration, error) {
+	type group struct {
+		region region.Name
+		state  region.State
+	}
+	return m.meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+		count := make(map[group]int64)
+		for _, member := range board.View().Members() {
+			count[group{member.Region, member.State}]++
+		}
+		for g, n := range count {
+			o.ObserveInt64(m.members, n, metric.WithAttributes(
+				attribute.String("region", string(g.region)), attribute.String("state", g.state.String())))
+		}
+		o.ObserveInt64(m.health, int64(health()))
+		return nil
+	}, m.members, m.health)
+}

@@ -1,0 +1,174 @@
+package region
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// routerOver makes a router for self that draws from a seeded source.
+func routerOver(self Member, seed uint64, members ...Member) *Router {
+	board := &Board{}
+	board.Show(NewView(self.Node, append([]Member{self}, members...)))
+	r := NewRouter(self, board)
+	r.intn = rand.New(rand.NewPCG(seed, 1)).IntN
+	return r
+}
+
+func TestRouteInvariants(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		members := genMembers(t)
+		self := Member{Node: "SELF", Region: rapid.SampledFrom(testRegions).Draw(t, "own region"), State: Ready, PeerAddr: "127.0.0.1:9"}
+		home := rapid.SampledFrom(append([]Name{"nowhere"}, testRegions...)).Draw(t, "home")
+		route := routerOver(self, rapid.Uint64().Draw(t, "seed"), members...).Route(home)
+
+		if len(route) == 0 {
+			t.Fatalf("empty route to %q", home)
+		}
+		if last := route[len(route)-1]; !last.Local || last.Node != self.Node {
+			t.Fatalf("the last candidate is %+v, want this node", last)
+		}
+		if home == self.Region && len(route) != 1 {
+			t.Fatalf("home is here, but the route is %+v", route)
+		}
+		seen := map[string]bool{}
+		for _, c := range route[:len(route)-1] {
+			if c.Local || c.Region != home || c.State != Ready || c.PeerAddr == "" || c.Node == self.Node {
+				t.Fatalf("candidate %+v, want a ready other node in %q with a peer address", c, home)
+			}
+			if seen[c.Node] {
+				t.Fatalf("%q is in the route twice", c.Node)
+			}
+			seen[c.Node] = true
+		}
+		if want := min(usable(members, self, home), remoteCandidates); len(seen) != want {
+			t.Fatalf("%d remote candidates, want %d", len(seen), want)
+		}
+	})
+}
+
+func usable(members []Member, self Member, home Name) (n int) {
+	for _, m := range members {
+		if home != self.Region && m.Region == home && m.State == Ready && m.PeerAddr != "" {
+			n++
+		}
+	}
+	return n
+}
+
+func TestOfTwoTheLessBusyComesFirst(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		node := func(name string) Member {
+			return Member{
+				Node: name, Region: "eu-west", State: Ready, PeerAddr: "127.0.0.1:1",
+				Weight: rapid.Uint16Range(1, 400).Draw(t, name+" weight"),
+				Load: Load{
+					InFlight: rapid.Uint32Range(0, 20_000).Draw(t, name+" in flight"),
+					Capacity: rapid.Uint32Range(1, 20_000).Draw(t, name+" capacity"),
+				},
+			}
+		}
+		a, b := node("a"), node("b")
+		share := func(m Member) float64 {
+			return float64(m.Load.InFlight+1) / float64(m.Load.Capacity) / float64(m.Weight)
+		}
+		if d := share(a) - share(b); -1e-12 < d && d < 1e-12 {
+			t.Skip("equally busy")
+		}
+		want := a.Node
+		if share(b) < share(a) {
+			want = b.Node
+		}
+		route := routerOver(Member{Node: "self", Region: "us-east"}, rapid.Uint64().Draw(t, "seed"), a, b).Route("eu-west")
+		if route[0].Node != want {
+			t.Fatalf("%q comes first, want %q: a has %+v at weight %d, b %+v at %d", route[0].Node, want, a.Load, a.Weight, b.Load, b.Weight)
+		}
+	})
+}
+
+func TestMemberOfUnknownCapacityIsNotStarved(t *testing.T) {
+	silent := Member{Node: "silent", Region: "eu-west", State: Ready, PeerAddr: "127.0.0.1:1", Weight: 100}
+	busy := silent
+	busy.Node, busy.Load = "busy", Load{InFlight: 50, Capacity: 16384}
+	route := routerOver(Member{Node: "self", Region: "us-east"}, 1, silent, busy).Route("eu-west")
+	if route[0].Node != "silent" {
+		t.Fatalf("%q comes first, want the one with nothing in flight", route[0].Node)
+	}
+}
+
+// shares counts over many draws who comes first.
+func shares(t *testing.T, members ...Member) map[string]float64 {
+	t.Helper()
+	const draws = 30_000
+	r := routerOver(Member{Node: "self", Region: "us-east"}, 7, members...)
+	count := map[string]float64{}
+	for range draws {
+		count[r.Route("eu-west")[0].Node] += 1.0 / draws
+	}
+	return count
+}
+
+func fleet(n int, load func(i int) Load) (members []Member) {
+	for i := range n {
+		members = append(members, Member{
+			Node: fmt.Sprintf("n%d", i), Region: "eu-west", State: Ready, PeerAddr: "127.0.0.1:1", Weight: 100, Load: load(i),
+		})
+	}
+	return members
+}
+
+func TestEquallyBusyNodesShareEqually(t *testing.T) {
+	got := shares(t, fleet(5, func(int) Load { return Load{InFlight: 10, Capacity: 100} })...)
+	for node, share := range got {
+		if share < 0.19 || share > 0.21 {
+			t.Errorf("%s gets %.3f of the punches, want about 0.2: %v", node, share, got)
+		}
+	}
+}
+
+// With the best of two, the busiest of n nodes is never first and the idlest
+// is whenever it is drawn: 2/n.
+func TestBestOfTwoAvoidsTheBusiest(t *testing.T) {
+	got := shares(t, fleet(5, func(i int) Load { return Load{InFlight: uint32(i * 10), Capacity: 100} })...)
+	if got["n4"] != 0 {
+		t.Errorf("the busiest node gets %.3f of the punches, want none: %v", got["n4"], got)
+	}
+	if got["n0"] < 0.39 || got["n0"] > 0.41 {
+		t.Errorf("the idlest node gets %.3f of the punches, want about 0.4: %v", got["n0"], got)
+	}
+}
+
+// A closed loop: whoever comes first has one more punch in flight. The loads
+// that settle are proportional to the weights.
+func TestWeightsDivideTheLoad(t *testing.T) {
+	members := fleet(3, func(int) Load { return Load{Capacity: 1 << 20} })
+	for i, w := range []uint16{100, 200, 300} {
+		members[i].Weight = w
+	}
+	self := Member{Node: "self", Region: "us-east"}
+	r := routerOver(self, 3, members...)
+	for range 6000 {
+		first := r.Route("eu-west")[0].Node
+		for i := range members {
+			if members[i].Node == first {
+				members[i].Load.InFlight++
+			}
+		}
+		r.board.Show(NewView(self.Node, members))
+	}
+	for i, want := range []float64{1000, 2000, 3000} {
+		if got := float64(members[i].Load.InFlight); got < want*0.95 || got > want*1.05 {
+			t.Errorf("the node of weight %d holds %.0f of 6000 punches, want about %.0f", members[i].Weight, got, want)
+		}
+	}
+}
+
+func BenchmarkRoute(b *testing.B) {
+	r := routerOver(Member{Node: "self", Region: "us-east"}, 1, fleet(10, func(i int) Load { return Load{InFlight: uint32(i), Capacity: 100} })...)
+	b.ReportAllocs()
+	for b.Loop() {
+		r.Route("eu-west")
+	}
+}

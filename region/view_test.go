@@ -1,0 +1,107 @@
+package region
+
+import (
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+var testRegions = []Name{"ap-south", "eu-west", "us-east"}
+
+// genMembers draws members with distinct names, as a pool has them.
+func genMembers(t *rapid.T) []Member {
+	return rapid.SliceOfNDistinct(rapid.Custom(func(t *rapid.T) Member {
+		return Member{
+			Node:     rapid.StringMatching(`[a-z]{1,6}`).Draw(t, "node"),
+			Region:   rapid.SampledFrom(testRegions).Draw(t, "region"),
+			State:    rapid.SampledFrom([]State{Warming, Ready, Draining}).Draw(t, "state"),
+			PeerAddr: rapid.SampledFrom([]string{"", "127.0.0.1:1", "127.0.0.1:2"}).Draw(t, "peer"),
+			Weight:   rapid.Uint16().Draw(t, "weight"),
+			Load:     Load{InFlight: rapid.Uint32().Draw(t, "in flight"), Capacity: rapid.Uint32().Draw(t, "capacity")},
+		}
+	}), 0, 40, func(m Member) string { return m.Node }).Draw(t, "members")
+}
+
+func TestViewSortsAndKeepsItsOwnCopy(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		given := genMembers(t)
+		want := slices.Clone(given)
+		v := NewView("self", given)
+		for i := range given {
+			given[i] = Member{Node: "overwritten", Region: "nowhere"}
+		}
+		byNode := func(a, b Member) int { return strings.Compare(a.Node, b.Node) }
+		slices.SortFunc(want, byNode)
+		if got := v.Members(); !slices.Equal(got, want) {
+			t.Fatalf("members are\n%v\nwant what was given, sorted\n%v", got, want)
+		}
+		count := 0
+		for _, r := range v.Regions() {
+			in := v.In(r)
+			count += len(in)
+			if len(in) == 0 || !slices.IsSortedFunc(in, byNode) {
+				t.Fatalf("In(%q) = %v, want at least one member, sorted", r, in)
+			}
+			for _, m := range in {
+				if m.Region != r {
+					t.Fatalf("In(%q) has %v", r, m)
+				}
+			}
+		}
+		if count != len(want) {
+			t.Fatalf("the regions together have %d members, want %d", count, len(want))
+		}
+		if r := v.Regions(); !slices.IsSorted(r) {
+			t.Fatalf("regions %v are not sorted", r)
+		}
+	})
+}
+
+func TestZeroBoardShowsAnEmptyView(t *testing.T) {
+	var b Board
+	v := b.View()
+	if v == nil || len(v.Members()) != 0 || len(v.Regions()) != 0 || len(v.In("us-east")) != 0 {
+		t.Fatalf("view of the zero board is %+v, want an empty one", v)
+	}
+}
+
+// A reader must see each view whole, whatever the writer does meanwhile.
+func TestBoardSwapsWholeViews(t *testing.T) {
+	var b Board
+	b.Show(NewView("0", nil))
+	var wg sync.WaitGroup
+	done := make(chan struct{})
+	for range 4 {
+		wg.Go(func() {
+			for {
+				v := b.View()
+				if len(v.Members()) != len(v.In("us-east")) {
+					t.Errorf("%d members, but %d in their only region", len(v.Members()), len(v.In("us-east")))
+				}
+				select {
+				case <-done:
+					return
+				default:
+				}
+			}
+		})
+	}
+	var members []Member
+	for i := range 200 {
+		members = append(members, Member{Node: strings.Repeat("n", i+1), Region: "us-east"})
+		b.Show(NewView("0", members))
+	}
+	close(done)
+	wg.Wait()
+}
+
+func TestStateNames(t *testing.T) {
+	for s, want := range map[State]string{Warming: "warming", Ready: "ready", Draining: "draining", 99: "warming"} {
+		if got := s.String(); got != want {
+			t.Errorf("State(%d) is called %q, want %q", s, got, want)
+		}
+	}
+}

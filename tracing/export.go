@@ -1,0 +1,178 @@
+package tracing
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"go.opentelemetry.io/contrib/exporters/autoexport"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/sdk/resource"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+)
+
+const (
+	// A second's worth of a well sampled rush, some 16 MB. What does not fit
+	// is dropped: a punch never waits for its spans.
+	queueSpans = 8192
+	// OpenTelemetry waits 5 s. Whoever looks for the trace of a receipt he
+	// just got should not have to; it is at most one small request a second.
+	exportDelay = time.Second
+	// OpenTelemetry allows 30 s. A collector in the same region answers in
+	// milliseconds; one that hangs keeps the queue full for as long.
+	exportTimeout = 5 * time.Second
+	// OpenTelemetry's 128 would cut the links of a full batch, 512 by default.
+	maxLinks = 1024
+	// abandonGrace is how long an abandoned export may take to notice. Only
+	// one that writes to a blocked pipe does not notice at once.
+	abandonGrace = 500 * time.Millisecond
+)
+
+// exportDefaults are the options whose environment variable is not set.
+func exportDefaults() []sdktrace.BatchSpanProcessorOption {
+	var opts []sdktrace.BatchSpanProcessorOption
+	for variable, opt := range map[string]sdktrace.BatchSpanProcessorOption{
+		"OTEL_BSP_MAX_QUEUE_SIZE": sdktrace.WithMaxQueueSize(queueSpans),
+		"OTEL_BSP_SCHEDULE_DELAY": sdktrace.WithBatchTimeout(exportDelay),
+		"OTEL_BSP_EXPORT_TIMEOUT": sdktrace.WithExportTimeout(exportTimeout),
+	} {
+		if os.Getenv(variable) == "" {
+			opts = append(opts, opt)
+		}
+	}
+	return opts
+}
+
+// spans is the provider with its way out; exporter is nil when there is none.
+type spans struct {
+	provider *sdktrace.TracerProvider
+	exporter *exporter
+}
+
+func newSpans(ctx context.Context, res *resource.Resource, sampler sdktrace.Sampler, complain *complaints) (*spans, error) {
+	limits := sdktrace.NewSpanLimits()
+	if os.Getenv("OTEL_SPAN_LINK_COUNT_LIMIT") == "" {
+		limits.LinkCountLimit = maxLinks
+	}
+	opts := []sdktrace.TracerProviderOption{sdktrace.WithResource(res), sdktrace.WithRawSpanLimits(limits)}
+	next, err := newSpanExporter(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("OTEL_TRACES_EXPORTER and OTEL_EXPORTER_OTLP_*: %w", err)
+	}
+	if next == nil {
+		// Ids are made all the same; recording what nobody gets is waste.
+		return &spans{provider: sdktrace.NewTracerProvider(append(opts, sdktrace.WithSampler(sdktrace.NeverSample()))...)}, nil
+	}
+	e := newExporter(next, complain)
+	queue := countingQueue{sdktrace.NewBatchSpanProcessor(e, exportDefaults()...), &e.ended}
+	provider := sdktrace.NewTracerProvider(append(opts, sdktrace.WithSampler(sampler), sdktrace.WithSpanProcessor(queue))...)
+	return &spans{provider: provider, exporter: e}, nil
+}
+
+// newSpanExporter returns nil when spans are not to be exported.
+func newSpanExporter(ctx context.Context) (sdktrace.SpanExporter, error) {
+	if os.Getenv("OTEL_TRACES_EXPORTER") == "" &&
+		os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") == "" && os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") == "" {
+		return nil, nil
+	}
+	e, err := autoexport.NewSpanExporter(ctx)
+	if err != nil || autoexport.IsNoneSpanExporter(e) {
+		return nil, err
+	}
+	return e, nil
+}
+
+// shutdown sends what is queued until ctx ends, and drops the rest.
+func (s *spans) shutdown(ctx context.Context) error {
+	if s.exporter == nil {
+		return s.provider.Shutdown(ctx)
+	}
+	defer s.exporter.abandon()
+	defer context.AfterFunc(ctx, s.exporter.abandon)()
+	// The provider gets more time than there is: it does not stop its queue
+	// under a context that has ended, and is quick once exports are abandoned.
+	longer, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownLimit+abandonGrace)
+	defer cancel()
+	err := s.provider.Shutdown(longer)
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		return fmt.Errorf("spans not sent: %w", err)
+	}
+	return nil
+}
+
+// observe offers the fate of spans as a metric: a dead collector is nowhere
+// else to be seen.
+func (s *spans) observe(meters metric.MeterProvider) error {
+	if s.exporter == nil {
+		return nil
+	}
+	e := s.exporter
+	_, err := meters.Meter(scope).Int64ObservableCounter("punchclock.tracing.spans",
+		metric.WithUnit("{span}"),
+		metric.WithDescription("Sampled spans that ended, that a collector took, and that it did not take. Ended but neither of the others: queued, or dropped by a full queue."),
+		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
+			o.Observe(e.ended.Load(), metric.WithAttributes(attribute.String("outcome", "ended")))
+			o.Observe(e.exported.Load(), metric.WithAttributes(attribute.String("outcome", "exported")))
+			o.Observe(e.failed.Load(), metric.WithAttributes(attribute.String("outcome", "failed")))
+			return nil
+		}))
+	return err
+}
+
+const scope = "github.com/punchclock/punchclock/tracing"
+
+// countingQueue is the SDK's bounded queue, which drops when it is full and
+// never blocks.
+type countingQueue struct {
+	sdktrace.SpanProcessor
+	ended *atomic.Int64
+}
+
+// OnEnd queues a span.
+func (q countingQueue) OnEnd(s sdktrace.ReadOnlySpan) {
+	q.ended.Add(1)
+	q.SpanProcessor.OnEnd(s)
+}
+
+// exporter keeps a failing collector in its place: it counts and complains,
+// seldom, and it can be told to give up, which the SDK's queue cannot: that
+// one would go on for as many time-outs as it has batches.
+type exporter struct {
+	next     sdktrace.SpanExporter
+	complain *complaints
+
+	ended, exported, failed atomic.Int64
+
+	// The lifetime of all exports; cancelled by abandon.
+	lifetime context.Context
+	abandon  context.CancelFunc
+}
+
+func newExporter(next sdktrace.SpanExporter, complain *complaints) *exporter {
+	lifetime, abandon := context.WithCancel(context.Background())
+	return &exporter{next: next, complain: complain, lifetime: lifetime, abandon: abandon}
+}
+
+// ExportSpans sends spans or drops them. It returns no error: the SDK could
+// only print it.
+func (e *exporter) ExportSpans(ctx context.Context, batch []sdktrace.ReadOnlySpan) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(e.lifetime, cancel)()
+	if err := e.next.ExportSpans(ctx, batch); err != nil {
+		lost := e.failed.Add(int64(len(batch)))
+		e.complain.say("spans lost: the trace collector does not take them", "error", err, "lost_so_far", lost)
+		return nil
+	}
+	e.exported.Add(int64(len(batch)))
+	return nil
+}
+
+// Shutdown is called once the queue is empty.
+func (e *exporter) Shutdown(ctx context.Context) error { return e.next.Shutdown(ctx) }

@@ -1,0 +1,348 @@
+package tracing_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/punchclock/punchclock/tracing"
+	"github.com/punchclock/punchclock/tracing/tracesink"
+)
+
+// setenv sets the given OTEL_ variables and clears every other one.
+func setenv(t *testing.T, vars map[string]string) {
+	t.Helper()
+	for _, kv := range os.Environ() {
+		if name, _, _ := strings.Cut(kv, "="); strings.HasPrefix(name, "OTEL_") {
+			t.Setenv(name, "")
+		}
+	}
+	for name, value := range vars {
+		t.Setenv(name, value)
+	}
+}
+
+// syncBuffer is a log that may be read while it is written.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+func mustSetup(t *testing.T, node, region string, log io.Writer) *tracing.Telemetry {
+	t.Helper()
+	tel, err := tracing.Setup(t.Context(), tracing.Config{
+		Service: "punchclock", Version: "v1.2.3", Node: node, Region: region,
+		Log: slog.New(slog.NewTextHandler(log, nil)),
+	})
+	if err != nil {
+		t.Fatalf("Setup: %v", err)
+	}
+	t.Cleanup(func() { _ = tel.Shutdown(context.Background()) }) // the result is the test's to check
+	return tel
+}
+
+func TestWithoutExporterThereAreIDsAndNoSpans(t *testing.T) {
+	for name, vars := range map[string]map[string]string{
+		"nothing set":    nil,
+		"none":           {"OTEL_TRACES_EXPORTER": "none"},
+		"none, all on":   {"OTEL_TRACES_EXPORTER": "none", "OTEL_TRACES_SAMPLER": "always_on"},
+		"none, endpoint": {"OTEL_TRACES_EXPORTER": "none", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			setenv(t, vars)
+			tel := mustSetup(t, "n1", "us-east", io.Discard)
+			ctx, span := tel.TracerProvider.Tracer("test").Start(t.Context(), "request")
+			defer span.End()
+			if id := tracing.TraceID(ctx); len(id) != 32 {
+				t.Errorf("trace id is %q, want 32 hex digits", id)
+			}
+			if span.IsRecording() || tracing.Sampled(ctx) {
+				t.Error("the span is recorded although nobody gets it")
+			}
+		})
+	}
+}
+
+func TestSetupNamesTheVariableThatIsWrong(t *testing.T) {
+	for name, vars := range map[string]map[string]string{
+		"OTEL_TRACES_SAMPLER":     {"OTEL_TRACES_SAMPLER": "sometimes"},
+		"OTEL_TRACES_SAMPLER_ARG": {"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "NaN"},
+		"OTEL_TRACES_EXPORTER":    {"OTEL_TRACES_EXPORTER": "carrier pigeon"},
+		"OTEL_METRICS_EXPORTER":   {"OTEL_METRICS_EXPORTER": "carrier pigeon"},
+		"OTEL_EXPORTER_OTLP_":     {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": "carrier pigeon"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			setenv(t, vars)
+			_, err := tracing.Setup(t.Context(), tracing.Config{Log: slog.New(slog.DiscardHandler)})
+			if err == nil || !strings.Contains(err.Error(), name) {
+				t.Errorf("Setup with %v returned %v, want an error that names %s", vars, err, name)
+			}
+		})
+	}
+}
+
+// startSink receives spans of everything that is set up later in the test.
+func startSink(t *testing.T, vars map[string]string) *tracesink.Server {
+	t.Helper()
+	sink, err := tracesink.Start("127.0.0.1:0", tracesink.DefaultConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := sink.Close(context.Background()); err != nil {
+			t.Errorf("closing the sink: %v", err)
+		}
+	})
+	setenv(t, map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": sink.URL})
+	for name, value := range vars {
+		t.Setenv(name, value)
+	}
+	return sink
+}
+
+func TestSamplingIsTheDeploymentsChoiceAndPeersFollowIt(t *testing.T) {
+	remote := func(flags trace.TraceFlags) context.Context {
+		return trace.ContextWithRemoteSpanContext(t.Context(), trace.NewSpanContext(trace.SpanContextConfig{
+			TraceID: trace.TraceID{1}, SpanID: trace.SpanID{2}, TraceFlags: flags,
+		}))
+	}
+	for _, c := range []struct {
+		sampler, arg                     string
+		root, belowSampled, belowDropped bool
+	}{
+		{sampler: "", root: true, belowSampled: true},
+		{sampler: "parentbased_always_on", root: true, belowSampled: true},
+		{sampler: "parentbased_always_off", belowSampled: true},
+		{sampler: "parentbased_traceidratio", arg: "0", belowSampled: true},
+		{sampler: "parentbased_traceidratio", root: true, belowSampled: true},
+		{sampler: "ParentBased_TraceIDRatio", arg: "1", root: true, belowSampled: true},
+		{sampler: "always_on", root: true, belowSampled: true, belowDropped: true},
+		{sampler: "always_off"},
+		{sampler: "traceidratio", arg: "1.0", root: true, belowSampled: true, belowDropped: true},
+	} {
+		t.Run(c.sampler+c.arg, func(t *testing.T) {
+			startSink(t, map[string]string{"OTEL_TRACES_SAMPLER": c.sampler, "OTEL_TRACES_SAMPLER_ARG": c.arg})
+			tracer := mustSetup(t, "n1", "us-east", io.Discard).TracerProvider.Tracer("test")
+			for name, check := range map[string]struct {
+				parent context.Context
+				want   bool
+			}{
+				"a root":                  {t.Context(), c.root},
+				"below a sampled parent":  {remote(trace.FlagsSampled), c.belowSampled},
+				"below a dropped parent":  {remote(0), c.belowDropped},
+				"a public root, as HTTP ": {trace.ContextWithSpanContext(remote(trace.FlagsSampled), trace.SpanContext{}), c.root},
+			} {
+				ctx, span := tracer.Start(check.parent, "x")
+				span.End()
+				if got := tracing.Sampled(ctx); got != check.want {
+					t.Errorf("%s: sampled is %v, want %v", name, got, check.want)
+				}
+			}
+		})
+	}
+}
+
+func TestResourceSaysWhichProcessItIs(t *testing.T) {
+	sink := startSink(t, map[string]string{"OTEL_SERVICE_NAME": "punchclock-staging", "OTEL_EXPORTER_OTLP_COMPRESSION": "gzip"})
+	tel := mustSetup(t, "eu-west-a-7", "eu-west", io.Discard)
+	_, span := tel.TracerProvider.Tracer("test").Start(t.Context(), "request")
+	span.End()
+	if err := tel.Shutdown(t.Context()); err != nil {
+		t.Fatalf("Shutdown: %v", err)
+	}
+	got, ok := sink.Trace(span.SpanContext().TraceID().String())
+	if !ok {
+		t.Fatalf("the trace did not arrive before Shutdown returned; here is %v", sink.All())
+	}
+	p := got.Spans[0].Process
+	if p.Service != "punchclock-staging" || p.Instance != "eu-west-a-7" || p.Region != "eu-west" || p.PID == "" {
+		t.Errorf("process is %+v, want punchclock-staging, eu-west-a-7 in eu-west, with a pid", p)
+	}
+}
+
+// silentCollector accepts connections, reads nothing and never answers.
+func silentCollector(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var conns []net.Conn
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			conns = append(conns, conn)
+		}
+	}()
+	t.Cleanup(func() {
+		_ = listener.Close()
+		<-done
+		for _, conn := range conns {
+			_ = conn.Close()
+		}
+	})
+	return "http://" + listener.Addr().String()
+}
+
+// closedPort is an address where nobody listens.
+func closedPort(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close() //nolint:errcheck // its address is all that is wanted
+	return "http://" + listener.Addr().String()
+}
+
+func TestDeadCollectorCostsSpansAndNothingElse(t *testing.T) {
+	// More than fit the queue and all batches in flight, so that something
+	// has to give; if End waited for even one export time-out per batch, it
+	// would take minutes.
+	const spans = 30_000
+	for name, start := range map[string]func(*testing.T) string{"nobody listens": closedPort, "never answers": silentCollector} {
+		for _, protocol := range []string{"http/protobuf", "grpc"} {
+			t.Run(name+" "+protocol, func(t *testing.T) {
+				setenv(t, map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": start(t), "OTEL_EXPORTER_OTLP_PROTOCOL": protocol})
+				log := &syncBuffer{}
+				tel := mustSetup(t, "n1", "us-east", log)
+				tracer := tel.TracerProvider.Tracer("test")
+				began := time.Now()
+				for range spans {
+					_, span := tracer.Start(t.Context(), "request")
+					span.End()
+				}
+				if took := time.Since(began); took > 15*time.Second {
+					t.Errorf("%d spans took %v, so something waited for the collector", spans, took)
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+				defer cancel()
+				began = time.Now()
+				_ = tel.Shutdown(ctx) // may fail or not, it is too early to know
+				if took := time.Since(began); took > 15*time.Second {
+					t.Errorf("Shutdown took %v with 200 ms to go", took)
+				}
+				if n := strings.Count(log.String(), "spans lost"); n != 1 {
+					t.Errorf("the loss was logged %d times, want once:\n%s", n, log)
+				}
+			})
+		}
+	}
+}
+
+func TestShutdownIsBoundedByItself(t *testing.T) {
+	setenv(t, map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": silentCollector(t), "OTEL_BSP_EXPORT_TIMEOUT": "3600000"})
+	tel := mustSetup(t, "n1", "us-east", io.Discard)
+	_, span := tel.TracerProvider.Tracer("test").Start(t.Context(), "request")
+	span.End()
+	first := tel.Shutdown(context.Background())
+	if !errors.Is(first, context.DeadlineExceeded) {
+		t.Errorf("Shutdown returned %v, want a deadline exceeded: the span was not sent", first)
+	}
+	if again := tel.Shutdown(context.Background()); again == nil || again.Error() != first.Error() {
+		t.Errorf("the second Shutdown returned %v, want what the first did: %v", again, first)
+	}
+}
+
+func TestShutdownUnderAnEndedContextStopsEverything(t *testing.T) {
+	setenv(t, map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": silentCollector(t)})
+	tel := mustSetup(t, "n1", "us-east", io.Discard)
+	_, span := tel.TracerProvider.Tracer("test").Start(t.Context(), "request")
+	span.End()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := tel.Shutdown(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("Shutdown returned %v, want context canceled", err)
+	} // goleak looks for what is left running
+}
+
+func scrape(t *testing.T, handler http.Handler) string {
+	t.Helper()
+	w := httptest.NewRecorder()
+	handler.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil))
+	if w.Code != http.StatusOK {
+		t.Fatalf("scraping answered %d: %s", w.Code, w.Body)
+	}
+	return w.Body.String()
+}
+
+func TestMetricsAreServedAndNotShared(t *testing.T) {
+	startSink(t, nil)
+	first := mustSetup(t, "n1", "us-east", io.Discard)
+	second := mustSetup(t, "n2", "us-east", io.Discard)
+	wait, err := first.MeterProvider.Meter("lane").Float64Histogram("punchclock.lane.wait", metric.WithUnit("s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	size, err := first.MeterProvider.Meter("lane").Int64Histogram("punchclock.lane.batch", metric.WithUnit("{punch}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	punches, err := first.MeterProvider.Meter("lane").Int64Counter("punchclock.lane.punches", metric.WithUnit("{punch}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	wait.Record(t.Context(), 0.0007)
+	size.Record(t.Context(), 300)
+	punches.Add(t.Context(), 300, metric.WithAttributes(attribute.String("outcome", "new")))
+	_, span := first.TracerProvider.Tracer("test").Start(t.Context(), "request")
+	span.End()
+	got := scrape(t, first.MetricsHandler)
+	for _, want := range []string{
+		`punchclock_lane_wait_seconds_bucket{otel_scope_name="lane",otel_scope_schema_url="",otel_scope_version="",le="0.001"} 1`,
+		`punchclock_lane_batch_bucket{otel_scope_name="lane",otel_scope_schema_url="",otel_scope_version="",le="512"} 1`,
+		`outcome="new"} 300`,
+		`outcome="ended"} 1`,
+		"go_goroutine_count", "go_schedule_duration_seconds", "process_cpu_seconds_total", `service_instance_id="n1"`,
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("the metrics lack %s:\n%s", want, got)
+		}
+	}
+	if other := scrape(t, second.MetricsHandler); strings.Contains(other, "punchclock_lane") {
+		t.Errorf("metrics of one process show up in another:\n%s", other)
+	}
+}
+
+func TestErrorHandlerComplainsSeldom(t *testing.T) {
+	setenv(t, nil)
+	log := &syncBuffer{}
+	tel := mustSetup(t, "n1", "us-east", log)
+	for range 100 {
+		tel.ErrorHandler.Handle(errors.New("no luck"))
+	}
+	if n := strings.Count(log.String(), "no luck"); n != 1 {
+		t.Errorf("logged %d times, want once:\n%s", n, log)
+	}
+}
