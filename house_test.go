@@ -1,5 +1,6 @@
 // Package punchclock_test holds the rules of the house: which package may
-// import which, and how long things may get. It tests no behaviour.
+// import which, what each must have, and how long things may get. It tests no
+// behaviour.
 package punchclock_test
 
 import (
@@ -19,8 +20,7 @@ import (
 const module = "github.com/punchclock/punchclock"
 
 // mayImport is the import table of ARCHITECTURE.md: for each package, what of
-// ours it may import. "x/..." is x and all below it. Every package may import
-// everybodyMay; nobody needs a row to be imported by package node and by main.
+// ours it may import, besides what everybodyMay. "x/..." is x and all below it.
 var mayImport = map[string][]string{
 	"node":                {"node/config", "node/punch", "node/httpapi", "node/opsapi", "node/auth", "node/admission", "node/dispatch", "node/lane", "node/peer/...", "node/crdb", "node/move", "node/attendance", "node/web", "region/..."},
 	"node/cmd/punchclock": {"node/...", "region/..."},
@@ -240,6 +240,44 @@ func TestFilesAndFunctionsFitAReader(t *testing.T) {
 			if lines := f.fset.Position(fn.End()).Line - f.fset.Position(fn.Pos()).Line + 1; lines > maxFuncLines {
 				t.Errorf("%s: func %s has %d lines, more than %d. Take out what can be named.", f.at(fn.Pos()), fn.Name.Name, lines, maxFuncLines)
 			}
+		}
+	}
+}
+
+// startsGoroutines reports whether the file has a go statement or calls a
+// method Go, as of a WaitGroup.
+func startsGoroutines(f sourceFile) (found bool) {
+	ast.Inspect(f.ast, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.GoStmt:
+			found = true
+		case *ast.CallExpr:
+			if method, ok := n.Fun.(*ast.SelectorExpr); ok && method.Sel.Name == "Go" {
+				found = true
+			}
+		}
+		return !found
+	})
+	return found
+}
+
+func TestPackagesWithGoroutinesLookForLeaks(t *testing.T) {
+	starts := make(map[string]string) // the package and the first file that starts one
+	checked := make(map[string]bool)
+	for _, f := range sources(t) {
+		if f.test {
+			for _, spec := range f.ast.Imports {
+				checked[f.pkg] = checked[f.pkg] || spec.Path.Value == `"go.uber.org/goleak"`
+			}
+			continue
+		}
+		if _, known := starts[f.pkg]; !known && f.ast.Name.Name != "main" && startsGoroutines(f) {
+			starts[f.pkg] = f.path
+		}
+	}
+	for pkg, file := range starts {
+		if !checked[pkg] {
+			t.Errorf("%s starts goroutines, and no test of %s looks whether they end. Add a TestMain that calls goleak.VerifyTestMain.", file, pkg)
 		}
 	}
 }

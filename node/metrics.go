@@ -16,7 +16,7 @@ func (n *Node) observe() error {
 		metric.WithDescription("Company look-ups, by whether memory had the answer."))
 	known, err2 := meter.Int64ObservableGauge("punchclock.directory.companies", metric.WithUnit("{company}"),
 		metric.WithDescription("Companies in memory."))
-	ready, err3 := meter.Int64ObservableGauge("punchclock.node.ready", metric.WithUnit("1"),
+	ready, err3 := meter.Int64ObservableGauge("punchclock.node.ready", metric.WithUnit("{node}"),
 		metric.WithDescription("1 while the node may be sent punches."))
 	clock, err4 := meter.Float64ObservableGauge("punchclock.node.clock_offset", metric.WithUnit("s"),
 		metric.WithDescription("How far this node's clock is ahead of the database's."))

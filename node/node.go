@@ -186,7 +186,7 @@ func (n *Node) startTokens(ctx context.Context) (err error) {
 	n.verifier, err = auth.New(ctx, auth.Config{
 		JWKS: n.cfg.Tokens.JWKS, Issuer: n.cfg.Tokens.Issuer, Audience: n.cfg.Tokens.Audience,
 		CacheFile: n.cfg.Tokens.CacheFile, Development: n.cfg.Development,
-	}, auth.Deps{Logger: n.log, Meter: n.telemetry.MeterProvider.Meter("punchclock/auth"), Clock: time.Now})
+	}, auth.Deps{Logger: n.log, Meters: n.telemetry.MeterProvider, Clock: time.Now})
 	if err == nil {
 		n.closer.add("tokens", func(context.Context) error { n.verifier.Close(); return nil })
 	}

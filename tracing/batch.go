@@ -65,7 +65,7 @@ func (b *Batch) startItems(tracer trace.Tracer, work Work) {
 	sampled := 0
 	for i, item := range b.items {
 		if Sampled(item) {
-			b.own[i].ctx, b.own[i].span = tracer.Start(item, work.Item, opts...)
+			b.own[i].ctx, b.own[i].span = tracer.Start(item, work.Item, opts...) //nolint:spancheck // End and EndItem end it
 			sampled++
 		}
 	}

@@ -31,7 +31,7 @@ func StartItem(ctx context.Context, tracer trace.Tracer, name string, kind trace
 	if !Sampled(ctx) {
 		return ctx, noop.Span{}
 	}
-	return tracer.Start(ctx, name, trace.WithSpanKind(kind))
+	return tracer.Start(ctx, name, trace.WithSpanKind(kind)) //nolint:spancheck // the caller ends it
 }
 
 // End ends a span, marked as failed when err is not nil.

@@ -79,6 +79,9 @@ func TestDatabase(t *testing.T) {
 		if name := mustQuery[string](t, d.URLOf("another one", "ap-south"), "SELECT current_database()"); name != "another one" {
 			t.Errorf("URLOf leads to database %q", name)
 		}
+		if err := d.WaitReplicated(testContext(t)); err != nil {
+			t.Fatal(err)
+		}
 		t.Run("after a crash of all", func(t *testing.T) { crashAll(t, d) })
 		t.Run("engine", func(t *testing.T) {
 			if engine == Cockroach {
@@ -139,10 +142,6 @@ func cockroachOnly(t *testing.T, d *Database) {
 			t.Errorf("URL(%s) leads first to %s", region, got)
 		}
 	}
-	if err := d.WaitReplicated(ctx); err != nil {
-		t.Fatal(err)
-	}
-
 	if err := d.Freeze("ap-south"); err != nil {
 		t.Fatal(err)
 	}

@@ -116,12 +116,21 @@ func (w *wirePunch) claim(company string) (punch.Claim, error) {
 	return c, nil
 }
 
-// parseInstant reads an RFC 3339 time, cut to microseconds. UnmarshalText is
-// strict where time.Parse lets through commas and one-digit hours.
+// errInstant is returned for a text that is not an RFC 3339 time.
+var errInstant = errors.New("not an RFC 3339 time")
+
+// parseInstant reads an RFC 3339 time, cut to microseconds. It refuses what
+// time.Parse lets through: hours of one digit, a comma before the fraction,
+// offsets that no zone has (go.dev/issue/54580).
 func parseInstant(s string) (time.Time, error) {
-	var t time.Time
-	err := t.UnmarshalText([]byte(s))
-	return punch.Microseconds(t), err
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil || s[len("2006-01-02T1")] == ':' || s[len("2006-01-02T15:04:05")] == ',' {
+		return time.Time{}, errInstant
+	}
+	if zone := s[len(s)-len("07:00"):]; s[len(s)-1] != 'Z' && (zone[:2] > "23" || zone[3:] > "59") {
+		return time.Time{}, errInstant
+	}
+	return punch.Microseconds(t), nil
 }
 
 // decodeError turns what the JSON package found into words of our own: its
@@ -130,8 +139,11 @@ func decodeError(err error) *punch.Error {
 	var syntactic *jsontext.SyntacticError
 	if errors.As(err, &syntactic) {
 		field := fieldOf(syntactic.JSONPointer)
-		if errors.Is(syntactic.Err, jsontext.ErrDuplicateName) {
+		switch {
+		case errors.Is(syntactic.Err, jsontext.ErrDuplicateName):
 			return punch.InvalidField(field, "must appear only once")
+		case errors.Is(syntactic.Err, io.ErrUnexpectedEOF):
+			return endsEarly(field)
 		}
 		return punch.InvalidField(field, "is not valid JSON in UTF-8, at byte %d", syntactic.ByteOffset)
 	}
@@ -147,10 +159,14 @@ func decodeError(err error) *punch.Error {
 			return punch.InvalidField(field, "must be a string")
 		}
 	}
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return punch.Errorf(punch.Invalid, "the body is empty or ends too early")
+	if errors.Is(err, io.EOF) {
+		return endsEarly("")
 	}
 	return punch.Errorf(punch.Invalid, "the body is not valid JSON")
+}
+
+func endsEarly(field string) *punch.Error {
+	return punch.InvalidField(field, "the JSON is empty or ends too early")
 }
 
 // fieldOf returns the name of the member at p, cut to the length of a name: a

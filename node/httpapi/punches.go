@@ -13,16 +13,7 @@ import (
 
 // record answers POST /v1/punches.
 func (a *API) record(c *call) (reply, error) {
-	if err := c.readBody(a.cfg.MaxBody); err != nil {
-		return reply{}, err
-	}
-	claim, err := decodeClaim(c.buf.Bytes(), c.caller.Company)
-	if err != nil {
-		return reply{}, err
-	}
-	a.inFlight.Add(1)
-	defer a.inFlight.Add(-1)
-	receipt, err := a.recordClaim(c, claim)
+	receipt, err := a.recordBody(c)
 	if err != nil {
 		a.metrics.punch(c.ctx, outcomeOf(c.ctx, punch.CodeOf(err)))
 		return reply{}, err
@@ -32,6 +23,19 @@ func (a *API) record(c *call) (reply, error) {
 	c.buf.Reset()
 	c.buf.Write(appendReceipt(c.buf.AvailableBuffer(), &receipt))
 	return reply{status: statusOfReceipt(&receipt), location: locationOf(&receipt), home: receipt.HomeRegion}, nil
+}
+
+func (a *API) recordBody(c *call) (punch.Receipt, error) {
+	if err := c.readBody(a.cfg.MaxBody); err != nil {
+		return punch.Receipt{}, err
+	}
+	claim, err := decodeClaim(c.buf.Bytes(), c.caller.Company)
+	if err != nil {
+		return punch.Receipt{}, err
+	}
+	a.inFlight.Add(1)
+	defer a.inFlight.Add(-1)
+	return a.recordClaim(c, claim)
 }
 
 // recordClaim stamps a valid claim and has it recorded.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -230,20 +231,33 @@ func (h *harness) send(tb testing.TB, r request) response {
 	if r.authorization != "" {
 		req.Header.Set("Authorization", r.authorization)
 	}
-	for name, values := range r.header {
-		req.Header[name] = values
+	maps.Copy(req.Header, r.header)
+	got := h.do(tb, req, r.reader != nil)
+	if r.method != http.MethodHead { // openapi.yaml leaves it to HTTP
+		holdToDocument(tb, r, got)
+	}
+	return got
+}
+
+// do sends over the wire, or straight to the handler what a client would not
+// send, such as a body that breaks off.
+func (h *harness) do(tb testing.TB, req *http.Request, straight bool) response {
+	tb.Helper()
+	if straight {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, req)
+		return response{w.Code, w.Header(), w.Body.Bytes()}
 	}
 	resp, err := h.client.Do(req)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	defer resp.Body.Close() //nolint:errcheck // read to its end
-	got := response{status: resp.StatusCode, header: resp.Header}
-	if got.body, err = io.ReadAll(resp.Body); err != nil {
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
 		tb.Fatal(err)
 	}
-	holdToDocument(tb, r, got)
-	return got
+	return response{resp.StatusCode, resp.Header, body}
 }
 
 // mustDecode decodes what an answer holds.

@@ -73,14 +73,14 @@ func (d delegate) NotifyMsg(b []byte) {
 // of it at most, so neither keeps the other from going out.
 func (d delegate) GetBroadcasts(overhead, limit int) [][]byte {
 	forLoads := limit
-	if d.g.news.queue.NumQueued() > 0 {
+	if d.g.news.outbox.waiting() > 0 {
 		forLoads = limit / 2
 	}
-	out := d.g.loads.GetBroadcasts(overhead, forLoads)
+	out := d.g.loads.take(overhead, forLoads)
 	for _, m := range out {
 		limit -= len(m) + overhead
 	}
-	return append(out, d.g.news.queue.GetBroadcasts(overhead, limit)...)
+	return append(out, d.g.news.outbox.take(overhead, limit)...)
 }
 
 func (d delegate) LocalState(bool) []byte { return encodeState(d.g.roster.loads()) }
@@ -100,8 +100,5 @@ func (d delegate) MergeRemoteState(b []byte, _ bool) {
 
 // sendLoad queues a load in the place of the node's earlier one.
 func (g *Gossip) sendLoad(n loadNews) {
-	g.loads.QueueBroadcast(named{
-		name: string(binary.BigEndian.AppendUint64(nil, n.node)),
-		msg:  n.encode(),
-	})
+	g.loads.put(string(binary.BigEndian.AppendUint64(nil, n.node)), n.encode())
 }

@@ -22,7 +22,7 @@ type Gossip struct {
 	metrics *metrics
 	roster  *roster
 	news    *newsroom
-	loads   memberlist.TransmitLimitedQueue
+	loads   *outbox
 	pace    pace
 
 	update  chan struct{} // holds a token while a state waits to be published
@@ -63,7 +63,7 @@ func New(cfg Config, deps Deps) (*Gossip, error) {
 	}
 	numNodes := func() int { return g.roster.others() + 1 }
 	g.news = newNewsroom(numNodes)
-	g.loads = memberlist.TransmitLimitedQueue{NumNodes: numNodes, RetransmitMult: loadRetransmitMult}
+	g.loads = newOutbox(numNodes, loadRetransmitMult, queueLoads)
 	return g, nil
 }
 

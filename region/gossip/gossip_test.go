@@ -65,7 +65,6 @@ func TestTheLastStateWins(t *testing.T) {
 	}
 }
 
-// Nobody tells these nodes of a state but the push/pull.
 func TestAStateSetBeforeStartIsSeen(t *testing.T) {
 	first := mustStart(t, "us-east", "a")
 	early := mustNew(t, "eu-west", "b", withSeeds(first.Addr()))
@@ -115,7 +114,7 @@ func TestACompanyChangeReachesAllOnce(t *testing.T) {
 		}
 	}
 	for _, n := range nodes {
-		eventually(t, "no change waits any more", func() bool { return n.news.queue.NumQueued() == 0 })
+		eventually(t, "no change waits any more", func() bool { return n.news.outbox.waiting() == 0 })
 	}
 	for i := range 20 {
 		for j, n := range nodes {
@@ -148,7 +147,7 @@ func TestWhatNobodyCouldReadIsNotSent(t *testing.T) {
 	n.BroadcastCompany("acme", -1)
 	n.BroadcastCompany(strings.Repeat("a", maxCompany+1), 1)
 	n.BroadcastCompany("a\x00b", 1)
-	if q := n.news.queue.NumQueued(); q != 0 {
+	if q := n.news.outbox.waiting(); q != 0 {
 		t.Errorf("%d broadcasts wait, want none", q)
 	}
 }
@@ -193,7 +192,7 @@ func TestOneNodeIsRestartedAtItsAddress(t *testing.T) {
 	nodes := mustCluster(t, 3)
 	addr := nodes[2].Addr()
 	nodes[2].kill(t)
-	again := restart(t, nodes[2].cfg.Self.Region, "n2", addr, nodes[0].Addr())
+	again := restart(t, nodes[2].cfg.Self.Region, "n2", addr, withSeeds(nodes[0].Addr()))
 	converge(t, nodes[0], nodes[1], again)
 }
 
@@ -209,7 +208,9 @@ func TestAllNodesAreRestartedAtTheirAddresses(t *testing.T) {
 	again := make([]*testNode, len(nodes))
 	var wg sync.WaitGroup
 	for i := range again {
-		wg.Go(func() { again[i] = restart(t, nodes[i].cfg.Self.Region, fmt.Sprint("n", i), addrs[i], addrs...) })
+		wg.Go(func() {
+			again[i] = restart(t, nodes[i].cfg.Self.Region, fmt.Sprint("n", i), addrs[i], withSeeds(addrs...))
+		})
 	}
 	wg.Wait()
 	if !t.Failed() {
@@ -219,9 +220,10 @@ func TestAllNodesAreRestartedAtTheirAddresses(t *testing.T) {
 
 // restart starts a node on an address that was just given up. The kernel may
 // lend the port to a connection for a moment.
-func restart(t *testing.T, r region.Name, host, addr string, seeds ...string) (n *testNode) {
+func restart(t *testing.T, r region.Name, host, addr string, opts ...option) (n *testNode) {
+	opts = append(opts, withConfig(func(c *Config) { c.Addr = addr }))
 	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
-		n = mustNew(t, r, host, withSeeds(seeds...), withConfig(func(c *Config) { c.Addr = addr }))
+		n = mustNew(t, r, host, opts...)
 		err := n.Start(context.Background())
 		if err == nil {
 			return n
@@ -331,7 +333,7 @@ func TestStartDoesNotWaitForItself(t *testing.T) {
 	first := mustStart(t, "us-east", "a", withPace(p)) // without seeds
 	addr := first.Addr()
 	first.kill(t)
-	inTime(t, "Start", func() { restart(t, "us-east", "a", addr, addr) })
+	inTime(t, "Start", func() { restart(t, "us-east", "a", addr, withSeeds(addr), withPace(p)) })
 }
 
 // inTime fails when f does not return.

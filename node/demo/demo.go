@@ -1,0 +1,134 @@
+// Package demo shows Punchclock at work on one machine: real nodes and a real
+// database, a morning rush through every region, every receipt held against the
+// rows, and one punch followed through two regions. It only joins the parts;
+// the cluster is node/cluster's, the load node/rush's, the judgement
+// node/drill's.
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/punchclock/punchclock/node/cluster"
+	"github.com/punchclock/punchclock/node/drill"
+	"github.com/punchclock/punchclock/node/rush"
+	"github.com/punchclock/punchclock/tracing/tracesink"
+)
+
+// Demo is `punchclock demo`.
+type Demo struct {
+	Setup     `embed:""`
+	rush.Load `embed:""`
+	Ledger    string `help:"Keep the ledger in this new file." type:"path"`
+	// Some dozens of them cross regions, and the rest of the machine is left
+	// to the punches.
+	Sampled float64 `help:"Share of the punches that leave a trace." default:"0.02"`
+}
+
+// overhead is what start, audit and stop may take beside the rush. With the
+// default rush a demo ends within two minutes, or four on CockroachDB, whose
+// processes share two cores in the worst case.
+const (
+	overheadPostgres  = 85 * time.Second
+	overheadCockroach = 200 * time.Second
+)
+
+// traceEnv makes the nodes send their spans to a sink.
+func (c *Demo) traceEnv(sinkURL string) []string {
+	return []string{
+		"OTEL_TRACES_EXPORTER=otlp", "OTEL_EXPORTER_OTLP_ENDPOINT=" + sinkURL, "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf",
+		"OTEL_TRACES_SAMPLER=parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG=" + strconv.FormatFloat(c.Sampled, 'f', -1, 64),
+		"OTEL_BSP_SCHEDULE_DELAY=500", // ms: nobody wants to wait for the last spans
+	}
+}
+
+// Run shows everything and writes the outcome to out, the progress to standard
+// error. Its error is nil only if the punches are all accounted for.
+func (c *Demo) Run(ctx context.Context, out io.Writer) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, overheadCockroach+c.Duration)
+	defer cancel()
+	sink, err := tracesink.Start("127.0.0.1:0", tracesink.DefaultConfig())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeSink(ctx, sink)) }()
+	st, err := c.newStage(ctx, os.Stderr, c.traceEnv(sink.URL))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, st.close(ctx)) }()
+	if st.State().Database.Engine == cluster.Postgres {
+		ctx, cancel = context.WithTimeout(ctx, overheadPostgres+c.Duration)
+		defer cancel()
+	}
+	result, report, err := c.show(ctx, st)
+	if err != nil {
+		return err
+	}
+	trace, err := crossingTrace(ctx, sink)
+	if err != nil {
+		return err
+	}
+	if err := summary(out, st, &result, &report, trace); err != nil {
+		return err
+	}
+	return verdict(&result, &report)
+}
+
+// closeSink comes after the nodes have gone, so that nothing is on its way.
+func closeSink(ctx context.Context, sink *tracesink.Server) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	return sink.Close(ctx)
+}
+
+// show sends the rush and audits it.
+func (c *Demo) show(ctx context.Context, st *stage) (rush.Result, drill.Report, error) {
+	path := c.Ledger
+	if path == "" {
+		path = st.path("ledger.jsonl")
+	}
+	st.say("morning rush")
+	result, err := rushWithLedger(ctx, rush.Config{
+		Load: c.Load, Regions: st.regions(), Companies: st.companies, Progress: rush.ShowProgress(os.Stderr),
+	}, path)
+	if err != nil {
+		return result, drill.Report{}, err
+	}
+	st.say("auditing")
+	report, err := auditLedger(ctx, path, st.DatabaseURL(st.Regions()[0]))
+	if err == nil && report.Verdict() != nil {
+		st.keep = true // the evidence
+		st.Keep()
+	}
+	return result, report, err
+}
+
+func auditLedger(ctx context.Context, path, databaseURL string) (drill.Report, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return drill.Report{}, err
+	}
+	defer file.Close() //nolint:errcheck // only read
+	return drill.Audit(ctx, file, databaseURL)
+}
+
+// verdict is nil when the rush was sent as planned and is accounted for.
+func verdict(result *rush.Result, report *drill.Report) error {
+	errs := []error{report.Verdict(), result.Void()}
+	if report.Acknowledged != result.Acknowledged {
+		errs = append(errs, fmt.Errorf("the ledger has %d receipts, the generator saw %d", report.Acknowledged, result.Acknowledged))
+	}
+	if result.Refused > 0 {
+		errs = append(errs, fmt.Errorf("%d good punches were refused", result.Refused))
+	}
+	if result.RepeatsWrong > 0 {
+		errs = append(errs, fmt.Errorf("%d punches that were sent again did not get their receipt again", result.RepeatsWrong))
+	}
+	return errors.Join(errs...)
+}

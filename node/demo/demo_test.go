@@ -1,0 +1,219 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"go.uber.org/goleak"
+
+	"github.com/punchclock/punchclock/node/cluster"
+	"github.com/punchclock/punchclock/node/drill"
+	"github.com/punchclock/punchclock/node/rush"
+)
+
+// binary is punchclock, built once for all tests.
+var binary string
+
+func TestMain(m *testing.M) { os.Exit(testMain(m)) }
+
+func testMain(m *testing.M) int {
+	if binary := os.Getenv(demoVariable); binary != "" {
+		return runDemo(binary)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	dir, err := os.MkdirTemp("", "punchclock-demo-test-")
+	if err == nil {
+		defer os.RemoveAll(dir) //nolint:errcheck // the system cleans what is left
+		binary, err = cluster.Build(ctx, dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	code := m.Run()
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return code
+}
+
+// smallLoad is a rush of about 150 punches.
+func smallLoad() rush.Load {
+	return rush.Load{
+		Rate: 150, Duration: 2 * time.Second, Travellers: 0.5, Repeats: 0.1, Seed: 3, MaxInFlight: 1000,
+		Patience: 45 * time.Second,
+	}
+}
+
+func smallSetup(engine string) Setup {
+	return Setup{Engine: engine, NodesPerRegion: 1, CompaniesPerRegion: 2, Binary: binary}
+}
+
+func mustEngines(t *testing.T) []cluster.Engine {
+	t.Helper()
+	engines := cluster.Engines()
+	if len(engines) == 0 {
+		_, err := cluster.FindEngine("")
+		t.Skip("no database here:", err)
+	}
+	return engines
+}
+
+// gone checks that no process of a cluster is left.
+func gone(t *testing.T, s *State) {
+	t.Helper()
+	for _, n := range s.Nodes {
+		if err := syscall.Kill(n.PID, 0); !errors.Is(err, syscall.ESRCH) {
+			t.Errorf("node %s, process %d, is still there: %v", n.Name, n.PID, err)
+		}
+	}
+	for _, h := range s.Database.Hosts {
+		if err := syscall.Kill(h.PID, 0); !errors.Is(err, syscall.ESRCH) {
+			t.Errorf("database process %d is still there: %v", h.PID, err)
+		}
+	}
+	if _, err := os.Stat(s.Dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%s is left behind: %v", s.Dir, err)
+	}
+}
+
+func TestDemo(t *testing.T) {
+	mustEngines(t)
+	ledger := filepath.Join(t.TempDir(), "ledger.jsonl")
+	c := &Demo{Setup: smallSetup(""), Load: smallLoad(), Ledger: ledger, Sampled: 1}
+	var out strings.Builder
+	if err := c.Run(t.Context(), &out); err != nil {
+		t.Fatalf("%v\n%s", err, &out)
+	}
+	for _, want := range []string{"engine  ", "3 processes in us-east, eu-west, ap-south", "POST /v1/punches", "peer.receive", "punch.commit", "acknowledged", "lost                 0", "p99"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the output lacks %q:\n%s", want, &out)
+		}
+	}
+	if _, err := os.Stat(ledger); err != nil {
+		t.Errorf("the ledger that was to be kept: %v", err)
+	}
+}
+
+// TestUp brings the cluster up as scripts use it, runs a rush against it,
+// audits that, spoils the rows, audits again, and interrupts it.
+func TestUp(t *testing.T) {
+	for _, engine := range mustEngines(t) {
+		t.Run(engine.Name, func(t *testing.T) {
+			ctx, interrupt := context.WithCancel(t.Context())
+			defer interrupt()
+			file := filepath.Join(t.TempDir(), "run", "cluster.json")
+			up := &Up{Setup: smallSetup(engine.Name), State: file}
+			var out strings.Builder
+			ended := make(chan error, 1)
+			go func() { ended <- up.Run(ctx, &out) }()
+			state := awaitState(t, file, ended)
+
+			useCluster(t, file, state)
+
+			interrupt()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+			gone(t, state)
+			if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("%s is left behind: %v", file, err)
+			}
+			for _, want := range []string{state.Nodes[0].PublicURL, state.Database.URL, state.Companies[0].Token, "curl"} {
+				if !strings.Contains(out.String(), want) {
+					t.Errorf("the output lacks %q:\n%s", want, &out)
+				}
+			}
+		})
+	}
+}
+
+// awaitState returns what `up` wrote once it has.
+func awaitState(t *testing.T, file string, ended <-chan error) *State {
+	t.Helper()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-ended:
+			t.Fatalf("up ended: %v", err)
+		case <-tick.C:
+			state, err := readState(file)
+			if errors.Is(err, fs.ErrNotExist) {
+				continue // up ends by itself, with an error, if this takes too long
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			return state
+		}
+	}
+}
+
+func useCluster(t *testing.T, file string, state *State) {
+	t.Helper()
+	ledger := filepath.Join(t.TempDir(), "ledger.jsonl")
+	var out strings.Builder
+	if err := (&Rush{Load: smallLoad(), Cluster: file, Ledger: ledger}).Run(t.Context(), &out); err != nil {
+		t.Fatalf("rush: %v\n%s", err, &out)
+	}
+	out.Reset()
+	audit := &drill.Command{Ledger: ledger, DatabaseURL: state.Database.URL, Timeout: time.Minute}
+	if err := audit.Run(t.Context(), &out); err != nil {
+		t.Fatalf("audit: %v\n%s", err, &out)
+	}
+
+	spoil(t, state)
+	report, err := auditLedger(t.Context(), ledger, state.Database.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if report.Lost != 1 || report.Doubled != 1 || report.Altered != 2 || report.WrongRegion != 1 || report.Strange != 1 || report.Contradicted != 0 {
+		t.Errorf("the audit of the spoilt rows finds\n%s", &report)
+	}
+	if err := audit.Run(t.Context(), &out); !errors.Is(err, drill.ErrNotClean) {
+		t.Errorf("audit of the spoilt rows: %v, want %v", err, drill.ErrNotClean)
+	}
+}
+
+// spoil does to one row each what must never happen.
+func spoil(t *testing.T, state *State) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), state.Database.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(context.Background()) }() // only a test's connection
+	rows, err := conn.Query(t.Context(), `SELECT punch_id::text FROM punches WHERE crdb_region = 'us-east' ORDER BY punch_id LIMIT 4`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil || len(ids) < 4 {
+		t.Fatalf("%v: %v", ids, err)
+	}
+	const copied = `INSERT INTO punches SELECT %s, company_id, day, %s, punch_id, kind, device_at, punched_at, received_at, recorded_at,
+		zone, utc_offset, entry_region, source, note, late, review, trace_id, fingerprint FROM punches WHERE punch_id = $1`
+	for i, statement := range []string{
+		`DELETE FROM punches WHERE punch_id = $1`,
+		// In another region: doubled, in the wrong region, and not where the receipt says.
+		fmt.Sprintf(copied, "'eu-west'", "employee_id"),
+		`UPDATE punches SET note = 'somebody else''s' WHERE punch_id = $1`,
+		fmt.Sprintf(copied, "crdb_region", "'nobody'"),
+	} {
+		if tag, err := conn.Exec(t.Context(), statement, ids[i]); err != nil || tag.RowsAffected() != 1 {
+			t.Fatalf("%s: %d rows, %v", statement, tag.RowsAffected(), err)
+		}
+	}
+}

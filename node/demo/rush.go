@@ -1,0 +1,60 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/punchclock/punchclock/node/drill"
+	"github.com/punchclock/punchclock/node/rush"
+)
+
+// Rush is `punchclock rush`: the load alone, against a cluster that runs.
+type Rush struct {
+	rush.Load `embed:""`
+	Cluster   string `help:"File that tells endpoints, companies and tokens, as 'punchclock up' writes it." default:".run/cluster.json" type:"existingfile"`
+	Ledger    string `help:"Write a ledger into this new file, for 'punchclock audit'." type:"path"`
+	JSON      bool   `help:"Print the result as JSON; durations are in nanoseconds."`
+}
+
+// Run sends the rush and writes the result to out.
+func (c *Rush) Run(ctx context.Context, out io.Writer) error {
+	state, err := readState(c.Cluster)
+	if err != nil {
+		return err
+	}
+	result, err := rushWithLedger(ctx, rush.Config{
+		Load: c.Load, Regions: state.entries(), Companies: state.Companies, Progress: rush.ShowProgress(os.Stderr),
+	}, c.Ledger)
+	if err != nil && result.Sent == 0 {
+		return err
+	}
+	return errors.Join(err, c.print(out, &result), result.Void())
+}
+
+func (c *Rush) print(out io.Writer, result *rush.Result) error {
+	if c.JSON {
+		return json.MarshalWrite(out, result)
+	}
+	_, err := fmt.Fprint(out, result)
+	return err
+}
+
+// rushWithLedger runs a rush with a ledger in a new file, or without one when
+// path is empty.
+func rushWithLedger(ctx context.Context, cfg rush.Config, path string) (result rush.Result, err error) {
+	if path == "" {
+		return rush.Run(ctx, cfg)
+	}
+	ledger, err := drill.Create(path)
+	if err != nil {
+		return rush.Result{}, err
+	}
+	defer func() { err = errors.Join(err, ledger.Close()) }()
+	cfg.Journal = ledger
+	return rush.Run(ctx, cfg)
+}

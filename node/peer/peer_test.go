@@ -1,0 +1,244 @@
+package peer
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"go.opentelemetry.io/otel/trace"
+	tracenoop "go.opentelemetry.io/otel/trace/noop"
+	"go.uber.org/goleak"
+	"google.golang.org/protobuf/proto"
+	"pgregory.net/rapid"
+
+	"github.com/punchclock/punchclock/node/peer/peerpb"
+	"github.com/punchclock/punchclock/node/punch"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+type homeFunc func(items []punch.Item) []punch.Outcome
+
+func (f homeFunc) RecordAll(items []punch.Item) []punch.Outcome { return f(items) }
+
+const secret = "a secret of some length"
+
+// mustServe runs the handler on loopback over HTTP/2, as a node does, and
+// returns its address.
+func mustServe(tb testing.TB, secret string, home Home) string {
+	tb.Helper()
+	server := httptest.NewUnstartedServer(NewHandler(secret, Deps{
+		Home: home, Tracer: tracenoop.NewTracerProvider(), Log: slog.New(slog.DiscardHandler),
+	}))
+	server.Config.Protocols = new(http.Protocols)
+	server.Config.Protocols.SetUnencryptedHTTP2(true)
+	server.Start()
+	tb.Cleanup(server.Close)
+	return server.Listener.Addr().String()
+}
+
+func mustClient(tb testing.TB, secret string) *Client {
+	tb.Helper()
+	c := NewClient(secret)
+	tb.Cleanup(c.Close)
+	return c
+}
+
+func anItem(ctx context.Context, employee string) punch.Item {
+	p := punch.Received(punch.Claim{
+		Company: "acme", Employee: employee, ID: punch.NewID(), Kind: punch.BreakEnd, Source: "gate-1", Note: "✓",
+	}, time.Now(), "us-east", "0123456789abcdef0123456789abcdef")
+	p.Route = punch.Route{HomeRegion: "eu-west", Epoch: 7, Zone: "Europe/Berlin", UTCOffset: 3600}
+	return punch.Item{Ctx: ctx, Punch: p}
+}
+
+func TestEachItemHasItsOwnResult(t *testing.T) {
+	recordedAt := punch.Microseconds(time.Now())
+	original := punch.Stamp{ReceivedAt: recordedAt.Add(-time.Hour), EntryRegion: "ap-south", TraceID: "first", Late: true}
+	addr := mustServe(t, secret, homeFunc(func(items []punch.Item) []punch.Outcome {
+		out := make([]punch.Outcome, len(items))
+		for i := range items {
+			p := items[i].Punch
+			switch p.Employee {
+			case "replayed":
+				p.Stamp = original
+				out[i].Receipt = p.Receipt(recordedAt)
+				out[i].Receipt.Replayed = true
+			case "refused":
+				out[i].Err = &punch.Error{Code: punch.Conflict, Field: "id", Message: "used", RetryAfter: 3 * time.Second, Err: errors.New("internal")}
+			default:
+				out[i].Receipt = p.Receipt(recordedAt)
+			}
+		}
+		return out
+	}))
+	broken := anItem(t.Context(), "broken")
+	broken.Employee = "not a name"
+	items := []punch.Item{anItem(t.Context(), "recorded"), broken, anItem(t.Context(), "replayed"), anItem(t.Context(), "refused")}
+	out, err := mustClient(t, secret).Record(t.Context(), addr, items)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := items[0].Receipt(recordedAt); out[0].Err != nil || out[0].Receipt != want {
+		t.Errorf("recorded:\n%+v, want\n%+v", out[0], want)
+	}
+	if e := punch.AsError(out[1].Err); e.Code != punch.Invalid || e.Field != "employee" {
+		t.Errorf("an item that is not valid: %v", out[1].Err)
+	}
+	was := items[2].Punch
+	was.Stamp = original
+	want := was.Receipt(recordedAt)
+	want.Replayed = true
+	if out[2].Err != nil || out[2].Receipt != want {
+		t.Errorf("replayed:\n%+v, want\n%+v", out[2], want)
+	}
+	if e := punch.AsError(out[3].Err); e.Code != punch.Conflict || e.Field != "id" || e.RetryAfter != 3*time.Second || e.Err != nil {
+		t.Errorf("refused: %+v; the cause must stay where it is", e)
+	}
+}
+
+func TestTheSecretIsChecked(t *testing.T) {
+	called := false
+	addr := mustServe(t, secret, homeFunc(func(items []punch.Item) []punch.Outcome {
+		called = true
+		return make([]punch.Outcome, len(items))
+	}))
+	for _, wrong := range []string{"", "wrong", secret + "x"} {
+		if _, err := mustClient(t, wrong).Record(t.Context(), addr, []punch.Item{anItem(t.Context(), "anna")}); err == nil || called {
+			t.Errorf("the secret %q was taken: %v", wrong, err)
+		}
+	}
+	for remote, want := range map[string]bool{"127.0.0.1:1": true, "[::1]:1": true, "10.0.0.1:1": false, "nonsense": false} {
+		if got := allowed(&http.Request{RemoteAddr: remote}, ""); got != want {
+			t.Errorf("without a secret, %s is allowed: %t, want %t", remote, got, want)
+		}
+	}
+}
+
+func TestDeadlinesTravelAndShrink(t *testing.T) {
+	var left []time.Duration
+	addr := mustServe(t, secret, homeFunc(func(items []punch.Item) []punch.Outcome {
+		for i := range items {
+			deadline, ok := items[i].Ctx.Deadline()
+			if !ok {
+				t.Error("an item came without a deadline")
+			}
+			left = append(left, time.Until(deadline))
+		}
+		return make([]punch.Outcome, len(items))
+	}))
+	short, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	long, cancel2 := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel2()
+	if _, err := mustClient(t, secret).Record(t.Context(), addr, []punch.Item{anItem(short, "a"), anItem(long, "b")}); err != nil {
+		t.Fatal(err)
+	}
+	if left[0] >= 1800*time.Millisecond || left[0] <= 0 || left[1] >= 9700*time.Millisecond || left[1] <= 2*time.Second {
+		t.Errorf("2s and 10s arrived as %v, want a tenth or 300 ms less", left)
+	}
+}
+
+func TestASilentPeerEndsWithTheCall(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0") // accepts into its backlog and never answers
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close() //nolint:errcheck // nothing was sent
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if _, err := mustClient(t, secret).Record(ctx, listener.Addr().String(), []punch.Item{anItem(ctx, "anna")}); err == nil {
+		t.Error("a call without an answer succeeded")
+	}
+}
+
+func TestAPeerThatForgetsAnItemHasFailed(t *testing.T) {
+	addr := mustServe(t, secret, homeFunc(func(items []punch.Item) []punch.Outcome { return make([]punch.Outcome, len(items)) }))
+	c := mustClient(t, secret)
+	items := make([]punch.Item, maxItems+1)
+	for i := range items {
+		items[i] = anItem(t.Context(), "anna")
+	}
+	if _, err := c.Record(t.Context(), addr, items); err == nil {
+		t.Error("a batch beyond the bound was taken")
+	}
+	if out, err := c.Record(t.Context(), addr, nil); err != nil || len(out) != 0 {
+		t.Errorf("an empty batch: %v, %v", out, err)
+	}
+}
+
+func TestItemsSurviveTheWire(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		name := rapid.StringMatching(`[a-z0-9._-]{1,64}`)
+		p := punch.Punch{
+			Claim: punch.Claim{
+				Company: name.Draw(t, "company"), Employee: name.Draw(t, "employee"), ID: punch.NewID(),
+				Kind: rapid.SampledFrom(punch.Kinds).Draw(t, "kind"), Note: rapid.StringN(0, 50, 200).Draw(t, "note"),
+			},
+			Stamp: punch.Stamp{
+				ReceivedAt:  time.UnixMicro(rapid.Int64Range(1, 4e15).Draw(t, "received")).UTC(),
+				EntryRegion: name.Draw(t, "entry"), TraceID: name.Draw(t, "trace"), Late: rapid.Bool().Draw(t, "late"),
+			},
+			Route: punch.Route{
+				HomeRegion: name.Draw(t, "home"), Epoch: rapid.Int64Min(1).Draw(t, "epoch"), Zone: "UTC", UTCOffset: rapid.Int32Range(-50_000, 50_000).Draw(t, "offset"),
+			},
+		}
+		if rapid.Bool().Draw(t, "with a time") {
+			p.At = time.UnixMicro(rapid.Int64Range(-1e15, 4e15).Draw(t, "at")).UTC()
+		}
+		if !p.At.IsZero() && p.At.UnixMicro() == 0 {
+			t.Skip("the zero time stands for no time")
+		}
+		raw, err := proto.Marshal(toWire(&punch.Item{Ctx: context.Background(), Punch: p}, time.Now()))
+		if err != nil {
+			t.Skip("not UTF-8, which Validate refuses")
+		}
+		var w peerpb.Item
+		if err := proto.Unmarshal(raw, &w); err != nil {
+			t.Fatal(err)
+		}
+		got, cancel := fromWire(context.Background(), &w)
+		cancel()
+		if got.Punch != p || got.Fingerprint() != p.Fingerprint() {
+			t.Fatalf("sent\n%+v\nreceived\n%+v", p, got.Punch)
+		}
+	})
+}
+
+// FuzzRecord reads what a broken or newer peer might send.
+func FuzzRecord(f *testing.F) {
+	item := anItem(context.Background(), "anna")
+	good, err := proto.Marshal(&peerpb.RecordRequest{Items: []*peerpb.Item{toWire(&item, time.Now())}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	f.Add([]byte{0x0a, 0x00})
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		var req peerpb.RecordRequest
+		if proto.Unmarshal(raw, &req) != nil {
+			return
+		}
+		h := &handler{tracer: tracenoop.NewTracerProvider().Tracer(""), home: homeFunc(func(items []punch.Item) []punch.Outcome {
+			for i := range items {
+				if err := items[i].Validate(); err != nil {
+					t.Errorf("an invalid item reached the lane: %v", err)
+				}
+				if trace.SpanContextFromContext(items[i].Ctx).IsRemote() && !trace.SpanContextFromContext(items[i].Ctx).IsValid() {
+					t.Error("an invalid span reached the lane")
+				}
+			}
+			return make([]punch.Outcome, len(items))
+		})}
+		res, err := h.Record(context.Background(), &req)
+		if err == nil && len(res.GetResults()) != len(req.GetItems()) {
+			t.Errorf("%d results for %d items", len(res.GetResults()), len(req.GetItems()))
+		}
+	})
+}
