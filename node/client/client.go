@@ -126,19 +126,19 @@ func newTransport() *http.Transport {
 // complete fills in the defaults and checks the rest.
 func (cfg *Config) complete() error {
 	if len(cfg.Endpoints) == 0 {
-		return errors.New("Endpoints: at least one is needed")
+		return errors.New("setting Endpoints: at least one is needed")
 	}
 	trimmed := make([]string, len(cfg.Endpoints))
 	for i, e := range cfg.Endpoints {
 		u, err := url.Parse(e)
 		if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
-			return fmt.Errorf("Endpoints: must be http or https URLs, %q is not", e)
+			return fmt.Errorf("setting Endpoints: must be http or https URLs, %q is not", e)
 		}
 		trimmed[i] = strings.TrimRight(e, "/")
 	}
 	cfg.Endpoints = trimmed
 	if cfg.Token == nil {
-		return errors.New("Token: is needed")
+		return errors.New("setting Token: is needed")
 	}
 	for _, d := range []struct {
 		name     string
@@ -153,7 +153,7 @@ func (cfg *Config) complete() error {
 		{"Backoff.CoolDown", &cfg.Backoff.CoolDown, defaultCoolDown},
 	} {
 		if *d.value < 0 {
-			return fmt.Errorf("%s: must not be negative, is %s", d.name, *d.value)
+			return fmt.Errorf("setting %s: must not be negative, is %s", d.name, *d.value)
 		}
 		if *d.value == 0 {
 			*d.value = d.fallback

@@ -85,10 +85,11 @@ func (f file) Validate(app *kong.Application) error {
 	return errors.Join(errs...)
 }
 
-// Resolve implements kong.Resolver.
+// Resolve implements kong.Resolver. kong would let a file override the
+// environment; whoever sets a variable for one run means it.
 func (f file) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
 	value, ok := f[flag.Name]
-	if !ok {
+	if !ok || slices.ContainsFunc(flag.Envs, inEnvironment) {
 		return nil, nil
 	}
 	if list, isList := value.([]any); isList {
@@ -99,4 +100,9 @@ func (f file) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, erro
 		return strings.Join(parts, ","), nil
 	}
 	return fmt.Sprint(value), nil
+}
+
+func inEnvironment(name string) bool {
+	_, set := os.LookupEnv(name)
+	return set
 }

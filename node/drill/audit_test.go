@@ -90,7 +90,7 @@ var mutations = []mutation{
 	onRow("day", func(r *Row) { r.Day = "2026-11-01" }),
 	onRow("device time", func(r *Row) {
 		if r.DeviceAt == nil {
-			r.DeviceAt = pointer(r.PunchedAt)
+			r.DeviceAt = new(r.PunchedAt)
 		} else {
 			r.DeviceAt = nil
 		}
@@ -101,9 +101,9 @@ var mutations = []mutation{
 	onRow("zone", func(r *Row) { r.Zone = "UTC" }),
 	onRow("offset", func(r *Row) { r.UTCOffset++ }),
 	onRow("entry region", func(r *Row) { r.EntryRegion += "x" }),
-	onRow("source", func(r *Row) { r.Source = pointer("gate-2") }),
-	onRow("source, empty instead of absent", func(r *Row) { r.Source = pointer("") }),
-	onRow("note", func(r *Row) { r.Note = pointer("späte Bahn ") }),
+	onRow("source", func(r *Row) { r.Source = new("gate-2") }),
+	onRow("source, empty instead of absent", func(r *Row) { r.Source = new("") }),
+	onRow("note", func(r *Row) { r.Note = new("späte Bahn ") }),
 	onRow("mark late", func(r *Row) { r.Late = !r.Late }),
 	onRow("mark review", func(r *Row) { r.Review = !r.Review }),
 	onRow("trace", func(r *Row) { r.TraceID = nil }),

@@ -66,8 +66,6 @@ func v7(at time.Time, n int) string {
 	return id.String()
 }
 
-func pointer[T any](v T) *T { return &v }
-
 // drawScenario draws a clean run of up to five punches.
 func drawScenario(t *rapid.T) *scenario {
 	s := &scenario{entries: []Entry{{Begin: runBegin}}}
@@ -85,10 +83,10 @@ func drawScenario(t *rapid.T) *scenario {
 			outcome = rapid.SampledFrom([]string{"receipt", "two receipts", "refused", "gone", "unreceipted"}).Draw(t, "outcome")
 		}
 		seq++
-		s.entries = append(s.entries, Entry{Seq: seq, Intended: row.ReceivedAt, Entry: row.EntryRegion, Claim: pointer(claim)})
+		s.entries = append(s.entries, Entry{Seq: seq, Intended: row.ReceivedAt, Entry: row.EntryRegion, Claim: new(claim)})
 		switch outcome {
 		case "two receipts":
-			s.entries = append(s.entries, Entry{Seq: seq, Receipt: receiptOf(row)}, Entry{Seq: seq + 1, Intended: row.ReceivedAt, Claim: pointer(claim)})
+			s.entries = append(s.entries, Entry{Seq: seq, Receipt: receiptOf(row)}, Entry{Seq: seq + 1, Intended: row.ReceivedAt, Claim: new(claim)})
 			seq++
 			replay := receiptOf(row)
 			replay.Replayed = true
@@ -145,16 +143,16 @@ func drawRow(t *rapid.T, c Claim, home string) Row {
 		Day: idTime(c.ID).Format(time.DateOnly), PunchedAt: idTime(c.ID),
 		Zone: "Europe/Berlin", UTCOffset: 3600,
 		EntryRegion: rapid.SampledFrom(regions).Draw(t, "entry"),
-		TraceID:     pointer("0af7651916cd43dd8448eb211c80319c"),
+		TraceID:     new("0af7651916cd43dd8448eb211c80319c"),
 	}
 	if !c.At.IsZero() {
-		r.DeviceAt, r.PunchedAt = pointer(c.At), c.At
+		r.DeviceAt, r.PunchedAt = new(c.At), c.At
 	}
 	if c.Source != "" {
-		r.Source = pointer(c.Source)
+		r.Source = new(c.Source)
 	}
 	if c.Note != "" {
-		r.Note = pointer(c.Note)
+		r.Note = new(c.Note)
 	}
 	r.ReceivedAt = runBegin.Add(time.Duration(rapid.IntRange(0, 1_799_000_000).Draw(t, "received, in µs")) * time.Microsecond)
 	r.RecordedAt = r.ReceivedAt.Add(3 * time.Millisecond)

@@ -15,10 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
 	"go.opentelemetry.io/otel/metric"
-	"go.opentelemetry.io/otel/metric/noop"
-	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/time/rate"
 
@@ -98,6 +95,8 @@ type API struct {
 	deps    Deps
 	handler http.Handler
 	metrics *instruments
+	tracer  trace.Tracer
+	node    []string // the header's value, made once
 
 	buffers  sync.Pool     // of *bytes.Buffer
 	reading  chan struct{} // holds one per read under way
@@ -111,7 +110,7 @@ func New(cfg Config, deps Deps) (*API, error) {
 		return nil, err
 	}
 	a := &API{
-		cfg: cfg, deps: deps,
+		cfg: cfg, deps: deps, node: []string{cfg.Node}, tracer: deps.Tracers.Tracer("punchclock/httpapi"),
 		buffers: sync.Pool{New: func() any { return new(bytes.Buffer) }},
 		reading: make(chan struct{}, readsAtOnce),
 		seldom:  rate.Sometimes{Interval: complaintInterval},
@@ -120,16 +119,7 @@ func New(cfg Config, deps Deps) (*API, error) {
 	if a.metrics, err = newInstruments(deps.Meters.Meter("punchclock/httpapi"), a.InFlight); err != nil {
 		return nil, fmt.Errorf("public API: %w", err)
 	}
-	a.handler = otelhttp.NewHandler(a.mux(), "",
-		otelhttp.WithTracerProvider(deps.Tracers),
-		// Our own metrics know outcomes; a second set would cost as much again.
-		otelhttp.WithMeterProvider(noop.NewMeterProvider()),
-		// No baggage: a caller must not put data into our calls.
-		otelhttp.WithPropagators(propagation.TraceContext{}),
-		// A caller's trace is linked and not continued: what is sampled here
-		// is this deployment's choice and cost.
-		otelhttp.WithPublicEndpointFn(func(*http.Request) bool { return true }),
-	)
+	a.handler = a.mux()
 	return a, nil
 }
 

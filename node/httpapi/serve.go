@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
-	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/punchclock/punchclock/node/auth"
@@ -87,14 +86,12 @@ func (a *API) serve(rt route) http.Handler {
 	outcomes := newOutcomes(attribute.String("route", pattern))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now() // for the duration: monotonic, whatever the node's clock does
-		ctx, cancel := context.WithTimeout(r.Context(), rt.deadline)
+		ctx, span := a.startSpan(r, pattern, rt.path)
+		ctx, cancel := context.WithTimeout(ctx, rt.deadline)
 		defer cancel()
 		c := &call{ctx: ctx, w: w, r: r, at: a.deps.Clock(), buf: a.buffer()}
 		defer a.release(c.buf)
 
-		if tracing.Sampled(ctx) {
-			trace.SpanFromContext(ctx).SetAttributes(semconv.HTTPRoute(rt.path))
-		}
 		answer, err := a.answer(rt, c)
 		outcome := outcomeOK
 		if err != nil {
@@ -103,6 +100,7 @@ func (a *API) serve(rt route) http.Handler {
 			answer = c.refuse(refusal)
 		}
 		a.write(c, answer)
+		endSpan(span, answer.status)
 		a.metrics.request(ctx, outcomes, outcome, time.Since(start))
 	})
 }
@@ -149,15 +147,22 @@ func (a *API) bounded(answer func(*call) (reply, error)) func(*call) (reply, err
 	}
 }
 
+// Headers that never change. The values are shared by all responses.
+var (
+	noStore     = []string{"no-store"} // when somebody worked is nobody else's business
+	noSniff     = []string{"nosniff"}
+	jsonContent = []string{"application/json"}
+)
+
 func (a *API) write(c *call, answer reply) {
 	h := c.w.Header()
-	h["Punchclock-Node"] = []string{a.cfg.Node}
-	h["Cache-Control"] = []string{"no-store"} // when somebody worked is nobody else's business
-	h["X-Content-Type-Options"] = []string{"nosniff"}
-	if answer.contentType == "" {
-		answer.contentType = "application/json"
+	h["Punchclock-Node"] = a.node
+	h["Cache-Control"] = noStore
+	h["X-Content-Type-Options"] = noSniff
+	h["Content-Type"] = jsonContent
+	if answer.contentType != "" {
+		h["Content-Type"] = []string{answer.contentType}
 	}
-	h["Content-Type"] = []string{answer.contentType}
 	if answer.home != "" {
 		h["Punchclock-Home-Region"] = []string{answer.home}
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -73,10 +74,7 @@ func (s *service) receipt(r *http.Request, region, id, employee, kind string) ma
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if first := s.stored[id]; first != nil {
-		again := make(map[string]any)
-		for k, v := range first {
-			again[k] = v
-		}
+		again := maps.Clone(first)
 		again["replayed"] = true
 		return again
 	}

@@ -89,15 +89,13 @@ func (c *Counts) count(receipt client.Receipt, err error) {
 	default:
 		c.Unresolved++
 	}
-	var e *client.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*client.Error](err); ok {
 		c.Retries += max(0, e.Attempts-1)
 	}
 }
 
 func codeOf(err error) string {
-	var e *client.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*client.Error](err); ok {
 		return string(e.Code)
 	}
 	return "journal"

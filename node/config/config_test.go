@@ -1,0 +1,143 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/alecthomas/kong"
+)
+
+type app struct {
+	Settings kong.ConfigFlag
+	Node     Node `cmd:""`
+}
+
+// parse reads settings as `punchclock node` does.
+func parse(t *testing.T, args []string, env map[string]string) (Node, error) {
+	t.Helper()
+	var environ []string
+	for k, v := range env {
+		t.Setenv(k, v)
+		environ = append(environ, k+"="+v)
+	}
+	var a app
+	parser, err := kong.New(&a, append(Options(), kong.Exit(func(int) { t.Fatal("kong wants to exit") }))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := parser.Parse(append([]string{"node"}, args...)); err != nil {
+		return a.Node, err
+	}
+	return a.Node, CheckEnvironment(parser.Model, environ)
+}
+
+var least = []string{"--region=us-east", "--database-url=postgres://x", "--token-jwks=/keys.json"}
+
+func with(args ...string) []string { return append(args, least...) }
+
+func TestTheDefaultsAreValid(t *testing.T) {
+	n, err := parse(t, least, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	if n.Name == "" || n.Lane.BatchItems != 512 || n.Deadline.Seconds() != 15 {
+		t.Errorf("defaults %+v", n)
+	}
+}
+
+func TestFlagsBeforeEnvironmentBeforeFile(t *testing.T) {
+	file := mustFile(t, "weight: 50\nlane-max-items: 7\npublic-addr: 127.0.0.1:1\ngossip-seeds: [a:1, b:2]\n")
+	n, err := parse(t, with("--settings="+file, "--weight=70"), map[string]string{
+		"PUNCHCLOCK_WEIGHT": "60", "PUNCHCLOCK_LANE_MAX_ITEMS": "8",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n.Weight != 70 || n.Lane.MaxItems != 8 || n.Public.Addr != "127.0.0.1:1" || strings.Join(n.Gossip.Seeds, " ") != "a:1 b:2" {
+		t.Errorf("weight %d from the flag, %d items from the environment, %s and %v from the file", n.Weight, n.Lane.MaxItems, n.Public.Addr, n.Gossip.Seeds)
+	}
+}
+
+func TestUnknownKeysAreFatal(t *testing.T) {
+	if _, err := parse(t, with("--lane-max-item=3"), nil); err == nil || !strings.Contains(err.Error(), "lane-max-item") {
+		t.Errorf("an unknown flag: %v", err)
+	}
+	if _, err := parse(t, least, map[string]string{"PUNCHCLOCK_WIEGHT": "3"}); err == nil || !strings.Contains(err.Error(), "PUNCHCLOCK_WIEGHT") {
+		t.Errorf("an unknown variable: %v", err)
+	}
+	if _, err := parse(t, with("--settings="+mustFile(t, "wieght: 3\n")), nil); err == nil || !strings.Contains(err.Error(), "wieght") {
+		t.Errorf("an unknown key in the file: %v", err)
+	}
+	if _, err := parse(t, with("--settings="+mustFile(t, "weight: [\n")), nil); err == nil {
+		t.Error("a file that is not YAML was taken")
+	}
+}
+
+func TestWrongValuesNameTheSetting(t *testing.T) {
+	for setting, args := range map[string][]string{
+		"name":                          {"--name=a b"},
+		"public-addr":                   {"--public-addr=nowhere"},
+		"peer-advertise":                {"--peer-advertise=:1"},
+		"gossip-seeds":                  {"--gossip-seeds=a"},
+		"public-url":                    {"--public-url=ftp://x"},
+		"peer-secret-file":              {"--peer-addr=0.0.0.0:1"},
+		"database-url":                  {"--database-url-file=/x"},
+		"token-jwks":                    {"--token-jwks=http://x"},
+		"lane-max-items":                {"--lane-max-items=0"},
+		"database-connections-per-home": {"--database-connections-per-home=-1"},
+		"deadline":                      {"--deadline=1ms"},
+		"clock-skew":                    {"--clock-skew=-1s"},
+		"stop-timeout":                  {"--stop-timeout=1s"},
+	} {
+		n, err := parse(t, append(append([]string{}, least...), args...), nil)
+		if err == nil {
+			err = n.Validate()
+		}
+		if err == nil || !strings.Contains(err.Error(), "--"+setting) {
+			t.Errorf("%v: %v, want an error that names --%s", args, err, setting)
+		}
+	}
+}
+
+func TestSecretsComeFromFiles(t *testing.T) {
+	db := DB{URLFile: mustFile(t, "postgres://user:password@host/clock\n")}
+	if url, err := db.DatabaseURL(); err != nil || url != "postgres://user:password@host/clock" {
+		t.Errorf("%q, %v", url, err)
+	}
+	peer := Peer{SecretFile: mustFile(t, "short\n")}
+	if _, err := peer.Secret(); err == nil {
+		t.Error("a secret that can be guessed was taken")
+	}
+	gossip := Gossip{KeyFile: mustFile(t, "MDEyMzQ1Njc4OWFiY2RlZg==\nMDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n")}
+	if keys, err := gossip.Keys(); err != nil || len(keys) != 2 || len(keys[0]) != 16 || len(keys[1]) != 32 {
+		t.Errorf("keys %v, %v", keys, err)
+	}
+	for _, bad := range []string{"", "!", "c2hvcnQ="} {
+		g := Gossip{KeyFile: mustFile(t, bad)}
+		if _, err := g.Keys(); err == nil {
+			t.Errorf("the key %q was taken", bad)
+		}
+	}
+}
+
+func mustFile(t *testing.T, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func FuzzSettingsFile(f *testing.F) {
+	f.Add("weight: 3\n")
+	f.Add("- a\n")
+	f.Fuzz(func(_ *testing.T, content string) {
+		_, _ = loadYAML(strings.NewReader(content)) // must not panic
+	})
+}

@@ -1,0 +1,205 @@
+package punch
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+func aClaim() Claim {
+	return Claim{Company: "acme", Employee: "anna", ID: NewID(), Kind: In}
+}
+
+// TestFingerprintIsStable holds the encoding: fingerprints are stored, so a
+// change would turn every retry of an older punch into a conflict.
+func TestFingerprintIsStable(t *testing.T) {
+	c := Claim{Kind: BreakStart, At: time.UnixMicro(1_700_000_000_123_456), Source: "gate-1", Note: "späte"}
+	if got := fmt.Sprintf("%x", c.Fingerprint()); got != "427d22c0eb34b4b33cb0c9f7a3f97e12" {
+		t.Errorf("the fingerprint is %s", got)
+	}
+}
+
+func TestFingerprintTellsContentApart(t *testing.T) {
+	base := Claim{Kind: In, At: time.UnixMicro(0), Source: "ab", Note: "c"}
+	seen := map[Fingerprint]string{base.Fingerprint(): "base"}
+	for name, c := range map[string]Claim{
+		"kind":        {Kind: Out, At: base.At, Source: "ab", Note: "c"},
+		"no time":     {Kind: In, Source: "ab", Note: "c"},
+		"time":        {Kind: In, At: time.UnixMicro(1), Source: "ab", Note: "c"},
+		"shifted":     {Kind: In, At: base.At, Source: "a", Note: "bc"},
+		"swapped":     {Kind: In, At: base.At, Source: "c", Note: "ab"},
+		"source only": {Kind: In, At: base.At, Source: "abc"},
+	} {
+		f := c.Fingerprint()
+		if other, taken := seen[f]; taken {
+			t.Errorf("%s has the fingerprint of %s", name, other)
+		}
+		seen[f] = name
+	}
+}
+
+func TestFingerprintIgnoresWhatNodesAndTheDatabaseChange(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		c := aClaim()
+		c.At = time.Unix(0, rapid.Int64Range(0, 4e18).Draw(t, "at"))
+		cut := c
+		cut.At = Microseconds(c.At).In(time.FixedZone("", 3600))
+		if c.Fingerprint() != cut.Fingerprint() {
+			t.Fatalf("%s and %s differ", c.At, cut.At)
+		}
+		p := Received(c, time.Now(), "a", "x")
+		q := Received(c, time.Now().Add(time.Hour), "b", "y")
+		if p.Fingerprint() != q.Fingerprint() {
+			t.Fatal("a stamp changed the fingerprint")
+		}
+	})
+}
+
+func TestValidateNamesTheField(t *testing.T) {
+	if c := aClaim(); c.Validate() != nil {
+		t.Fatal(c.Validate())
+	}
+	for _, b := range []struct {
+		field  string
+		change func(*Claim)
+	}{
+		{"company", func(c *Claim) { c.Company = "" }},
+		{"company", func(c *Claim) { c.Company = "a/b" }},
+		{"employee", func(c *Claim) { c.Employee = strings.Repeat("x", 65) }},
+		{"employee", func(c *Claim) { c.Employee = "änna" }},
+		{"id", func(c *Claim) { c.ID = ID{} }},
+		{"kind", func(c *Claim) { c.Kind = "lunch" }},
+		{"source", func(c *Claim) { c.Source = "gate 1" }},
+		{"note", func(c *Claim) { c.Note = "a\x00b" }},
+		{"note", func(c *Claim) { c.Note = "\xff" }},
+		{"note", func(c *Claim) { c.Note = strings.Repeat("x", MaxNote+1) }},
+		{"at", func(c *Claim) { c.At = c.ID.Time().Add(24*time.Hour + time.Microsecond) }},
+		{"at", func(c *Claim) { c.At = c.ID.Time().Add(-24*time.Hour - time.Microsecond) }},
+	} {
+		c := aClaim()
+		b.change(&c)
+		var e *Error
+		if err := c.Validate(); !errors.As(err, &e) || e.Code != Invalid || e.Field != b.field || !e.Code.Final() {
+			t.Errorf("a bad %s: %v", b.field, err)
+		}
+	}
+	edge := aClaim()
+	edge.At = edge.ID.Time().Add(24 * time.Hour)
+	edge.Employee, edge.Note = strings.Repeat("x", 64), strings.Repeat("x", MaxNote)
+	if err := edge.Validate(); err != nil {
+		t.Errorf("at the bounds: %v", err)
+	}
+}
+
+func TestTimeNeverLosesPay(t *testing.T) {
+	now := time.Date(2026, 3, 29, 1, 30, 0, 0, time.UTC)
+	for _, c := range []struct {
+		age          time.Duration
+		late, review bool
+	}{
+		{0, false, false}, {LookBack, false, false}, {LookBack + time.Second, true, false},
+		{PlainlyWrong + time.Second, true, true}, {now.Sub(time.Unix(0, 0)), true, true},
+	} {
+		claim := aClaim()
+		claim.ID = IDAt(now.Add(-c.age))
+		p := Received(claim, now, "eu-west", "")
+		if p.Late != c.late || p.Review != c.review || p.CheckClock(0) != nil {
+			t.Errorf("%s old: late %t, review %t, refused %v", c.age, p.Late, p.Review, p.CheckClock(0))
+		}
+	}
+}
+
+func TestClockAheadIsNotFinal(t *testing.T) {
+	now := time.Now()
+	claim := aClaim()
+	claim.ID = IDAt(now.Add(10 * time.Minute))
+	p := Received(claim, now, "eu-west", "")
+	e := AsError(p.CheckClock(2 * time.Minute))
+	if e.Code != ClockAhead || e.Code.Final() || e.RetryAfter > 8*time.Minute || e.RetryAfter < 7*time.Minute {
+		t.Errorf("10 minutes ahead with 2 allowed: %+v", e)
+	}
+	later := Received(claim, now.Add(8*time.Minute), "eu-west", "")
+	if err := later.CheckClock(2 * time.Minute); err != nil {
+		t.Errorf("the same id later: %v", err)
+	}
+}
+
+func TestIDs(t *testing.T) {
+	at := time.Date(2026, 11, 21, 23, 59, 59, 999_000_000, time.UTC)
+	id := IDAt(at)
+	if !id.Time().Equal(at) || !id.Day().Equal(time.Date(2026, 11, 21, 0, 0, 0, 0, time.UTC)) {
+		t.Errorf("an id of %s holds %s, day %s", at, id.Time(), id.Day())
+	}
+	back, err := ParseID(strings.ToUpper(id.String()))
+	if err != nil || back != id {
+		t.Errorf("%s was read as %s, %v", id, back, err)
+	}
+	for _, bad := range []string{
+		"", "x", "00000000-0000-0000-0000-000000000000", "{" + id.String() + "}", "urn:uuid:" + id.String(),
+		strings.ReplaceAll(id.String(), "-", ""), "f47ac10b-58cc-4372-a567-0e02b2c3d479", id.String() + "0",
+	} {
+		if _, err := ParseID(bad); !errors.Is(err, ErrNotUUIDv7) {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}
+
+func FuzzParseID(f *testing.F) {
+	f.Add(NewID().String())
+	f.Add("00000000-0000-7000-8000-000000000000")
+	f.Fuzz(func(t *testing.T, s string) {
+		id, err := ParseID(s)
+		if err == nil && id.String() != strings.ToLower(s) {
+			t.Errorf("%q was read as %s", s, id)
+		}
+	})
+}
+
+func FuzzValidate(f *testing.F) {
+	f.Add("acme", "anna", "in", "gate", "note", int64(0))
+	f.Fuzz(func(t *testing.T, company, employee, kind, source, note string, at int64) {
+		c := Claim{Company: company, Employee: employee, ID: NewID(), Kind: Kind(kind), Source: source, Note: note}
+		if at != 0 {
+			c.At = time.UnixMicro(at)
+		}
+		if c.Validate() != nil {
+			return
+		}
+		if len(company) > MaxName || len(note) > MaxNote || strings.ContainsRune(note, 0) || strings.ContainsAny(employee, "/ \x00%") {
+			t.Errorf("%+v passed", c)
+		}
+	})
+}
+
+func TestSettle(t *testing.T) {
+	p := Received(aClaim(), time.Now(), "eu-west", "trace")
+	s := Stored{Receipt: p.Receipt(time.Now()), Fingerprint: p.Fingerprint()}
+	if r, err := s.Settle(&p); err != nil || r.Replayed {
+		t.Errorf("its own row: %+v, %v", r, err)
+	}
+	retry := p
+	retry.TraceID = "another"
+	if r, err := s.Settle(&retry); err != nil || !r.Replayed {
+		t.Errorf("a retry: %+v, %v", r, err)
+	}
+	other := p
+	other.Kind = Out
+	if _, err := s.Settle(&other); CodeOf(err) != Conflict {
+		t.Errorf("other content: %v", err)
+	}
+}
+
+func TestUnknownErrorsAreNeverFinal(t *testing.T) {
+	e := AsError(errors.New("pq: password is hunter2"))
+	if e.Code.Final() || e.Code != Unavailable || strings.Contains(e.Message, "hunter2") {
+		t.Errorf("%+v", e)
+	}
+	wrapped := fmt.Errorf("lane: %w", Errorf(Conflict, "used"))
+	if CodeOf(wrapped) != Conflict || CodeOf(nil) != "" {
+		t.Error("a wrapped error lost its code")
+	}
+}
