@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"go.uber.org/goleak"
 
 	"github.com/punchclock/punchclock/node/auth"
 	"github.com/punchclock/punchclock/node/cluster"
@@ -23,14 +25,25 @@ import (
 // break they bring back, and they do not run in parallel.
 var shared struct {
 	mu       sync.Mutex
-	binary   string
+	dir      string
+	binary   string // with the race detector, built for the first cluster
 	key      auth.DevelopmentKey
 	jwks     string
 	sink     *tracesink.Server
 	clusters map[string]*world
 }
 
-func TestMain(m *testing.M) { os.Exit(testMain(m)) }
+func TestMain(m *testing.M) {
+	if os.Getenv(bareVariable) != "" {
+		os.Exit(serveBare())
+	}
+	goleak.VerifyTestMain(mainFunc(func() int { return testMain(m) }))
+}
+
+// mainFunc lets goleak look once the clusters are stopped.
+type mainFunc func() int
+
+func (f mainFunc) Run() int { return f() }
 
 func testMain(m *testing.M) int {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
@@ -38,7 +51,7 @@ func testMain(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "punchclock-node-test-")
 	if err == nil {
 		defer os.RemoveAll(dir) //nolint:errcheck // the system cleans what is left
-		err = prepare(ctx, dir)
+		err = prepare(dir)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -56,14 +69,13 @@ func testMain(m *testing.M) int {
 		}
 	}
 	_ = shared.sink.Close(ctx) // no node is left to send to it
+	http.DefaultClient.CloseIdleConnections()
 	return code
 }
 
-func prepare(ctx context.Context, dir string) (err error) {
+func prepare(dir string) (err error) {
 	shared.clusters = make(map[string]*world)
-	if shared.binary, err = cluster.Build(ctx, dir, "-race"); err != nil {
-		return err
-	}
+	shared.dir = dir
 	if shared.key, err = auth.NewDevelopmentKey(); err != nil {
 		return err
 	}
@@ -117,6 +129,12 @@ func mustWorld(t *testing.T, e cluster.Engine) *world {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
+	if shared.binary == "" {
+		var err error
+		if shared.binary, err = cluster.Build(ctx, shared.dir, "-race"); err != nil {
+			t.Fatal(err)
+		}
+	}
 	c, err := cluster.Start(ctx, cluster.Config{
 		Binary: shared.binary, Engine: e.Name, Regions: regions, NodesPerRegion: 2, JWKS: shared.jwks,
 		ExtraEnv: func(*cluster.Node) []string {
@@ -141,6 +159,7 @@ func mustWorld(t *testing.T, e cluster.Engine) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.awaitMembers(t, 6)
 	t.Logf("on %s, six nodes", w.store.Version)
 	return w
 }

@@ -4,7 +4,6 @@
 package node
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -67,8 +66,7 @@ func New(cfg config.Node, log *slog.Logger) (*Node, error) {
 	n := &Node{
 		cfg: cfg, log: log.With("node", name, "region", cfg.Region), ready: newReadiness(), board: new(region.Board),
 		self: region.Member{
-			Node: name, Region: home, PeerAddr: cmp.Or(cfg.Peer.Advertise, cfg.Peer.Addr),
-			PublicURL: cfg.Public.URL, Weight: cfg.Weight,
+			Node: name, Region: home, PublicURL: cfg.Public.URL, Weight: cfg.Weight, // PeerAddr once it is bound
 		},
 		failed: make(chan error, 3), // one for each listener
 	}
@@ -209,7 +207,10 @@ func (n *Node) startGossip(ctx context.Context) error {
 		return err
 	}
 	n.closer.add("gossip", func(ctx context.Context) error {
-		return errors.Join(n.gossip.Leave(ctx), n.gossip.Close())
+		if err := n.gossip.Leave(ctx); err != nil { // peers that go at the same time do not confirm; they will notice
+			n.log.InfoContext(ctx, "left without a confirmation", "error", err)
+		}
+		return n.gossip.Close()
 	})
 	return n.gossip.Start(ctx)
 }

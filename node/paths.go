@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -58,7 +59,7 @@ func (n *Node) startPeers(ctx context.Context) error {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true) // for whoever looks with curl
 	protocols.SetUnencryptedHTTP2(true)
-	_, err := n.serve(ctx, "peer", n.cfg.Peer.Addr, &http.Server{
+	addr, err := n.serve(ctx, "peer", n.cfg.Peer.Addr, &http.Server{
 		Handler: peer.NewHandler(n.secret, peer.Deps{
 			Home: n.dispatch, Tracer: n.telemetry.TracerProvider, Log: n.log,
 		}),
@@ -66,6 +67,9 @@ func (n *Node) startPeers(ctx context.Context) error {
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       10 * time.Minute, // longer than the client keeps one, so that the client closes first
 	})
+	if err == nil {
+		n.self.PeerAddr = cmp.Or(n.cfg.Peer.Advertise, addr.String())
+	}
 	return err
 }
 

@@ -114,7 +114,10 @@ func newTransport() *http.Transport {
 		DialContext:         (&net.Dialer{Timeout: 3 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
 		TLSHandshakeTimeout: 5 * time.Second,
 		ForceAttemptHTTP2:   true,
-		MaxIdleConns:        256,
+		// All requests share one connection in HTTP/2; a dead one must not
+		// cost each of them its time-out.
+		HTTP2:        &http.HTTP2Config{SendPingTimeout: 5 * time.Second, PingTimeout: 5 * time.Second},
+		MaxIdleConns: 256,
 		// net/http keeps two, so a kiosk with a queue would dial anew for
 		// most of its punches.
 		MaxIdleConnsPerHost: 64,

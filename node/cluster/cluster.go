@@ -100,7 +100,7 @@ func (c *Cluster) writeSecrets() error {
 	c.keyFile, c.secretFile = filepath.Join(c.ws.dir, "gossip.key"), filepath.Join(c.ws.dir, "peer.secret")
 	for _, file := range []string{c.keyFile, c.secretFile} {
 		secret := make([]byte, 32) // memberlist's largest key
-		rand.Read(secret)          //nolint:errcheck // never fails, says its documentation
+		_, _ = rand.Read(secret)   // never fails, says its documentation
 		if err := os.WriteFile(file, []byte(base64.StdEncoding.EncodeToString(secret)+"\n"), 0o600); err != nil {
 			return fmt.Errorf("cluster: %w", err)
 		}

@@ -158,7 +158,11 @@ func TestNodeDies(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := c.Nodes()[1]
-	if resp, err := http.Get(n.OpsURL + "/crash"); err == nil { //nolint:noctx // it ends with the process
+	crash, err := http.NewRequestWithContext(testContext(t), http.MethodGet, n.OpsURL+"/crash", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp, err := http.DefaultClient.Do(crash); err == nil {
 		_ = resp.Body.Close()
 		t.Error("the node answered its crash")
 	}

@@ -117,46 +117,66 @@ type Company struct {
 
 var hostPart = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]{0,62}$`)
 
+// problems collects what is wrong, each with the name of its setting.
+type problems []error
+
+func (p *problems) add(setting, format string, args ...any) {
+	*p = append(*p, fmt.Errorf("--%s: "+format, append([]any{setting}, args...)...))
+}
+
 // Validate checks the settings together and names each that is wrong.
 func (c *Node) Validate() error {
-	var errs []error
-	bad := func(setting, format string, args ...any) {
-		errs = append(errs, fmt.Errorf("--%s: "+format, append([]any{setting}, args...)...))
-	}
+	var wrong problems
 	if !hostPart.MatchString(c.Name) {
-		bad("name", "must be 1 to 63 of letters, digits, '.' and '-', is %q", c.Name)
+		wrong.add("name", "must be 1 to 63 of letters, digits, '.' and '-', is %q", c.Name)
 	}
+	c.checkAddresses(&wrong)
+	c.checkBounds(&wrong)
+	if (c.DB.URL == "") == (c.DB.URLFile == "") {
+		wrong.add("database-url", "give this or --database-url-file, and not both")
+	}
+	if strings.HasPrefix(c.Tokens.JWKS, "http://") && !c.Development {
+		wrong.add("token-jwks", "keys fetched over http can be replaced on the way; use https or a file")
+	}
+	return errors.Join(wrong...)
+}
+
+func (c *Node) checkAddresses(wrong *problems) {
 	for setting, addr := range map[string]string{
 		"public-addr": c.Public.Addr, "peer-addr": c.Peer.Addr, "ops-addr": c.Ops.Addr, "gossip-addr": c.Gossip.Addr,
 	} {
 		if _, _, err := net.SplitHostPort(addr); err != nil {
-			bad(setting, "must be host:port: %w", err)
+			wrong.add(setting, "must be host:port: %w", err)
 		}
 	}
-	for setting, addr := range map[string]string{"peer-advertise": c.Peer.Advertise, "gossip-advertise": c.Gossip.Advertise} {
-		if host, _, err := net.SplitHostPort(addr); addr != "" && (err != nil || host == "") {
-			bad(setting, "must be host:port, is %q", addr)
+	for name, a := range map[string]struct{ addr, advertise string }{
+		"peer": {c.Peer.Addr, c.Peer.Advertise}, "gossip": {c.Gossip.Addr, c.Gossip.Advertise},
+	} {
+		host, _, err := net.SplitHostPort(a.advertise)
+		bound, _, _ := net.SplitHostPort(a.addr)
+		switch {
+		case a.advertise != "" && (err != nil || host == ""):
+			wrong.add(name+"-advertise", "must be host:port, is %q", a.advertise)
+		case a.advertise == "" && (bound == "" || net.ParseIP(bound).IsUnspecified()):
+			wrong.add(name+"-advertise", "is needed because --%s-addr %s names no address that others can dial", name, a.addr)
 		}
 	}
 	for _, seed := range c.Gossip.Seeds {
 		if _, _, err := net.SplitHostPort(seed); err != nil {
-			bad("gossip-seeds", "must be host:port: %w", err)
+			wrong.add("gossip-seeds", "must be host:port: %w", err)
 		}
 	}
 	if c.Public.URL != "" {
 		if u, err := url.Parse(c.Public.URL); err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
-			bad("public-url", "must be an http or https URL, is %q", c.Public.URL)
+			wrong.add("public-url", "must be an http or https URL, is %q", c.Public.URL)
 		}
 	}
 	if c.Peer.SecretFile == "" && !loopback(c.Peer.Addr) {
-		bad("peer-secret-file", "is needed because --peer-addr %s is not on loopback", c.Peer.Addr)
+		wrong.add("peer-secret-file", "is needed because --peer-addr %s is not on loopback", c.Peer.Addr)
 	}
-	if (c.DB.URL == "") == (c.DB.URLFile == "") {
-		bad("database-url", "give this or --database-url-file, and not both")
-	}
-	if strings.HasPrefix(c.Tokens.JWKS, "http://") && !c.Development {
-		bad("token-jwks", "keys fetched over http can be replaced on the way; use https or a file")
-	}
+}
+
+func (c *Node) checkBounds(wrong *problems) {
 	for setting, v := range map[string]int64{
 		"weight": int64(c.Weight), "public-max-body": c.Public.MaxBody,
 		"database-connections-per-home": int64(c.DB.ConnectionsPerHome), "database-read-connections": int64(c.DB.ReadConnections),
@@ -165,19 +185,22 @@ func (c *Node) Validate() error {
 		"directory-refresh": int64(c.Company.Refresh), "database-connect-timeout": int64(c.DB.ConnectTimeout),
 	} {
 		if v <= 0 {
-			bad(setting, "must be more than 0, is %d", v)
+			wrong.add(setting, "must be more than 0, is %d", v)
 		}
 	}
+	// Peers take no item that may wait longer, and no larger batch.
 	if c.Deadline < time.Second || c.Deadline > 2*time.Minute {
-		bad("deadline", "must be 1s to 2m, is %s", c.Deadline)
+		wrong.add("deadline", "must be 1s to 2m, is %s", c.Deadline)
+	}
+	if c.Lane.BatchItems > 4096 {
+		wrong.add("lane-batch-items", "must be at most 4096, is %d", c.Lane.BatchItems)
 	}
 	if c.ClockSkew < 0 {
-		bad("clock-skew", "must not be negative, is %s", c.ClockSkew)
+		wrong.add("clock-skew", "must not be negative, is %s", c.ClockSkew)
 	}
 	if c.DrainDelay < 0 || c.StopTimeout <= c.DrainDelay {
-		bad("stop-timeout", "must be more than --drain-delay %s, is %s", c.DrainDelay, c.StopTimeout)
+		wrong.add("stop-timeout", "must be more than --drain-delay %s, is %s", c.DrainDelay, c.StopTimeout)
 	}
-	return errors.Join(errs...)
 }
 
 func loopback(addr string) bool {

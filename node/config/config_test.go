@@ -84,6 +84,7 @@ func TestWrongValuesNameTheSetting(t *testing.T) {
 		"public-addr":                   {"--public-addr=nowhere"},
 		"peer-advertise":                {"--peer-advertise=:1"},
 		"gossip-seeds":                  {"--gossip-seeds=a"},
+		"gossip-advertise":              {"--gossip-addr=0.0.0.0:7946"},
 		"public-url":                    {"--public-url=ftp://x"},
 		"peer-secret-file":              {"--peer-addr=0.0.0.0:1"},
 		"database-url":                  {"--database-url-file=/x"},

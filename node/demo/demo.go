@@ -38,6 +38,8 @@ const (
 	overheadCockroach = 200 * time.Second
 )
 
+var errTooLong = errors.New("the demo takes too long on this machine; try a lower --rate")
+
 // traceEnv makes the nodes send their spans to a sink.
 func (c *Demo) traceEnv(sinkURL string) []string {
 	return []string{
@@ -50,7 +52,8 @@ func (c *Demo) traceEnv(sinkURL string) []string {
 // Run shows everything and writes the outcome to out, the progress to standard
 // error. Its error is nil only if the punches are all accounted for.
 func (c *Demo) Run(ctx context.Context, out io.Writer) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, overheadCockroach+c.Duration)
+	began := time.Now()
+	ctx, cancel := context.WithDeadlineCause(ctx, began.Add(overheadCockroach+c.Duration), errTooLong)
 	defer cancel()
 	sink, err := tracesink.Start("127.0.0.1:0", tracesink.DefaultConfig())
 	if err != nil {
@@ -63,7 +66,7 @@ func (c *Demo) Run(ctx context.Context, out io.Writer) (err error) {
 	}
 	defer func() { err = errors.Join(err, st.close(ctx)) }()
 	if st.State().Database.Engine == cluster.Postgres {
-		ctx, cancel = context.WithTimeout(ctx, overheadPostgres+c.Duration)
+		ctx, cancel = context.WithDeadlineCause(ctx, began.Add(overheadPostgres+c.Duration), errTooLong)
 		defer cancel()
 	}
 	result, report, err := c.show(ctx, st)
@@ -92,6 +95,14 @@ func (c *Demo) show(ctx context.Context, st *stage) (rush.Result, drill.Report, 
 	path := c.Ledger
 	if path == "" {
 		path = st.path("ledger.jsonl")
+	}
+	// What a fresh CockroachDB does with its replicas and leases would else
+	// happen in the middle of the rush.
+	if st.Database.Engine == cluster.Cockroach {
+		st.say("waiting until every range has its replicas in all regions")
+		if err := st.Database.WaitReplicated(ctx); err != nil {
+			return rush.Result{}, drill.Report{}, err
+		}
 	}
 	st.say("morning rush")
 	result, err := rushWithLedger(ctx, rush.Config{

@@ -2,6 +2,7 @@ package demo
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -165,8 +166,12 @@ func useCluster(t *testing.T, file string, state *State) {
 	t.Helper()
 	ledger := filepath.Join(t.TempDir(), "ledger.jsonl")
 	var out strings.Builder
-	if err := (&Rush{Load: smallLoad(), Cluster: file, Ledger: ledger}).Run(t.Context(), &out); err != nil {
+	if err := (&Rush{Load: smallLoad(), Cluster: file, Ledger: ledger, JSON: true}).Run(t.Context(), &out); err != nil {
 		t.Fatalf("rush: %v\n%s", err, &out)
+	}
+	var result rush.Result
+	if err := json.Unmarshal([]byte(out.String()), &result); err != nil || result.Acknowledged != result.Sent || result.P99 == 0 || len(result.Regions) != 3 {
+		t.Errorf("the result is %s (%v), want all of it acknowledged", &out, err)
 	}
 	out.Reset()
 	audit := &drill.Command{Ledger: ledger, DatabaseURL: state.Database.URL, Timeout: time.Minute}

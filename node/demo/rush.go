@@ -2,12 +2,11 @@ package demo
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-
-	"github.com/go-json-experiment/json"
 
 	"github.com/punchclock/punchclock/node/drill"
 	"github.com/punchclock/punchclock/node/rush"
@@ -18,7 +17,7 @@ type Rush struct {
 	rush.Load `embed:""`
 	Cluster   string `help:"File that tells endpoints, companies and tokens, as 'punchclock up' writes it." default:".run/cluster.json" type:"existingfile"`
 	Ledger    string `help:"Write a ledger into this new file, for 'punchclock audit'." type:"path"`
-	JSON      bool   `help:"Print the result as JSON; durations are in nanoseconds."`
+	JSON      bool   `help:"Print the result as JSON."`
 }
 
 // Run sends the rush and writes the result to out.
@@ -38,7 +37,7 @@ func (c *Rush) Run(ctx context.Context, out io.Writer) error {
 
 func (c *Rush) print(out io.Writer, result *rush.Result) error {
 	if c.JSON {
-		return json.MarshalWrite(out, result)
+		return json.NewEncoder(out).Encode(result)
 	}
 	_, err := fmt.Fprint(out, result)
 	return err

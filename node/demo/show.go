@@ -43,12 +43,12 @@ func entrySpan(t tracesink.Trace) (tracesink.Span, bool) {
 	return root, ok && root.Parent == ""
 }
 
-// crossed reports whether a trace is a punch's over two regions and whole: it
-// has its root, its commit in the home region, and the parent of every span.
+// crossed reports whether a trace is a new punch's over two regions and whole:
+// it has its root, its commit in the home region, and the parent of every span.
 func crossed(t tracesink.Trace) bool {
 	root, ok := entrySpan(t)
 	home := root.Attributes[string(tracing.HomeRegion)]
-	if !ok || home == "" || home == root.Process.Region {
+	if !ok || home == "" || home == root.Process.Region || root.Attributes[string(tracing.Replayed)] == "true" {
 		return false
 	}
 	known := make(map[string]bool)

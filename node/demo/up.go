@@ -42,7 +42,7 @@ func (c *Up) Run(ctx context.Context, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.Remove(c.State)) }()
-	if err := c.explain(out, &state); err != nil {
+	if err := c.explain(out, st.binary, &state); err != nil {
 		return err
 	}
 	<-ctx.Done()
@@ -50,7 +50,7 @@ func (c *Up) Run(ctx context.Context, out io.Writer) (err error) {
 }
 
 // explain writes what runs where and how to talk to it.
-func (c *Up) explain(out io.Writer, s *State) error {
+func (c *Up) explain(out io.Writer, binary string, s *State) error {
 	var b strings.Builder
 	line := func(format string, args ...any) { _, _ = fmt.Fprintf(&b, format+"\n", args...) } // a Builder takes everything
 	line("database   %s %s", s.Database.Engine, s.Database.Version)
@@ -66,11 +66,11 @@ func (c *Up) explain(out io.Writer, s *State) error {
 	line("A punch of company %s, and a look at it:", s.Companies[0].ID)
 	line("  TOKEN=%s", s.Companies[0].Token)
 	line(`  curl -sH "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' \`)
-	line(`    -d '{"id":"'$(bin/punchclock id)'","employee":"e1","kind":"in"}' %s/v1/punches`, s.Nodes[len(s.Nodes)-1].PublicURL)
+	line(`    -d '{"id":"'$(%s id)'","employee":"e1","kind":"in"}' %s/v1/punches`, binary, s.Nodes[len(s.Nodes)-1].PublicURL)
 	line(`  curl -sH "Authorization: Bearer $TOKEN" %s/v1/employees/e1/punches`, s.Nodes[0].PublicURL)
 	line("A rush, and its audit:")
-	line("  bin/punchclock rush --cluster=%s --ledger=ledger.jsonl", c.State)
-	line("  bin/punchclock audit ledger.jsonl --database-url='%s'", s.Database.URL)
+	line("  %s rush --cluster=%s --ledger=ledger.jsonl", binary, c.State)
+	line("  %s audit ledger.jsonl --database-url='%s'", binary, s.Database.URL)
 	line("")
 	line("All of it is in %s, for scripts. Ctrl-C stops everything.", c.State)
 	_, err := io.WriteString(out, b.String())

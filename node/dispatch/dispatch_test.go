@@ -45,10 +45,10 @@ func (f writerFunc) Write(_ context.Context, items []punch.Item) []punch.Outcome
 // the right one, and peers that behave as they are told.
 type world struct {
 	mu        sync.Mutex
-	home      region.Home            // in the database
-	cached    region.Home            // in memory
+	home      region.Home             // in the database
+	cached    region.Home             // in memory
 	peers     map[string]func() error // by address; nil works
-	asked     []string               // "local <home>", "peer <addr>", "refresh", "close <kind>"
+	asked     []string                // "local <home>", "peer <addr>", "refresh", "close <kind>"
 	stored    map[punch.Key]*punch.Stored
 	candidate []region.Candidate
 }

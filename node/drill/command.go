@@ -1,7 +1,6 @@
 package drill
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -38,7 +37,7 @@ func (c *Command) Run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	defer file.Close() //nolint:errcheck // only read
-	report, err := Audit(ctx, bufio.NewReader(file), c.DatabaseURL)
+	report, err := Audit(ctx, file, c.DatabaseURL)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -186,10 +187,11 @@ func endOf(d *jsontext.Decoder) error {
 	if _, err := d.ReadToken(); err != nil {
 		return decodeError(err)
 	}
-	switch _, err := d.ReadToken(); err {
-	case io.EOF:
+	_, err := d.ReadToken()
+	switch {
+	case errors.Is(err, io.EOF):
 		return nil
-	case nil:
+	case err == nil:
 		return punch.Errorf(punch.Invalid, "the body must be one JSON object")
 	default:
 		return decodeError(err)

@@ -136,19 +136,17 @@ func parseInstant(s string) (time.Time, error) {
 // decodeError turns what the JSON package found into words of our own: its
 // texts change and quote the input.
 func decodeError(err error) *punch.Error {
-	var syntactic *jsontext.SyntacticError
-	if errors.As(err, &syntactic) {
+	if syntactic, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
 		field := fieldOf(syntactic.JSONPointer)
 		switch {
-		case errors.Is(syntactic.Err, jsontext.ErrDuplicateName):
+		case errors.Is(syntactic, jsontext.ErrDuplicateName):
 			return punch.InvalidField(field, "must appear only once")
 		case errors.Is(syntactic.Err, io.ErrUnexpectedEOF):
 			return endsEarly(field)
 		}
 		return punch.InvalidField(field, "is not valid JSON in UTF-8, at byte %d", syntactic.ByteOffset)
 	}
-	var semantic *json.SemanticError
-	if errors.As(err, &semantic) {
+	if semantic, ok := errors.AsType[*json.SemanticError](err); ok {
 		field := fieldOf(semantic.JSONPointer)
 		switch {
 		case errors.Is(semantic.Err, json.ErrUnknownName):

@@ -123,7 +123,8 @@ func New(cfg Config, deps Deps) (*API, error) {
 	return a, nil
 }
 
-// ServeHTTP answers a request.
+// ServeHTTP answers a request. It bounds everything but the time that headers,
+// bodies and answers take on the wire: that is for the server's time-outs.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.handler.ServeHTTP(w, r) }
 
 // InFlight returns how many punches have been accepted and not yet answered.

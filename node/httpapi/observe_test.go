@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
@@ -48,7 +49,7 @@ func TestCallersTraceIsLinkedAndItsSamplingIsNotAdopted(t *testing.T) {
 		}
 		attributes := map[string]string{}
 		for _, a := range span.Attributes() {
-			attributes[string(a.Key)] = a.Value.Emit()
+			attributes[string(a.Key)] = a.Value.String()
 		}
 		for key, want := range map[string]string{
 			"http.route": "/v1/punches", string(tracing.Company): "acme", string(tracing.HomeRegion): "eu-west",
@@ -154,7 +155,9 @@ func TestInFlightAndCallersThatLeave(t *testing.T) {
 	}()
 	eventually(t, "the punch is in flight", func() bool { return h.InFlight() == 1 && h.counts(t, "punchclock.http.in_flight")[""] == 1 })
 	cancel()
-	<-left
+	if err := <-left; err == nil {
+		t.Error("a punch that nothing recorded was answered")
+	}
 	eventually(t, "it is no longer in flight", func() bool { return h.InFlight() == 0 })
 	eventually(t, "the caller is counted as gone", func() bool {
 		return h.counts(t, "punchclock.http.requests")["outcome=gone,route=POST /v1/punches"] == 1 && h.counts(t, "punchclock.http.punches")["outcome=gone"] == 1
@@ -184,5 +187,28 @@ func TestFailuresAreLoggedSeldomAndRefusalsNever(t *testing.T) {
 	// The interval is a second; a slow machine may start a second one.
 	if n := strings.Count(h.log.String(), "dial 10.0.0.7"); n < 1 || n > 10 {
 		t.Errorf("100 failures are logged %d times", n)
+	}
+}
+
+func TestPanicIsCountedAndTraced(t *testing.T) {
+	h := newHarness(t)
+	h.store.fail = func(context.Context, string) error { panic(http.ErrAbortHandler) } // which net/http does not log
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, h.url+"/v1/punches", strings.NewReader(good))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header = http.Header{"Content-Type": {"application/json"}, "Authorization": {h.as(t, auth.Kiosk, "gate")}}
+	if resp, err := h.client.Do(req); err == nil {
+		_ = resp.Body.Close() // nothing to lose: the test has failed
+		t.Errorf("a panic was answered %d", resp.StatusCode)
+	}
+	if got := h.span(t, 0).Status().Code; got != codes.Error {
+		t.Errorf("the span's status is %s, want an error", got)
+	}
+	eventually(t, "the request is counted", func() bool {
+		return h.counts(t, "punchclock.http.requests")["outcome=unavailable,route=POST /v1/punches"] == 1
+	})
+	if h.InFlight() != 0 {
+		t.Errorf("%d punches are in flight after the panic", h.InFlight())
 	}
 }

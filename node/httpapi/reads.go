@@ -89,8 +89,7 @@ func readable(c *call) (string, error) {
 
 // readError keeps what a Reader says of a read from sounding like a punch.
 func readError(err error) error {
-	var known *punch.Error
-	if errors.As(err, &known) {
+	if _, known := errors.AsType[*punch.Error](err); known {
 		return err
 	}
 	return punch.Wait(punch.Unavailable, time.Second, "the punches cannot be read right now; try again", err)

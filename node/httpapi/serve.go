@@ -92,16 +92,21 @@ func (a *API) serve(rt route) http.Handler {
 		c := &call{ctx: ctx, w: w, r: r, at: a.deps.Clock(), buf: a.buffer()}
 		defer a.release(c.buf)
 
+		// What stays when the route panics; net/http then ends the connection.
+		status, outcome := http.StatusInternalServerError, string(punch.Unavailable)
+		defer func() {
+			endSpan(span, status)
+			a.metrics.request(ctx, outcomes, outcome, time.Since(start))
+		}()
 		answer, err := a.answer(rt, c)
-		outcome := outcomeOK
 		if err != nil {
 			refusal := a.explain(ctx, err)
-			outcome = outcomeOf(ctx, refusal.Code)
-			answer = c.refuse(refusal)
+			answer, outcome = c.refuse(refusal), outcomeOf(ctx, refusal.Code)
+		} else {
+			outcome = outcomeOK
 		}
+		status = answer.status
 		a.write(c, answer)
-		endSpan(span, answer.status)
-		a.metrics.request(ctx, outcomes, outcome, time.Since(start))
 	})
 }
 
@@ -177,8 +182,8 @@ func (a *API) write(c *call, answer reply) {
 // is not told.
 func (a *API) explain(ctx context.Context, err error) *punch.Error {
 	refusal := punch.AsError(err)
-	var known *punch.Error
-	if !errors.As(err, &known) || (refusal.Err != nil && !refusal.Code.Final()) {
+	_, known := errors.AsType[*punch.Error](err)
+	if !known || (refusal.Err != nil && !refusal.Code.Final()) {
 		if !gone(ctx) {
 			a.seldom.Do(func() {
 				a.deps.Logger.WarnContext(ctx, "request failed", "code", refusal.Code, "error", err)

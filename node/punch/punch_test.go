@@ -69,6 +69,7 @@ func TestValidateNamesTheField(t *testing.T) {
 	}{
 		{"company", func(c *Claim) { c.Company = "" }},
 		{"company", func(c *Claim) { c.Company = "a/b" }},
+		{"employee", func(c *Claim) { c.Employee = ".." }},
 		{"employee", func(c *Claim) { c.Employee = strings.Repeat("x", 65) }},
 		{"employee", func(c *Claim) { c.Employee = "änna" }},
 		{"id", func(c *Claim) { c.ID = ID{} }},

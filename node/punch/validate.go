@@ -25,9 +25,10 @@ const (
 )
 
 // ValidName reports whether s may name a company, an employee or a source: 1
-// to 64 of letters, digits, '.', '_' and '-'.
+// to 64 of letters, digits, '.', '_' and '-'. A lone "." or ".." may not: it
+// could not stand in a path.
 func ValidName(s string) bool {
-	if s == "" || len(s) > MaxName {
+	if s == "" || len(s) > MaxName || s == "." || s == ".." {
 		return false
 	}
 	for i := range len(s) {
@@ -41,7 +42,7 @@ func ValidName(s string) bool {
 	return true
 }
 
-const nameRule = "must be 1 to 64 of letters, digits, '.', '_' and '-'"
+const nameRule = "must be 1 to 64 of letters, digits, '.', '_' and '-', and not . or .."
 
 // Validate checks the claim and returns an Invalid *Error that names the first
 // field that is wrong. It does not look at the clock: see Received.

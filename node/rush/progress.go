@@ -19,6 +19,7 @@ type Progress struct {
 	Dropped      int
 	Elapsed      time.Duration
 	Duration     time.Duration // of the arrivals; answers may take longer
+	Done         bool          // no further report comes
 }
 
 // progressEvery is smooth for the eye and nothing for the processor.
@@ -30,7 +31,7 @@ func (r *runner) reportProgress() (stop func()) {
 	if r.cfg.Progress == nil {
 		return func() {}
 	}
-	report := func() { r.cfg.Progress(r.tally.progress(r.cfg, len(r.arrivals))) }
+	report := func(done bool) { r.cfg.Progress(r.tally.progress(r.cfg, len(r.arrivals), done)) }
 	done := make(chan struct{})
 	var reporter sync.WaitGroup
 	reporter.Go(func() {
@@ -39,9 +40,9 @@ func (r *runner) reportProgress() (stop func()) {
 		for {
 			select {
 			case <-ticker.C:
-				report()
+				report(false)
 			case <-done:
-				report()
+				report(true)
 				return
 			}
 		}
@@ -67,18 +68,19 @@ func ShowProgress(out *os.File) func(Progress) {
 			bar = progressbar.NewOptions(p.Planned,
 				progressbar.OptionSetWriter(out), progressbar.OptionSetDescription("morning rush"),
 				progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString("punches"),
-				progressbar.OptionSetWidth(30), progressbar.OptionSetPredictTime(false),
-				progressbar.OptionOnCompletion(func() { _, _ = fmt.Fprintln(out) })) // only for the eye
+				progressbar.OptionSetWidth(30), progressbar.OptionSetPredictTime(false))
 		}
-		_ = bar.Set(p.Settled + p.Dropped) // only for the eye
+		_ = bar.Set(p.Settled + p.Dropped) // only for the eye, as the next line
+		if p.Done {
+			_, _ = fmt.Fprintln(out)
+		}
 	}
 }
 
 func plainProgress(out io.Writer) func(Progress) {
 	var next time.Duration
 	return func(p Progress) {
-		finished := p.Settled+p.Dropped == p.Planned
-		if p.Elapsed < next && !finished {
+		if p.Elapsed < next && !p.Done {
 			return
 		}
 		next = p.Elapsed + plainEvery

@@ -12,9 +12,9 @@ import (
 // Latencies are measured from the moment a punch was due until it was
 // acknowledged, refused or given up, to three digits.
 type Latencies struct {
-	P50 time.Duration `json:"p50"`
-	P99 time.Duration `json:"p99"`
-	Max time.Duration `json:"max"`
+	P50 time.Duration `json:"p50_ns"`
+	P99 time.Duration `json:"p99_ns"`
+	Max time.Duration `json:"max_ns"`
 }
 
 // Counts are punches. Sent is Acknowledged, Refused and Unresolved together.
@@ -41,10 +41,10 @@ type Result struct {
 	RepeatsWrong int `json:"repeats_wrong"`
 	// Late is how long after its due time a punch was begun, at the 99th
 	// percentile: the generator's own share of the latencies.
-	Late time.Duration `json:"late"`
+	Late time.Duration `json:"late_ns"`
 	// Took is the time from the begin to the last answer, Rate the
 	// acknowledged punches in it per second.
-	Took    time.Duration  `json:"took"`
+	Took    time.Duration  `json:"took_ns"`
 	Rate    float64        `json:"rate"`
 	Codes   map[string]int `json:"codes,omitempty"` // of the errors
 	Regions []RegionResult `json:"regions"`

@@ -184,7 +184,7 @@ func TestRush(t *testing.T) {
 	if sum.Sent != r.Sent || sum.Crossed != r.Crossed || r.Crossed == 0 || r.Crossed == r.Sent || r.Rate <= 0 {
 		t.Errorf("the regions do not add up:\n%s", &r)
 	}
-	if last := reports[len(reports)-1]; last.Settled != last.Planned || last.Acknowledged != r.Acknowledged {
+	if last := reports[len(reports)-1]; !last.Done || last.Settled != last.Planned || last.Acknowledged != r.Acknowledged {
 		t.Errorf("the last progress is %+v", last)
 	}
 }
@@ -329,7 +329,7 @@ func TestPlainProgress(t *testing.T) {
 	}
 	show := ShowProgress(file)
 	for i := range 101 {
-		show(Progress{Planned: 100, Settled: i, Acknowledged: i, Elapsed: time.Duration(i) * 100 * time.Millisecond, Duration: 10 * time.Second})
+		show(Progress{Planned: 100, Settled: i, Acknowledged: i, Elapsed: time.Duration(i) * 100 * time.Millisecond, Duration: 10 * time.Second, Done: i == 100})
 	}
 	if err := file.Close(); err != nil {
 		t.Fatal(err)

@@ -114,12 +114,12 @@ func (t *tally) repeated(first, again punch.Receipt, err error) {
 }
 
 // progress is how far the rush has come.
-func (t *tally) progress(cfg *Config, planned int) Progress {
+func (t *tally) progress(cfg *Config, planned int, done bool) Progress {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return Progress{
 		Planned: planned, Settled: t.total.Sent, Acknowledged: t.total.Acknowledged, Dropped: t.total.Dropped,
-		Elapsed: time.Since(t.begin), Duration: cfg.Load.Duration,
+		Elapsed: time.Since(t.begin), Duration: cfg.Load.Duration, Done: done,
 	}
 }
 

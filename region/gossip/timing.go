@@ -23,14 +23,14 @@ const (
 	// nodes, 1 up to ten of them. An objection takes well under a second, a
 	// node paused for longer is better not asked.
 	suspicionMult = 3
-	// Without a second node that suspects the same one, three times as long:
-	// it may be this node that cannot hear. The library's 6 keeps a lost region
-	// on the board for 18 s when few are left to agree.
-	suspicionMaxTimeoutMult = 3
-	// A node in doubt of itself probes slower, at most by this factor. The
-	// library's 8 makes the survivors of a lost region, whose helpers are dead
-	// too, slow down when speed matters.
-	awarenessMaxMultiplier = 3
+	// Without a second node that suspects the same one, twice as long: it may
+	// be this node that cannot hear. The library's 6 keeps a lost region on the
+	// board for up to 18 s when few are left to agree.
+	suspicionMaxTimeoutMult = 2
+	// A node in doubt of itself takes longer to probe, at most by this factor.
+	// The survivors of a lost region are in doubt, because their helpers are
+	// dead too: with the library's 8 they slow down just when speed matters.
+	awarenessMaxMultiplier = 2
 	// A helper in each of the other regions, as a rule.
 	indirectChecks = 3
 )

@@ -20,6 +20,7 @@ import (
 
 	"github.com/punchclock/punchclock/node"
 	"github.com/punchclock/punchclock/node/config"
+	"github.com/punchclock/punchclock/node/demo"
 	"github.com/punchclock/punchclock/node/drill"
 	"github.com/punchclock/punchclock/tracing"
 )
@@ -32,7 +33,10 @@ type commands struct {
 	Company companyCommand `cmd:"" help:"Create, list, show and import companies."`
 	Token   tokenCommand   `cmd:"" help:"Print a token signed by a development key, which nodes take only with --development."`
 	ID      idCommand      `cmd:"" name:"id" help:"Print an id for a punch. Keep it over all retries of that punch."`
+	Rush    demo.Rush      `cmd:"" help:"Send a morning rush of punches to a running cluster and measure it."`
 	Audit   drill.Command  `cmd:"" help:"Hold a ledger of receipts against the rows in the database."`
+	Demo    demo.Demo      `cmd:"" help:"Start three regions on this machine, send a rush, and account for every punch."`
+	Up      demo.Up        `cmd:"" help:"Start three regions on this machine and leave them running until Ctrl-C."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
 

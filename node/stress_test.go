@@ -1,0 +1,154 @@
+package node_test
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/punchclock/punchclock/node"
+	"github.com/punchclock/punchclock/node/config"
+)
+
+// settings are those of a node in this process, on free ports.
+func (w *world) settings(t *testing.T) config.Node {
+	t.Helper()
+	return config.Node{
+		Region: "us-east", Name: "in-process", Weight: 100,
+		Public: config.Public{Addr: "127.0.0.1:0", MaxBody: 1 << 20},
+		Peer:   config.Peer{Addr: "127.0.0.1:0"},
+		Ops:    config.Ops{Addr: freeAddr(t)},
+		Gossip: config.Gossip{Addr: "127.0.0.1:0", Label: t.Name()}, // a pool of its own
+		DB: config.DB{
+			URL: w.cluster.DatabaseURL("us-east"), ConnectionsPerHome: 1, ReadConnections: 1, ConnectTimeout: 2 * time.Second,
+		},
+		Tokens:   config.Tokens{JWKS: shared.jwks, Issuer: "punchclock", Audience: "punchclock"},
+		Lane:     config.Lane{MaxItems: 10, MaxBytes: 1 << 20, BatchItems: 10, RemoteFlushes: 1},
+		Company:  config.Company{Capacity: 1000, Refresh: time.Minute},
+		Deadline: 15 * time.Second, StopTimeout: 20 * time.Second, Development: true,
+	}
+}
+
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close() //nolint:errcheck // nobody connected
+	return l.Addr().String()
+}
+
+// TestStartStopStress stops nodes at every stage of their start and after it:
+// nothing hangs and nothing is left behind.
+func TestStartStopStress(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, w *world) {
+		http.DefaultClient.CloseIdleConnections()
+		before := goleak.IgnoreCurrent()
+		for _, after := range []time.Duration{0, time.Millisecond, 10 * time.Millisecond, 50 * time.Millisecond, 200 * time.Millisecond} {
+			n, err := node.New(w.settings(t), discard)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), after)
+			if err := n.Run(ctx); err != nil {
+				t.Errorf("stopped after %s: %v", after, err)
+			}
+			cancel()
+		}
+		for range 3 {
+			runUntilReady(t, w.settings(t))
+		}
+		goleak.VerifyNone(t, before)
+	})
+}
+
+func runUntilReady(t *testing.T, settings config.Node) {
+	t.Helper()
+	n, err := node.New(settings, discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- n.Run(ctx) }()
+	deadline := time.Now().Add(30 * time.Second)
+	for !ready(settings.Ops.Addr) {
+		if time.Now().After(deadline) {
+			t.Error("not ready in 30 s")
+			break
+		}
+		time.Sleep(10 * time.Millisecond) // poll
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+func ready(ops string) bool {
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: time.Second}
+	res, err := client.Get("http://" + ops + "/readyz")
+	if err != nil {
+		return false
+	}
+	_, _ = io.Copy(io.Discard, res.Body)
+	_ = res.Body.Close()
+	return res.StatusCode == http.StatusOK
+}
+
+func TestWhatANodeRefusesToStartWith(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, w *world) {
+		taken, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer taken.Close() //nolint:errcheck // nobody connected
+		notKeys := filepath.Join(t.TempDir(), "jwks.json")
+		if err := os.WriteFile(notKeys, []byte("{}"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for want, change := range map[string]func(*config.Node){
+			"--region":                  func(c *config.Node) { c.Region = "mars" },
+			"--lane-max-items":          func(c *config.Node) { c.Lane.MaxItems = 0 },
+			"public listener":           func(c *config.Node) { c.Public.Addr = taken.Addr().String() },
+			"tokens":                    func(c *config.Node) { c.Tokens.JWKS = notKeys },
+			"development":               func(c *config.Node) { c.Development = false },
+			"run `punchclock migrate`":  func(c *config.Node) { c.DB.URL = strings.Replace(c.DB.URL, "/clock?", "/"+w.emptyDatabase(t)+"?", 1) },
+			"database \"nowhere\" does": func(c *config.Node) { c.DB.URL = strings.Replace(c.DB.URL, "/clock?", "/nowhere?", 1) },
+			"--gossip-key-file":         func(c *config.Node) { c.Gossip.KeyFile = notKeys },
+		} {
+			settings := w.settings(t)
+			change(&settings)
+			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+			n, err := node.New(settings, slog.New(slog.DiscardHandler))
+			if err == nil {
+				err = n.Run(ctx)
+			}
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("want an error with %q, got: %v", want, err)
+			}
+			cancel()
+		}
+	})
+}
+
+func (w *world) emptyDatabase(t *testing.T) string {
+	t.Helper()
+	const name = "empty"
+	if w.cluster.Database == nil {
+		t.Fatal("the cluster has no database of its own")
+	}
+	if err := w.cluster.Database.CreateDatabase(testContext(t), name); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
