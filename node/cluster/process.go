@@ -89,7 +89,7 @@ func (s *spawner) start(c command) (*process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", c.name, err)
 	}
-	cmd := exec.Command(c.path, c.args...)
+	cmd := exec.CommandContext(context.Background(), c.path, c.args...) // it outlives the context of its start
 	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = c.env, c.dir, log, log
 	cmd.SysProcAttr = attributes(c)
 	started := make(chan error, 1)

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/punchclock/punchclock/node/cluster"
 )
 
 // demoVariable makes this test's executable run the demo, for as long as an
@@ -22,7 +24,9 @@ const demoVariable = "DEMO_TEST_BINARY"
 func runDemo(binary string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	c := &Demo{Setup: smallSetup(""), Load: smallLoad(), Sampled: 1}
+	engines := cluster.Engines()
+	quickest := engines[len(engines)-1].Name // the stand-in, where both are found
+	c := &Demo{Setup: smallSetup(quickest), Load: smallLoad(), Sampled: 1}
 	c.Binary, c.Duration = binary, 10*time.Minute
 	if err := c.Run(ctx, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, err)
