@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -11,20 +12,20 @@ import (
 type closer struct{ parts []part }
 
 type part struct {
-	name  string
-	close func(context.Context) error
+	name string
+	stop func(context.Context) error
 }
 
-func (c *closer) add(name string, close func(context.Context) error) {
-	c.parts = append(c.parts, part{name, close})
+func (c *closer) add(name string, stop func(context.Context) error) {
+	c.parts = append(c.parts, part{name, stop})
 }
 
 // close closes every part, whatever the others say.
 func (c *closer) close(ctx context.Context) error {
 	var errs []error
-	for i := len(c.parts) - 1; i >= 0; i-- {
-		if err := c.parts[i].close(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("close %s: %w", c.parts[i].name, err))
+	for _, p := range slices.Backward(c.parts) {
+		if err := p.stop(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("close %s: %w", p.name, err))
 		}
 	}
 	c.parts = nil

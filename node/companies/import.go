@@ -73,8 +73,7 @@ func Import(ctx context.Context, file io.Reader, regions []string, store Store, 
 			progress(reader.InputOffset())
 			return in.result, err
 		}
-		var parse *csv.ParseError
-		if errors.As(err, &parse) {
+		if parse, bad := errors.AsType[*csv.ParseError](err); bad {
 			in.bad(parse.StartLine, parse.Err)
 			continue
 		}

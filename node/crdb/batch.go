@@ -96,8 +96,8 @@ func insertArgs(home string, rows []*row) []any {
 			deviceAt[i] = &punchedAt[i]
 		}
 		id[i], epoch[i], offset[i], late[i], review[i] = p.ID, p.Epoch, p.UTCOffset, p.Late, p.Review
-		print := p.Fingerprint()
-		fingerprint[i] = print[:]
+		digest := p.Fingerprint()
+		fingerprint[i] = digest[:]
 	}
 	return []any{
 		home, company, day, employee, id, epoch,

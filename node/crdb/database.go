@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"strings"
 	"time"
 
@@ -142,7 +143,7 @@ const maxHomes = 16
 
 func (db *DB) openHosts(ctx context.Context, base *pgxpool.Config, deps Deps) (*hosts, error) {
 	tracer := otelpgx.NewTracer(
-		otelpgx.WithDisableAcquireTracer(), otelpgx.WithTrimSQLInSpanName(), otelpgx.WithDisableConnectionDetailsInAttributes(),
+		otelpgx.WithDisableAcquireTracer(), otelpgx.WithDisableConnectionDetailsInAttributes(),
 		otelpgx.WithTracerProvider(deps.Tracer), otelpgx.WithMeterProvider(deps.Meter),
 	)
 	hs := &hosts{log: deps.Log}
@@ -180,9 +181,7 @@ func (db *DB) poolConfig(base *pgxpool.Config, addr address, size int, params ma
 	cfg := base.Copy()
 	cfg.ConnConfig.Host, cfg.ConnConfig.Port, cfg.ConnConfig.TLSConfig = addr.host, addr.port, addr.tls
 	cfg.ConnConfig.Fallbacks = nil
-	for k, v := range params {
-		cfg.ConnConfig.RuntimeParams[k] = v
-	}
+	maps.Copy(cfg.ConnConfig.RuntimeParams, params)
 	cfg.MaxConns = int32(min(size, 1024))
 	// A connection at hand spares the first punch of a quiet minute, and the
 	// first one after a change of hosts, the handshake.

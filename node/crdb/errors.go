@@ -35,8 +35,7 @@ func classify(err error) cause {
 	if err == nil {
 		return causeNone
 	}
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return classifyState(pg.Code)
 	}
 	if errors.Is(err, context.DeadlineExceeded) || pgconn.Timeout(err) {

@@ -68,11 +68,7 @@ func (hs *hosts) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	hs.stop = cancel
 	hs.probe = make(chan *host, len(hs.all))
-	hs.wg.Add(1)
-	go func() {
-		defer hs.wg.Done()
-		hs.watch(ctx)
-	}()
+	hs.wg.Go(func() { hs.watch(ctx) })
 }
 
 func (hs *hosts) close() {

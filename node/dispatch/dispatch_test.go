@@ -106,8 +106,7 @@ func (w *world) Record(_ context.Context, addr string, items []punch.Item) ([]pu
 	w.note("peer %s", addr)
 	if f := w.peers[addr]; f != nil {
 		err := f()
-		var coded *punch.Error
-		if errors.As(err, &coded) {
+		if _, coded := errors.AsType[*punch.Error](err); coded {
 			out := make([]punch.Outcome, len(items))
 			for i := range out {
 				out[i].Err = err

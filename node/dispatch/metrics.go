@@ -3,6 +3,7 @@ package dispatch
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
@@ -14,10 +15,20 @@ type instruments struct {
 	routed metric.Int64Counter
 	hops   metric.Int64Counter
 	moves  metric.Int64Counter
+
+	// ways keeps the attributes of routed by way: they are needed for every
+	// punch, and making a set costs more than all else that counting does.
+	ways *sync.Map // way to metric.MeasurementOption
+}
+
+type way struct {
+	home  region.Name
+	local bool
 }
 
 func newInstruments(provider metric.MeterProvider) (m instruments, err error) {
 	meter := provider.Meter("punchclock/dispatch")
+	m.ways = new(sync.Map)
 	if m.routed, err = meter.Int64Counter("punchclock.dispatch.routed", metric.WithUnit("{punch}"),
 		metric.WithDescription("Punches dispatched, by home region and whether to this node's database gateway or to another node.")); err != nil {
 		return m, fmt.Errorf("dispatch metrics: %w", err)
@@ -34,7 +45,12 @@ func newInstruments(provider metric.MeterProvider) (m instruments, err error) {
 }
 
 func (m *instruments) dispatched(ctx context.Context, home region.Name, local bool) {
-	m.routed.Add(ctx, 1, metric.WithAttributes(attribute.String("home_region", string(home)), attribute.Bool("local", local)))
+	attrs, known := m.ways.Load(way{home, local})
+	if !known {
+		attrs, _ = m.ways.LoadOrStore(way{home, local}, metric.WithAttributeSet(attribute.NewSet(
+			attribute.String("home_region", string(home)), attribute.Bool("local", local))))
+	}
+	m.routed.Add(ctx, 1, attrs.(metric.MeasurementOption))
 }
 
 func (m *instruments) hopped(ctx context.Context, target region.Name, result string, n int) {

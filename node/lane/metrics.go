@@ -3,6 +3,7 @@ package lane
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
@@ -67,7 +68,7 @@ func (m *instruments) observe(meter metric.Meter, depth func() (items, bytes int
 }
 
 func (m *instruments) refuse(ctx context.Context, err error) {
-	m.refused.Add(ctx, 1, metric.WithAttributes(append(m.set[:len(m.set):len(m.set)], attribute.String("code", string(punch.CodeOf(err))))...))
+	m.refused.Add(ctx, 1, metric.WithAttributes(append(slices.Clip(m.set), attribute.String("code", string(punch.CodeOf(err))))...))
 }
 
 func (m *instruments) close() {

@@ -66,8 +66,8 @@ func (c *Client) Record(ctx context.Context, addr string, items []punch.Item) ([
 		return nil, fmt.Errorf("peer %s: %d results for %d items", addr, len(res.GetResults()), len(items))
 	}
 	outcomes := make([]punch.Outcome, len(items))
-	for i, w := range res.GetResults() {
-		outcomes[i] = resultFromWire(&items[i].Punch, w)
+	for i := range items {
+		outcomes[i] = resultFromWire(&items[i].Punch, res.GetResults()[i])
 	}
 	return outcomes, nil
 }

@@ -83,8 +83,7 @@ func Wait(code Code, after time.Duration, message string, cause error) *Error {
 // AsError returns err as an *Error. One that is not becomes Unavailable: what
 // we cannot name we must not call final.
 func AsError(err error) *Error {
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e
 	}
 	return Wait(Unavailable, time.Second, "the punch could not be confirmed; send it again with the same id", err)

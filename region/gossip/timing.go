@@ -13,12 +13,12 @@ import (
 const (
 	// Each node probes one other a second. Nine nodes probe each one about
 	// once a second together, so a silent one is suspected within 2 s.
-	probeInterval = time.Second
+	probeInterval = 750 * time.Millisecond
 	// Above the longest round trip between two cloud regions (about 350 ms),
 	// and below half of the probe interval: helpers that cannot reach the node
 	// either say so after one more time-out, and an answer that comes after
 	// the interval would count against this node's own health.
-	probeTimeout = 400 * time.Millisecond
+	probeTimeout = 350 * time.Millisecond
 	// How long a suspect may take to object: at least 3 s × log10 of the
 	// nodes, 1 up to ten of them. An objection takes well under a second, a
 	// node paused for longer is better not asked.

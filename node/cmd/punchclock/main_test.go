@@ -1,0 +1,65 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/punchclock/punchclock/node/cluster"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"punchclock": main})
+}
+
+// TestScripts runs the command line as an operator does: testdata/script, with
+// a database for each engine that this machine has.
+func TestScripts(t *testing.T) {
+	engines := cluster.Engines()
+	if len(engines) == 0 {
+		t.Fatal("no database engine was found: run scripts/setup")
+	}
+	for _, e := range engines {
+		t.Run(e.Name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			db, err := cluster.StartDatabase(ctx, cluster.Config{Engine: e.Name})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = db.Stop(context.Background()) }) // the scripts have spoken
+			var number atomic.Int64
+			testscript.Run(t, testscript.Params{
+				Dir: "testdata/script",
+				Setup: func(env *testscript.Env) error {
+					// Each script has a database of its own; they run at once.
+					name := fmt.Sprintf("script%d", number.Add(1))
+					url := db.URLOf(name, "us-east")
+					env.Setenv("DB", url)
+					env.Setenv("ENGINE", e.Name)
+					env.Setenv("GORACE", os.Getenv("GORACE"))
+					ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+					defer cancel()
+					return db.CreateDatabase(ctx, name)
+				},
+				Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+					"uuidv7": isUUIDv7,
+				},
+			})
+		})
+	}
+}
+
+// isUUIDv7 checks that the standard output is one id.
+func isUUIDv7(ts *testscript.TestScript, _ bool, _ []string) {
+	id := strings.TrimSpace(ts.ReadFile("stdout"))
+	if len(id) != 36 || id[14] != '7' || !strings.ContainsRune("89ab", rune(id[19])) {
+		ts.Fatalf("%q is no UUIDv7", id)
+	}
+}
