@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"time"
 
+	"go.opentelemetry.io/otel"
 	"golang.org/x/time/rate"
 )
 
@@ -16,6 +17,11 @@ type complaints struct {
 	log       *slog.Logger
 	sometimes rate.Sometimes
 }
+
+// NewErrorHandler logs OpenTelemetry's own errors, at most one in
+// complaintInterval. OpenTelemetry knows one handler per process, so main
+// installs it with otel.SetErrorHandler.
+func NewErrorHandler(log *slog.Logger) otel.ErrorHandler { return newComplaints(log) }
 
 func newComplaints(log *slog.Logger) *complaints {
 	return &complaints{log: log, sometimes: rate.Sometimes{First: 1, Interval: complaintInterval}}

@@ -13,7 +13,6 @@ import (
 	"sync"
 	"time"
 
-	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/propagation"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
@@ -38,10 +37,6 @@ type Telemetry struct {
 	Propagator propagation.TextMapPropagator
 	// MetricsHandler serves all metrics in Prometheus' format.
 	MetricsHandler http.Handler
-	// ErrorHandler logs OpenTelemetry's own errors, at most one in
-	// complaintInterval. OpenTelemetry knows only one handler per process, so
-	// it is for main, not for Setup, to install it with otel.SetErrorHandler.
-	ErrorHandler otel.ErrorHandler
 
 	spans    *spans
 	metrics  *sdkmetric.MeterProvider
@@ -91,7 +86,6 @@ func Setup(ctx context.Context, cfg Config) (*Telemetry, error) {
 		MeterProvider:  meters,
 		Propagator:     propagation.TraceContext{},
 		MetricsHandler: handler,
-		ErrorHandler:   complain,
 		spans:          spans,
 		metrics:        meters,
 	}, nil

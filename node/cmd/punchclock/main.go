@@ -87,7 +87,7 @@ func (c *nodeCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("telemetry", "error", err) }))
+	otel.SetErrorHandler(tracing.NewErrorHandler(log))
 	return n.Run(ctx)
 }
 
