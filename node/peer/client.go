@@ -33,9 +33,11 @@ func NewClient(secret string) *Client {
 		// A peer that does not even accept is left for the next candidate
 		// while most of the punch's time remains.
 		DialContext: (&net.Dialer{Timeout: time.Second, KeepAlive: 15 * time.Second}).DialContext,
-		// Without these a connection to a machine that vanished would hold
-		// its calls until their deadlines.
-		HTTP2:           &http.HTTP2Config{SendPingTimeout: 2 * time.Second, PingTimeout: 2 * time.Second, WriteByteTimeout: 5 * time.Second},
+		// A frozen peer, or one whose machine vanished, does not answer pings,
+		// while one that waits for its database does: all calls on its
+		// connection fail within two seconds and the next candidate takes
+		// them. A second is three times the longest round trip.
+		HTTP2:           &http.HTTP2Config{SendPingTimeout: time.Second, PingTimeout: time.Second, WriteByteTimeout: 2 * time.Second},
 		IdleConnTimeout: 5 * time.Minute, // nodes talk all the time or are gone
 	}
 	return &Client{http: &http.Client{Transport: transport}, secret: secret}
@@ -49,9 +51,13 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 // may or may not be committed.
 func (c *Client) Record(ctx context.Context, addr string, items []punch.Item) ([]punch.Outcome, error) {
 	now := time.Now()
+	ends, bounded := ctx.Deadline()
+	if !bounded {
+		ends = now.Add(maxTimeout)
+	}
 	req := &peerpb.RecordRequest{Items: make([]*peerpb.Item, len(items))}
 	for i := range items {
-		req.Items[i] = toWire(&items[i], now)
+		req.Items[i] = toWire(&items[i], now, ends)
 	}
 	ctx, info := connect.NewClientContext(ctx)
 	if c.secret != "" {

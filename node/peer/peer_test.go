@@ -144,6 +144,21 @@ func TestDeadlinesTravelAndShrink(t *testing.T) {
 	}
 }
 
+func TestItemsEndBeforeTheCallDoes(t *testing.T) {
+	addr := mustServe(t, secret, homeFunc(func(items []punch.Item) []punch.Outcome {
+		<-items[0].Ctx.Done() // a database that answers nothing
+		return []punch.Outcome{{Err: punch.Wait(punch.Unavailable, time.Second, "away", nil)}}
+	}))
+	long, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	call, cancel2 := context.WithTimeout(t.Context(), time.Second)
+	defer cancel2()
+	out, err := mustClient(t, secret).Record(call, addr, []punch.Item{anItem(long, "anna")})
+	if err != nil || punch.CodeOf(out[0].Err) != punch.Unavailable {
+		t.Errorf("a peer whose database is away: %v, %v; want its own answer within the call", out, err)
+	}
+}
+
 func TestASilentPeerEndsWithTheCall(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0") // accepts into its backlog and never answers
 	if err != nil {
@@ -194,7 +209,7 @@ func TestItemsSurviveTheWire(t *testing.T) {
 		if !p.At.IsZero() && p.At.UnixMicro() == 0 {
 			t.Skip("the zero time stands for no time")
 		}
-		raw, err := proto.Marshal(toWire(&punch.Item{Ctx: context.Background(), Punch: p}, time.Now()))
+		raw, err := proto.Marshal(toWire(&punch.Item{Ctx: context.Background(), Punch: p}, time.Now(), time.Now().Add(time.Minute)))
 		if err != nil {
 			t.Skip("not UTF-8, which Validate refuses")
 		}
@@ -213,7 +228,7 @@ func TestItemsSurviveTheWire(t *testing.T) {
 // FuzzRecord reads what a broken or newer peer might send.
 func FuzzRecord(f *testing.F) {
 	item := anItem(context.Background(), "anna")
-	good, err := proto.Marshal(&peerpb.RecordRequest{Items: []*peerpb.Item{toWire(&item, time.Now())}})
+	good, err := proto.Marshal(&peerpb.RecordRequest{Items: []*peerpb.Item{toWire(&item, time.Now(), time.Now().Add(time.Minute))}})
 	if err != nil {
 		f.Fatal(err)
 	}

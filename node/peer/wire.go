@@ -9,7 +9,10 @@ import (
 	"github.com/punchclock/punchclock/tracing"
 )
 
-func toWire(it *punch.Item, now time.Time) *peerpb.Item {
+// toWire writes an item with the time that is left of its own deadline, or of
+// the call's when that ends first: the peer must answer for every item before
+// the call is cut, or a slow database would look like a silent peer.
+func toWire(it *punch.Item, now, callEnds time.Time) *peerpb.Item {
 	w := &peerpb.Item{
 		Company: it.Company, Employee: it.Employee, Id: it.ID[:], Kind: string(it.Kind), Source: it.Source, Note: it.Note,
 		ReceivedAt: it.ReceivedAt.UnixMicro(), EntryRegion: it.EntryRegion, TraceId: it.TraceID, Late: it.Late, Review: it.Review,
@@ -19,9 +22,11 @@ func toWire(it *punch.Item, now time.Time) *peerpb.Item {
 		at := it.At.UnixMicro()
 		w.At = &at
 	}
-	if deadline, ok := it.Ctx.Deadline(); ok {
-		w.TimeoutMicros = shave(deadline.Sub(now)).Microseconds()
+	ends := callEnds
+	if deadline, ok := it.Ctx.Deadline(); ok && deadline.Before(ends) {
+		ends = deadline
 	}
+	w.TimeoutMicros = shave(ends.Sub(now)).Microseconds()
 	if tracing.Sampled(it.Ctx) {
 		w.Traceparent, w.Tracestate = tracing.Inject(it.Ctx)
 	}
@@ -54,7 +59,7 @@ func fromWire(ctx context.Context, w *peerpb.Item) (punch.Item, context.CancelFu
 		p.At = time.UnixMicro(w.GetAt()).UTC()
 	}
 	timeout := time.Duration(w.GetTimeoutMicros()) * time.Microsecond
-	if timeout <= 0 || timeout > maxTimeout {
+	if timeout == 0 || timeout > maxTimeout { // none was given; a negative one has run out on the way
 		timeout = maxTimeout
 	}
 	ctx, cancel := context.WithTimeout(tracing.Extract(ctx, w.GetTraceparent(), w.GetTracestate()), timeout)
