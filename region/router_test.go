@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 )
@@ -13,16 +14,24 @@ func routerOver(self Member, seed uint64, members ...Member) *Router {
 	board := &Board{}
 	board.Show(NewView(self.Node, append([]Member{self}, members...)))
 	r := NewRouter(self, board)
-	r.intn = rand.New(rand.NewPCG(seed, 1)).IntN
+	random := rand.New(rand.NewPCG(seed, 1))
+	r.intn, r.chance = random.IntN, random.Float64
+	r.now = func() time.Time { return testNow }
 	return r
 }
+
+// testNow is long after the zero StateAt of members who do not tell.
+var testNow = time.Unix(1_000_000, 0)
+
+func anyNode(string) bool { return true }
 
 func TestRouteInvariants(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		members := genMembers(t)
 		self := Member{Node: "SELF", Region: rapid.SampledFrom(testRegions).Draw(t, "own region"), State: Ready, PeerAddr: "127.0.0.1:9"}
 		home := rapid.SampledFrom(append([]Name{"nowhere"}, testRegions...)).Draw(t, "home")
-		route := routerOver(self, rapid.Uint64().Draw(t, "seed"), members...).Route(home)
+		away := rapid.SampledFrom(append([]Member{{Node: "nobody"}}, members...)).Draw(t, "unusable").Node
+		route := routerOver(self, rapid.Uint64().Draw(t, "seed"), members...).Route(home, func(node string) bool { return node != away })
 
 		if len(route) == 0 {
 			t.Fatalf("empty route to %q", home)
@@ -35,27 +44,25 @@ func TestRouteInvariants(t *testing.T) {
 		}
 		seen := map[string]bool{}
 		for _, c := range route[:len(route)-1] {
-			if c.Local || c.Region != home || c.State != Ready || c.PeerAddr == "" || c.Node == self.Node {
-				t.Fatalf("candidate %+v, want a ready other node in %q with a peer address", c, home)
+			if c.Local || c.Region != home || c.State != Ready || c.PeerAddr == "" || c.Node == self.Node || c.Node == away {
+				t.Fatalf("candidate %+v, want a ready, usable other node in %q with a peer address", c, home)
 			}
 			if seen[c.Node] {
 				t.Fatalf("%q is in the route twice", c.Node)
 			}
 			seen[c.Node] = true
 		}
-		if want := min(usable(members, self, home), remoteCandidates); len(seen) != want {
-			t.Fatalf("%d remote candidates, want %d", len(seen), want)
+		all := 0
+		for _, m := range members {
+			if home != self.Region && m.Region == home && m.State == Ready && m.PeerAddr != "" && m.Node != away {
+				all++
+			}
+		}
+		// Young nodes may be passed over, but not all of them.
+		if n := len(seen); n > min(all, remoteCandidates) || n < min(all, 1) {
+			t.Fatalf("%d remote candidates out of %d nodes", n, all)
 		}
 	})
-}
-
-func usable(members []Member, self Member, home Name) (n int) {
-	for _, m := range members {
-		if home != self.Region && m.Region == home && m.State == Ready && m.PeerAddr != "" {
-			n++
-		}
-	}
-	return n
 }
 
 func TestOfTwoTheLessBusyComesFirst(t *testing.T) {
@@ -81,7 +88,7 @@ func TestOfTwoTheLessBusyComesFirst(t *testing.T) {
 		if share(b) < share(a) {
 			want = b.Node
 		}
-		route := routerOver(Member{Node: "self", Region: "us-east"}, rapid.Uint64().Draw(t, "seed"), a, b).Route("eu-west")
+		route := routerOver(Member{Node: "self", Region: "us-east"}, rapid.Uint64().Draw(t, "seed"), a, b).Route("eu-west", anyNode)
 		if route[0].Node != want {
 			t.Fatalf("%q comes first, want %q: a has %+v at weight %d, b %+v at %d", route[0].Node, want, a.Load, a.Weight, b.Load, b.Weight)
 		}
@@ -92,7 +99,7 @@ func TestMemberOfUnknownCapacityIsNotStarved(t *testing.T) {
 	silent := Member{Node: "silent", Region: "eu-west", State: Ready, PeerAddr: "127.0.0.1:1", Weight: 100}
 	busy := silent
 	busy.Node, busy.Load = "busy", Load{InFlight: 50, Capacity: 16384}
-	route := routerOver(Member{Node: "self", Region: "us-east"}, 1, silent, busy).Route("eu-west")
+	route := routerOver(Member{Node: "self", Region: "us-east"}, 1, silent, busy).Route("eu-west", anyNode)
 	if route[0].Node != "silent" {
 		t.Fatalf("%q comes first, want the one with nothing in flight", route[0].Node)
 	}
@@ -105,7 +112,7 @@ func shares(t *testing.T, members ...Member) map[string]float64 {
 	r := routerOver(Member{Node: "self", Region: "us-east"}, 7, members...)
 	count := map[string]float64{}
 	for range draws {
-		count[r.Route("eu-west")[0].Node] += 1.0 / draws
+		count[r.Route("eu-west", anyNode)[0].Node] += 1.0 / draws
 	}
 	return count
 }
@@ -150,7 +157,7 @@ func TestWeightsDivideTheLoad(t *testing.T) {
 	self := Member{Node: "self", Region: "us-east"}
 	r := routerOver(self, 3, members...)
 	for range 6000 {
-		first := r.Route("eu-west")[0].Node
+		first := r.Route("eu-west", anyNode)[0].Node
 		for i := range members {
 			if members[i].Node == first {
 				members[i].Load.InFlight++
@@ -169,6 +176,67 @@ func BenchmarkRoute(b *testing.B) {
 	r := routerOver(Member{Node: "self", Region: "us-east"}, 1, fleet(10, func(i int) Load { return Load{InFlight: uint32(i), Capacity: 100} })...)
 	b.ReportAllocs()
 	for b.Loop() {
-		r.Route("eu-west")
+		r.Route("eu-west", anyNode)
+	}
+}
+
+func TestUnusableNodesArePassedOver(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		members := fleet(rapid.IntRange(0, 6).Draw(t, "nodes"), func(int) Load { return Load{} })
+		bad := make(map[string]bool)
+		for _, m := range members {
+			bad[m.Node] = rapid.Bool().Draw(t, m.Node)
+		}
+		good := func(node string) bool { return !bad[node] }
+		n := 0
+		for _, m := range members {
+			if good(m.Node) {
+				n++
+			}
+		}
+		route := routerOver(Member{Node: "self", Region: "us-east"}, rapid.Uint64().Draw(t, "seed"), members...).Route("eu-west", good)
+		if len(route) != min(n, remoteCandidates)+1 {
+			t.Fatalf("%d candidates, %d nodes are usable", len(route), n)
+		}
+		for _, c := range route {
+			if bad[c.Node] {
+				t.Fatalf("%s is not usable", c.Node)
+			}
+		}
+	})
+}
+
+// TestANewNodeTakesAGrowingShare sets one of two nodes to different ages and
+// counts who comes first.
+func TestANewNodeTakesAGrowingShare(t *testing.T) {
+	now := time.Now()
+	share := func(ages ...time.Duration) float64 {
+		members := fleet(len(ages), func(int) Load { return Load{InFlight: 10, Capacity: 100} })
+		for i, age := range ages {
+			members[i].StateAt = now.Add(-age)
+		}
+		r := routerOver(Member{Node: "self", Region: "us-east"}, 7, members...)
+		r.now, r.chance = func() time.Time { return now }, rand.New(rand.NewPCG(7, 2)).Float64
+		const draws = 20_000
+		first := 0.0
+		for range draws {
+			if r.Route("eu-west", anyNode)[0].Node == "n0" {
+				first += 1.0 / draws
+			}
+		}
+		return first
+	}
+	for _, c := range []struct {
+		age  time.Duration
+		want float64 // of the two's punches: half of the times that it takes part
+	}{
+		{0, 0.05}, {3 * time.Second, 0.05}, {15 * time.Second, 0.25}, {30 * time.Second, 0.5}, {time.Hour, 0.5},
+	} {
+		if got := share(c.age, time.Hour); got < c.want-0.02 || got > c.want+0.02 {
+			t.Errorf("%s after it became ready a node gets %.3f of the punches, want %.2f", c.age, got, c.want)
+		}
+	}
+	if got := share(time.Second, time.Second); got < 0.48 || got > 0.52 {
+		t.Errorf("of two new nodes one gets %.3f", got)
 	}
 }

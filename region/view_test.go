@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 )
@@ -20,6 +21,7 @@ func genMembers(t *rapid.T) []Member {
 			State:    rapid.SampledFrom([]State{Warming, Ready, Draining}).Draw(t, "state"),
 			PeerAddr: rapid.SampledFrom([]string{"", "127.0.0.1:1", "127.0.0.1:2"}).Draw(t, "peer"),
 			Weight:   rapid.Uint16().Draw(t, "weight"),
+			StateAt:  testNow.Add(-time.Duration(rapid.IntRange(-5, 60).Draw(t, "age")) * time.Second),
 			Load:     Load{InFlight: rapid.Uint32().Draw(t, "in flight"), Capacity: rapid.Uint32().Draw(t, "capacity")},
 		}
 	}), 0, 40, func(m Member) string { return m.Node }).Draw(t, "members")
