@@ -40,7 +40,7 @@ func (n *Node) startDispatch(context.Context) (err error) {
 			return n.openLane(home, w, "peer", n.cfg.Lane.RemoteFlushes,
 				tracing.Work{Name: "lane.call", Kind: trace.SpanKindInternal, Item: "peer.call", ItemKind: trace.SpanKindClient})
 		},
-		Tracer: n.telemetry.TracerProvider, Meter: n.telemetry.MeterProvider,
+		Tracer: n.telemetry.TracerProvider, Meter: n.telemetry.MeterProvider, Log: n.log,
 	})
 	if err == nil {
 		n.closer.add("lanes", n.dispatch.Close)

@@ -7,6 +7,7 @@ package dispatch
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -26,7 +27,9 @@ type Directory interface {
 
 // Router orders the nodes that may take a punch of a home.
 type Router interface {
-	Route(home region.Name) []region.Candidate
+	// Route passes over nodes for which usable is false. The last candidate
+	// is always this node.
+	Route(home region.Name, usable func(node string) bool) []region.Candidate
 }
 
 // Store answers reads from a given home region.
@@ -47,9 +50,10 @@ type Writer interface {
 	Write(ctx context.Context, items []punch.Item) []punch.Outcome
 }
 
-// Caller asks another node to record a batch.
+// Caller asks another node to record a batch. The overhead is what the call
+// took beyond the peer's own handling of it.
 type Caller interface {
-	Record(ctx context.Context, addr string, items []punch.Item) ([]punch.Outcome, error)
+	Record(ctx context.Context, addr string, items []punch.Item) (outcomes []punch.Outcome, overhead time.Duration, err error)
 }
 
 // Config bounds what dispatch does.
@@ -78,6 +82,7 @@ type Deps struct {
 	OpenRemote func(home region.Name, w Writer) (Lane, error)
 	Tracer     trace.TracerProvider
 	Meter      metric.MeterProvider
+	Log        *slog.Logger
 }
 
 // Dispatch is a punch.Recorder. It is safe for concurrent use.
@@ -88,6 +93,7 @@ type Dispatch struct {
 	metrics  instruments
 	local    lanes
 	remote   lanes
+	circuits *circuits
 	inFlight atomic.Int64
 }
 
@@ -98,12 +104,24 @@ func New(cfg Config, deps Deps) (*Dispatch, error) {
 	if d.metrics, err = newInstruments(deps.Meter); err != nil {
 		return nil, err
 	}
+	d.circuits = newCircuits(func(node string, open bool) {
+		deps.Log.Warn("circuit of a peer", "peer", node, "open", open)
+	})
 	d.local.open = deps.OpenLocal
 	d.remote.open = func(_ context.Context, home region.Name) (Lane, error) {
-		return deps.OpenRemote(home, &hop{dispatch: d, home: home})
+		return deps.OpenRemote(home, &hop{dispatch: d, home: home, retries: newBudget()})
 	}
-	return d, nil
+	return d, d.metrics.observe(d.circuits)
 }
+
+// route orders the nodes that may take a punch of the home, without those
+// whose circuit is open.
+func (d *Dispatch) route(home region.Name) []region.Candidate {
+	return d.deps.Router.Route(home, d.circuits.usable)
+}
+
+// OpenCircuits lists the peers that are not called, or only to probe them.
+func (d *Dispatch) OpenCircuits() []string { return d.circuits.open() }
 
 // Load returns how busy this node is.
 func (d *Dispatch) Load() region.Load {
@@ -122,7 +140,7 @@ func (d *Dispatch) Record(ctx context.Context, p punch.Punch) (punch.Receipt, er
 		if err != nil {
 			return punch.Receipt{}, refusal(p.Company, err)
 		}
-		p.Route = route(home, p.PunchedAt())
+		p.Route = routeUnder(home, p.PunchedAt())
 		if ahead := p.CheckClock(d.cfg.ClockSkew); ahead != nil {
 			return d.known(ctx, &p, ahead)
 		}
@@ -161,7 +179,7 @@ func (d *Dispatch) RecordAll(items []punch.Item) []punch.Outcome {
 	return outcomes
 }
 
-func route(home region.Home, at time.Time) punch.Route {
+func routeUnder(home region.Home, at time.Time) punch.Route {
 	_, offset := at.In(home.Zone).Zone()
 	return punch.Route{HomeRegion: string(home.Region), Epoch: home.Epoch, Zone: home.Zone.String(), UTCOffset: int32(offset)}
 }
@@ -195,7 +213,7 @@ func (d *Dispatch) known(ctx context.Context, p *punch.Punch, refuse error) (pun
 func (d *Dispatch) send(ctx context.Context, p punch.Punch, dispatch int) (punch.Receipt, error) {
 	home := region.Name(p.HomeRegion)
 	_, span := tracing.StartItem(ctx, d.tracer, "dispatch.route", trace.SpanKindInternal)
-	first := d.deps.Router.Route(home)[0]
+	first := d.route(home)[0]
 	set := &d.remote
 	if first.Local {
 		set = &d.local

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"testing"
@@ -51,6 +52,7 @@ type world struct {
 	asked     []string                // "local <home>", "peer <addr>", "refresh", "close <kind>"
 	stored    map[punch.Key]*punch.Stored
 	candidate []region.Candidate
+	overhead  time.Duration // of every call to a peer
 }
 
 func (w *world) note(format string, args ...any) {
@@ -72,12 +74,13 @@ func (w *world) Refresh(context.Context, string) (region.Home, error) {
 	return w.home, nil
 }
 
-func (w *world) Route(home region.Name) []region.Candidate {
+func (w *world) Route(home region.Name, usable func(string) bool) []region.Candidate {
 	local := region.Candidate{Member: region.Member{Node: "self"}, Local: true}
 	if home == "us-east" {
 		return []region.Candidate{local}
 	}
-	return append(slices.Clone(w.candidate), local)
+	list := slices.DeleteFunc(slices.Clone(w.candidate), func(c region.Candidate) bool { return !usable(c.Node) })
+	return append(list, local)
 }
 
 func (w *world) Find(_ context.Context, home string, key punch.Key) (*punch.Stored, error) {
@@ -102,7 +105,7 @@ func (w *world) settle(items []punch.Item) []punch.Outcome {
 	return out
 }
 
-func (w *world) Record(_ context.Context, addr string, items []punch.Item) ([]punch.Outcome, error) {
+func (w *world) Record(_ context.Context, addr string, items []punch.Item) ([]punch.Outcome, time.Duration, error) {
 	w.note("peer %s", addr)
 	if f := w.peers[addr]; f != nil {
 		err := f()
@@ -111,13 +114,13 @@ func (w *world) Record(_ context.Context, addr string, items []punch.Item) ([]pu
 			for i := range out {
 				out[i].Err = err
 			}
-			return out, nil
+			return out, w.overhead, nil
 		}
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 	}
-	return w.settle(items), nil
+	return w.settle(items), w.overhead, nil
 }
 
 func mustDispatch(tb testing.TB, w *world) *Dispatch {
@@ -133,7 +136,7 @@ func mustDispatch(tb testing.TB, w *world) *Dispatch {
 		OpenRemote: func(_ region.Name, hop Writer) (Lane, error) {
 			return direct{hop, func() { w.note("close remote") }}, nil
 		},
-		Tracer: tracenoop.NewTracerProvider(), Meter: metricnoop.NewMeterProvider(),
+		Tracer: tracenoop.NewTracerProvider(), Meter: metricnoop.NewMeterProvider(), Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		tb.Fatal(err)
@@ -234,7 +237,7 @@ func TestAPeerIsNeverForwarded(t *testing.T) {
 			OpenLocal: func(_ context.Context, home region.Name) (Lane, error) {
 				return direct{writerFunc(w.settle), func() {}}, nil
 			},
-			Tracer: tracenoop.NewTracerProvider(), Meter: metricnoop.NewMeterProvider(),
+			Tracer: tracenoop.NewTracerProvider(), Meter: metricnoop.NewMeterProvider(), Log: slog.New(slog.DiscardHandler),
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -17,6 +17,7 @@ import (
 type hop struct {
 	dispatch *Dispatch
 	home     region.Name
+	retries  *budget
 }
 
 // Write implements Writer.
@@ -26,32 +27,51 @@ func (h *hop) Write(ctx context.Context, items []punch.Item) []punch.Outcome {
 	for i := range left {
 		left[i] = i
 	}
-	for n, c := range h.dispatch.deps.Router.Route(h.home) {
+	asked := 0
+	for _, c := range h.dispatch.route(h.home) {
 		if c.Local {
 			h.dispatch.metrics.hopped(ctx, h.home, "here", len(left))
 			scatter(outcomes, left, h.here(ctx, gather(items, left)))
 			break
 		}
-		note(items, left, c, n+1)
-		if left = h.call(ctx, c, items, left, outcomes); len(left) == 0 {
+		if asked > 0 && !h.retries.spend(len(left)) {
+			continue
+		}
+		circuit := h.dispatch.circuits.of(c.Node)
+		if !circuit.TryAcquirePermit() { // somebody else is probing it
+			continue
+		}
+		asked++
+		note(items, left, c, asked)
+		failed := false
+		if left, failed = h.call(ctx, c, items, left, outcomes); failed {
+			circuit.RecordFailure()
+		} else {
+			circuit.RecordSuccess()
+		}
+		if asked == 1 {
+			h.retries.earn(len(items))
+		}
+		if len(left) == 0 {
 			break
 		}
 	}
 	return outcomes
 }
 
-// call asks one candidate and returns the items that another may still settle.
-func (h *hop) call(ctx context.Context, c region.Candidate, items []punch.Item, places []int, outcomes []punch.Outcome) (left []int) {
+// call asks one candidate. It returns the items that another may still settle,
+// and whether the peer itself failed: what it says of the items is no failure.
+func (h *hop) call(ctx context.Context, c region.Candidate, items []punch.Item, places []int, outcomes []punch.Outcome) (left []int, failed bool) {
 	call, cancel := context.WithTimeout(ctx, h.dispatch.cfg.CallTimeout)
 	defer cancel()
-	results, err := h.dispatch.deps.Peers.Record(call, c.PeerAddr, gather(items, places))
+	results, overhead, err := h.dispatch.deps.Peers.Record(call, c.PeerAddr, gather(items, places))
 	if err != nil {
 		h.dispatch.metrics.hopped(ctx, h.home, "failed", len(places))
 		err = punch.Wait(punch.Unavailable, time.Second, "the company's home region did not answer in time; send the punch again with the same id", err)
 		for _, i := range places {
 			outcomes[i].Err = err
 		}
-		return places
+		return places, ctx.Err() == nil // when the batch itself was given up, the peer is not to blame
 	}
 	scatter(outcomes, places, results)
 	for _, i := range places {
@@ -62,7 +82,7 @@ func (h *hop) call(ctx context.Context, c region.Candidate, items []punch.Item, 
 	}
 	h.dispatch.metrics.hopped(ctx, h.home, "settled", len(places)-len(left))
 	h.dispatch.metrics.hopped(ctx, h.home, "passed_on", len(left))
-	return left
+	return left, overhead > slowAfter
 }
 
 // here writes through this node's own gateway, which is only farther.

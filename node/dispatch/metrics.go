@@ -15,10 +15,25 @@ type instruments struct {
 	routed metric.Int64Counter
 	hops   metric.Int64Counter
 	moves  metric.Int64Counter
+	meter  metric.Meter
 
 	// ways keeps the attributes of routed by way: they are needed for every
 	// punch, and making a set costs more than all else that counting does.
 	ways *sync.Map // way to metric.MeasurementOption
+}
+
+// observe shows the circuits that are not closed.
+func (m *instruments) observe(c *circuits) error {
+	_, err := m.meter.Int64ObservableGauge("punchclock.dispatch.open_circuits", metric.WithUnit("{peer}"),
+		metric.WithDescription("Peers that are not called because calls to them failed."),
+		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
+			o.Observe(int64(len(c.open())))
+			return nil
+		}))
+	if err != nil {
+		return fmt.Errorf("dispatch metrics: %w", err)
+	}
+	return nil
 }
 
 type way struct {
@@ -28,7 +43,7 @@ type way struct {
 
 func newInstruments(provider metric.MeterProvider) (m instruments, err error) {
 	meter := provider.Meter("punchclock/dispatch")
-	m.ways = new(sync.Map)
+	m.ways, m.meter = new(sync.Map), meter
 	if m.routed, err = meter.Int64Counter("punchclock.dispatch.routed", metric.WithUnit("{punch}"),
 		metric.WithDescription("Punches dispatched, by home region and whether to this node's database gateway or to another node.")); err != nil {
 		return m, fmt.Errorf("dispatch metrics: %w", err)

@@ -47,9 +47,10 @@ func NewClient(secret string) *Client {
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // Record asks the node at addr to settle the items and returns one outcome for
-// each, in order. An error means that the call failed as a whole: the items
-// may or may not be committed.
-func (c *Client) Record(ctx context.Context, addr string, items []punch.Item) ([]punch.Outcome, error) {
+// each, in order, and how long the call took beyond the peer's own handling.
+// An error means that the call failed as a whole: the items may or may not be
+// committed.
+func (c *Client) Record(ctx context.Context, addr string, items []punch.Item) (outcomes []punch.Outcome, overhead time.Duration, err error) {
 	now := time.Now()
 	ends, bounded := ctx.Deadline()
 	if !bounded {
@@ -66,14 +67,14 @@ func (c *Client) Record(ctx context.Context, addr string, items []punch.Item) ([
 	transport := connecthttp.NewTransport(c.http, "http://"+addr, connecthttp.WithReadMaxBytes(maxMessage))
 	res, err := peerpb.NewPeerClient(connect.NewClient(transport)).Record(ctx, req)
 	if err != nil {
-		return nil, fmt.Errorf("peer %s: %w", addr, err)
+		return nil, 0, fmt.Errorf("peer %s: %w", addr, err)
 	}
 	if len(res.GetResults()) != len(items) {
-		return nil, fmt.Errorf("peer %s: %d results for %d items", addr, len(res.GetResults()), len(items))
+		return nil, 0, fmt.Errorf("peer %s: %d results for %d items", addr, len(res.GetResults()), len(items))
 	}
-	outcomes := make([]punch.Outcome, len(items))
+	outcomes = make([]punch.Outcome, len(items))
 	for i := range items {
 		outcomes[i] = resultFromWire(&items[i].Punch, res.GetResults()[i])
 	}
-	return outcomes, nil
+	return outcomes, time.Since(now) - time.Duration(res.GetHandledMicros())*time.Microsecond, nil
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"time"
 
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/connect/v2/connecthttp"
@@ -64,6 +65,7 @@ type handler struct {
 
 // Record implements peerpb.PeerHandler.
 func (h *handler) Record(ctx context.Context, req *peerpb.RecordRequest) (*peerpb.RecordResponse, error) {
+	start := time.Now()
 	if n := len(req.GetItems()); n > maxItems {
 		return nil, connect.Errorf(connect.CodeInvalidArgument, "%d items are more than %d", n, maxItems)
 	}
@@ -88,7 +90,7 @@ func (h *handler) Record(ctx context.Context, req *peerpb.RecordRequest) (*peerp
 	for j, outcome := range h.home.RecordAll(items) {
 		results[places[j]] = h.finish(spans[places[j]], &outcome)
 	}
-	return &peerpb.RecordResponse{Results: results}, nil
+	return &peerpb.RecordResponse{Results: results, HandledMicros: time.Since(start).Microseconds()}, nil
 }
 
 func (h *handler) finish(span trace.Span, o *punch.Outcome) *peerpb.Result {

@@ -80,7 +80,7 @@ func TestEachItemHasItsOwnResult(t *testing.T) {
 	broken := anItem(t.Context(), "broken")
 	broken.Employee = "not a name"
 	items := []punch.Item{anItem(t.Context(), "recorded"), broken, anItem(t.Context(), "replayed"), anItem(t.Context(), "refused")}
-	out, err := mustClient(t, secret).Record(t.Context(), addr, items)
+	out, _, err := mustClient(t, secret).Record(t.Context(), addr, items)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +109,7 @@ func TestTheSecretIsChecked(t *testing.T) {
 		return make([]punch.Outcome, len(items))
 	}))
 	for _, wrong := range []string{"", "wrong", secret + "x"} {
-		if _, err := mustClient(t, wrong).Record(t.Context(), addr, []punch.Item{anItem(t.Context(), "anna")}); err == nil || called {
+		if _, _, err := mustClient(t, wrong).Record(t.Context(), addr, []punch.Item{anItem(t.Context(), "anna")}); err == nil || called {
 			t.Errorf("the secret %q was taken: %v", wrong, err)
 		}
 	}
@@ -136,7 +136,7 @@ func TestDeadlinesTravelAndShrink(t *testing.T) {
 	defer cancel()
 	long, cancel2 := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel2()
-	if _, err := mustClient(t, secret).Record(t.Context(), addr, []punch.Item{anItem(short, "a"), anItem(long, "b")}); err != nil {
+	if _, _, err := mustClient(t, secret).Record(t.Context(), addr, []punch.Item{anItem(short, "a"), anItem(long, "b")}); err != nil {
 		t.Fatal(err)
 	}
 	if left[0] >= 1800*time.Millisecond || left[0] <= 0 || left[1] >= 9700*time.Millisecond || left[1] <= 2*time.Second {
@@ -153,7 +153,7 @@ func TestItemsEndBeforeTheCallDoes(t *testing.T) {
 	defer cancel()
 	call, cancel2 := context.WithTimeout(t.Context(), time.Second)
 	defer cancel2()
-	out, err := mustClient(t, secret).Record(call, addr, []punch.Item{anItem(long, "anna")})
+	out, _, err := mustClient(t, secret).Record(call, addr, []punch.Item{anItem(long, "anna")})
 	if err != nil || punch.CodeOf(out[0].Err) != punch.Unavailable {
 		t.Errorf("a peer whose database is away: %v, %v; want its own answer within the call", out, err)
 	}
@@ -167,7 +167,7 @@ func TestASilentPeerEndsWithTheCall(t *testing.T) {
 	defer listener.Close() //nolint:errcheck // nothing was sent
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	if _, err := mustClient(t, secret).Record(ctx, listener.Addr().String(), []punch.Item{anItem(ctx, "anna")}); err == nil {
+	if _, _, err := mustClient(t, secret).Record(ctx, listener.Addr().String(), []punch.Item{anItem(ctx, "anna")}); err == nil {
 		t.Error("a call without an answer succeeded")
 	}
 }
@@ -179,10 +179,10 @@ func TestAPeerThatForgetsAnItemHasFailed(t *testing.T) {
 	for i := range items {
 		items[i] = anItem(t.Context(), "anna")
 	}
-	if _, err := c.Record(t.Context(), addr, items); err == nil {
+	if _, _, err := c.Record(t.Context(), addr, items); err == nil {
 		t.Error("a batch beyond the bound was taken")
 	}
-	if out, err := c.Record(t.Context(), addr, nil); err != nil || len(out) != 0 {
+	if out, _, err := c.Record(t.Context(), addr, nil); err != nil || len(out) != 0 {
 		t.Errorf("an empty batch: %v, %v", out, err)
 	}
 }

@@ -72,7 +72,10 @@ func (x *RecordRequest) GetItems() []*Item {
 type RecordResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// One result for each item, in order.
-	Results       []*Result `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	Results []*Result `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	// How long this node took for it, so that the caller can tell a slow
+	// database from a slow node or network.
+	HandledMicros int64 `protobuf:"varint,2,opt,name=handled_micros,json=handledMicros,proto3" json:"handled_micros,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -112,6 +115,13 @@ func (x *RecordResponse) GetResults() []*Result {
 		return x.Results
 	}
 	return nil
+}
+
+func (x *RecordResponse) GetHandledMicros() int64 {
+	if x != nil {
+		return x.HandledMicros
+	}
+	return 0
 }
 
 // Item is a punch as the entry node stamped and routed it. Times are
@@ -502,9 +512,10 @@ const file_peer_proto_rawDesc = "" +
 	"\n" +
 	"peer.proto\x12\x12punchclock.peer.v1\"?\n" +
 	"\rRecordRequest\x12.\n" +
-	"\x05items\x18\x01 \x03(\v2\x18.punchclock.peer.v1.ItemR\x05items\"F\n" +
+	"\x05items\x18\x01 \x03(\v2\x18.punchclock.peer.v1.ItemR\x05items\"m\n" +
 	"\x0eRecordResponse\x124\n" +
-	"\aresults\x18\x01 \x03(\v2\x1a.punchclock.peer.v1.ResultR\aresults\"\x86\x04\n" +
+	"\aresults\x18\x01 \x03(\v2\x1a.punchclock.peer.v1.ResultR\aresults\x12%\n" +
+	"\x0ehandled_micros\x18\x02 \x01(\x03R\rhandledMicros\"\x86\x04\n" +
 	"\x04Item\x12\x18\n" +
 	"\acompany\x18\x01 \x01(\tR\acompany\x12\x1a\n" +
 	"\bemployee\x18\x02 \x01(\tR\bemployee\x12\x0e\n" +

@@ -1,0 +1,119 @@
+package dispatch
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/punchclock/punchclock/node/punch"
+)
+
+// send records n punches and returns how many reached peer a and how many were
+// written here.
+func (w *world) send(t *testing.T, d *Dispatch, n int) (toPeer, here int) {
+	t.Helper()
+	w.asked = nil
+	for range n {
+		if _, err := d.Record(t.Context(), aPunch()); err != nil {
+			t.Fatalf("a punch failed: %v", err)
+		}
+	}
+	for _, what := range w.asked {
+		switch what {
+		case "peer a":
+			toPeer++
+		case "local eu-west":
+			here++
+		}
+	}
+	return toPeer, here
+}
+
+func TestAFailingPeerIsLeftAfterThreeCallsAndProbedAgain(t *testing.T) {
+	var err error
+	w := &world{home: home("eu-west", 1), cached: home("eu-west", 1), candidate: candidates("a")}
+	w.peers = map[string]func() error{"a": func() error { return err }}
+	d := mustDispatch(t, w)
+	defer d.Close(t.Context()) //nolint:errcheck // nothing waits
+	err = errors.New("connection refused")
+	if asked, here := w.send(t, d, 20); asked != openAfter || here != 20 {
+		t.Errorf("20 punches: a failing peer was asked %d times, %d written here; want %d and 20", asked, here, openAfter)
+	}
+	if open := d.OpenCircuits(); fmt.Sprint(open) != "[a]" {
+		t.Errorf("open circuits %v", open)
+	}
+	err = nil
+	deadline := time.Now().Add(10 * probeAfter)
+	for len(d.OpenCircuits()) > 0 { // a probe goes with the punches, once it is due
+		w.send(t, d, 1)
+		if time.Now().After(deadline) {
+			t.Fatal("the circuit of a peer that works stays open")
+		}
+		time.Sleep(probeAfter / 20) // poll
+	}
+	if asked, here := w.send(t, d, 5); asked != 5 || here != 0 {
+		t.Errorf("after it came back the peer was asked for %d of 5", asked)
+	}
+}
+
+func TestWhatAPeerSaysOfAPunchDoesNotOpenItsCircuit(t *testing.T) {
+	for _, code := range []punch.Code{punch.Invalid, punch.Conflict, punch.UnknownCompany, punch.Overloaded, punch.Unavailable} {
+		w := &world{home: home("eu-west", 1), cached: home("eu-west", 1), candidate: candidates("a")}
+		w.peers = map[string]func() error{"a": func() error { return punch.Errorf(code, "no") }}
+		d := mustDispatch(t, w)
+		for range 20 {
+			_, _ = d.Record(t.Context(), aPunch())
+		}
+		if open := d.OpenCircuits(); len(open) > 0 {
+			t.Errorf("20 answers %s opened the circuit", code)
+		}
+		_ = d.Close(t.Context())
+	}
+}
+
+func TestASlowPeerIsLeft(t *testing.T) {
+	w := &world{home: home("eu-west", 1), cached: home("eu-west", 1), candidate: candidates("a"), overhead: 2 * slowAfter}
+	d := mustDispatch(t, w)
+	defer d.Close(t.Context()) //nolint:errcheck // nothing waits
+	if asked, here := w.send(t, d, 10); asked != openAfter || here != 10-openAfter {
+		t.Errorf("10 punches: a slow peer was asked %d times, %d written here", asked, here)
+	}
+}
+
+// TestRetriesTowardsPeersAreBudgeted lets every first candidate pass the punch
+// on. Second ones may only be asked for a share of it; the fallback takes the
+// rest, and no punch fails.
+func TestRetriesTowardsPeersAreBudgeted(t *testing.T) {
+	w := &world{home: home("eu-west", 1), cached: home("eu-west", 1), candidate: candidates("a", "b")}
+	w.peers = map[string]func() error{"a": func() error { return punch.Wait(punch.Overloaded, time.Second, "full", nil) }}
+	d := mustDispatch(t, w)
+	defer d.Close(t.Context()) //nolint:errcheck // nothing waits
+	const punches = 10_000
+	_, here := w.send(t, d, punches)
+	second := punches - here
+	if most := retryBurst + retryShare*punches + 1; float64(second) > most || second < retryBurst {
+		t.Errorf("second candidates were asked for %d of %d punches, want at most %.0f", second, punches, most)
+	}
+}
+
+func TestBudgetNeverExceedsItsShare(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		b := newBudget()
+		earned, spent := 0, 0
+		for range rapid.IntRange(1, 200).Draw(t, "steps") {
+			n := rapid.IntRange(1, 600).Draw(t, "punches")
+			if rapid.Bool().Draw(t, "earn") {
+				b.earn(n)
+				earned += n
+			} else if b.spend(n) {
+				spent += n
+			}
+			if float64(spent) > retryBurst+retryShare*float64(earned)+1e-6 {
+				t.Fatalf("%d retries for %d punches", spent, earned)
+			}
+		}
+	})
+}
