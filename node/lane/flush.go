@@ -58,7 +58,7 @@ func (l *Lane) write(batch []*entry) {
 	defer cancel()
 	contexts := make([]context.Context, len(batch))
 	items := make([]punch.Item, len(batch))
-	start := time.Now()
+	start := l.begin()
 	for i, e := range batch {
 		e.wait.End()
 		l.metrics.wait.Record(ctx, start.Sub(e.queuedAt).Seconds(), l.metrics.attrs)
@@ -79,16 +79,27 @@ func (l *Lane) write(batch []*entry) {
 	took := time.Since(start)
 	l.metrics.flush.Record(ctx, took.Seconds(), l.metrics.attrs)
 	l.metrics.batch.Record(ctx, int64(len(batch)), l.metrics.attrs)
-	if worked {
-		l.learn(took)
-	}
+	l.end(took, worked)
 }
 
-// learn smooths the duration of writes, with a weight of 1/8 as TCP smooths
-// round trips (RFC 6298). A write that failed is no measure of the pace.
-func (l *Lane) learn(took time.Duration) {
+func (l *Lane) begin() time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	now := time.Now()
+	l.circuit.began(now)
+	return now
+}
+
+// end tells the circuit, and smooths the duration of writes, with a weight of
+// 1/8 as TCP smooths round trips (RFC 6298). A write that failed is no measure
+// of the pace.
+func (l *Lane) end(took time.Duration, worked bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.circuit.ended(time.Now(), worked)
+	if !worked {
+		return
+	}
 	if l.pace == 0 {
 		l.pace = took
 	}

@@ -56,6 +56,7 @@ type Lane struct {
 	queue    queue
 	flushers int
 	pace     time.Duration // smoothed duration of a write that worked
+	circuit  circuit
 	closed   bool
 }
 
@@ -70,7 +71,7 @@ func New(cfg Config, writer Writer, deps Deps) (*Lane, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	l := &Lane{cfg: cfg, writer: writer, tracer: deps.Tracer.Tracer("punchclock/lane"), running: ctx, stop: cancel}
 	var err error
-	if l.metrics, err = newInstruments(deps.Meter, cfg, l.depth); err != nil {
+	if l.metrics, err = newInstruments(deps.Meter, cfg, l); err != nil {
 		cancel()
 		return nil, err
 	}
@@ -154,6 +155,9 @@ func (l *Lane) admit(e *entry) error {
 	if l.closed {
 		return punch.Wait(punch.Overloaded, time.Second, "this node is shutting down; use another one", nil)
 	}
+	if !l.circuit.admits(time.Now()) {
+		return punch.Wait(punch.Unavailable, retryAfter, "the company's home region does not answer; send the punch again with the same id", nil)
+	}
 	if l.queue.len() >= l.cfg.MaxItems || l.queue.bytes+e.item.Size() > l.cfg.MaxBytes {
 		return punch.Wait(punch.Overloaded, time.Second, "too many punches of this home region are waiting here", nil)
 	}
@@ -170,6 +174,14 @@ func (l *Lane) depth() (items, bytes int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.queue.len(), l.queue.bytes
+}
+
+// Open reports whether the lane's circuit is open: no write has worked for a
+// while, and only probes are let in.
+func (l *Lane) Open() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.circuit.open(time.Now())
 }
 
 // Close refuses new items, writes those that wait, and returns when all

@@ -22,7 +22,7 @@ type instruments struct {
 	registration metric.Registration
 }
 
-func newInstruments(provider metric.MeterProvider, cfg Config, depth func() (items, bytes int)) (*instruments, error) {
+func newInstruments(provider metric.MeterProvider, cfg Config, l *Lane) (*instruments, error) {
 	meter := provider.Meter("punchclock/lane")
 	m := &instruments{set: []attribute.KeyValue{attribute.String("home_region", cfg.Home), attribute.String("kind", cfg.Kind)}}
 	m.attrs = metric.WithAttributeSet(attribute.NewSet(m.set...))
@@ -44,10 +44,10 @@ func newInstruments(provider metric.MeterProvider, cfg Config, depth func() (ite
 		metric.WithDescription("Punches that were not let into the lane, by code.")); err != nil {
 		return nil, fmt.Errorf("lane metrics: %w", err)
 	}
-	return m, m.observe(meter, depth)
+	return m, m.observe(meter, l)
 }
 
-func (m *instruments) observe(meter metric.Meter, depth func() (items, bytes int)) error {
+func (m *instruments) observe(meter metric.Meter, l *Lane) error {
 	items, err := meter.Int64ObservableGauge("punchclock.lane.depth", metric.WithUnit("{punch}"),
 		metric.WithDescription("Punches waiting in the lane."))
 	if err != nil {
@@ -58,12 +58,22 @@ func (m *instruments) observe(meter metric.Meter, depth func() (items, bytes int
 	if err != nil {
 		return fmt.Errorf("lane metrics: %w", err)
 	}
+	circuit, err := meter.Int64ObservableGauge("punchclock.lane.circuit_open", metric.WithUnit("{lane}"),
+		metric.WithDescription("1 while no write of the home has worked for a while and punches are refused at once."))
+	if err != nil {
+		return fmt.Errorf("lane metrics: %w", err)
+	}
 	m.registration, err = meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
-		n, bytes := depth()
+		n, bytes := l.depth()
 		o.ObserveInt64(items, int64(n), m.attrs)
 		o.ObserveInt64(memory, int64(bytes), m.attrs)
+		open := int64(0)
+		if l.Open() {
+			open = 1
+		}
+		o.ObserveInt64(circuit, open, m.attrs)
 		return nil
-	}, items, memory)
+	}, items, memory, circuit)
 	return err
 }
 
