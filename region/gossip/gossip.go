@@ -94,11 +94,11 @@ func (g *Gossip) begin(ctx context.Context) error {
 	if g.started || g.closed {
 		return errors.New("gossip: Start may be called once, and not after Close")
 	}
-	advertise, err := advertised(ctx, g.cfg.Advertise)
+	bind, err := bindAddr(g.cfg.Addr)
 	if err != nil {
 		return err
 	}
-	bind, err := bindAddr(g.cfg.Addr)
+	advertise, err := advertised(ctx, g.cfg.Advertise, bind)
 	if err != nil {
 		return err
 	}

@@ -3,14 +3,8 @@ package gossip
 import (
 	"context"
 	"fmt"
-	"net"
 	"strings"
-	"sync"
 	"testing"
-	"time"
-
-	"github.com/hashicorp/memberlist"
-	"go.uber.org/goleak"
 
 	"github.com/punchclock/punchclock/region"
 )
@@ -82,11 +76,11 @@ func TestLoadsReachAll(t *testing.T) {
 	nodes := mustCluster(t, 5)
 	for round := range 2 {
 		for i, n := range nodes {
-			n.load.Store(&region.Load{InFlight: uint32(10*round + i + 1), Capacity: 1000})
+			n.load.Store(&region.Load{InFlight: uint32(10*round + i + 1), Capacity: 1000, DatabaseAway: round == 0})
 		}
 		for _, n := range nodes {
 			for i, other := range nodes {
-				want := region.Load{InFlight: uint32(10*round + i + 1), Capacity: 1000}
+				want := region.Load{InFlight: uint32(10*round + i + 1), Capacity: 1000, DatabaseAway: round == 0}
 				eventually(t, fmt.Sprintf("%s sees the load %+v of %s", n.cfg.Self.Node, want, other.cfg.Self.Node), func() bool {
 					m, ok := n.sees(other)
 					return ok && m.Load == want
@@ -186,202 +180,4 @@ func TestALostRegionIsSeenAndComesBack(t *testing.T) {
 	}
 	back := mustStart(t, regions[2], "n2", withSeeds(nodes[1].Addr()))
 	converge(t, append(left, back)...)
-}
-
-func TestOneNodeIsRestartedAtItsAddress(t *testing.T) {
-	nodes := mustCluster(t, 3)
-	addr := nodes[2].Addr()
-	nodes[2].kill(t)
-	again := restart(t, nodes[2].cfg.Self.Region, "n2", addr, withSeeds(nodes[0].Addr()))
-	converge(t, nodes[0], nodes[1], again)
-}
-
-func TestAllNodesAreRestartedAtTheirAddresses(t *testing.T) {
-	nodes := mustCluster(t, 4)
-	var addrs []string
-	for _, n := range nodes {
-		addrs = append(addrs, n.Addr())
-	}
-	for _, n := range nodes {
-		n.kill(t)
-	}
-	again := make([]*testNode, len(nodes))
-	var wg sync.WaitGroup
-	for i := range again {
-		wg.Go(func() {
-			again[i] = restart(t, nodes[i].cfg.Self.Region, fmt.Sprint("n", i), addrs[i], withSeeds(addrs...))
-		})
-	}
-	wg.Wait()
-	if !t.Failed() {
-		converge(t, again...)
-	}
-}
-
-// restart starts a node on an address that was just given up. The kernel may
-// lend the port to a connection for a moment.
-func restart(t *testing.T, r region.Name, host, addr string, opts ...option) (n *testNode) {
-	opts = append(opts, withConfig(func(c *Config) { c.Addr = addr }))
-	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
-		n = mustNew(t, r, host, opts...)
-		err := n.Start(context.Background())
-		if err == nil {
-			return n
-		}
-		if time.Now().After(deadline) {
-			t.Errorf("Start on %s: %v", addr, err)
-			return n
-		}
-	}
-}
-
-func TestSeedsMayBeNames(t *testing.T) {
-	first := mustStart(t, "us-east", "a")
-	_, port, err := net.SplitHostPort(first.Addr())
-	if err != nil {
-		t.Fatal(err)
-	}
-	second := mustStart(t, "eu-west", "b", withSeeds("no-such-host.invalid:7946", "localhost:"+port))
-	converge(t, first, second)
-}
-
-func TestLifeCycle(t *testing.T) {
-	t.Run("close before start", func(t *testing.T) {
-		n := mustNew(t, "us-east", "a")
-		if err := n.Leave(context.Background()); err != nil {
-			t.Errorf("Leave: %v", err)
-		}
-		for range 2 {
-			if err := n.Close(); err != nil {
-				t.Errorf("Close: %v", err)
-			}
-		}
-		if err := n.Start(context.Background()); err == nil {
-			t.Error("Start after Close is accepted")
-		}
-	})
-	t.Run("close twice", func(t *testing.T) {
-		n := mustStart(t, "us-east", "a")
-		if err := n.Start(context.Background()); err == nil {
-			t.Error("a second Start is accepted")
-		}
-		for range 2 {
-			if err := n.Close(); err != nil {
-				t.Errorf("Close: %v", err)
-			}
-		}
-		if err := n.Leave(context.Background()); err != nil {
-			t.Errorf("Leave after Close: %v", err)
-		}
-		n.SetState(region.Ready)
-		n.BroadcastCompany("acme", 1)
-	})
-	t.Run("address in use", func(t *testing.T) {
-		n := mustStart(t, "us-east", "a")
-		second := mustNew(t, "us-east", "b", withConfig(func(c *Config) { c.Addr = n.Addr() }))
-		if err := second.Start(context.Background()); err == nil || !strings.Contains(err.Error(), "Addr "+n.Addr()) {
-			t.Errorf("Start on a used address: %v, want an error that names it", err)
-		}
-	})
-	t.Run("leave of the only node", func(t *testing.T) {
-		n := mustStart(t, "us-east", "a")
-		if err := n.Leave(context.Background()); err != nil {
-			t.Errorf("Leave: %v", err)
-		}
-	})
-}
-
-// A seed that accepts and never answers must neither hold up the start for
-// longer than it may take, nor the stop.
-func TestASilentSeedHoldsNobodyUp(t *testing.T) {
-	silent, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = silent.Close() }()
-	p := fast()
-	p.firstJoin = 300 * time.Millisecond
-	p.tune = func(c *memberlist.Config) { c.TCPTimeout = time.Hour } // only Close can end the wait
-	n := mustNew(t, "us-east", "a", withSeeds(silent.Addr().String()), withPace(p))
-	began := time.Now()
-	if err := n.Start(context.Background()); err != nil {
-		t.Fatalf("Start: %v", err)
-	}
-	if took := time.Since(began); took < p.firstJoin {
-		t.Errorf("Start took %s, want it to try for %s", took, p.firstJoin)
-	}
-	inTime(t, "Close", func() { n.kill(t) })
-}
-
-func TestStartEndsWithItsContext(t *testing.T) {
-	p := fast()
-	p.firstJoin = time.Hour
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	// Nobody listens on port 1.
-	n := mustNew(t, "us-east", "a", withSeeds("127.0.0.1:1"), withPace(p))
-	inTime(t, "Start", func() {
-		if err := n.Start(ctx); err != nil {
-			t.Errorf("Start: %v", err)
-		}
-	})
-}
-
-func TestStartDoesNotWaitForItself(t *testing.T) {
-	p := fast()
-	p.firstJoin = time.Hour
-	first := mustStart(t, "us-east", "a", withPace(p)) // without seeds
-	addr := first.Addr()
-	first.kill(t)
-	inTime(t, "Start", func() { restart(t, "us-east", "a", addr, withSeeds(addr), withPace(p)) })
-}
-
-// inTime fails when f does not return.
-func inTime(t *testing.T, what string, f func()) {
-	t.Helper()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		f()
-	}()
-	select {
-	case <-done:
-	case <-time.After(patience):
-		t.Fatalf("%s does not return", what)
-	}
-}
-
-func TestStartStopStress(t *testing.T) {
-	current := goleak.IgnoreCurrent()
-	seed := mustStart(t, "us-east", "seed")
-	for range 5 {
-		var wg sync.WaitGroup
-		for i := range 4 {
-			wg.Go(func() {
-				n := mustNew(t, regions[i%3], fmt.Sprint("n", i), withSeeds(seed.Addr()))
-				var busy sync.WaitGroup
-				busy.Go(func() {
-					for j := range 50 {
-						n.SetState(region.State(j % 3))
-						n.BroadcastCompany("acme", int64(j+1))
-					}
-				})
-				if err := n.Start(context.Background()); err != nil {
-					t.Errorf("Start: %v", err)
-				}
-				if i%2 == 0 {
-					busy.Go(func() { _ = n.Leave(context.Background()) }) // may lose against Close
-				}
-				if err := n.Close(); err != nil {
-					t.Errorf("Close: %v", err)
-				}
-				busy.Wait()
-			})
-		}
-		wg.Wait()
-	}
-	seed.kill(t)
-	if err := leaks(current); err != nil {
-		t.Error(err)
-	}
 }

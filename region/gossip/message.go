@@ -46,6 +46,9 @@ type companyNews struct {
 	hops    uint8 // how many nodes passed it on
 }
 
+// The flags of a load, in one byte.
+const flagDatabaseAway = 1
+
 // message is one of the two.
 type message struct {
 	kind    byte
@@ -66,7 +69,12 @@ func (n loadNews) encode() []byte {
 	b = binary.BigEndian.AppendUint64(b, n.node)
 	b = binary.AppendUvarint(b, n.seq)
 	b = binary.AppendUvarint(b, uint64(n.load.InFlight))
-	return binary.AppendUvarint(b, uint64(n.load.Capacity))
+	b = binary.AppendUvarint(b, uint64(n.load.Capacity))
+	var flags byte
+	if n.load.DatabaseAway {
+		flags |= flagDatabaseAway
+	}
+	return append(b, flags)
 }
 
 func (n companyNews) encode() []byte {
@@ -88,7 +96,7 @@ func decodeMessage(b []byte) (message, error) {
 		return message{}, fmt.Errorf("%w: it is empty", errMessage)
 	}
 	m := message{kind: b[0]}
-	ok := false
+	var ok bool
 	switch m.kind {
 	case kindLoad:
 		m.load, ok = decodeLoad(b[1:])
@@ -122,6 +130,9 @@ func decodeLoad(b []byte) (n loadNews, ok bool) {
 		return n, false
 	}
 	n.load = region.Load{InFlight: uint32(values[1]), Capacity: uint32(values[2])}
+	if len(b) > 0 {
+		n.load.DatabaseAway = b[0]&flagDatabaseAway != 0
+	}
 	return n, true
 }
 

@@ -1,12 +1,8 @@
 package gossip
 
 import (
-	"bytes"
-	"context"
 	"errors"
 	"fmt"
-	"io"
-	"log"
 	"net"
 	"strconv"
 	"sync"
@@ -14,55 +10,51 @@ import (
 	"time"
 
 	"github.com/hashicorp/memberlist"
-	"go.opentelemetry.io/otel/attribute"
-	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
-	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
 	"github.com/punchclock/punchclock/region"
 )
 
 // network is the real one with a cut in it.
 type network struct {
-	mu      sync.Mutex          // guards all below
-	far     map[string]struct{} // the addresses beyond the cut
-	isCut   bool
-	crossed int // packets that did not come through
+	mu      sync.Mutex             // guards all below
+	passes  func(a, b string) bool // nil when all does
+	stopped int                    // packets that did not come through
 }
 
 // blocks says whether nothing passes from one address to the other.
 func (n *network) blocks(from, to string, packet bool) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	_, a := n.far[from]
-	_, b := n.far[to]
-	if !n.isCut || a == b {
+	if n.passes == nil || n.passes(from, to) {
 		return false
 	}
 	if packet {
-		n.crossed++
+		n.stopped++
 	}
 	return true
 }
 
-func (n *network) cut(far ...*testNode) {
+func (n *network) set(passes func(a, b string) bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.isCut, n.far = true, make(map[string]struct{})
-	for _, f := range far {
-		n.far[f.Addr()] = struct{}{}
-	}
+	n.passes = passes
 }
 
-func (n *network) heal() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.isCut = false
+// cut separates the far nodes from all others.
+func (n *network) cut(far ...*testNode) {
+	beyond := make(map[string]bool)
+	for _, f := range far {
+		beyond[f.Addr()] = true
+	}
+	n.set(func(a, b string) bool { return beyond[a] == beyond[b] })
 }
+
+func (n *network) heal() { n.set(nil) }
 
 func (n *network) tried() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.crossed
+	return n.stopped
 }
 
 func (n *network) wrap(t memberlist.NodeAwareTransport) memberlist.NodeAwareTransport {
@@ -155,170 +147,45 @@ func TestSeedsHealAPartition(t *testing.T) {
 	converge(t, a, b)
 }
 
-// counts reads the sum of a counter, by the value of its attribute.
-func counts(t testing.TB, reader *sdkmetric.ManualReader, name, key string) map[string]int64 {
-	t.Helper()
-	var rm metricdata.ResourceMetrics
-	if err := reader.Collect(context.Background(), &rm); err != nil {
-		t.Fatalf("Collect: %v", err)
+// Two nodes that never hear each other have the news from a third one.
+func TestNewsIsPassedOn(t *testing.T) {
+	n := &network{}
+	p := blind()
+	tune := p.tune
+	p.wrap, p.tune = n.wrap, func(c *memberlist.Config) {
+		tune(c)
+		c.PushPullInterval = time.Hour
 	}
-	got := make(map[string]int64)
-	add := func(points []metricdata.DataPoint[int64]) {
-		for _, p := range points {
-			v, _ := p.Attributes.Value(attribute.Key(key))
-			got[v.AsString()] += p.Value
-		}
-	}
-	for _, sm := range rm.ScopeMetrics {
-		for _, m := range sm.Metrics {
-			if m.Name != name {
-				continue
-			}
-			switch d := m.Data.(type) {
-			case metricdata.Sum[int64]:
-				add(d.DataPoints)
-			case metricdata.Gauge[int64]:
-				add(d.DataPoints)
-			}
-		}
-	}
-	return got
-}
+	nodes := mustCluster(t, 3, withPace(p))
+	a, c := nodes[0], nodes[2]
+	pair := map[string]bool{a.Addr(): true, c.Addr(): true}
+	n.set(func(x, y string) bool { return !pair[x] || !pair[y] })
 
-func TestStrangersStayOut(t *testing.T) {
-	key := func(b byte) []byte { return bytes.Repeat([]byte{b}, 32) }
-	keys := func(keys ...[]byte) option { return withConfig(func(c *Config) { c.Keys = keys }) }
-	for name, opts := range map[string][2]option{
-		"other label":        {withConfig(func(c *Config) { c.Label = "one" }), withConfig(func(c *Config) { c.Label = "two" })},
-		"other key":          {keys(key(1)), keys(key(2))},
-		"no key":             {keys(key(1)), keys()},
-		"no key at the seed": {keys(), keys(key(1))},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			reader := sdkmetric.NewManualReader()
-			meter := sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)).Meter("test")
-			p := fast()
-			p.firstJoin = 100 * time.Millisecond
-			a := mustStart(t, "us-east", "a", opts[0], withPace(p))
-			b := mustStart(t, "eu-west", "b", opts[1], withPace(p), withSeeds(a.Addr()), withMeter(meter))
-			eventually(t, "the stranger has tried a few times", func() bool {
-				return counts(t, reader, "punchclock.gossip.joins", "outcome")["failed"] >= 3
-			})
-			if got := counts(t, reader, "punchclock.gossip.joins", "outcome")["ok"]; got != 0 {
-				t.Errorf("%d joins succeeded, want none", got)
-			}
-			converge(t, a)
-			converge(t, b)
-		})
-	}
-}
-
-// A key is changed by giving all nodes both, in one order and then the other.
-func TestKeysAreRotated(t *testing.T) {
-	oldKey, newKey := bytes.Repeat([]byte{1}, 16), bytes.Repeat([]byte{2}, 32)
-	a := mustStart(t, "us-east", "a", withConfig(func(c *Config) { c.Keys = [][]byte{oldKey, newKey} }))
-	b := mustStart(t, "eu-west", "b", withSeeds(a.Addr()), withConfig(func(c *Config) { c.Keys = [][]byte{newKey, oldKey} }))
-	converge(t, a, b)
-	b.SetState(region.Ready)
-	a.SetState(region.Ready)
-	eventually(t, "each hears the other", func() bool {
-		seenByA, _ := a.sees(b)
-		seenByB, _ := b.sees(a)
-		return seenByA.State == region.Ready && seenByB.State == region.Ready
-	})
-}
-
-// foreigner is a node that runs something else.
-type foreigner struct {
-	meta []byte
-	says [][]byte // all the time
-}
-
-func (f foreigner) NodeMeta(int) []byte           { return f.meta }
-func (f foreigner) NotifyMsg([]byte)              {}
-func (f foreigner) LocalState(bool) []byte        { return []byte("what is this?") }
-func (f foreigner) MergeRemoteState([]byte, bool) {}
-func (f foreigner) GetBroadcasts(int, int) [][]byte {
-	return f.says
-}
-
-func mustForeigner(t *testing.T, name string, f foreigner, seed string) {
-	t.Helper()
-	c := memberlist.DefaultLANConfig()
-	fast().tune(c)
-	c.Name, c.Label, c.BindAddr, c.BindPort = name, "test", "127.0.0.1", 0
-	c.Delegate, c.Logger = f, log.New(io.Discard, "", 0)
-	list, err := memberlist.Create(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = list.Shutdown() })
-	if _, err := list.Join([]string{seed}); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func TestNodesOfOtherReleases(t *testing.T) {
-	reader := sdkmetric.NewManualReader()
-	meter := sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)).Meter("test")
-	n := mustStart(t, "us-east", "a", withMeter(meter))
-
-	newer := encodeMeta(region.Member{Region: "eu-west", State: region.Ready, PeerAddr: "127.0.0.1:7", Weight: 50})
-	newer[0] = 9
-	newer = appendField(newer, 200, []byte("a field of the future"))
-	mustForeigner(t, "newer", foreigner{meta: newer}, n.Addr())
-	eventually(t, "the newer node is shown", func() bool {
-		for _, m := range n.board.View().In("eu-west") {
-			return m.Node == "newer" && m.State == region.Ready && m.PeerAddr == "127.0.0.1:7" && m.Weight == 50
-		}
-		return false
-	})
-
-	mustForeigner(t, "garbled", foreigner{meta: []byte{1, 1, 255}, says: [][]byte{
-		{250, 1, 2, 3}, {kindCompany, 0}, companyNews{company: "acme", version: 7}.encode(),
-	}}, n.Addr())
-	eventually(t, "good news is heard among what cannot be read", func() bool { return len(n.changes("acme")) == 1 })
-	refused := func() map[string]int64 { return counts(t, reader, "punchclock.gossip.refused", "what") }
-	eventually(t, "all that cannot be read is counted", func() bool {
-		r := refused()
-		return r[refusedMeta] > 0 && r[refusedMessage] > 0 && r[refusedKind] > 0 && r[refusedState] > 0
-	})
-	if got := n.roster.others(); got != 2 {
-		t.Errorf("%d other nodes are known, want both", got)
-	}
-	if got := len(n.board.View().Members()); got != 2 {
-		t.Errorf("%d nodes are shown, want this one and the newer one: %v", got, n.board.View().Members())
-	}
-	if targets, _ := n.targets(context.Background()); len(targets) != 0 {
-		t.Errorf("the node would join %v, which are members", targets)
-	}
-}
-
-func TestMetrics(t *testing.T) {
-	reader := sdkmetric.NewManualReader()
-	meter := sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)).Meter("test")
-	a := mustStart(t, "us-east", "a", withMeter(meter))
-	b := mustStart(t, "eu-west", "b", withSeeds(a.Addr()))
-	converge(t, a, b)
-	a.SetState(region.Ready)
 	a.BroadcastCompany("acme", 1)
-	b.BroadcastCompany("bolt", 1)
-	eventually(t, "the change is heard of", func() bool { return len(a.changes("bolt")) == 1 })
-	if got := counts(t, reader, "punchclock.gossip.members", "state"); got["ready"] != 1 || got["warming"] != 1 {
-		t.Errorf("members by state are %v, want one ready and one warming", got)
-	}
-	if got := counts(t, reader, "punchclock.gossip.members", "region"); got["us-east"] != 1 || got["eu-west"] != 1 {
-		t.Errorf("members by region are %v, want one each", got)
-	}
-	if got := counts(t, reader, "punchclock.gossip.company.changes", "event"); got[companySent] != 1 || got[companyReceived] != 1 || got[companyDropped] != 0 {
-		t.Errorf("company changes are %v, want one sent and one received", got)
-	}
-	if _, ok := counts(t, reader, "punchclock.gossip.health", "")[""]; !ok {
-		t.Error("there is no health score")
-	}
-	a.kill(t)
-	if got := counts(t, reader, "punchclock.gossip.members", "state"); len(got) != 0 {
-		t.Errorf("after Close the members are still observed: %v", got)
-	}
+	eventually(t, "the company change is heard of", func() bool { return len(c.changes("acme")) == 1 })
+	a.SetState(region.Ready)
+	load := region.Load{InFlight: 7, Capacity: 77}
+	a.load.Store(&load)
+	eventually(t, "state and load are seen", func() bool {
+		m, ok := c.sees(a)
+		return ok && m.State == region.Ready && m.Load == load
+	})
+}
+
+// A node that joins sees the loads before their nodes send them again.
+func TestAJoinBringsLoads(t *testing.T) {
+	p := fast()
+	p.load = time.Hour // once, at the start
+	a := mustStart(t, "us-east", "a", withPace(p))
+	b := mustStart(t, "eu-west", "b", withPace(p), withSeeds(a.Addr()))
+	converge(t, a, b)
+	eventually(t, "the loads are sent and forgotten", func() bool {
+		return a.loads.waiting() == 0 && b.loads.waiting() == 0
+	})
+	c := mustStart(t, "ap-south", "c", withPace(p), withSeeds(b.Addr()))
+	eventually(t, "the loads of both are seen", func() bool {
+		seenA, okA := c.sees(a)
+		seenB, okB := c.sees(b)
+		return okA && okB && seenA.Load.Capacity == 1000 && seenB.Load.Capacity == 1000
+	})
 }

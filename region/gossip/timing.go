@@ -6,26 +6,28 @@ import (
 	"github.com/hashicorp/memberlist"
 )
 
-// Failure detection: one pool over all regions, with the timings of a local
-// network and a probe time-out that a packet round the world stays within. A
-// lost node is off the board in about 5 s, a lost region in under 10 s.
-// memberlist's WAN profile takes 36 to 59 s, which no caller waits for.
+// Failure detection: one pool over all regions, with timings near those of a
+// local network. With nine nodes in three regions, 200 ms apart, a lost node
+// was off all boards after 3 to 5 s and a lost region after 4 to 7 s; with 30
+// nodes a region took up to 10 s. memberlist's WAN profile takes 36 to 59 s,
+// which no caller waits for.
 const (
-	// Each node probes one other a second. Nine nodes probe each one about
-	// once a second together, so a silent one is suspected within 2 s.
+	// Each node probes one other at a time, so nine nodes probe each one more
+	// than once a second together. The library's second made a lost region
+	// take up to 10 s, because a probe of the dead holds up the next one.
 	probeInterval = 750 * time.Millisecond
-	// Above the longest round trip between two cloud regions (about 350 ms),
-	// and below half of the probe interval: helpers that cannot reach the node
-	// either say so after one more time-out, and an answer that comes after
-	// the interval would count against this node's own health.
+	// Above the longest round trip between two cloud regions (about 330 ms).
+	// Then helpers are asked, which have the rest of the interval; an answer of
+	// the node itself still counts, too.
 	probeTimeout = 350 * time.Millisecond
-	// How long a suspect may take to object: at least 3 s × log10 of the
-	// nodes, 1 up to ten of them. An objection takes well under a second, a
-	// node paused for longer is better not asked.
+	// How long a suspect may take to object, times the probe interval and
+	// log10 of the nodes, 1 up to ten of them: 2.25 s at least. An objection
+	// takes well under a second; a node paused for longer is better not asked,
+	// and comes back by itself.
 	suspicionMult = 3
 	// Without a second node that suspects the same one, twice as long: it may
 	// be this node that cannot hear. The library's 6 keeps a lost region on the
-	// board for up to 18 s when few are left to agree.
+	// board for long when few are left to agree.
 	suspicionMaxTimeoutMult = 2
 	// A node in doubt of itself takes longer to probe, at most by this factor.
 	// The survivors of a lost region are in doubt, because their helpers are
@@ -37,10 +39,14 @@ const (
 
 // Dissemination.
 const (
-	// Ten rounds of 3 others reach a hundred nodes: 2 s for any news.
+	// A few rounds of 3 others each reach a hundred nodes: a second for any
+	// news, beside the way between the regions.
 	gossipInterval = 200 * time.Millisecond
 	gossipNodes    = 3
-	retransmitMult = 4
+	// Times log10 of the nodes, rounded up: how often each node sends a piece
+	// of news. With the library's 4, one change in fifteen misses one of nine
+	// nodes; with 8 it is one in thousands.
+	retransmitMult = 8
 	// The dead are still told of their death for this long, so that one that
 	// only paused objects. Longer cuts are healed by the join loop.
 	gossipToTheDead = 30 * time.Second
@@ -64,10 +70,11 @@ const (
 	// How long views wait for more loads before they show them. A busy pool
 	// brings hundreds of loads a second, each view copies all members.
 	viewInterval = 100 * time.Millisecond
-	// An update is sent four times to three others each, within a second. It
+	// An update is sent 8 to 16 times, to 3 others in each gossip interval. It
 	// is not lost after the time-out: every push/pull carries it.
 	updateTimeout = 2 * time.Second
-	// Leaving takes as long as an update; a stop must not wait for more.
+	// Leaving takes eight gossip intervals with one other node, fewer with
+	// more. When all go at once nobody confirms, so a stop waits no longer.
 	leaveTimeout = 2 * time.Second
 )
 

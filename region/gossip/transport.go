@@ -66,14 +66,20 @@ func (c *conn) Close() error {
 }
 
 // advertised returns the address that others shall gossip to, the zero one for
-// the bound address. memberlist takes no name.
-func advertised(ctx context.Context, hostPort string) (netip.AddrPort, error) {
+// the bound address. memberlist takes no name. Of several addresses it takes
+// one of the family that is listened on.
+func advertised(ctx context.Context, hostPort string, bind netip.AddrPort) (netip.AddrPort, error) {
 	if hostPort == "" {
 		return netip.AddrPort{}, nil
 	}
 	addrs, err := resolve(ctx, hostPort)
 	if err != nil {
 		return netip.AddrPort{}, fmt.Errorf("gossip: Advertise %s: %w", hostPort, err)
+	}
+	for _, a := range addrs {
+		if a.Addr().Is4() == bind.Addr().Unmap().Is4() {
+			return a, nil
+		}
 	}
 	return addrs[0], nil
 }

@@ -47,9 +47,14 @@ func TestTheWireFormatStays(t *testing.T) {
 	if got := encodeMeta(m); !bytes.Equal(got, meta) {
 		t.Errorf("metadata is written as\n%x, want\n%x", got, meta)
 	}
-	load := loadNews{node: 0x0102030405060708, seq: 300, load: region.Load{InFlight: 5, Capacity: 128}}
-	if got, want := load.encode(), []byte{1, 1, 2, 3, 4, 5, 6, 7, 8, 0xac, 0x02, 5, 0x80, 0x01}; !bytes.Equal(got, want) {
+	load := loadNews{node: 0x0102030405060708, seq: 300, load: region.Load{InFlight: 5, Capacity: 128, DatabaseAway: true}}
+	if got, want := load.encode(), []byte{1, 1, 2, 3, 4, 5, 6, 7, 8, 0xac, 0x02, 5, 0x80, 0x01, 1}; !bytes.Equal(got, want) {
 		t.Errorf("a load is written as %x, want %x", got, want)
+	}
+	flags := load.encode()
+	flags[len(flags)-1] = 0xff // a newer release has more of them
+	if m, err := decodeMessage(flags); err != nil || m.load != load {
+		t.Errorf("a load with all flags is read as %+v, %v; want %+v", m.load, err, load)
 	}
 	company := companyNews{company: "acme", version: 300, hops: 3}
 	if got, want := company.encode(), []byte{2, 3, 0xac, 0x02, 4, 'a', 'c', 'm', 'e'}; !bytes.Equal(got, want) {
@@ -71,7 +76,7 @@ func TestMessagesAreReadAsWritten(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		want := message{kind: kindLoad, load: loadNews{
 			node: rapid.Uint64().Draw(t, "node"), seq: rapid.Uint64().Draw(t, "seq"),
-			load: region.Load{InFlight: rapid.Uint32().Draw(t, "in flight"), Capacity: rapid.Uint32().Draw(t, "capacity")},
+			load: region.Load{InFlight: rapid.Uint32().Draw(t, "in flight"), Capacity: rapid.Uint32().Draw(t, "capacity"), DatabaseAway: rapid.Bool().Draw(t, "away")},
 		}}
 		b := want.load.encode()
 		if rapid.Bool().Draw(t, "company") {
