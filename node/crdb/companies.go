@@ -141,21 +141,11 @@ func companies(ctx context.Context, q querier, where string, args ...any) ([]Com
 // caller has validated them and given each id once.
 func (db *DB) CreateCompanies(ctx context.Context, list []Company) ([]error, error) {
 	outcomes := make([]error, len(list))
-	for attempt := 1; ; attempt++ {
-		// pgx's transaction, not cockroach-go's: that one drops the error
-		// of the commit itself.
-		err := pgx.BeginFunc(ctx, db.hosts.pick(attempt-1).reads, func(tx pgx.Tx) error {
-			return createCompanies(ctx, tx, list, outcomes)
-		})
-		if err == nil {
-			return outcomes, nil
-		}
-		why := classify(err)
-		if why == causeData || why == causeRefused || !pause(ctx, backoff(why, attempt)) {
-			return nil, fmt.Errorf("create companies: %w", err)
-		}
-		db.metrics.retried(ctx, why)
+	err := db.transaction(ctx, func(tx pgx.Tx) error { return createCompanies(ctx, tx, list, outcomes) })
+	if err != nil {
+		return nil, fmt.Errorf("create companies: %w", err)
 	}
+	return outcomes, nil
 }
 
 func createCompanies(ctx context.Context, tx pgx.Tx, list []Company, outcomes []error) error {

@@ -20,6 +20,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
+
+	"github.com/punchclock/punchclock/node/punch"
 )
 
 //go:embed dml/*.sql
@@ -254,6 +256,25 @@ func (db *DB) ClockOffset(ctx context.Context) (offset, roundTrip time.Duration,
 		return nil
 	})
 	return offset, roundTrip, err
+}
+
+// transaction runs do in a transaction of several statements, and again while
+// that can help; do must not mind. A refusal of do's own, an *punch.Error, is
+// returned as it is.
+func (db *DB) transaction(ctx context.Context, do func(pgx.Tx) error) error {
+	for attempt := 1; ; attempt++ {
+		// pgx's transaction, not cockroach-go's: that one drops the error
+		// of the commit itself.
+		err := pgx.BeginFunc(ctx, db.hosts.pick(attempt-1).reads, do)
+		if _, refused := errors.AsType[*punch.Error](err); err == nil || refused {
+			return err
+		}
+		why := classify(err)
+		if why == causeData || why == causeRefused || !pause(ctx, backoff(why, attempt)) {
+			return err
+		}
+		db.metrics.retried(ctx, why)
+	}
 }
 
 // read runs do on the reads pool of the nearest host that works, and once more

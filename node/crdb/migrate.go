@@ -127,7 +127,7 @@ func applySchema(ctx context.Context, cc *pgx.ConnConfig, done *Migrations, log 
 }
 
 // labels lists the database's regions, in the order in which they were added.
-func labels(ctx context.Context, conn *pgx.Conn) ([]string, error) {
+func labels(ctx context.Context, conn querier) ([]string, error) {
 	rows, err := conn.Query(ctx, `SELECT unnest(enum_range(NULL::crdb_internal_region))::text`)
 	if err != nil {
 		return nil, fmt.Errorf("read the database's regions: %w", err)

@@ -1,0 +1,92 @@
+package crdb
+
+import (
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/punchclock/punchclock/node/punch"
+	"github.com/punchclock/punchclock/region"
+)
+
+// mustOwnDatabase opens a database of the test's own on the shared server.
+func mustOwnDatabase(t *testing.T, s *store) *store {
+	t.Helper()
+	name := "d" + strings.ReplaceAll(punch.NewID().String(), "-", "")
+	if err := s.server.CreateDatabase(s.ctx, name); err != nil {
+		t.Fatal(err)
+	}
+	url := s.server.URLOf(name, "us-east")
+	if _, err := Migrate(s.ctx, url, regions, testDeps().Log); err != nil {
+		t.Fatal(err)
+	}
+	return mustOpen(t, s.server, url)
+}
+
+func TestEvacuations(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *store) {
+		db := mustOwnDatabase(t, s)
+		if list, err := db.Evacuations(db.ctx); err != nil || len(list) != 0 {
+			t.Fatalf("before any switch: %v, %v", list, err)
+		}
+		first, err := db.SetEvacuation(db.ctx, region.Evacuation{Region: "us-east", On: true})
+		if err != nil || first.Version != 1 {
+			t.Fatalf("%+v, %v", first, err)
+		}
+		until := time.Now().Add(time.Hour).UTC().Truncate(time.Second)
+		second, err := db.SetEvacuation(db.ctx, region.Evacuation{Region: "eu-west", On: true, Version: 7, Until: until})
+		if err != nil || second.Version != 7 {
+			t.Fatalf("%+v, %v: a version that is known elsewhere must be passed", second, err)
+		}
+		if _, err := db.SetEvacuation(db.ctx, region.Evacuation{Region: "ap-south", On: true}); punch.CodeOf(err) != punch.Conflict {
+			t.Fatalf("the last region: %v", err)
+		}
+		if _, err := db.SetEvacuation(db.ctx, region.Evacuation{Region: "mars", On: true}); punch.CodeOf(err) != punch.Invalid {
+			t.Fatalf("a region that is not there: %v", err)
+		}
+		if third, err := db.SetEvacuation(db.ctx, region.Evacuation{Region: "us-east"}); err != nil || third.Version != 8 {
+			t.Fatalf("%+v, %v", third, err)
+		}
+		var known region.Switches
+		list, err := db.Evacuations(db.ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range list {
+			known.Learn(e)
+		}
+		if known.Evacuated("us-east", time.Now()) || !known.Evacuated("eu-west", time.Now()) || known.Evacuated("eu-west", until) {
+			t.Errorf("switches %+v", list)
+		}
+	})
+}
+
+// TestTwoOperatorsCannotEvacuateEverything lets three operators take out a
+// region each at the same moment. One region must stay.
+func TestTwoOperatorsCannotEvacuateEverything(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *store) {
+		db := mustOwnDatabase(t, s)
+		errs := make([]error, len(regions))
+		var wg sync.WaitGroup
+		for i, r := range regions {
+			wg.Go(func() {
+				_, errs[i] = db.SetEvacuation(db.ctx, region.Evacuation{Region: region.Name(r), On: true})
+			})
+		}
+		wg.Wait()
+		refused := 0
+		for i, err := range errs {
+			switch punch.CodeOf(err) {
+			case "":
+			case punch.Conflict:
+				refused++
+			default:
+				t.Errorf("%s: %v", regions[i], err)
+			}
+		}
+		if refused != 1 {
+			t.Errorf("%d of three were refused, want the last one: %v", refused, errs)
+		}
+	})
+}
