@@ -39,13 +39,17 @@ func (n *Node) drain(ctx context.Context) error {
 	n.ready.set(topicDrain, "draining")
 	n.tellState()
 	if n.public != nil { // it has served, so somebody may still send
-		n.log.InfoContext(ctx, "draining", "delay", n.cfg.DrainDelay)
+		n.log.InfoContext(ctx, "draining", "delay", n.cfg.DrainDelay.String())
 		select {
 		case <-time.After(n.cfg.DrainDelay):
 		case <-ctx.Done():
 		}
 	}
 	err := n.closer.close(ctx)
-	n.log.InfoContext(ctx, "stopped", "error", err)
-	return err
+	if err != nil {
+		n.log.ErrorContext(ctx, "stopped", "error", err)
+		return err
+	}
+	n.log.InfoContext(ctx, "stopped")
+	return nil
 }

@@ -44,7 +44,9 @@ type Node struct {
 	secret    string
 	verifier  *auth.Verifier
 	public    *http.Server
-	failed    chan error // a listener that ended by itself
+
+	publicAddr string     // where it is bound
+	failed     chan error // a listener that ended by itself
 
 	databaseAway atomic.Bool
 	clockOffset  atomic.Int64 // nanoseconds ahead of the database's clock
@@ -106,7 +108,7 @@ func (n *Node) start(ctx context.Context) error {
 		{"operations listener", n.startOps},
 		{"database", n.startDatabase},
 		{"company directory", n.startDirectory},
-		{"tokens", n.startTokens},
+		{"--token-jwks", n.startTokens},
 		{"dispatch", n.startDispatch},
 		{"peer listener", n.startPeers},
 		{"gossip", n.startGossip},
@@ -120,7 +122,7 @@ func (n *Node) start(ctx context.Context) error {
 	}
 	n.ready.set(topicStart, "")
 	n.tellState()
-	n.log.InfoContext(ctx, "ready", "public", n.cfg.Public.Addr, "engine", string(n.db.Engine), "companies", n.directory.Len())
+	n.log.InfoContext(ctx, "ready", "public", n.publicAddr, "engine", string(n.db.Engine), "companies", n.directory.Len())
 	return nil
 }
 

@@ -91,7 +91,10 @@ func (n *Node) startPublic(ctx context.Context) error {
 		IdleTimeout:       2 * time.Minute,                 // devices come back within the rush, balancers close after a minute or so
 		MaxHeaderBytes:    16 << 10,                        // a token is about 1 kB
 	}
-	_, err = n.serve(ctx, "public", n.cfg.Public.Addr, n.public)
+	addr, err := n.serve(ctx, "public", n.cfg.Public.Addr, n.public)
+	if err == nil {
+		n.publicAddr = addr.String()
+	}
 	return err
 }
 

@@ -14,8 +14,12 @@ const (
 	// is evidence for payroll, in which seconds do not matter but minutes do.
 	maxClockOffset = time.Second
 	// databaseGrace is how long the database may stay silent before the node
-	// compares itself with its peers: longer than a region's lease hand-over.
+	// tells its peers so: longer than a region's lease hand-over.
 	databaseGrace = 15 * time.Second
+	// judgeAfter is when it compares itself with them. All nodes notice an
+	// outage within watchEvery and hear of each other within seconds; who
+	// judged sooner would take itself for the only one.
+	judgeAfter = databaseGrace + 2*watchEvery
 )
 
 // startWatch compares the clocks once before the node is ready, and keeps
@@ -81,7 +85,7 @@ func (n *Node) judgeClock(offset, roundTrip time.Duration) (turned bool) {
 // region without ready nodes would help nobody.
 func (n *Node) judgeDatabase(away time.Duration) (turned bool) {
 	reason := ""
-	if away > databaseGrace {
+	if away > judgeAfter {
 		for _, m := range n.board.View().Members() {
 			if m.Node != n.self.Node && !m.Load.DatabaseAway {
 				reason = fmt.Sprintf("the database has not answered for %s, and peers reach it", away.Round(time.Second))

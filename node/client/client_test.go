@@ -52,7 +52,7 @@ func TestAbsentStaysAbsentAndIDIsMadeOnce(t *testing.T) {
 	}
 }
 
-// TestAnswers is DESIGN.md's table "What a device does with an answer", and
+// TestAnswers is the README's table "What a device does with an answer", and
 // what is no answer at all.
 func TestAnswers(t *testing.T) {
 	const retried, kept, final = "retried", "kept", "final"

@@ -71,6 +71,7 @@ func Import(ctx context.Context, file io.Reader, regions []string, store Store, 
 		if errors.Is(err, io.EOF) {
 			err := in.flush(ctx)
 			progress(reader.InputOffset())
+			slices.SortFunc(in.result.Bad, func(a, b BadLine) int { return a.Line - b.Line })
 			return in.result, err
 		}
 		if parse, bad := errors.AsType[*csv.ParseError](err); bad {

@@ -64,7 +64,7 @@ Last,last,UTC,us-east
 	for _, b := range result.Bad {
 		bad = append(bad, b.Line)
 	}
-	if fmt.Sprint(bad) != "[5 6 7 8 10 9]" { // the database's refusals come when its batch is written
+	if fmt.Sprint(bad) != "[5 6 7 8 9 10]" {
 		t.Errorf("bad lines %v", result.Bad)
 	}
 	if told != int64(len(file)) {

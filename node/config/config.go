@@ -18,7 +18,7 @@ import (
 // Node is what `punchclock node` can be told. Each setting is a flag, an
 // environment variable PUNCHCLOCK_<FLAG>, and a key of the settings file.
 type Node struct {
-	Region string `help:"Region this node serves; one of the database's regions." required:""`
+	Region string `help:"Region this node serves; one of the database's regions."`
 	Name   string `help:"Host part of the node's name; the region and a boot id are added." default:"${hostname}"`
 	Weight uint16 `help:"Capability relative to an ordinary node's 100; a node of 200 is sent twice as much." default:"100"`
 
@@ -91,7 +91,7 @@ type DB struct {
 
 // Tokens is how callers are recognised.
 type Tokens struct {
-	JWKS     string `help:"File or https URL of the JSON Web Key Set that signs the callers' tokens." required:""`
+	JWKS     string `help:"File or https URL of the JSON Web Key Set that signs the callers' tokens."`
 	Issuer   string `help:"Required issuer of tokens." default:"punchclock"`
 	Audience string `help:"Required audience of tokens." default:"punchclock"`
 	// Without it a restart while the issuer is away would lock everybody out.
@@ -130,10 +130,16 @@ func (c *Node) Validate() error {
 	if !hostPart.MatchString(c.Name) {
 		wrong.add("name", "must be 1 to 63 of letters, digits, '.' and '-', is %q", c.Name)
 	}
+	if c.Region == "" {
+		wrong.add("region", "is needed: the region this node serves")
+	}
+	if c.Tokens.JWKS == "" {
+		wrong.add("token-jwks", "is needed: the keys that sign the callers' tokens")
+	}
 	c.checkAddresses(&wrong)
 	c.checkBounds(&wrong)
-	if (c.DB.URL == "") == (c.DB.URLFile == "") {
-		wrong.add("database-url", "give this or --database-url-file, and not both")
+	if err := c.DB.check(); err != nil {
+		wrong = append(wrong, err)
 	}
 	if strings.HasPrefix(c.Tokens.JWKS, "http://") && !c.Development {
 		wrong.add("token-jwks", "keys fetched over http can be replaced on the way; use https or a file")
@@ -214,6 +220,9 @@ func loopback(addr string) bool {
 
 // DatabaseURL returns the URL, read from its file where one is given.
 func (c *DB) DatabaseURL() (string, error) {
+	if err := c.check(); err != nil {
+		return "", err
+	}
 	if c.URLFile == "" {
 		return c.URL, nil
 	}
@@ -222,6 +231,17 @@ func (c *DB) DatabaseURL() (string, error) {
 		return "", fmt.Errorf("--database-url-file: %w", err)
 	}
 	return strings.TrimSpace(string(b)), nil
+}
+
+func (c *DB) check() error {
+	switch {
+	case c.URL == "" && c.URLFile == "":
+		return errors.New("--database-url: is needed, or --database-url-file")
+	case c.URL != "" && c.URLFile != "":
+		return errors.New("--database-url: give this or --database-url-file, and not both")
+	default:
+		return nil
+	}
 }
 
 // Secret returns the secret that nodes show each other, empty without a file.

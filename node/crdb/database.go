@@ -82,7 +82,7 @@ type DB struct {
 func Open(ctx context.Context, cfg Config, deps Deps) (*DB, error) {
 	base, err := pgxpool.ParseConfig(cfg.URL)
 	if err != nil {
-		return nil, fmt.Errorf("database URL: %w", err)
+		return nil, fmt.Errorf("--database-url: %w", err)
 	}
 	base.ConnConfig.ConnectTimeout = cfg.ConnectTimeout
 	db := &DB{cfg: cfg, log: deps.Log}

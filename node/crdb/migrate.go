@@ -43,23 +43,28 @@ func Migrate(ctx context.Context, url string, regions []string, log *slog.Logger
 	for attempt := 1; ; attempt++ {
 		done, err := migrateOnce(ctx, url, regions, log)
 		// Two runs that create the same thing at the same moment: one of
-		// them is told that it exists. Five attempts outlast any such meeting.
-		if err == nil || attempt == 5 || !metAnother(err) || !pause(ctx, backoff(causeUnavailable, attempt)) {
+		// them is told that it exists. On CockroachDB the other's change of
+		// regions takes some seconds; twenty attempts outlast it.
+		if err == nil || attempt == 20 || !metAnother(err) || !pause(ctx, backoff(causeUnavailable, attempt)) {
 			return done, err
 		}
 		log.InfoContext(ctx, "another migration is at work, trying again", "error", err)
 	}
 }
 
+// meetings are what two migrations at once tell each other: it exists, it is
+// being changed, it is not there yet.
+var meetings = []string{"40001", "42P07", "42710", "23505", "55006", "22023", "55000", "42704"}
+
 func metAnother(err error) bool {
-	var pg *pgconn.PgError
-	return errors.As(err, &pg) && slices.Contains([]string{"40001", "42P07", "42710", "23505", "55006"}, pg.Code)
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && slices.Contains(meetings, pg.Code)
 }
 
 func migrateOnce(ctx context.Context, url string, regions []string, log *slog.Logger) (done Migrations, err error) {
 	cc, err := pgx.ParseConfig(url)
 	if err != nil {
-		return done, fmt.Errorf("database URL: %w", err)
+		return done, fmt.Errorf("--database-url: %w", err)
 	}
 	conn, err := pgx.ConnectConfig(ctx, cc)
 	if err != nil {
@@ -135,41 +140,52 @@ func labels(ctx context.Context, conn querier) ([]string, error) {
 	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
 
-// cockroachRegions adds missing regions and asks for their survival. Three
-// regions are the least that can lose one.
+// cockroachRegions adds missing regions, and asks for the survival of a region
+// where there are three: the least that can lose one.
 func cockroachRegions(ctx context.Context, conn *pgx.Conn, regions []string) error {
-	if len(regions) == 0 {
-		return nil
-	}
 	database := pgx.Identifier{conn.Config().Database}.Sanitize()
-	rows, err := conn.Query(ctx, `SELECT region FROM [SHOW REGIONS FROM DATABASE `+database+`]`)
+	have, err := cockroachHas(ctx, conn, database)
 	if err != nil {
-		return fmt.Errorf("read the database's regions: %w", err)
-	}
-	have, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return fmt.Errorf("read the database's regions: %w", err)
-	}
-	var statements []string
-	if len(have) == 0 {
-		statements = append(statements, `ALTER DATABASE `+database+` SET PRIMARY REGION `+pgx.Identifier{regions[0]}.Sanitize())
-		have = append(have, regions[0])
+		return err
 	}
 	for _, r := range regions {
-		if !slices.Contains(have, r) {
-			statements = append(statements, `ALTER DATABASE `+database+` ADD REGION IF NOT EXISTS `+pgx.Identifier{r}.Sanitize())
-			have = append(have, r)
+		name := pgx.Identifier{r}.Sanitize()
+		statement := `ALTER DATABASE ` + database + ` ADD REGION IF NOT EXISTS ` + name
+		switch {
+		case slices.Contains(have, r):
+			continue
+		case len(have) == 0:
+			statement = `ALTER DATABASE ` + database + ` SET PRIMARY REGION ` + name
 		}
-	}
-	if len(statements) > 0 && len(have) >= 3 {
-		statements = append(statements, `ALTER DATABASE `+database+` SURVIVE REGION FAILURE`)
-	}
-	for _, s := range statements {
-		if _, err := conn.Exec(ctx, s); err != nil {
-			return fmt.Errorf("%s: %w", s, err)
+		if _, err := conn.Exec(ctx, statement); err != nil {
+			return fmt.Errorf("%s: %w", statement, err)
 		}
+		have = append(have, r)
+	}
+	// Another migration may have added regions, or been stopped before this.
+	if have, err = cockroachHas(ctx, conn, database); err != nil || len(have) < 3 {
+		return err
+	}
+	var goal string
+	if err := conn.QueryRow(ctx, `SELECT survival_goal FROM [SHOW SURVIVAL GOAL FROM DATABASE `+database+`]`).Scan(&goal); err != nil {
+		return fmt.Errorf("read the database's survival goal: %w", err)
+	}
+	if goal == "region" {
+		return nil
+	}
+	statement := `ALTER DATABASE ` + database + ` SURVIVE REGION FAILURE`
+	if _, err := conn.Exec(ctx, statement); err != nil {
+		return fmt.Errorf("%s: %w", statement, err)
 	}
 	return nil
+}
+
+func cockroachHas(ctx context.Context, conn *pgx.Conn, database string) ([]string, error) {
+	rows, err := conn.Query(ctx, `SELECT region FROM [SHOW REGIONS FROM DATABASE `+database+`]`)
+	if err != nil {
+		return nil, fmt.Errorf("read the database's regions: %w", err)
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
 
 // postgresRegions gives the stand-in a label and partitions for each region.

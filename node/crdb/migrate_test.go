@@ -13,9 +13,7 @@ import (
 func TestMigrateTwiceAndAtOnce(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
 		name := "m" + strings.ReplaceAll(punch.NewID().String(), "-", "")
-		if err := s.server.CreateDatabase(s.ctx, name); err != nil {
-			t.Fatal(err)
-		}
+		s.exec(`CREATE DATABASE ` + name) // without regions
 		url := s.server.URLOf(name, "us-east")
 		log := slog.New(slog.DiscardHandler)
 		results := make([]Migrations, 2)
@@ -38,6 +36,13 @@ func TestMigrateTwiceAndAtOnce(t *testing.T) {
 		got := slices.Sorted(slices.Values(again.Regions))
 		if want := slices.Sorted(slices.Values(regions)); !slices.Equal(got, want) {
 			t.Errorf("regions %v, want %v", got, want)
+		}
+		if s.Engine == CockroachDB {
+			db := mustOpen(t, s.server, url)
+			var goal string
+			if err := db.hosts.pick(0).reads.QueryRow(s.ctx, `SELECT survival_goal FROM [SHOW SURVIVAL GOAL FROM DATABASE `+name+`]`).Scan(&goal); err != nil || goal != "region" {
+				t.Errorf("the database survives the loss of a %s, %v", goal, err)
+			}
 		}
 	})
 }

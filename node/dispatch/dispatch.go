@@ -136,7 +136,7 @@ func (d *Dispatch) Record(ctx context.Context, p punch.Punch) (punch.Receipt, er
 	defer d.inFlight.Add(-1)
 	look := d.deps.Directory.Home
 	for dispatch := 1; ; dispatch++ {
-		home, err := look(ctx, p.Company)
+		home, err := patiently(ctx, p.Company, look)
 		if err != nil {
 			return punch.Receipt{}, refusal(p.Company, err)
 		}
@@ -179,6 +179,26 @@ func (d *Dispatch) RecordAll(items []punch.Item) []punch.Outcome {
 	return outcomes
 }
 
+// patiently looks the home up again while the deadline allows: a company that
+// is not in memory must not be refused because one look-up met a failover.
+func patiently(ctx context.Context, company string, look func(context.Context, string) (region.Home, error)) (region.Home, error) {
+	for {
+		home, err := look(ctx, company)
+		if err == nil || errors.Is(err, region.ErrUnknownCompany) || errors.Is(err, region.ErrBusy) || errors.Is(err, region.ErrClosed) {
+			return home, err
+		}
+		select {
+		case <-ctx.Done():
+			return region.Home{}, err
+		case <-time.After(lookAgain):
+		}
+	}
+}
+
+// lookAgain is the pause between two look-ups: one has already taken as long as
+// the database was given, or failed at once because it is gone.
+const lookAgain = 200 * time.Millisecond
+
 func routeUnder(home region.Home, at time.Time) punch.Route {
 	_, offset := at.In(home.Zone).Zone()
 	return punch.Route{HomeRegion: string(home.Region), Epoch: home.Epoch, Zone: home.Zone.String(), UTCOffset: int32(offset)}
@@ -191,7 +211,7 @@ func refusal(company string, err error) error {
 	case errors.Is(err, region.ErrBusy):
 		return punch.Wait(punch.Overloaded, time.Second, "the company was unknown a moment ago; ask again", err)
 	default:
-		return punch.Wait(punch.Unavailable, time.Second, "the company's home could not be looked up; send the punch again with the same id", err)
+		return punch.Wait(punch.Unavailable, time.Second, "the company's home could not be looked up; ask again, a punch with the same id", err)
 	}
 }
 
@@ -222,7 +242,7 @@ func (d *Dispatch) send(ctx context.Context, p punch.Punch, dispatch int) (punch
 		span.SetAttributes(
 			tracing.HomeRegion.String(p.HomeRegion), tracing.EntryRegion.String(p.EntryRegion), tracing.Company.String(p.Company),
 			tracing.Epoch.Int64(p.Epoch), tracing.Dispatch.Int(dispatch),
-			tracing.CandidateLocal.Bool(first.Local), tracing.CandidateNode.String(first.Node), tracing.CandidateRegion.String(string(first.Region)))
+			tracing.CandidateLocal.Bool(first.Local), tracing.CandidateRegion.String(string(first.Region))) // which node is the batch's choice: see peer.call
 	}
 	d.metrics.dispatched(ctx, home, first.Local)
 	lane, err := set.get(ctx, home)

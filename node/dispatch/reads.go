@@ -38,7 +38,6 @@ func (r Reads) Find(ctx context.Context, key punch.Key) (punch.Receipt, error) {
 	if err != nil {
 		return punch.Receipt{}, err
 	}
-	stored.Replayed = true // by an earlier request, whoever asks now
 	return stored.Receipt, nil
 }
 

@@ -25,6 +25,10 @@ import (
 // regions takes up to a minute on a small cluster.
 const commandTimeout = 5 * time.Minute
 
+// connectPatience is how long a command waits for a database that does not
+// answer: an operator sits before it.
+const connectPatience = 15 * time.Second
+
 type database struct {
 	config.DB `embed:"" prefix:"database-"`
 }
@@ -34,10 +38,20 @@ func (d *database) open(ctx context.Context) (*crdb.DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	return crdb.Open(ctx, crdb.Config{
+	ctx, cancel := context.WithTimeout(ctx, connectPatience)
+	defer cancel()
+	db, err := crdb.Open(ctx, crdb.Config{
 		URL: url, ConnectionsPerHome: 1, ReadConnections: d.ReadConnections,
 		ConnectTimeout: d.ConnectTimeout, AttemptTimeout: time.Minute, // a write to a global table that has to wait
-	}, crdb.Deps{Log: slog.Default(), Meter: metricnoop.NewMeterProvider(), Tracer: tracenoop.NewTracerProvider()})
+	}, crdb.Deps{Log: slog.New(slog.DiscardHandler), Meter: metricnoop.NewMeterProvider(), Tracer: tracenoop.NewTracerProvider()})
+	if err != nil {
+		return nil, err
+	}
+	if err := db.CheckSchema(ctx); err != nil {
+		db.Close()
+		return nil, err
+	}
+	return db, nil
 }
 
 type migrateCommand struct {
