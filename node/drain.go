@@ -12,24 +12,43 @@ import (
 type closer struct{ parts []part }
 
 type part struct {
-	name string
-	stop func(context.Context) error
+	name    string
+	reserve time.Duration
+	stop    func(context.Context) error
 }
 
-func (c *closer) add(name string, stop func(context.Context) error) {
-	c.parts = append(c.parts, part{name, stop})
+// What a part must leave of the time to stop, for those that close after it:
+// one slow client must not cost the lanes their flush, nor the peers the news
+// that this node leaves.
+const (
+	reserveForAll   = 5 * time.Second // the listeners: gossip, lanes, database and telemetry come after
+	reserveForLanes = 4 * time.Second // gossip: a leave takes two seconds at most
+	reserveForEnd   = 2 * time.Second // the lanes: the database closes in two, telemetry has its own bound
+)
+
+func (c *closer) add(name string, reserve time.Duration, stop func(context.Context) error) {
+	c.parts = append(c.parts, part{name, reserve, stop})
 }
 
 // close closes every part, whatever the others say.
 func (c *closer) close(ctx context.Context) error {
 	var errs []error
 	for _, p := range slices.Backward(c.parts) {
-		if err := p.stop(ctx); err != nil {
+		if err := p.within(ctx); err != nil {
 			errs = append(errs, fmt.Errorf("close %s: %w", p.name, err))
 		}
 	}
 	c.parts = nil
 	return errors.Join(errs...)
+}
+
+func (p part) within(ctx context.Context) error {
+	if deadline, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-p.reserve))
+		defer cancel()
+	}
+	return p.stop(ctx)
 }
 
 // drain says that the node leaves, gives peers and balancers time to notice
@@ -38,7 +57,7 @@ func (c *closer) close(ctx context.Context) error {
 func (n *Node) drain(ctx context.Context) error {
 	n.ready.set(topicDrain, "draining")
 	n.tellState()
-	if n.public != nil { // it has served, so somebody may still send
+	if n.api != nil { // it has served, so somebody may still send
 		n.log.InfoContext(ctx, "draining", "delay", n.cfg.DrainDelay.String())
 		select {
 		case <-time.After(n.cfg.DrainDelay):

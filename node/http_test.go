@@ -28,10 +28,12 @@ var (
 	noTracer = tracenoop.NewTracerProvider()
 )
 
-func token(t *testing.T, company string) string {
+func token(t *testing.T, company string) string { return tokenFor(t, company, auth.Manager) }
+
+func tokenFor(t *testing.T, company string, role auth.Role) string {
 	t.Helper()
 	token, err := shared.key.Mint(auth.Grant{
-		Identity: auth.Identity{Company: company, Subject: "kiosk-1", Role: auth.Manager},
+		Identity: auth.Identity{Company: company, Subject: "kiosk-1", Role: role},
 		Issuer:   "punchclock", Audience: "punchclock", TTL: time.Hour,
 	}, time.Now())
 	if err != nil {

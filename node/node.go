@@ -18,6 +18,7 @@ import (
 	"github.com/punchclock/punchclock/node/config"
 	"github.com/punchclock/punchclock/node/crdb"
 	"github.com/punchclock/punchclock/node/dispatch"
+	"github.com/punchclock/punchclock/node/httpapi"
 	"github.com/punchclock/punchclock/node/opsapi"
 	"github.com/punchclock/punchclock/node/peer"
 	"github.com/punchclock/punchclock/region"
@@ -37,13 +38,17 @@ type Node struct {
 
 	telemetry *tracing.Telemetry
 	db        *crdb.DB
-	directory *region.Directory
-	gossip    *gossip.Gossip
-	dispatch  *dispatch.Dispatch
-	peers     *peer.Client
-	secret    string
-	verifier  *auth.Verifier
-	public    *http.Server
+	labels    labels
+	switches  region.Switches
+	// switchNews has room for every region's switch at once.
+	switchNews chan region.Evacuation
+	directory  *region.Directory
+	gossip     *gossip.Gossip
+	dispatch   *dispatch.Dispatch
+	peers      *peer.Client
+	secret     string
+	verifier   *auth.Verifier
+	api        *httpapi.API
 
 	publicAddr string     // where it is bound
 	failed     chan error // a listener that ended by itself
@@ -70,7 +75,8 @@ func New(cfg config.Node, log *slog.Logger) (*Node, error) {
 		self: region.Member{
 			Node: name, Region: home, PublicURL: cfg.Public.URL, Weight: cfg.Weight, // PeerAddr once it is bound
 		},
-		failed: make(chan error, 3), // one for each listener
+		failed:     make(chan error, 3), // one for each listener
+		switchNews: make(chan region.Evacuation, 64),
 	}
 	if n.secret, err = cfg.Peer.Secret(); err != nil {
 		return nil, err
@@ -112,6 +118,7 @@ func (n *Node) start(ctx context.Context) error {
 		{"dispatch", n.startDispatch},
 		{"peer listener", n.startPeers},
 		{"gossip", n.startGossip},
+		{"switches", n.startSwitches},
 		{"public listener", n.startPublic},
 		{"clock", n.startWatch},
 	} {
@@ -131,7 +138,7 @@ func (n *Node) startTelemetry(ctx context.Context) (err error) {
 		Service: "punchclock", Version: Version, Node: n.self.Node, Region: string(n.self.Region), Log: n.log,
 	})
 	if err == nil {
-		n.closer.add("telemetry", n.telemetry.Shutdown)
+		n.closer.add("telemetry", 0, n.telemetry.Shutdown)
 	}
 	return err
 }
@@ -139,7 +146,8 @@ func (n *Node) startTelemetry(ctx context.Context) (err error) {
 func (n *Node) startOps(ctx context.Context) error {
 	handler := opsapi.New(opsapi.Deps{
 		NotReady: n.ready.notReady, Metrics: n.telemetry.MetricsHandler,
-		About: map[string]string{"name": n.self.Node, "region": string(n.self.Region), "version": Version},
+		About:    map[string]string{"name": n.self.Node, "region": string(n.self.Region), "version": Version},
+		Operator: n.operator, Status: n.status, Evacuate: n.evacuate, Log: n.log,
 	})
 	// Profiles take as long as they are asked to, so nothing bounds a write.
 	_, err := n.serve(ctx, "operations", n.cfg.Ops.Addr, &http.Server{Handler: handler, ReadHeaderTimeout: headerTimeout})
@@ -158,13 +166,14 @@ func (n *Node) startDatabase(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	n.closer.add("database", func(context.Context) error { n.db.Close(); return nil })
+	n.closer.add("database", 0, func(context.Context) error { n.db.Close(); return nil })
 	if err := n.db.CheckSchema(ctx); err != nil {
 		return err
 	}
-	labels, err := n.db.Regions(ctx)
-	if err == nil && !slices.Contains(labels, n.cfg.Region) {
-		err = fmt.Errorf("--region: the database has no region %s, its regions are %v", n.cfg.Region, labels)
+	n.labels.read = n.db.Regions
+	known, err := n.labels.refresh(ctx)
+	if err == nil && !slices.Contains(known, n.cfg.Region) {
+		err = fmt.Errorf("--region: the database has no region %s, its regions are %v", n.cfg.Region, known)
 	}
 	return err
 }
@@ -175,7 +184,7 @@ func (n *Node) startDirectory(ctx context.Context) (err error) {
 	if n.directory, err = region.NewDirectory(cfg, n.db); err != nil {
 		return err
 	}
-	n.closer.add("company directory", func(context.Context) error { n.directory.Close(); return nil })
+	n.closer.add("company directory", 0, func(context.Context) error { n.directory.Close(); return nil })
 	if err := n.observe(); err != nil {
 		return err
 	}
@@ -188,7 +197,7 @@ func (n *Node) startTokens(ctx context.Context) (err error) {
 		CacheFile: n.cfg.Tokens.CacheFile, Development: n.cfg.Development,
 	}, auth.Deps{Logger: n.log, Meters: n.telemetry.MeterProvider, Clock: time.Now})
 	if err == nil {
-		n.closer.add("tokens", func(context.Context) error { n.verifier.Close(); return nil })
+		n.closer.add("tokens", 0, func(context.Context) error { n.verifier.Close(); return nil })
 	}
 	return err
 }
@@ -204,17 +213,31 @@ func (n *Node) startGossip(ctx context.Context) error {
 	}, gossip.Deps{
 		Board: n.board, Log: n.log, Meter: n.telemetry.MeterProvider.Meter("punchclock/gossip"),
 		Load: n.load, CompanyChanged: n.directory.Changed,
+		SwitchChanged: func(e region.Evacuation) {
+			select {
+			case n.switchNews <- e:
+			default: // it is in the database, too
+			}
+		},
 	})
 	if err != nil {
 		return err
 	}
-	n.closer.add("gossip", func(ctx context.Context) error {
+	n.closer.add("gossip", reserveForLanes, func(ctx context.Context) error {
 		if err := n.gossip.Leave(ctx); err != nil { // peers that go at the same time do not confirm; they will notice
 			n.log.InfoContext(ctx, "left without a confirmation", "error", err)
 		}
 		return n.gossip.Close()
 	})
 	return n.gossip.Start(ctx)
+}
+
+// inFlight counts the punches of callers that have no answer yet.
+func (n *Node) inFlight() int64 {
+	if n.api == nil {
+		return 0
+	}
+	return n.api.InFlight()
 }
 
 func (n *Node) load() region.Load {
@@ -227,7 +250,7 @@ func (n *Node) load() region.Load {
 func (n *Node) tellState() {
 	state := region.Ready
 	switch reasons := n.ready.notReady(); {
-	case n.ready.has(topicDrain):
+	case n.ready.has(topicDrain), n.ready.has(topicEvacuated): // finishes what it has, takes no more
 		state = region.Draining
 	case len(reasons) > 0:
 		state = region.Warming
@@ -256,10 +279,16 @@ func (n *Node) serve(ctx context.Context, name, addr string, server *http.Server
 			n.failed <- fmt.Errorf("%s listener: %w", name, err)
 		}
 	}()
-	n.closer.add(name+" listener", func(ctx context.Context) error {
+	n.closer.add(name+" listener", reserveForAll, func(ctx context.Context) error {
 		err := server.Shutdown(ctx)
 		if err != nil {
-			err = errors.Join(err, server.Close())
+			// What still runs is a client that never finished its request, or
+			// a punch whose caller will retry: InFlight tells which.
+			n.log.WarnContext(ctx, "closing connections that did not end", "listener", name, "punches", n.inFlight())
+			err = server.Close()
+			if n.inFlight() > 0 {
+				err = errors.Join(err, errors.New("gave up punches in flight"))
+			}
 		}
 		<-done
 		return err

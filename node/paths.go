@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,15 +23,14 @@ import (
 // punch through this node.
 func (n *Node) startDispatch(context.Context) (err error) {
 	n.peers = peer.NewClient(n.secret)
-	n.closer.add("peer client", func(context.Context) error { n.peers.Close(); return nil })
-	labels := &labels{read: n.db.Regions}
+	n.closer.add("peer client", 0, func(context.Context) error { n.peers.Close(); return nil })
 	n.dispatch, err = dispatch.New(dispatch.Config{
 		Region: n.self.Region, ClockSkew: n.cfg.ClockSkew, CallTimeout: n.cfg.Deadline / 3,
 		Capacity: uint32(n.cfg.Lane.MaxItems),
 	}, dispatch.Deps{
 		Directory: n.directory, Router: region.NewRouter(n.self, n.board), Store: n.db, Peers: n.peers,
 		OpenLocal: func(ctx context.Context, home region.Name) (dispatch.Lane, error) {
-			if err := labels.check(ctx, string(home)); err != nil {
+			if err := n.labels.check(ctx, string(home)); err != nil {
 				return nil, err
 			}
 			return n.openLane(home, n.db.Writer(string(home)), "database", n.cfg.DB.ConnectionsPerHome,
@@ -43,7 +43,7 @@ func (n *Node) startDispatch(context.Context) (err error) {
 		Tracer: n.telemetry.TracerProvider, Meter: n.telemetry.MeterProvider, Log: n.log,
 	})
 	if err == nil {
-		n.closer.add("lanes", n.dispatch.Close)
+		n.closer.add("lanes", reserveForEnd, n.dispatch.Close)
 	}
 	return err
 }
@@ -74,7 +74,7 @@ func (n *Node) startPeers(ctx context.Context) error {
 }
 
 func (n *Node) startPublic(ctx context.Context) error {
-	handler, err := httpapi.New(httpapi.Config{
+	api, err := httpapi.New(httpapi.Config{
 		Node: n.self.Node, Region: n.self.Region, Deadline: n.cfg.Deadline, MaxBody: n.cfg.Public.MaxBody,
 	}, httpapi.Deps{
 		Recorder: n.dispatch, Reader: dispatch.Reads{Directory: n.directory, Store: n.db}, Auth: n.verifier, Board: n.board,
@@ -83,17 +83,17 @@ func (n *Node) startPublic(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	n.public = &http.Server{
-		Handler:           handler,
+	server := &http.Server{
+		Handler:           api,
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       30 * time.Second,                // 1 MiB on a slow mobile network
 		WriteTimeout:      30*time.Second + n.cfg.Deadline, // counted from the end of the headers, so it holds the read too
 		IdleTimeout:       2 * time.Minute,                 // devices come back within the rush, balancers close after a minute or so
 		MaxHeaderBytes:    16 << 10,                        // a token is about 1 kB
 	}
-	addr, err := n.serve(ctx, "public", n.cfg.Public.Addr, n.public)
+	addr, err := n.serve(ctx, "public", n.cfg.Public.Addr, server)
 	if err == nil {
-		n.publicAddr = addr.String()
+		n.api, n.publicAddr = api, addr.String()
 	}
 	return err
 }
@@ -103,8 +103,8 @@ func (n *Node) startPublic(ctx context.Context) error {
 type labels struct {
 	read func(ctx context.Context) ([]string, error)
 
-	mu    sync.Mutex // guards known and asked, and lets one caller ask at a time
-	known map[string]bool
+	mu    sync.Mutex // guards known and asked, and is not held while the database is read
+	known []string
 	asked time.Time
 }
 
@@ -113,20 +113,40 @@ const askAgainAfter = time.Second
 
 func (l *labels) check(ctx context.Context, home string) error {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.known[home] && time.Since(l.asked) > askAgainAfter {
-		list, err := l.read(ctx)
+	known, due := slices.Contains(l.known, home), time.Since(l.asked) > askAgainAfter
+	if due {
+		l.asked = time.Now() // whoever comes meanwhile is told what is known
+	}
+	l.mu.Unlock()
+	if known {
+		return nil
+	}
+	if due {
+		list, err := l.refresh(ctx)
 		if err != nil {
 			return err
 		}
-		l.asked = time.Now()
-		l.known = make(map[string]bool, len(list))
-		for _, label := range list {
-			l.known[label] = true
-		}
+		known = slices.Contains(list, home)
 	}
-	if !l.known[home] {
+	if !known {
 		return fmt.Errorf("the database has no region %s", home)
 	}
 	return nil
+}
+
+func (l *labels) all() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.known
+}
+
+func (l *labels) refresh(ctx context.Context) ([]string, error) {
+	list, err := l.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.known, l.asked = list, time.Now()
+	return list, nil
 }

@@ -14,10 +14,11 @@ type readiness struct {
 
 // The topics under which a reason stands; one topic holds one reason.
 const (
-	topicStart    = "start"
-	topicClock    = "clock"
-	topicDatabase = "database"
-	topicDrain    = "drain"
+	topicStart     = "start"
+	topicClock     = "clock"
+	topicDatabase  = "database"
+	topicDrain     = "drain"
+	topicEvacuated = "evacuated"
 )
 
 func newReadiness() *readiness {

@@ -120,7 +120,7 @@ func TestWhatANodeRefusesToStartWith(t *testing.T) {
 			"--region":                  func(c *config.Node) { c.Region = "mars" },
 			"--lane-max-items":          func(c *config.Node) { c.Lane.MaxItems = 0 },
 			"public listener":           func(c *config.Node) { c.Public.Addr = taken.Addr().String() },
-			"tokens":                    func(c *config.Node) { c.Tokens.JWKS = notKeys },
+			"--token-jwks":              func(c *config.Node) { c.Tokens.JWKS = notKeys },
 			"development":               func(c *config.Node) { c.Development = false },
 			"run `punchclock migrate`":  func(c *config.Node) { c.DB.URL = strings.Replace(c.DB.URL, "/clock?", "/"+w.emptyDatabase(t)+"?", 1) },
 			"database \"nowhere\" does": func(c *config.Node) { c.DB.URL = strings.Replace(c.DB.URL, "/clock?", "/nowhere?", 1) },

@@ -25,18 +25,26 @@ const (
 // startWatch compares the clocks once before the node is ready, and keeps
 // watching for what is this node's own fault.
 func (n *Node) startWatch(ctx context.Context) error {
-	offset, roundTrip, err := n.db.ClockOffset(ctx)
-	if err != nil {
-		return err
+	for {
+		offset, roundTrip, err := n.db.ClockOffset(ctx)
+		if err == nil {
+			n.judgeClock(offset, roundTrip)
+			break
+		}
+		n.log.WarnContext(ctx, "the database's clock cannot be read yet", "error", err)
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(time.Second): // as the first connection is tried
+		}
 	}
-	n.judgeClock(offset, roundTrip)
 	watch, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		n.watch(watch)
 	}()
-	n.closer.add("watch", func(context.Context) error {
+	n.closer.add("watch", reserveForAll, func(context.Context) error {
 		cancel()
 		<-done
 		return nil

@@ -4,6 +4,7 @@
 package companies
 
 import (
+	"bufio"
 	"context"
 	"encoding/csv"
 	"errors"
@@ -27,6 +28,10 @@ var Columns = []string{"company", "name", "home_region", "time_zone"}
 // table takes up to a second whatever it writes, and a batch that has to be
 // retried should not be long.
 const batchSize = 200
+
+// byteOrderMark is what spreadsheets put in front of the UTF-8 they export. It
+// is not part of the first column's name.
+const byteOrderMark = "\uFEFF"
 
 // BadLine is a line that was not imported, and why.
 type BadLine struct {
@@ -55,7 +60,13 @@ type line struct {
 // whole; what was created until then is in the result, and importing again is
 // harmless. progress is told the bytes that were read.
 func Import(ctx context.Context, file io.Reader, regions []string, store Store, progress func(bytes int64)) (Result, error) {
-	reader := csv.NewReader(file)
+	text := bufio.NewReader(file)
+	skipped := int64(0)
+	if start, _ := text.Peek(len(byteOrderMark)); string(start) == byteOrderMark { // an error comes back with the first line
+		n, _ := text.Discard(len(byteOrderMark)) // just seen, so it is there
+		skipped = int64(n)
+	}
+	reader := csv.NewReader(text)
 	reader.ReuseRecord = true
 	header, err := reader.Read()
 	if err != nil {
@@ -70,7 +81,7 @@ func Import(ctx context.Context, file io.Reader, regions []string, store Store, 
 		record, err := reader.Read()
 		if errors.Is(err, io.EOF) {
 			err := in.flush(ctx)
-			progress(reader.InputOffset())
+			progress(skipped + reader.InputOffset())
 			slices.SortFunc(in.result.Bad, func(a, b BadLine) int { return a.Line - b.Line })
 			return in.result, err
 		}
@@ -87,7 +98,7 @@ func Import(ctx context.Context, file io.Reader, regions []string, store Store, 
 			if err := in.flush(ctx); err != nil {
 				return in.result, err
 			}
-			progress(reader.InputOffset())
+			progress(skipped + reader.InputOffset())
 		}
 	}
 }

@@ -72,6 +72,21 @@ Last,last,UTC,us-east
 	}
 }
 
+func TestAFileFromASpreadsheet(t *testing.T) {
+	const file = "\uFEFFcompany,name,home_region,time_zone\r\nacme,Acme,us-east,UTC\r\n\uFEFFb,B,us-east,UTC\r\nc,C\xff,us-east,UTC\r\nd,D\x00,us-east,UTC\r\n"
+	s := &shelf{}
+	var told int64
+	result, err := Import(t.Context(), strings.NewReader(file), regions, s, func(n int64) { told = n })
+	if err != nil || result.Kept != 1 || s.kept[0].ID != "acme" || told != int64(len(file)) {
+		t.Fatalf("%+v, %v, %d of %d bytes", result, err, told, len(file))
+	}
+	for i, field := range []string{"company", "name", "name"} { // only the file's own start may have a mark
+		if b := result.Bad[i]; b.Line != 3+i || punch.AsError(b.Err).Field != field {
+			t.Errorf("bad line %v, want line %d for its %s", b, 3+i, field)
+		}
+	}
+}
+
 func TestAFileWithoutItsColumnsIsRefused(t *testing.T) {
 	for _, header := range []string{"", "company,name,home_region", "company,name,home_region,time_zone,colour"} {
 		_, err := Import(t.Context(), strings.NewReader(header+"\n"), regions, &shelf{}, func(int64) {})
@@ -101,6 +116,7 @@ func TestManyLinesGoInBatchesAndAFailureSaysWhere(t *testing.T) {
 func FuzzImport(f *testing.F) {
 	f.Add("company,name,home_region,time_zone\na,b,us-east,UTC\n")
 	f.Add("company,name,home_region,time_zone\n\"\n")
+	f.Add("\uFEFFcompany,name,home_region,time_zone\na,b\x00,us-east,UTC\n")
 	f.Fuzz(func(t *testing.T, file string) {
 		s := &shelf{}
 		result, err := Import(context.Background(), strings.NewReader(file), regions, s, func(int64) {})

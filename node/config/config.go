@@ -186,7 +186,7 @@ func (c *Node) checkBounds(wrong *problems) {
 	for setting, v := range map[string]int64{
 		"weight": int64(c.Weight), "public-max-body": c.Public.MaxBody,
 		"database-connections-per-home": int64(c.DB.ConnectionsPerHome), "database-read-connections": int64(c.DB.ReadConnections),
-		"lane-max-items": int64(c.Lane.MaxItems), "lane-max-bytes": int64(c.Lane.MaxBytes), "lane-batch-items": int64(c.Lane.BatchItems),
+		"lane-max-items": int64(c.Lane.MaxItems), "lane-batch-items": int64(c.Lane.BatchItems),
 		"lane-remote-flushes": int64(c.Lane.RemoteFlushes), "directory-capacity": int64(c.Company.Capacity),
 		"directory-refresh": int64(c.Company.Refresh), "database-connect-timeout": int64(c.DB.ConnectTimeout),
 	} {
@@ -204,8 +204,19 @@ func (c *Node) checkBounds(wrong *problems) {
 	if c.ClockSkew < 0 {
 		wrong.add("clock-skew", "must not be negative, is %s", c.ClockSkew)
 	}
-	if c.DrainDelay < 0 || c.StopTimeout <= c.DrainDelay {
-		wrong.add("stop-timeout", "must be more than --drain-delay %s, is %s", c.DrainDelay, c.StopTimeout)
+	if c.DrainDelay < 0 {
+		wrong.add("drain-delay", "must not be negative, is %s", c.DrainDelay)
+	}
+	// Else punches that were accepted last would be given up.
+	if least := c.DrainDelay + c.Deadline; c.StopTimeout < least {
+		wrong.add("stop-timeout", "must be at least --drain-delay and --deadline together, %s, is %s", least, c.StopTimeout)
+	}
+	// Entries expire after a day, and are read anew well before.
+	if c.Company.Refresh > 12*time.Hour {
+		wrong.add("directory-refresh", "must be at most 12h, is %s", c.Company.Refresh)
+	}
+	if c.Lane.MaxBytes < 64<<10 { // a punch takes up to about 1 kB
+		wrong.add("lane-max-bytes", "must be at least 65536, is %d", c.Lane.MaxBytes)
 	}
 }
 

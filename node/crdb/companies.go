@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -33,6 +35,9 @@ func (c *Company) Validate(regions []string) error {
 	if c.Name == "" || len(c.Name) > 200 { // long enough for any registered name
 		return punch.InvalidField("name", "must be 1 to 200 bytes, has %d", len(c.Name))
 	}
+	if !utf8.ValidString(c.Name) || strings.ContainsRune(c.Name, 0) { // a text column takes neither
+		return punch.InvalidField("name", "must be valid UTF-8 without NUL, is %q", c.Name)
+	}
 	known := false
 	for _, r := range regions {
 		known = known || r == c.HomeRegion
@@ -49,11 +54,11 @@ func (c *Company) Validate(regions []string) error {
 // Home is the authority behind the company directory. It returns
 // region.ErrUnknownCompany when the database has no such company.
 func (db *DB) Home(ctx context.Context, company string) (home region.Home, err error) {
-	err = db.read(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
+	err = db.ask(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
 		var name, zone string
 		err := pool.QueryRow(ctx, `SELECT home_region::text, epoch, time_zone, version FROM companies WHERE company_id = $1`, company).
 			Scan(&name, &home.Epoch, &zone, &home.Version)
-		home.Region, home.Zone = region.Name(name), location(zone)
+		home.Region, home.Zone = region.Name(name), db.location(ctx, zone)
 		return err
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -63,17 +68,23 @@ func (db *DB) Home(ctx context.Context, company string) (home region.Home, err e
 }
 
 // location loads a zone that was checked when it was stored. Should this
-// machine not know it, the offset is UTC's: a punch is worth more than a zone.
-func location(zone string) *time.Location {
-	if loc, err := time.LoadLocation(zone); err == nil {
+// machine not know it, the offset is UTC's, and the log says so once: a punch is
+// worth more than a zone.
+func (db *DB) location(ctx context.Context, zone string) *time.Location {
+	loc, err := time.LoadLocation(zone)
+	if err == nil {
 		return loc
+	}
+	if _, told := db.strange.LoadOrStore(zone, true); !told {
+		db.log.ErrorContext(ctx, "this machine does not know a company's time zone: its punches get the offset of UTC", "zone", zone, "error", err)
 	}
 	return time.UTC
 }
 
-// Homes passes up to limit companies to learn, for preloading a directory.
+// Homes passes up to limit companies to learn, for preloading a directory. It
+// tries until ctx is done, and may pass a company again then.
 func (db *DB) Homes(ctx context.Context, limit int, learn func(company string, home region.Home)) error {
-	return db.read(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
+	return db.persist(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
 		rows, err := pool.Query(ctx, `SELECT company_id, home_region::text, epoch, time_zone, version FROM companies LIMIT $1`, limit)
 		if err != nil {
 			return err
@@ -85,7 +96,7 @@ func (db *DB) Homes(ctx context.Context, limit int, learn func(company string, h
 		)
 		_, err = pgx.ForEachRow(rows, []any{&company, &name, &home.Epoch, &zone, &home.Version}, func() error {
 			if zones[zone] == nil {
-				zones[zone] = location(zone)
+				zones[zone] = db.location(ctx, zone)
 			}
 			home.Region, home.Zone = region.Name(name), zones[zone]
 			learn(company, home)
@@ -98,7 +109,7 @@ func (db *DB) Homes(ctx context.Context, limit int, learn func(company string, h
 // ListCompanies returns up to limit companies with ids greater than after, in
 // the order of their ids.
 func (db *DB) ListCompanies(ctx context.Context, after string, limit int) (list []Company, err error) {
-	err = db.read(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
+	err = db.ask(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
 		list, err = companies(ctx, pool, `WHERE company_id > $1 ORDER BY company_id LIMIT $2`, after, limit)
 		return err
 	})
@@ -107,7 +118,7 @@ func (db *DB) ListCompanies(ctx context.Context, after string, limit int) (list 
 
 // Company returns one company, or an UnknownCompany *punch.Error.
 func (db *DB) Company(ctx context.Context, id string) (c Company, err error) {
-	err = db.read(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
+	err = db.ask(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
 		list, err := companies(ctx, pool, `WHERE company_id = $1`, id)
 		if err == nil && len(list) == 0 {
 			return pgx.ErrNoRows
@@ -141,7 +152,7 @@ func companies(ctx context.Context, q querier, where string, args ...any) ([]Com
 // caller has validated them and given each id once.
 func (db *DB) CreateCompanies(ctx context.Context, list []Company) ([]error, error) {
 	outcomes := make([]error, len(list))
-	err := db.transaction(ctx, func(tx pgx.Tx) error { return createCompanies(ctx, tx, list, outcomes) })
+	err := db.transaction(ctx, func(ctx context.Context, tx pgx.Tx) error { return createCompanies(ctx, tx, list, outcomes) })
 	if err != nil {
 		return nil, fmt.Errorf("create companies: %w", err)
 	}

@@ -3,6 +3,7 @@ package crdb
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -57,18 +58,40 @@ func TestCompanyValidate(t *testing.T) {
 	if err := good.Validate(regions); err != nil {
 		t.Fatal(err)
 	}
-	for field, change := range map[string]func(*Company){
-		"company":     func(c *Company) { c.ID = "a b" },
-		"name":        func(c *Company) { c.Name = "" },
-		"home_region": func(c *Company) { c.HomeRegion = "mars" },
-		"time_zone":   func(c *Company) { c.TimeZone = "Local" },
+	for _, bad := range []struct {
+		field  string
+		change func(*Company)
+	}{
+		{"company", func(c *Company) { c.ID = "a b" }},
+		{"name", func(c *Company) { c.Name = "" }},
+		{"name", func(c *Company) { c.Name = "A\x00B" }},
+		{"name", func(c *Company) { c.Name = "M\xfcller" }},
+		{"home_region", func(c *Company) { c.HomeRegion = "mars" }},
+		{"time_zone", func(c *Company) { c.TimeZone = "Local" }},
 	} {
 		c := good
-		change(&c)
-		if err := punch.AsError(c.Validate(regions)); err.Code != punch.Invalid || err.Field != field {
-			t.Errorf("bad %s: %v", field, err)
+		bad.change(&c)
+		if err := punch.AsError(c.Validate(regions)); err.Code != punch.Invalid || err.Field != bad.field {
+			t.Errorf("bad %s: %+v: %v", bad.field, c, err)
 		}
 	}
+}
+
+func TestUnknownZoneIsLoggedOnce(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *store) {
+		logged := new(logs)
+		db := s.mustOpenWith(testConfig(s.server.URL("us-east")), logged.deps())
+		for range 2 {
+			id := s.company("us-east")
+			s.exec(`UPDATE companies SET time_zone = 'Mars/Base' WHERE company_id = $1`, id)
+			if home, err := db.Home(s.ctx, id); err != nil || home.Zone != time.UTC {
+				t.Fatalf("%+v, %v", home, err)
+			}
+		}
+		if n := strings.Count(logged.String(), "level=ERROR"); n != 1 || !strings.Contains(logged.String(), "zone=Mars/Base") {
+			t.Errorf("%d errors logged, want one that names the zone: %s", n, logged)
+		}
+	})
 }
 
 func TestFindAndList(t *testing.T) {

@@ -27,7 +27,7 @@ type storedEvacuation struct {
 // Evacuations returns the operator's switches as the database has them.
 func (db *DB) Evacuations(ctx context.Context) ([]region.Evacuation, error) {
 	var value string
-	err := db.read(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
+	err := db.ask(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
 		return pool.QueryRow(ctx, `SELECT value FROM controls WHERE name = $1`, evacuations).Scan(&value)
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -62,7 +62,7 @@ func decodeEvacuations(value string) (map[string]storedEvacuation, error) {
 // and not below the given one, and returns it as stored. It refuses, as
 // Conflict, to evacuate the last region that is in service.
 func (db *DB) SetEvacuation(ctx context.Context, e region.Evacuation) (region.Evacuation, error) {
-	err := db.transaction(ctx, func(tx pgx.Tx) error {
+	err := db.transaction(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		// The row is there before it is locked, so that two operators take turns.
 		if _, err := tx.Exec(ctx, `INSERT INTO controls (name, value, version) VALUES ($1, '', 0) ON CONFLICT (name) DO NOTHING`, evacuations); err != nil {
 			return err

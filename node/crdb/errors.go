@@ -3,7 +3,9 @@ package crdb
 import (
 	"context"
 	"errors"
+	"io"
 	"math/rand/v2"
+	"net"
 	"strings"
 	"time"
 
@@ -26,6 +28,7 @@ const (
 	causeStale       cause = "stale"       // XX000: a cached plan saw the regions change
 	causeData        cause = "data"        // the values themselves are refused
 	causeRefused     cause = "refused"     // anything else the server will not do
+	causeUnknown     cause = "unknown"     // not an answer and not the network's: run again, it says nothing of the host
 	causeUnsettled   cause = "unsettled"   // no error, but some rows are still unexplained
 )
 
@@ -38,10 +41,19 @@ func classify(err error) cause {
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return classifyState(pg.Code)
 	}
-	if errors.Is(err, context.DeadlineExceeded) || pgconn.Timeout(err) {
+	broken, network := errors.AsType[net.Error](err)
+	_, unconnected := errors.AsType[*pgconn.ConnectError](err)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded), pgconn.Timeout(err), network && broken.Timeout():
 		return causeTimeout
+	case errors.Is(err, context.Canceled): // by the caller
+		return causeUnknown
+	case network, unconnected,
+		errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, pgconn.ErrConnClosed):
+		return causeConnection
+	default:
+		return causeUnknown
 	}
-	return causeConnection
 }
 
 func classifyState(code string) cause {

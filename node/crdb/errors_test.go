@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"os"
+	"syscall"
 	"testing"
 	"time"
 
@@ -22,7 +25,10 @@ func TestClassify(t *testing.T) {
 		{state("40003"), causeAmbiguous},
 		{state("57014"), causeTimeout}, {context.DeadlineExceeded, causeTimeout},
 		{state("57P01"), causeDraining},
-		{state("08006"), causeConnection}, {io.ErrUnexpectedEOF, causeConnection}, {errors.New("?"), causeConnection},
+		{state("08006"), causeConnection}, {io.ErrUnexpectedEOF, causeConnection},
+		{&net.OpError{Op: "read", Err: syscall.ECONNRESET}, causeConnection}, {pgconn.ErrConnClosed, causeConnection},
+		{&net.OpError{Op: "read", Err: os.ErrDeadlineExceeded}, causeTimeout},
+		{errors.New("?"), causeUnknown}, {fmt.Errorf("read: %w", context.Canceled), causeUnknown},
 		{state("58C00"), causeUnavailable}, {state("53300"), causeUnavailable},
 		{state("XXC02"), causeLicence}, {state("XX000"), causeStale},
 		{state("22021"), causeData}, {state("23514"), causeData},

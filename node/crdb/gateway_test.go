@@ -1,6 +1,7 @@
 package crdb
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"net/url"
@@ -193,17 +194,21 @@ func TestDeadHostIsLedAround(t *testing.T) {
 }
 
 func TestAddresses(t *testing.T) {
-	for dsn, want := range map[string][]string{
-		"postgres://a:1,b:2,c:3/x?sslmode=prefer":  {"a:1", "b:2", "c:3"},
-		"postgres://a:1,b:2/x?sslmode=disable":     {"a:1", "b:2"},
-		"postgres://[::1]:5/x?sslmode=verify-full": {"[::1]:5"},
+	for dsn, want := range map[string]string{ // how often each host is tried, with TLS and without
+		"postgres://a:1,b:2,c:3/x?sslmode=prefer":  "a:1 2 b:2 2 c:3 2",
+		"postgres://a:1,b:2/x?sslmode=disable":     "a:1 1 b:2 1",
+		"postgres://[::1]:5/x?sslmode=verify-full": "[::1]:5 1",
 	} {
-		cfg := mustParse(t, dsn)
 		var got []string
-		for _, a := range addresses(cfg) {
-			got = append(got, a.String())
+		for _, a := range addresses(mustParse(t, dsn)) {
+			got = append(got, fmt.Sprint(a, 1+len(a.alternatives)))
+			for _, f := range a.alternatives {
+				if f.Host != a.host || f.Port != a.port {
+					t.Errorf("%s: %s falls back to %s:%d", dsn, a, f.Host, f.Port)
+				}
+			}
 		}
-		if strings.Join(got, " ") != strings.Join(want, " ") {
+		if strings.Join(got, " ") != want {
 			t.Errorf("%s has the hosts %v, want %v", dsn, got, want)
 		}
 	}

@@ -11,37 +11,55 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/time/rate"
 )
 
 type address struct {
 	host string
 	port uint16
 	tls  *tls.Config
+	// What pgx tries on the same host when TLS as above does not do, with
+	// sslmode=prefer or allow.
+	alternatives []*pgconn.FallbackConfig
 }
 
 func (a address) String() string { return net.JoinHostPort(a.host, strconv.Itoa(int(a.port))) }
 
 // addresses returns the hosts of a connection URL in its order. pgx lists a
-// host once more for each way to encrypt (sslmode=prefer): the first counts.
+// host once more for each way to encrypt: these become its alternatives.
 func addresses(cc *pgx.ConnConfig) []address {
-	list := []address{{cc.Host, cc.Port, cc.TLSConfig}}
-	seen := map[string]bool{list[0].String(): true}
+	list := []address{{host: cc.Host, port: cc.Port, tls: cc.TLSConfig}}
+	at := map[string]int{list[0].String(): 0}
 	for _, f := range cc.Fallbacks {
-		if a := (address{f.Host, f.Port, f.TLSConfig}); !seen[a.String()] {
-			seen[a.String()] = true
-			list = append(list, a)
+		a := address{host: f.Host, port: f.Port, tls: f.TLSConfig}
+		if i, seen := at[a.String()]; seen {
+			list[i].alternatives = append(list[i].alternatives, f)
+			continue
 		}
+		at[a.String()] = len(list)
+		list = append(list, a)
 	}
 	return list
 }
 
 // host is one gateway of the database with pools of its own.
 type host struct {
-	addr  string
-	hot   *pgxpool.Pool
-	reads *pgxpool.Pool
-	away  atomic.Bool // true from a failure until a ping answered
+	addr    string
+	hot     *pgxpool.Pool   // writes punches
+	reads   *pgxpool.Pool   // reads punches
+	control *pgxpool.Pool   // everything else
+	probe   *pgx.ConnConfig // for pings: a pool without a free connection is no dead host
+	away    atomic.Bool     // true from a failure until a ping answered
+	stale   rate.Sometimes  // resets of hot
+}
+
+func newHost(addr string) *host {
+	// A change of regions fails the statements of all homes at once, and each
+	// reset costs all of them their connections. One is enough until the
+	// change is through everywhere, which takes seconds.
+	return &host{addr: addr, stale: rate.Sometimes{Interval: 10 * time.Second}}
 }
 
 // hosts chooses the gateway for each attempt: the nearest that is not away.
@@ -57,11 +75,14 @@ type hosts struct {
 }
 
 const (
-	// A ping of a living host takes one round trip, at most about 300 ms
-	// between regions.
-	pingTimeout = time.Second
+	// A ping is a new connection: up to six round trips with TLS and a
+	// password, each at most about 300 ms between regions.
+	pingTimeout = 2 * time.Second
 	// How soon a host that came back is used again.
 	probeEvery = 2 * time.Second
+	// What a statement needs to end, and a connection to say goodbye, where
+	// the database answers.
+	closePatience = 2 * time.Second
 )
 
 func (hs *hosts) start() {
@@ -76,12 +97,27 @@ func (hs *hosts) close() {
 		hs.stop()
 		hs.wg.Wait()
 	}
-	for _, h := range hs.all {
-		for _, pool := range []*pgxpool.Pool{h.hot, h.reads} {
-			if pool != nil {
-				pool.Close()
+	// pgx waits up to 15 s for a frozen server to take its leave. What is not
+	// closed in time ends by itself then, or with the process.
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		var pools sync.WaitGroup
+		for _, h := range hs.all {
+			for _, pool := range []*pgxpool.Pool{h.hot, h.reads, h.control} {
+				if pool != nil {
+					pools.Go(pool.Close)
+				}
 			}
 		}
+		pools.Wait()
+	}()
+	patience := time.NewTimer(closePatience)
+	defer patience.Stop()
+	select {
+	case <-closed:
+	case <-patience.C:
+		hs.log.Warn("database connections are left to close by themselves")
 	}
 }
 
@@ -143,10 +179,14 @@ func (hs *hosts) watch(ctx context.Context) {
 	}
 }
 
+// ping connects anew: the server has answered when that is done.
 func (hs *hosts) ping(ctx context.Context, h *host) {
 	attempt, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
-	err := h.reads.Ping(attempt)
+	conn, err := pgx.ConnectConfig(attempt, h.probe.Copy())
+	if err == nil {
+		_ = conn.Close(attempt) // it has served
+	}
 	if ctx.Err() == nil {
 		hs.setAway(h, err != nil)
 	}

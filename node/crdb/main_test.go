@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -91,6 +93,51 @@ func testConfig(url string) Config {
 
 func testDeps() Deps {
 	return Deps{Log: slog.New(slog.DiscardHandler), Meter: metricnoop.NewMeterProvider(), Tracer: tracenoop.NewTracerProvider()}
+}
+
+// mustOpenWith opens the database once more, in another way.
+func (s *store) mustOpenWith(cfg Config, deps Deps) *DB {
+	s.tb.Helper()
+	db, err := Open(s.ctx, cfg, deps)
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	s.tb.Cleanup(db.Close)
+	return db
+}
+
+// logs keeps what is logged.
+type logs struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *logs) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *logs) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+func (l *logs) deps() Deps {
+	deps := testDeps()
+	deps.Log = slog.New(slog.NewTextHandler(l, nil))
+	return deps
+}
+
+// await polls until done, for at most 20 s.
+func await(tb testing.TB, what string, done func() bool) {
+	tb.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !done(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			tb.Fatalf("in vain: %s", what)
+		}
+	}
 }
 
 // company creates a company of its own for the test and returns its id.

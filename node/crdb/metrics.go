@@ -37,3 +37,5 @@ func (m metrics) settled(ctx context.Context, home, result string, n int) {
 }
 
 func poolName(name string) attribute.KeyValue { return attribute.String("pool", name) }
+
+func hostAddr(addr string) attribute.KeyValue { return attribute.String("host", addr) }

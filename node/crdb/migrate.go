@@ -13,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
@@ -208,6 +209,7 @@ func postgresRegions(ctx context.Context, conn *pgx.Conn, regions []string) erro
 
 // CheckSchema returns an error that says what to run when the schema is older
 // than this program needs. A newer one is fine: releases overlap in an upgrade.
+// It tries until ctx is done.
 func (db *DB) CheckSchema(ctx context.Context) error {
 	files, err := fs.Glob(schemas, "schema/"+string(db.Engine)+"/*.sql")
 	if err != nil {
@@ -222,7 +224,9 @@ func (db *DB) CheckSchema(ctx context.Context) error {
 		need = max(need, v)
 	}
 	var have int64
-	err = db.hosts.pick(0).reads.QueryRow(ctx, `SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied`).Scan(&have)
+	err = db.persist(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
+		return pool.QueryRow(ctx, `SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied`).Scan(&have)
+	})
 	var pg *pgconn.PgError
 	if err != nil && (!errors.As(err, &pg) || pg.Code != "42P01") { // 42P01: not even the table of versions
 		return fmt.Errorf("read the schema's version: %w", err)

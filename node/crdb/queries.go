@@ -57,7 +57,7 @@ func (db *DB) Find(ctx context.Context, home string, key punch.Key) (*punch.Stor
 		employee string
 		id       [16]byte
 	)
-	err := db.read(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
+	err := db.readPunches(ctx, home, func(ctx context.Context, pool *pgxpool.Pool) error {
 		return pool.QueryRow(ctx, findSQL, home, key.Company, key.ID.Day(), key.Employee, [16]byte(key.ID)).
 			Scan(append([]any{&employee, &id}, rec.targets()...)...)
 	})
@@ -74,7 +74,7 @@ func (db *DB) Find(ctx context.Context, home string, key punch.Key) (*punch.Stor
 // (punched_at, id).
 func (db *DB) List(ctx context.Context, home string, q punch.Query) ([]punch.Receipt, error) {
 	var receipts []punch.Receipt
-	err := db.read(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
+	err := db.readPunches(ctx, home, func(ctx context.Context, pool *pgxpool.Pool) error {
 		rows, err := pool.Query(ctx, listSQL, home, q.Company, daysOf(q), q.Employee, q.From, q.To,
 			q.After.PunchedAt, [16]byte(q.After.ID), q.Limit)
 		if err != nil {
@@ -110,5 +110,8 @@ func daysOf(q punch.Query) []time.Time {
 }
 
 func unreadable(err error) error {
+	if refused, ok := errors.AsType[*punch.Error](err); ok {
+		return refused
+	}
 	return punch.Wait(punch.Unavailable, time.Second, "the database did not answer; ask again", err)
 }

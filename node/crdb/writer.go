@@ -66,7 +66,7 @@ func (w *Writer) settle(ctx context.Context, rows []*row) {
 		case causeLicence:
 			w.db.log.ErrorContext(ctx, "the database is throttled for want of a licence: punches are being refused", "error", err)
 		case causeStale:
-			h.hot.Reset()
+			h.stale.Do(h.hot.Reset)
 		}
 		w.db.hosts.note(h, why)
 		w.db.metrics.retried(ctx, why)
@@ -105,7 +105,8 @@ func (w *Writer) attempt(ctx context.Context, h *host, rows []*row, n int) error
 	if err != nil || len(strangers) == 0 {
 		return err
 	}
-	return w.tellStrangers(ctx, h, strangers)
+	w.tellStrangers(ctx, h, strangers)
+	return nil
 }
 
 func (w *Writer) insert(ctx context.Context, h *host, rows []*row) error {
@@ -168,34 +169,42 @@ func (w *Writer) readBack(ctx context.Context, h *host, rows []*row) (strangers 
 	return strangers, err
 }
 
+// strangerPatience bounds what rows that are stored already wait for strangers:
+// many times what reading the global table takes while it can be read.
+const strangerPatience = 500 * time.Millisecond
+
 // tellStrangers tells a company that has its home elsewhere from one that does
 // not exist. Only here is the global table asked: reading it waits while the
-// region that holds its lease is away.
-func (w *Writer) tellStrangers(ctx context.Context, h *host, rows []*row) error {
+// region that holds its lease is away. Whoever cannot be told is NotHome, which
+// makes the entry node ask the database itself.
+func (w *Writer) tellStrangers(ctx context.Context, h *host, rows []*row) {
+	ctx, cancel := context.WithTimeout(ctx, strangerPatience)
+	defer cancel()
+	exists, err := existing(ctx, h, rows)
+	for _, r := range rows {
+		if err != nil || exists[r.punch.Company] {
+			r.err = notHome(0)
+		} else {
+			r.err = punch.Errorf(punch.UnknownCompany, "there is no company %s", r.punch.Company)
+		}
+	}
+}
+
+func existing(ctx context.Context, h *host, rows []*row) (map[string]bool, error) {
 	ids := make([]string, len(rows))
 	for i, r := range rows {
 		ids[i] = r.punch.Company
 	}
 	found, err := h.hot.Query(ctx, existSQL, ids)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	known, err := pgx.CollectRows(found, pgx.RowTo[string])
-	if err != nil {
-		return err
-	}
 	exists := make(map[string]bool, len(known))
 	for _, id := range known {
 		exists[id] = true
 	}
-	for _, r := range rows {
-		if exists[r.punch.Company] {
-			r.err = notHome(0)
-		} else {
-			r.err = punch.Errorf(punch.UnknownCompany, "there is no company %s", r.punch.Company)
-		}
-	}
-	return nil
+	return exists, err
 }
 
 func notHome(epoch int64) error {

@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -74,6 +75,33 @@ func TestWhatAPeerSaysOfAPunchDoesNotOpenItsCircuit(t *testing.T) {
 	}
 }
 
+// TestAProbeThatIsGivenUpDoesNotCloseTheCircuit probes a frozen peer with a
+// punch that has hardly any time left.
+func TestAProbeThatIsGivenUpDoesNotCloseTheCircuit(t *testing.T) {
+	w := &world{home: home("eu-west", 1), cached: home("eu-west", 1), candidate: candidates("a")}
+	d := mustDispatch(t, w)
+	defer d.Close(t.Context()) //nolint:errcheck // nothing waits
+	circuit := d.circuits.of("a")
+	circuit.HalfOpen()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	w.peers = map[string]func() error{"a": func() error {
+		<-ctx.Done()
+		return ctx.Err()
+	}}
+	_, _ = d.Record(ctx, aPunch())
+	if !circuit.IsOpen() {
+		t.Errorf("the circuit is %s", circuit.State())
+	}
+	circuit.Close()
+	for range 2 * openAfter { // given up by us, again and again: that is not the peer's fault
+		_, _ = d.Record(ctx, aPunch())
+	}
+	if !circuit.IsClosed() {
+		t.Errorf("the circuit is %s", circuit.State())
+	}
+}
+
 func TestASlowPeerIsLeft(t *testing.T) {
 	w := &world{home: home("eu-west", 1), cached: home("eu-west", 1), candidate: candidates("a"), overhead: 2 * slowAfter}
 	d := mustDispatch(t, w)
@@ -88,7 +116,7 @@ func TestASlowPeerIsLeft(t *testing.T) {
 // rest, and no punch fails.
 func TestRetriesTowardsPeersAreBudgeted(t *testing.T) {
 	w := &world{home: home("eu-west", 1), cached: home("eu-west", 1), candidate: candidates("a", "b")}
-	w.peers = map[string]func() error{"a": func() error { return punch.Wait(punch.Overloaded, time.Second, "full", nil) }}
+	w.peers = map[string]func() error{"a": func() error { return punch.Wait(punch.Unavailable, time.Second, "no database here", nil) }}
 	d := mustDispatch(t, w)
 	defer d.Close(t.Context()) //nolint:errcheck // nothing waits
 	const punches = 10_000

@@ -13,6 +13,7 @@ import (
 
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
+	"golang.org/x/time/rate"
 
 	"github.com/punchclock/punchclock/node/punch"
 	"github.com/punchclock/punchclock/region"
@@ -42,6 +43,8 @@ type Store interface {
 type Lane interface {
 	punch.Recorder
 	RecordAll(items []punch.Item) []punch.Outcome
+	Waiting() int
+	Open() bool // its circuit
 	Close(ctx context.Context) error
 }
 
@@ -94,12 +97,16 @@ type Dispatch struct {
 	local    lanes
 	remote   lanes
 	circuits *circuits
+	complain rate.Sometimes // about calls that failed: an outage fails thousands for one cause
 	inFlight atomic.Int64
 }
 
 // New makes a Dispatch. Close must be called.
 func New(cfg Config, deps Deps) (*Dispatch, error) {
-	d := &Dispatch{cfg: cfg, deps: deps, tracer: deps.Tracer.Tracer("punchclock/dispatch")}
+	d := &Dispatch{
+		cfg: cfg, deps: deps, tracer: deps.Tracer.Tracer("punchclock/dispatch"),
+		complain: rate.Sometimes{Interval: time.Second},
+	}
 	var err error
 	if d.metrics, err = newInstruments(deps.Meter); err != nil {
 		return nil, err

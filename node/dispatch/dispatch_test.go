@@ -36,6 +36,10 @@ func (d direct) RecordAll(items []punch.Item) []punch.Outcome {
 	return d.w.Write(items[0].Ctx, items)
 }
 
+func (direct) Waiting() int { return 0 }
+
+func (direct) Open() bool { return false }
+
 func (d direct) Close(context.Context) error { d.closed(); return nil }
 
 type writerFunc func(items []punch.Item) []punch.Outcome
@@ -184,6 +188,7 @@ func TestWhoIsAsked(t *testing.T) {
 		"nobody is there":              {home: home("eu-west", 1), cached: home("eu-west", 1), asked: "[local eu-west]"},
 		"the first is broken":          {home: home("eu-west", 1), cached: home("eu-west", 1), candidates: candidates("a", "b"), peers: map[string]func() error{"a": broken}, asked: "[peer a peer b]"},
 		"the first is full":            {home: home("eu-west", 1), cached: home("eu-west", 1), candidates: candidates("a", "b"), peers: map[string]func() error{"a": full}, asked: "[peer a peer b]"},
+		"all are full":                 {home: home("eu-west", 1), cached: home("eu-west", 1), candidates: candidates("a", "b"), peers: map[string]func() error{"a": full, "b": full}, asked: "[peer a peer b]", code: punch.Overloaded},
 		"all are broken":               {home: home("eu-west", 1), cached: home("eu-west", 1), candidates: candidates("a", "b"), peers: map[string]func() error{"a": broken, "b": broken}, asked: "[peer a peer b local eu-west]"},
 		"a refusal is not passed on":   {home: home("eu-west", 1), cached: home("eu-west", 1), candidates: candidates("a", "b"), peers: map[string]func() error{"a": bad}, asked: "[peer a]", code: punch.Invalid},
 		"the cached epoch is old":      {home: home("eu-west", 2), cached: home("eu-west", 1), candidates: candidates("a"), asked: "[peer a refresh peer a]"},

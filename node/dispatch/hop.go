@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
@@ -30,8 +31,10 @@ func (h *hop) Write(ctx context.Context, items []punch.Item) []punch.Outcome {
 	asked := 0
 	for _, c := range h.dispatch.route(h.home) {
 		if c.Local {
-			h.dispatch.metrics.hopped(ctx, h.home, "here", len(left))
-			scatter(outcomes, left, h.here(ctx, gather(items, left)))
+			if left = notFull(left, outcomes); len(left) > 0 {
+				h.dispatch.metrics.hopped(ctx, h.home, "here", len(left))
+				scatter(outcomes, left, h.here(ctx, gather(items, left)))
+			}
 			break
 		}
 		if asked > 0 && !h.retries.spend(len(left)) {
@@ -43,11 +46,13 @@ func (h *hop) Write(ctx context.Context, items []punch.Item) []punch.Outcome {
 		}
 		asked++
 		note(items, left, c, asked)
-		failed := false
-		if left, failed = h.call(ctx, c, items, left, outcomes); failed {
-			circuit.RecordFailure()
-		} else {
+		var verdict verdict
+		left, verdict = h.call(ctx, c, items, left, outcomes)
+		switch {
+		case verdict == worked:
 			circuit.RecordSuccess()
+		case verdict == failed, circuit.IsHalfOpen(): // a probe that shows nothing must not close it
+			circuit.RecordFailure()
 		}
 		if asked == 1 {
 			h.retries.earn(len(items))
@@ -59,11 +64,33 @@ func (h *hop) Write(ctx context.Context, items []punch.Item) []punch.Outcome {
 	return outcomes
 }
 
+// notFull leaves out the items that the home refused because it is full:
+// another waiting room before the same database would undo its shedding.
+func notFull(places []int, outcomes []punch.Outcome) (left []int) {
+	for _, i := range places {
+		if punch.CodeOf(outcomes[i].Err) != punch.Overloaded {
+			left = append(left, i)
+		}
+	}
+	return left
+}
+
+// verdict is what a call says of the peer, whatever it says of the items.
+type verdict int
+
+const (
+	unclear verdict = iota // the call was given up before the peer had its time
+	worked
+	failed
+)
+
 // call asks one candidate. It returns the items that another may still settle,
-// and whether the peer itself failed: what it says of the items is no failure.
-func (h *hop) call(ctx context.Context, c region.Candidate, items []punch.Item, places []int, outcomes []punch.Outcome) (left []int, failed bool) {
+// and what the call says of the peer.
+func (h *hop) call(ctx context.Context, c region.Candidate, items []punch.Item, places []int, outcomes []punch.Outcome) (left []int, v verdict) {
 	call, cancel := context.WithTimeout(ctx, h.dispatch.cfg.CallTimeout)
 	defer cancel()
+	lag := watchLag()
+	defer lag.stop()
 	results, overhead, err := h.dispatch.deps.Peers.Record(call, c.PeerAddr, gather(items, places))
 	if err != nil {
 		h.dispatch.metrics.hopped(ctx, h.home, "failed", len(places))
@@ -71,7 +98,13 @@ func (h *hop) call(ctx context.Context, c region.Candidate, items []punch.Item, 
 		for _, i := range places {
 			outcomes[i].Err = err
 		}
-		return places, ctx.Err() == nil // when the batch itself was given up, the peer is not to blame
+		if ctx.Err() != nil { // the batch itself was given up
+			return places, unclear
+		}
+		h.dispatch.complain.Do(func() {
+			h.dispatch.deps.Log.WarnContext(ctx, "a call to a peer failed", "peer", c.Node, "error", err)
+		})
+		return places, failed
 	}
 	scatter(outcomes, places, results)
 	for _, i := range places {
@@ -82,8 +115,29 @@ func (h *hop) call(ctx context.Context, c region.Candidate, items []punch.Item, 
 	}
 	h.dispatch.metrics.hopped(ctx, h.home, "settled", len(places)-len(left))
 	h.dispatch.metrics.hopped(ctx, h.home, "passed_on", len(left))
-	return left, overhead > slowAfter
+	if overhead > slowAfter && lag.seen() < slowAfter/2 {
+		return left, failed
+	}
+	return left, worked
 }
+
+// lag tells how late this process is itself: a call that waited for our own
+// processor must not be blamed on the peer.
+type lag struct {
+	timer *time.Timer
+	late  atomic.Int64 // nanoseconds
+}
+
+func watchLag() *lag {
+	const after = 50 * time.Millisecond // longer than the calls that are not slow
+	l, start := &lag{}, time.Now()
+	l.timer = time.AfterFunc(after, func() { l.late.Store(int64(time.Since(start) - after)) })
+	return l
+}
+
+func (l *lag) seen() time.Duration { return time.Duration(l.late.Load()) }
+
+func (l *lag) stop() { l.timer.Stop() }
 
 // here writes through this node's own gateway, which is only farther.
 func (h *hop) here(ctx context.Context, items []punch.Item) []punch.Outcome {

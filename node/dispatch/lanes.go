@@ -1,8 +1,10 @@
 package dispatch
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -44,7 +46,7 @@ func (ls *lanes) keep(home region.Name, lane Lane) (Lane, error) {
 	case taken || ls.closed:
 		_ = lane.Close(context.Background()) // it is empty: there is nothing to wait for
 		if !taken {
-			return nil, punch.Wait(punch.Overloaded, time.Second, "this node is shutting down; use another one", nil)
+			return nil, punch.Wait(punch.Unavailable, time.Second, "this node is shutting down; use another one", nil)
 		}
 		return other, nil
 	case ls.byHome == nil:
@@ -52,6 +54,29 @@ func (ls *lanes) keep(home region.Name, lane Lane) (Lane, error) {
 	}
 	ls.byHome[home] = lane
 	return lane, nil
+}
+
+// LaneStatus is a lane as an operator sees it.
+type LaneStatus struct {
+	Home    region.Name
+	Way     string // database or peer
+	Waiting int
+	Open    bool // its circuit: punches of the home are refused at once
+}
+
+func (ls *lanes) status(way string) (list []LaneStatus) {
+	ls.mu.RLock()
+	defer ls.mu.RUnlock()
+	for home, lane := range ls.byHome {
+		list = append(list, LaneStatus{Home: home, Way: way, Waiting: lane.Waiting(), Open: lane.Open()})
+	}
+	slices.SortFunc(list, func(a, b LaneStatus) int { return cmp.Compare(a.Home, b.Home) })
+	return list
+}
+
+// Lanes returns the lanes that have been needed so far.
+func (d *Dispatch) Lanes() []LaneStatus {
+	return append(d.local.status("database"), d.remote.status("peer")...)
 }
 
 func (ls *lanes) close(ctx context.Context) error {

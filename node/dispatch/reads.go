@@ -3,6 +3,7 @@ package dispatch
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/punchclock/punchclock/node/punch"
 	"github.com/punchclock/punchclock/region"
@@ -14,11 +15,18 @@ type Reads struct {
 	Store     Store
 }
 
+// refreshPatience leaves most of a read's time for the read: the companies are
+// a global table, which answers at once or, while the region that holds its
+// lease is away, not at all.
+const refreshPatience = time.Second
+
 // home asks the database, since a read at an old home would miss what was
 // written at the new one; a database that does not answer leaves the cached
 // home, and the read fails or not by itself.
 func (r Reads) home(ctx context.Context, company string) (string, error) {
-	home, err := r.Directory.Refresh(ctx, company)
+	refresh, cancel := context.WithTimeout(ctx, refreshPatience)
+	home, err := r.Directory.Refresh(refresh, company)
+	cancel()
 	if err != nil && !errors.Is(err, region.ErrUnknownCompany) {
 		home, err = r.Directory.Home(ctx, company)
 	}

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 	"go.opentelemetry.io/otel/trace"
@@ -64,7 +65,7 @@ func (a *API) recordItems(c *call, items []item) {
 		workers.Go(func() {
 			for i := next.Add(1) - 1; i < int64(len(items)); i = next.Add(1) - 1 {
 				if it := &items[i]; it.err == nil {
-					it.receipt, it.err = a.recordItem(c, it.claim)
+					it.receipt, it.err = a.recordItem(c, it.claim, int(i))
 				}
 			}
 		})
@@ -74,14 +75,17 @@ func (a *API) recordItems(c *call, items []item) {
 
 // recordItem turns a panic into an error, as net/http does for single punches:
 // elsewhere it would end the process.
-func (a *API) recordItem(c *call, claim punch.Claim) (receipt punch.Receipt, err error) {
+//
+// The items of a batch are received a microsecond after each other: a stamp
+// tells whose request wrote a row, and a batch may hold the same punch twice.
+func (a *API) recordItem(c *call, claim punch.Claim, place int) (receipt punch.Receipt, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			a.deps.Logger.ErrorContext(c.ctx, "panic while recording a punch", "panic", p, "stack", string(debug.Stack()))
 			err = fmt.Errorf("panic: %v", p)
 		}
 	}()
-	return a.recordClaim(c, claim)
+	return a.recordClaim(c, claim, c.at.Add(time.Duration(place)*time.Microsecond))
 }
 
 // writeResults writes {"results":[…]} in the order of the items and returns

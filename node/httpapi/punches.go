@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"go.opentelemetry.io/otel/trace"
 
@@ -35,15 +36,15 @@ func (a *API) recordBody(c *call) (punch.Receipt, error) {
 	}
 	a.inFlight.Add(1)
 	defer a.inFlight.Add(-1)
-	return a.recordClaim(c, claim)
+	return a.recordClaim(c, claim, c.at)
 }
 
 // recordClaim stamps a valid claim and has it recorded.
-func (a *API) recordClaim(c *call, claim punch.Claim) (punch.Receipt, error) {
+func (a *API) recordClaim(c *call, claim punch.Claim, at time.Time) (punch.Receipt, error) {
 	if err := mayPunch(c.caller, claim.Employee); err != nil {
 		return punch.Receipt{}, err
 	}
-	p := punch.Received(claim, c.at, string(a.cfg.Region), tracing.TraceID(c.ctx))
+	p := punch.Received(claim, at, string(a.cfg.Region), tracing.TraceID(c.ctx))
 	return a.deps.Recorder.Record(c.ctx, p)
 }
 

@@ -71,7 +71,7 @@ func (l *Lane) write(batch []*entry) {
 	outcomes := l.writer.Write(ctx, items)
 	worked := false
 	for i, e := range batch {
-		worked = worked || punch.CodeOf(outcomes[i].Err) != punch.Unavailable
+		worked = worked || settled(outcomes[i].Err)
 		spans.EndItem(i, outcomes[i].Err, tracing.HomeRegion.String(l.cfg.Home), tracing.Replayed.Bool(outcomes[i].Receipt.Replayed))
 		e.settle(outcomes[i])
 	}
@@ -80,6 +80,13 @@ func (l *Lane) write(batch []*entry) {
 	l.metrics.flush.Record(ctx, took.Seconds(), l.metrics.attrs)
 	l.metrics.batch.Record(ctx, int64(len(batch)), l.metrics.attrs)
 	l.end(took, worked)
+}
+
+// settled reports whether the database has answered for an item, by a receipt
+// or a refusal; being full or away is no answer of it.
+func settled(err error) bool {
+	code := punch.CodeOf(err)
+	return code != punch.Unavailable && code != punch.Overloaded
 }
 
 func (l *Lane) begin() time.Time {

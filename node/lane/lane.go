@@ -153,7 +153,7 @@ func (l *Lane) enqueue(e *entry) error {
 // talk itself out of work by what it learnt in bad times.
 func (l *Lane) admit(e *entry) error {
 	if l.closed {
-		return punch.Wait(punch.Overloaded, time.Second, "this node is shutting down; use another one", nil)
+		return punch.Wait(punch.Unavailable, time.Second, "this node is shutting down; use another one", nil)
 	}
 	if !l.circuit.admits(time.Now()) {
 		return punch.Wait(punch.Unavailable, retryAfter, "the company's home region does not answer; send the punch again with the same id", nil)
@@ -174,6 +174,12 @@ func (l *Lane) depth() (items, bytes int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.queue.len(), l.queue.bytes
+}
+
+// Waiting returns how many items wait.
+func (l *Lane) Waiting() int {
+	items, _ := l.depth()
+	return items
 }
 
 // Open reports whether the lane's circuit is open: no write has worked for a
@@ -203,6 +209,11 @@ func (l *Lane) Close(ctx context.Context) error {
 	case <-done:
 		return nil
 	case <-ctx.Done():
+		select {
+		case <-done: // both at once: nothing was given up
+			return nil
+		default:
+		}
 		l.stop()
 		<-done
 		return errors.Join(errors.New("gave up punches in flight"), ctx.Err())

@@ -309,7 +309,7 @@ func TestCloseFlushesWhatWasAccepted(t *testing.T) {
 		if recorded.Load() != 9 {
 			t.Errorf("%d of 9 accepted punches were recorded", recorded.Load())
 		}
-		if _, err := l.Record(t.Context(), aPunch("late")); punch.CodeOf(err) != punch.Overloaded {
+		if _, err := l.Record(t.Context(), aPunch("late")); punch.CodeOf(err) != punch.Unavailable {
 			t.Errorf("after Close: %v", err)
 		}
 		mustClose(t, l) // again
@@ -348,7 +348,7 @@ func TestStartStopStress(t *testing.T) {
 		for i := range 20 {
 			wg.Go(func() {
 				_, err := l.Record(context.Background(), aPunch(fmt.Sprint(i)))
-				if code := punch.CodeOf(err); code != "" && code != punch.Overloaded {
+				if code := punch.CodeOf(err); code != "" && code != punch.Unavailable {
 					t.Errorf("told %v", err)
 				}
 			})

@@ -79,10 +79,11 @@ func (h *handler) Record(ctx context.Context, req *peerpb.RecordRequest) (*peerp
 		item, cancel := fromWire(ctx, w)
 		defer cancel()
 		item.Ctx, spans[i] = tracing.StartItem(item.Ctx, h.tracer, "peer.receive", trace.SpanKindServer)
-		// The peer has checked this already; a newer or broken one may
-		// see it differently, and one bad item must not spoil the batch.
+		// The peer has checked this already and told its caller nothing
+		// final; a newer release may know what this one does not. So what
+		// this node does not understand it leaves to another.
 		if err := check(&item.Punch); err != nil {
-			results[i] = h.finish(spans[i], &punch.Outcome{Err: err})
+			results[i] = h.finish(spans[i], &punch.Outcome{Err: punch.Wait(punch.Unavailable, 0, "this node does not understand the punch", err)})
 			continue
 		}
 		items, places = append(items, item), append(places, i)

@@ -87,8 +87,8 @@ func TestEachItemHasItsOwnResult(t *testing.T) {
 	if want := items[0].Receipt(recordedAt); out[0].Err != nil || out[0].Receipt != want {
 		t.Errorf("recorded:\n%+v, want\n%+v", out[0], want)
 	}
-	if e := punch.AsError(out[1].Err); e.Code != punch.Invalid || e.Field != "employee" {
-		t.Errorf("an item that is not valid: %v", out[1].Err)
+	if e := punch.AsError(out[1].Err); e.Code.Final() || e.Code != punch.Unavailable {
+		t.Errorf("an item that this node does not understand: %v; nothing final may come of it", out[1].Err)
 	}
 	was := items[2].Punch
 	was.Stamp = original

@@ -93,6 +93,9 @@ func resultFromWire(p *punch.Punch, w *peerpb.Result) punch.Outcome {
 			RetryAfter: time.Duration(w.GetRetryAfterMicros()) * time.Microsecond,
 		}}
 	}
+	if w.GetRecordedAt() <= 0 { // only the database's own time makes a receipt
+		return punch.Outcome{Err: punch.Wait(punch.Unavailable, time.Second, "the company's home region gave no proof; send the punch again with the same id", nil)}
+	}
 	r := p.Receipt(time.UnixMicro(w.GetRecordedAt()))
 	if o := w.GetOriginal(); o != nil {
 		r.Replayed = true

@@ -72,8 +72,8 @@ const queueLoads = 1024
 // seenCompanies is how many changes one generation remembers, about 1 MB.
 const seenCompanies = 8192
 
-// newsroom passes company changes on: each once, the newest version of each
-// company only. It remembers the last 8,192 to 16,384 companies it heard of,
+// newsroom passes company changes and switches on: each once, the newest
+// version of each company or region only. It remembers the last 8,192 to 16,384 companies it heard of,
 // so a change may be news twice when very many change at once.
 type newsroom struct {
 	outbox *outbox
@@ -93,18 +93,19 @@ func newNewsroom(numNodes func() int) *newsroom {
 
 // publish queues the news unless it is old. It reports whether it was new, and
 // how many waiting changes gave way.
-func (r *newsroom) publish(n companyNews) (isNew bool, dropped int) {
+func (r *newsroom) publish(n news) (isNew bool, dropped int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if n.version <= max(r.seen[n.company], r.older[n.company]) {
+	key := n.key()
+	if n.number() <= max(r.seen[key], r.older[key]) {
 		return false, 0
 	}
 	if len(r.seen) >= r.perMap {
 		r.older, r.seen = r.seen, make(map[string]int64)
 	}
-	r.seen[n.company] = n.version
-	if n.hops >= maxHops {
+	r.seen[key] = n.number()
+	if n.passedOn() >= maxHops {
 		return true, 0
 	}
-	return true, r.outbox.put(n.company, n.encode())
+	return true, r.outbox.put(key, n.encode())
 }

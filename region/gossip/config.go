@@ -49,6 +49,8 @@ type Deps struct {
 	// once per company and version as a rule. It must return quickly and must
 	// not call the Gossip. It is not called after Close.
 	CompanyChanged func(company string, version int64)
+	// SwitchChanged is called in the same way for an operator's switch.
+	SwitchChanged func(e region.Evacuation)
 }
 
 // NodeName returns a name for this start of a node: <region>-<host>-<boot id>.

@@ -66,6 +66,8 @@ func (d delegate) NotifyMsg(b []byte) {
 		}
 	case m.kind == kindCompany:
 		d.g.heard(m.company)
+	case m.kind == kindSwitch:
+		d.g.heardSwitch(m.switched)
 	}
 }
 

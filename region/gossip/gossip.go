@@ -188,6 +188,28 @@ func (g *Gossip) heard(n companyNews) {
 	}
 }
 
+// BroadcastSwitch tells the other nodes of an operator's switch, whose version
+// is more than 0. Nodes that miss it find it in the database.
+func (g *Gossip) BroadcastSwitch(e region.Evacuation) {
+	n := switchNews{Evacuation: e}
+	if !n.valid() {
+		g.log.Error("switch not sent", "target", string(e.Region), "version", e.Version)
+		return
+	}
+	_, dropped := g.news.publish(n)
+	g.metrics.company(companyDropped, dropped)
+}
+
+// heardSwitch takes a switch from another node and passes it on.
+func (g *Gossip) heardSwitch(n switchNews) {
+	n.hops++
+	isNew, dropped := g.news.publish(n)
+	g.metrics.company(companyDropped, dropped)
+	if isNew && g.deps.SwitchChanged != nil {
+		g.deps.SwitchChanged(n.Evacuation)
+	}
+}
+
 // Leave tells the others that this node goes, so that they need not find out.
 // It waits 2 s at most, or until ctx ends. Close is still needed.
 func (g *Gossip) Leave(ctx context.Context) error {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"math"
+	"time"
 
 	"github.com/punchclock/punchclock/region"
 )
@@ -17,6 +18,7 @@ import (
 const (
 	kindLoad    = 1
 	kindCompany = 2
+	kindSwitch  = 3
 )
 
 // maxHops ends a company change that goes round in circles because the nodes
@@ -46,14 +48,41 @@ type companyNews struct {
 	hops    uint8 // how many nodes passed it on
 }
 
+// switchNews is an operator's switch.
+type switchNews struct {
+	region.Evacuation
+	hops uint8
+}
+
+// news is what a newsroom passes on: of one key, the highest version.
+type news interface {
+	key() string
+	number() int64
+	passedOn() uint8
+	encode() []byte
+}
+
+func (n companyNews) key() string     { return n.company }
+func (n companyNews) number() int64   { return n.version }
+func (n companyNews) passedOn() uint8 { return n.hops }
+
+// No company has such a name.
+func (n switchNews) key() string     { return "\x00" + string(n.Region) }
+func (n switchNews) number() int64   { return n.Version }
+func (n switchNews) passedOn() uint8 { return n.hops }
+
+// The flags of a switch, in one byte.
+const flagOn = 1
+
 // The flags of a load, in one byte.
 const flagDatabaseAway = 1
 
-// message is one of the two.
+// message is one of the three.
 type message struct {
-	kind    byte
-	load    loadNews
-	company companyNews
+	kind     byte
+	load     loadNews
+	company  companyNews
+	switched switchNews
 }
 
 // nodeID is a short stand-in for a node's name.
@@ -102,6 +131,8 @@ func decodeMessage(b []byte) (message, error) {
 		m.load, ok = decodeLoad(b[1:])
 	case kindCompany:
 		m.company, ok = decodeCompany(b[1:])
+	case kindSwitch:
+		m.switched, ok = decodeSwitch(b[1:])
 	default:
 		return message{}, errUnknownKind
 	}
@@ -148,6 +179,50 @@ func decodeCompany(b []byte) (n companyNews, ok bool) {
 	company, _, ok := cutBytes(b[1+size:])
 	n.version, n.company = int64(version), string(company)
 	return n, ok && n.valid()
+}
+
+func (n switchNews) encode() []byte {
+	b := make([]byte, 0, 32+len(n.Region))
+	var flags byte
+	if n.On {
+		flags |= flagOn
+	}
+	b = append(b, kindSwitch, n.hops, flags)
+	b = binary.AppendUvarint(b, uint64(n.Version))
+	var until int64
+	if !n.Until.IsZero() {
+		until = n.Until.Unix()
+	}
+	b = binary.AppendUvarint(b, uint64(until))
+	return appendBytes(b, []byte(n.Region))
+}
+
+func decodeSwitch(b []byte) (n switchNews, ok bool) {
+	if len(b) < 2 {
+		return n, false
+	}
+	n.hops, n.On = b[0], b[1]&flagOn != 0
+	b = b[2:]
+	var values [2]uint64
+	for i := range values {
+		v, size := binary.Uvarint(b)
+		if size <= 0 || v > math.MaxInt64 {
+			return n, false
+		}
+		values[i], b = v, b[size:]
+	}
+	name, _, ok := cutBytes(b)
+	n.Version, n.Region = int64(values[0]), region.Name(name)
+	if values[1] > 0 {
+		n.Until = time.Unix(int64(values[1]), 0).UTC()
+	}
+	return n, ok && n.valid()
+}
+
+// valid says whether the news may be sent and believed.
+func (n switchNews) valid() bool {
+	_, err := region.ParseName(string(n.Region))
+	return err == nil && n.Version > 0
 }
 
 // The state of a push/pull is a version byte and then messages, each with its

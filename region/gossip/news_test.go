@@ -1,8 +1,10 @@
 package gossip
 
 import (
+	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -146,5 +148,30 @@ func TestLoadsAndChangesShareThePacket(t *testing.T) {
 	}
 	if b := d.GetBroadcasts(3, 5); len(b) != 0 {
 		t.Errorf("%d messages in 5 bytes, want none", len(b))
+	}
+}
+
+// TestASwitchReachesEveryNode sends switches from different nodes and looks
+// that the newest one is heard of by all others.
+func TestASwitchReachesEveryNode(t *testing.T) {
+	until := time.Now().Add(time.Hour).UTC().Truncate(time.Second)
+	e := region.Evacuation{Region: "eu-west", On: true, Version: 3, Until: until}
+	m, err := decodeMessage(switchNews{Evacuation: e, hops: 2}.encode())
+	if err != nil || m.kind != kindSwitch || m.switched.hops != 2 || m.switched.Evacuation != e {
+		t.Fatalf("sent %+v, read %+v, %v", e, m.switched, err)
+	}
+	for _, bad := range [][]byte{{kindSwitch}, {kindSwitch, 0, 1}, {kindSwitch, 0, 1, 1, 0, 2, 'E', 'U'}, {kindSwitch, 0, 1, 0, 0, 2, 'e', 'u'}} {
+		if _, err := decodeMessage(bad); !errors.Is(err, errMessage) {
+			t.Errorf("%v was read: %v", bad, err)
+		}
+	}
+	rooms := newNewsroom(func() int { return 3 })
+	if isNew, _ := rooms.publish(switchNews{Evacuation: e}); !isNew {
+		t.Error("the first is no news")
+	}
+	old := e
+	old.Version = 2
+	if isNew, _ := rooms.publish(switchNews{Evacuation: old}); isNew {
+		t.Error("an old one is news")
 	}
 }

@@ -30,6 +30,8 @@ type commands struct {
 
 	Node    nodeCommand    `cmd:"" help:"Run a node."`
 	Migrate migrateCommand `cmd:"" help:"Bring the database's schema up to date. Safe to run twice and from two places at once."`
+	Status  statusCommand  `cmd:"" help:"Show the cluster as a node sees it."`
+	Region  regionCommand  `cmd:"" help:"Evacuate and restore regions."`
 	Company companyCommand `cmd:"" help:"Create, list, show and import companies."`
 	Token   tokenCommand   `cmd:"" help:"Print a token signed by a development key, which nodes take only with --development."`
 	ID      idCommand      `cmd:"" name:"id" help:"Print an id for a punch. Keep it over all retries of that punch."`
@@ -41,10 +43,21 @@ type commands struct {
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	ctx, cancel := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 2) // room for the second before the first was seen
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-signals
+		cancel()
+		<-signals
+		os.Exit(secondSignal)
+	}()
 	os.Exit(run(ctx, os.Args[1:]))
 }
+
+// secondSignal is the exit status of a process that was told twice to end, and
+// did not wait for what it was doing.
+const secondSignal = 130
 
 func run(ctx context.Context, args []string) int {
 	var app commands

@@ -1,0 +1,118 @@
+package crdb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/punchclock/punchclock/node/punch"
+)
+
+const (
+	// askAgain is how often a start asks a database that does not answer: seldom
+	// enough to be no load and often enough to be no delay.
+	askAgain = time.Second
+	// transactionPatience ends the attempts of a caller that named no end:
+	// longer than any failover, shorter than an operator's patience.
+	transactionPatience = 5 * time.Minute
+)
+
+// transaction runs do in a transaction of several statements, and again while
+// that can help; do must not mind, and must use the context it is given. A
+// refusal of do's own, an *punch.Error, is returned as it is.
+func (db *DB) transaction(ctx context.Context, do func(context.Context, pgx.Tx) error) error {
+	ctx, cancel := context.WithTimeout(ctx, transactionPatience)
+	defer cancel()
+	for n := 0; ; n++ {
+		h := db.hosts.pick(n)
+		attempt, cancel := context.WithTimeout(ctx, db.cfg.AttemptTimeout)
+		// pgx's transaction, not cockroach-go's: that one drops the error
+		// of the commit itself.
+		err := pgx.BeginFunc(attempt, h.control, func(tx pgx.Tx) error { return do(attempt, tx) })
+		cancel()
+		if _, refused := errors.AsType[*punch.Error](err); err == nil || refused {
+			return err
+		}
+		why := classify(err)
+		db.hosts.note(h, why)
+		if why == causeData || why == causeRefused || !pause(ctx, backoff(why, n+1)) {
+			return err
+		}
+		db.metrics.retried(ctx, why)
+	}
+}
+
+// ask runs do on the control pool: for everything but the punches themselves.
+func (db *DB) ask(ctx context.Context, do func(context.Context, *pgxpool.Pool) error) error {
+	return db.read(ctx, func(h *host) *pgxpool.Pool { return h.control }, do)
+}
+
+// persist asks until there is an answer, or ctx ends: for what a start needs.
+// What the server refuses, such as a table that is not there, is an answer.
+func (db *DB) persist(ctx context.Context, do func(context.Context, *pgxpool.Pool) error) error {
+	for {
+		err := db.ask(ctx, do)
+		if why := classify(err); why == causeNone || why == causeRefused || why == causeData || errors.Is(err, pgx.ErrNoRows) {
+			return err
+		}
+		db.log.WarnContext(ctx, "the database does not answer yet", "error", err)
+		if !pause(ctx, askAgain) {
+			return fmt.Errorf("database: %w", errors.Join(context.Cause(ctx), err))
+		}
+	}
+}
+
+// readPunches runs do on the reads pool once the home has its turn. A home has
+// half of the connections at most: one that is away must not hold them all.
+func (db *DB) readPunches(ctx context.Context, home string, do func(context.Context, *pgxpool.Pool) error) error {
+	found, ok := db.turns.Load(home)
+	if !ok {
+		found, _ = db.turns.LoadOrStore(home, make(chan struct{}, max(1, db.cfg.ReadConnections/2)))
+	}
+	turn := found.(chan struct{})
+	select {
+	case turn <- struct{}{}:
+		defer func() { <-turn }()
+	case <-ctx.Done():
+		return punch.Wait(punch.Overloaded, time.Second, "too many reads of this home region are waiting; ask again", ctx.Err())
+	}
+	return db.read(ctx, func(h *host) *pgxpool.Pool { return h.reads }, do)
+}
+
+// read runs do on a pool of the nearest host that works, and once more on
+// another host when that one failed or did not answer.
+func (db *DB) read(ctx context.Context, pool func(*host) *pgxpool.Pool, do func(context.Context, *pgxpool.Pool) error) error {
+	const attempts = 2 // a read is repeated by its caller, so two hosts are enough
+	for i := 0; ; i++ {
+		h := db.hosts.pick(i)
+		attempt, cancel := context.WithTimeout(ctx, db.share(ctx, attempts-i))
+		err := do(attempt, pool(h))
+		cancel()
+		if err == nil || errors.Is(err, pgx.ErrNoRows) {
+			return err
+		}
+		why := classify(err)
+		if why == causeRefused || why == causeData {
+			return err
+		}
+		db.hosts.note(h, why)
+		if i+1 == attempts || !pause(ctx, backoff(why, i+1)) {
+			return err
+		}
+		db.metrics.retried(ctx, why)
+	}
+}
+
+// share is how long an attempt may take when so many are left, itself included:
+// the last host must be reached within the caller's deadline.
+func (db *DB) share(ctx context.Context, left int) time.Duration {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return db.cfg.AttemptTimeout
+	}
+	return min(db.cfg.AttemptTimeout, time.Until(deadline)/time.Duration(left))
+}

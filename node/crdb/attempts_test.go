@@ -1,0 +1,267 @@
+package crdb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+
+	"github.com/punchclock/punchclock/node/punch"
+)
+
+// behind opens the database through a gateway, with that many hosts after it.
+func (s *store) behind(others int, attempt time.Duration, deps Deps) (*DB, *gateway) {
+	s.tb.Helper()
+	dsn := s.server.URL("us-east")
+	g := mustGateway(s.tb, firstHost(s.tb, dsn))
+	cfg := testConfig(through(s.tb, g, dsn, others))
+	cfg.AttemptTimeout = attempt
+	return s.mustOpenWith(cfg, deps), g
+}
+
+// TestReadsReachTheSecondHostInTime gives a read less time than one attempt may
+// take, while the first host is gray.
+func TestReadsReachTheSecondHostInTime(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *store) {
+		db, g := s.behind(1, time.Minute, testDeps())
+		nobody := s.item("c-nobody", "us-east", "x")
+		missing := nobody.Key()
+		find := func() punch.Code {
+			ctx, cancel := context.WithTimeout(s.ctx, 6*time.Second)
+			defer cancel()
+			_, err := db.Find(ctx, "us-east", missing)
+			return punch.CodeOf(err)
+		}
+		if code := find(); code != punch.NotFound {
+			t.Fatalf("through the gateway: %s", code)
+		}
+		g.mute.Store(true)
+		if code := find(); code != punch.NotFound {
+			t.Fatalf("around the gray gateway: %s", code)
+		}
+		awaitAway(t, db, true)
+	})
+}
+
+func TestTransactionsGoAroundAGrayHost(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *store) {
+		db, g := s.behind(1, 3*time.Second, testDeps())
+		g.mute.Store(true)
+		c := Company{ID: "c-" + punch.NewID().String(), Name: "x", HomeRegion: "us-east", TimeZone: "UTC"}
+		ctx, cancel := context.WithTimeout(s.ctx, 30*time.Second)
+		defer cancel()
+		if out, err := db.CreateCompanies(ctx, []Company{c}); err != nil || out[0] != nil {
+			t.Fatalf("%v, %v", out, err)
+		}
+		awaitAway(t, db, true)
+	})
+}
+
+func TestStartWaitsForTheDatabase(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *store) {
+		logged := new(logs)
+		db, g := s.behind(0, 200*time.Millisecond, logged.deps())
+		g.mute.Store(true)
+		checked := make(chan error, 1)
+		go func() { checked <- db.CheckSchema(s.ctx) }()
+		await(t, "the schema is asked for in vain", func() bool { return strings.Contains(logged.String(), "does not answer yet") })
+		short, cancel := context.WithTimeout(s.ctx, 300*time.Millisecond)
+		defer cancel()
+		if _, err := db.Regions(short); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("the regions of a gray database: %v", err)
+		}
+		g.mute.Store(false)
+		if err := <-checked; err != nil {
+			t.Errorf("after the database came back: %v", err)
+		}
+	})
+}
+
+// TestReadsStarveNobody holds all connections for reads.
+func TestReadsStarveNobody(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *store) {
+		db := s.mustOpenWith(testConfig(s.server.URL("us-east")), testDeps())
+		company := s.company("us-east")
+		var held []interface{ Release() }
+		for _, h := range db.hosts.all {
+			for range h.reads.Config().MaxConns {
+				conn, err := h.reads.Acquire(s.ctx)
+				if err != nil {
+					t.Fatal(err)
+				}
+				held = append(held, conn)
+			}
+		}
+		if _, err := db.Home(s.ctx, company); err != nil {
+			t.Errorf("home: %v", err)
+		}
+		if _, _, err := db.ClockOffset(s.ctx); err != nil {
+			t.Errorf("clock: %v", err)
+		}
+		for _, h := range db.hosts.all {
+			if db.hosts.ping(s.ctx, h); h.away.Load() {
+				t.Errorf("%s counts as away", h.addr)
+			}
+		}
+		// A home whose reads hang takes its own share, and the next one is told so.
+		nobody := s.item(company, "us-east", "x")
+		missing := nobody.Key()
+		reads := make(chan error, 2)
+		for range cap(reads) {
+			go func() {
+				_, err := db.Find(s.ctx, "us-east", missing)
+				reads <- err
+			}()
+		}
+		await(t, "the home takes its share", func() bool {
+			turn, ok := db.turns.Load("us-east")
+			return ok && len(turn.(chan struct{})) == cap(reads)
+		})
+		short, cancel := context.WithTimeout(s.ctx, 50*time.Millisecond)
+		defer cancel()
+		if _, err := db.Find(short, "us-east", missing); punch.CodeOf(err) != punch.Overloaded {
+			t.Errorf("a read beyond the home's share: %v", err)
+		}
+		for _, conn := range held {
+			conn.Release()
+		}
+		for range cap(reads) {
+			if err := <-reads; punch.CodeOf(err) != punch.NotFound {
+				t.Errorf("a read that waited: %v", err)
+			}
+		}
+	})
+}
+
+func TestACallerWhoLeavesMarksNoHost(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *store) {
+		db := s.mustOpenWith(testConfig(through(t, mustGateway(t, firstHost(t, s.server.URL("us-east"))), s.server.URL("us-east"), 1)), testDeps())
+		ctx, cancel := context.WithCancel(s.ctx)
+		cancel()
+		for range 5 {
+			if _, err := db.Home(ctx, "c-nobody"); !errors.Is(err, context.Canceled) {
+				t.Fatalf("%v", err)
+			}
+		}
+		if db.hosts.all[0].away.Load() {
+			t.Error("the host counts as away")
+		}
+	})
+}
+
+// TestServerWithoutTLS is reached by the URL's second choice of sslmode=prefer.
+func TestServerWithoutTLS(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *store) {
+		db := s.mustOpenWith(testConfig(strings.Replace(s.server.URL("us-east"), "sslmode=disable", "sslmode=prefer", 1)), testDeps())
+		for _, h := range db.hosts.all {
+			if n := len(h.probe.Fallbacks); n != 1 {
+				t.Fatalf("%d ways back from TLS, want 1: the test shows nothing", n)
+			}
+			if err := h.hot.Ping(s.ctx); err != nil {
+				t.Errorf("%s: %v", h.addr, err)
+			}
+		}
+	})
+}
+
+// TestStaleSchemaResetsSeldom lets every insert fail as after a change of
+// regions. Each reset makes the next attempt connect anew.
+func TestStaleSchemaResetsSeldom(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *store) {
+		db := mustOwnDatabase(t, s)
+		company := db.company("us-east")
+		db.exec(`CREATE FUNCTION stale() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'stale' USING ERRCODE = 'XX000'; END $$`)
+		db.exec(`CREATE TRIGGER stale BEFORE INSERT ON punches FOR EACH ROW EXECUTE FUNCTION stale()`)
+		ctx, cancel := context.WithTimeout(s.ctx, 3*time.Second)
+		defer cancel()
+		o := db.Writer("us-east").Write(ctx, []punch.Item{db.item(company, "us-east", "anna")})[0]
+		wantCode(t, o, punch.Unavailable)
+		if why := classify(errors.Unwrap(punch.AsError(o.Err))); why != causeStale {
+			t.Fatalf("it failed as %s: the test shows nothing: %v", why, o.Err)
+		}
+		made := int64(0)
+		for _, h := range db.hosts.all {
+			made = max(made, h.hot.Stat().NewConnsCount())
+		}
+		if made > 5 { // one at the start, one after the reset, and one more at hand each time
+			t.Errorf("%d connections were made", made)
+		}
+	})
+}
+
+// TestStrangersDoNotHoldUpTheOthers makes reads of companies wait for an open
+// transaction.
+func TestStrangersDoNotHoldUpTheOthers(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *store) {
+		db := mustOwnDatabase(t, s)
+		own, elsewhere := db.company("us-east"), db.company("eu-west")
+		lock := `LOCK TABLE companies IN ACCESS EXCLUSIVE MODE`
+		if db.Engine == CockroachDB { // where readers wait for a writer, unless the table is global
+			db.exec(`ALTER TABLE companies SET (schema_locked = false)`)
+			db.exec(`ALTER TABLE companies SET LOCALITY REGIONAL BY TABLE IN PRIMARY REGION`)
+			lock = `UPDATE companies SET version = version + 1`
+		}
+		tx, err := db.admin.Begin(s.ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tx.Rollback(s.ctx) //nolint:errcheck // it is only there to hold a lock
+		if _, err := tx.Exec(s.ctx, lock); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(s.ctx, 4*time.Second)
+		defer cancel()
+		out := db.Writer("us-east").Write(ctx, []punch.Item{db.item(own, "us-east", "anna"), db.item(elsewhere, "us-east", "anna"), db.item("c-nobody", "us-east", "anna")})
+		wantCode(t, out[0], "")
+		wantCode(t, out[1], punch.NotHome)
+		wantCode(t, out[2], punch.NotHome) // unknown companies are told by the database alone, and it was not asked
+		if ctx.Err() != nil {
+			t.Error("the batch waited to its end")
+		}
+	})
+}
+
+func TestEveryHostIsMeasured(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *store) {
+		reader := sdkmetric.NewManualReader()
+		deps := testDeps()
+		deps.Meter = sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))
+		db, _ := s.behind(1, time.Second, deps)
+		var got metricdata.ResourceMetrics
+		if err := reader.Collect(s.ctx, &got); err != nil {
+			t.Fatal(err)
+		}
+		text := fmt.Sprintf("%+v", got)
+		for _, h := range db.hosts.all {
+			if !strings.Contains(text, h.addr) {
+				t.Errorf("no statistics of the pools for %s", h.addr)
+			}
+		}
+	})
+}
+
+// TestCloseDoesNotWaitForAFrozenServer closes while pgx takes leave of a
+// connection that does not answer, which it does for up to 15 s.
+func TestCloseDoesNotWaitForAFrozenServer(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *store) {
+		logged := new(logs)
+		db, g := s.behind(0, 200*time.Millisecond, logged.deps())
+		company := s.company("us-east")
+		if _, err := db.Home(s.ctx, company); err != nil {
+			t.Fatal(err)
+		}
+		g.mute.Store(true)
+		if _, err := db.Home(s.ctx, company); err == nil {
+			t.Fatal("a gray database answered")
+		}
+		db.Close()
+		if !strings.Contains(logged.String(), "left to close") {
+			t.Error("all connections were closed: the test shows nothing, or Close waited for them")
+		}
+	})
+}

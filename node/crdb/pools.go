@@ -1,0 +1,98 @@
+package crdb
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"time"
+
+	"github.com/exaring/otelpgx"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// maxHomes bounds the pool where the number of regions is not known: with four
+// statements per home it is a guard, not the limit that matters.
+const maxHomes = 16
+
+// controlConnections serve the company directory, the clock and the operator:
+// single rows, asked for seldom, that must not wait behind reads of punches.
+const controlConnections = 2
+
+func (db *DB) openHosts(ctx context.Context, base *pgxpool.Config, deps Deps) (*hosts, error) {
+	tracer := otelpgx.NewTracer(
+		otelpgx.WithDisableAcquireTracer(), otelpgx.WithDisableConnectionDetailsInAttributes(),
+		otelpgx.WithTracerProvider(deps.Tracer), otelpgx.WithMeterProvider(deps.Meter),
+	)
+	hs := &hosts{log: deps.Log}
+	for _, addr := range addresses(base.ConnConfig) {
+		h := newHost(addr.String())
+		hs.all = append(hs.all, h) // at once, so that it is closed whatever fails
+		for _, pool := range []struct {
+			target **pgxpool.Pool
+			name   string
+			size   int
+			params map[string]string
+		}{
+			{&h.hot, "punches", db.cfg.ConnectionsPerHome * maxHomes, db.hotParams()},
+			{&h.reads, "reads", db.cfg.ReadConnections, db.readParams("reads")},
+			{&h.control, "control", controlConnections, db.readParams("control")},
+		} {
+			cfg := db.poolConfig(base, addr, pool.size, pool.params)
+			cfg.ConnConfig.Tracer = tracer
+			p, err := pgxpool.NewWithConfig(ctx, cfg)
+			if err == nil {
+				err = otelpgx.RecordStats(p, otelpgx.WithStatsMeterProvider(deps.Meter),
+					otelpgx.WithStatsAttributes(poolName(pool.name), hostAddr(h.addr)))
+			}
+			if err != nil {
+				hs.close()
+				return nil, fmt.Errorf("database pool for %s: %w", h.addr, err)
+			}
+			*pool.target = p
+		}
+		h.probe = db.poolConfig(base, addr, 1, map[string]string{"application_name": "punchclock probe"}).ConnConfig
+	}
+	hs.start()
+	return hs, nil
+}
+
+func (db *DB) poolConfig(base *pgxpool.Config, addr address, size int, params map[string]string) *pgxpool.Config {
+	cfg := base.Copy()
+	cfg.ConnConfig.Host, cfg.ConnConfig.Port, cfg.ConnConfig.TLSConfig = addr.host, addr.port, addr.tls
+	cfg.ConnConfig.Fallbacks = addr.alternatives
+	maps.Copy(cfg.ConnConfig.RuntimeParams, params)
+	cfg.MaxConns = int32(min(size, 1024))
+	// A connection at hand spares the first punch of a quiet minute, and the
+	// first one after a change of hosts, the handshake.
+	cfg.MinIdleConns = 1
+	// Short enough that connections spread again after a host came back.
+	cfg.MaxConnLifetime = 5 * time.Minute
+	cfg.MaxConnLifetimeJitter = 30 * time.Second
+	// An idle connection to a frozen host would otherwise hang its first user.
+	cfg.PingTimeout = time.Second
+	return cfg
+}
+
+func (db *DB) hotParams() map[string]string {
+	params := map[string]string{
+		"application_name": "punchclock punches",
+		// Above the attempt's own time-out: it only ends statements whose
+		// client is gone, so that they do not pile up behind a lock.
+		"statement_timeout": fmt.Sprint((db.cfg.AttemptTimeout + time.Second).Milliseconds()),
+	}
+	if db.Engine == CockroachDB {
+		// With few companies the optimizer would scan them all and make
+		// every punch wait for the commit of any company's change.
+		params["disallow_full_table_scans"] = "on"
+		params["large_full_scan_rows"] = "0"
+		params["default_transaction_quality_of_service"] = "critical"
+	}
+	return params
+}
+
+func (db *DB) readParams(pool string) map[string]string {
+	return map[string]string{
+		"application_name":  "punchclock " + pool,
+		"statement_timeout": fmt.Sprint((db.cfg.AttemptTimeout + time.Second).Milliseconds()),
+	}
+}

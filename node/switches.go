@@ -1,0 +1,156 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/punchclock/punchclock/node/opsapi"
+	"github.com/punchclock/punchclock/region"
+)
+
+// pollSwitches is how often a node reads the operator's switches: gossip is
+// faster, and this is what holds when gossip missed one. Two seconds are
+// promised.
+const pollSwitches = time.Second
+
+// startSwitches reads the switches before the node is ready, so that a node of
+// an evacuated region does not come up ready, and keeps reading them.
+func (n *Node) startSwitches(ctx context.Context) error {
+	list, err := n.db.Evacuations(ctx)
+	if err != nil {
+		return err
+	}
+	n.learn(list)
+	poll, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(pollSwitches)
+		defer tick.Stop()
+		for {
+			select {
+			case <-poll.Done():
+				return
+			case e := <-n.switchNews:
+				n.learn([]region.Evacuation{e})
+				continue
+			case <-tick.C:
+			}
+			list, err := n.db.Evacuations(poll)
+			if err != nil { // what is known holds; the watch reports a database that is away
+				list = nil
+			}
+			n.learn(list) // also without news: an evacuation may have ended by itself
+		}
+	}()
+	n.closer.add("switches", reserveForAll, func(context.Context) error {
+		cancel()
+		<-done
+		return nil
+	})
+	return nil
+}
+
+// learn takes in switches from wherever, and acts on this node's own region.
+func (n *Node) learn(list []region.Evacuation) {
+	for _, e := range list {
+		if n.switches.Learn(e) {
+			n.log.Info("switch", "target", string(e.Region), "evacuated", e.On, "version", e.Version)
+		}
+	}
+	reason := ""
+	if n.switches.Evacuated(n.self.Region, time.Now()) {
+		reason = "the region is evacuated"
+	}
+	if n.ready.set(topicEvacuated, reason) {
+		n.tellState()
+	}
+}
+
+// evacuate sets a switch: in the database first, which decides whether it may
+// be, then by gossip. Through gossip alone it holds for a bounded time on the
+// nodes that hear of it.
+func (n *Node) evacuate(ctx context.Context, e region.Evacuation, gossipOnly bool) (region.Evacuation, error) {
+	if e.On && !n.othersReady(e.Region) {
+		return e, fmt.Errorf("no other region has a ready node in service: evacuating %s would leave none", e.Region)
+	}
+	e.Version = n.switches.Next()
+	if !gossipOnly {
+		stored, err := n.db.SetEvacuation(ctx, e)
+		if err != nil {
+			return e, err
+		}
+		e = stored
+	}
+	n.learn([]region.Evacuation{e})
+	n.gossip.BroadcastSwitch(e)
+	return e, nil
+}
+
+func (n *Node) othersReady(leaving region.Name) bool {
+	now := time.Now()
+	return slices.ContainsFunc(n.board.View().Members(), func(m region.Member) bool {
+		return m.Region != leaving && m.State == region.Ready && !n.switches.Evacuated(m.Region, now)
+	})
+}
+
+var errNoOperator = errors.New("this token is not an operator's")
+
+func (n *Node) operator(ctx context.Context, token string) error {
+	if n.verifier == nil {
+		return errors.New("the node is starting")
+	}
+	identity, err := n.verifier.Verify(ctx, token)
+	if err == nil && !identity.MayOperate() {
+		err = errNoOperator
+	}
+	return err
+}
+
+// status is what this node believes of the cluster.
+func (n *Node) status() opsapi.Status {
+	now := time.Now()
+	s := opsapi.Status{Node: n.self.Node, Region: string(n.self.Region)}
+	view := n.board.View()
+	open := []string{}
+	if n.dispatch != nil {
+		open = n.dispatch.OpenCircuits()
+		for _, l := range n.dispatch.Lanes() {
+			s.Homes = append(s.Homes, opsapi.Home{Region: string(l.Home), Way: l.Way, Waiting: l.Waiting, CircuitOpen: l.Open})
+		}
+	}
+	names := view.Regions()
+	for _, label := range n.labels.all() {
+		if !slices.Contains(names, region.Name(label)) {
+			names = append(names, region.Name(label))
+		}
+	}
+	switches := n.switches.All()
+	for _, name := range names {
+		r := opsapi.Region{Name: string(name), Nodes: len(view.In(name))}
+		for _, e := range switches {
+			if e.Region == name {
+				r.Version, r.Evacuated = e.Version, e.Holds(now)
+				if r.Evacuated && !e.Until.IsZero() {
+					r.Until = &e.Until
+				}
+			}
+		}
+		for _, m := range view.In(name) {
+			if m.State == region.Ready {
+				r.Ready++
+			}
+		}
+		s.Regions = append(s.Regions, r)
+	}
+	for _, m := range view.Members() {
+		s.Nodes = append(s.Nodes, opsapi.Member{
+			Name: m.Node, Region: string(m.Region), State: m.State.String(), InFlight: m.Load.InFlight, Capacity: m.Load.Capacity,
+			Weight: m.Weight, DatabaseAway: m.Load.DatabaseAway, CircuitOpen: slices.Contains(open, m.Node), PublicURL: m.PublicURL,
+		})
+	}
+	return s
+}
