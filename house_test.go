@@ -74,7 +74,7 @@ var testsMayImport = map[string][]string{
 	"node/crdb":     {"node/cluster", "node/lane"},
 	"node/move":     {"node/crdb", "node/cluster"},
 	"node/rush":     {"node/httpapi", "node/auth"},
-	"node/client":   {"node/httpapi", "node/auth"},
+	"node/client":   {"node/httpapi", "node/auth", "region"},
 }
 
 const (

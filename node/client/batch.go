@@ -102,16 +102,26 @@ func (c *Client) sendBatch(ctx context.Context, b *batch, open []int) {
 		return
 	}
 	if err.Final { // of the request as a whole, which says nothing of its items
-		for _, i := range open {
-			b.outcomes[i].Receipt, b.outcomes[i].Err = c.Punch(ctx, b.requests[i])
-		}
-		return
+		open, err = c.sendEach(ctx, b, open)
 	}
 	for _, i := range open {
 		own := *err
 		own.ID = b.requests[i].ID
 		b.outcomes[i].Err = &own
 	}
+}
+
+// sendEach sends punches one by one until the service is away: the others need
+// not wait for that as well. It returns them, and why.
+func (c *Client) sendEach(ctx context.Context, b *batch, open []int) ([]int, *Error) {
+	for j, i := range open {
+		receipt, err := c.Punch(ctx, b.requests[i])
+		b.outcomes[i] = Outcome{receipt, err}
+		if failure, ok := errors.AsType[*Error](err); ok && !failure.Final && failure.Code != punch.ClockAhead {
+			return open[j+1:], failure
+		}
+	}
+	return nil, nil
 }
 
 // wireResults is the answer to a batch: for each item a receipt or a problem.

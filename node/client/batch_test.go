@@ -109,6 +109,31 @@ func TestABatchThatIsRefusedAsAWholeGoesOneByOne(t *testing.T) {
 	}
 }
 
+func TestOneByOneEndsWhenTheServiceIsAway(t *testing.T) {
+	urls, arrived := servers(t, func(w http.ResponseWriter, r *http.Request, body []byte, n int) {
+		switch {
+		case strings.HasSuffix(r.URL.Path, "/batch"):
+			problem(413, punch.TooLarge, "")(w, r, body, n)
+		case strings.Contains(string(body), "e0"):
+			recorded(w, r, body, n)
+		default:
+			problem(503, punch.Unavailable, "7")(w, r, body, n)
+		}
+	})
+	c := mustNew(t, urls, func(cfg *Config) { cfg.TotalTimeout = time.Second })
+	requests := batchOf("e0", "e1", "e2", "e3")
+	got, err := c.PunchBatch(background(t), requests)
+	if err != nil || got[0].Err != nil || len(arrived()) != 3 {
+		t.Errorf("%v, %+v after %d requests, want the batch, e0 and e1", err, got, len(arrived()))
+	}
+	for i := 1; i < 4; i++ {
+		var e *Error
+		if !errors.As(got[i].Err, &e) || e.Final || e.ID != requests[i].ID || e.RetryAfter < 7*time.Second {
+			t.Errorf("item %d: %s, want that it is kept", i, describe(got[i].Err))
+		}
+	}
+}
+
 func TestABatchWithoutAnAnswerIsKept(t *testing.T) {
 	urls, _ := servers(t, page(502))
 	requests := batchOf("e0", "e1")

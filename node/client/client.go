@@ -2,8 +2,9 @@
 // terminal, a gate, a phone, an integration. It makes a punch's id once and
 // keeps it over all retries, tries its endpoints in order, waits as it is
 // told, and says of each error whether the punch is refused for good or must
-// be kept. It keeps nothing on disk: a caller that must outlive a long outage
-// stores the Request before it calls Punch and drops it on a receipt.
+// be kept. Client keeps nothing on disk; Outbox does, for devices that must
+// outlive a long outage, a crash and a loss of power. It judges no punch by
+// itself: what is valid only the service knows.
 package client
 
 import (
@@ -13,7 +14,10 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/punchclock/punchclock/node/punch"
@@ -73,13 +77,26 @@ func StaticToken(token string) func(context.Context) (string, error) {
 	return func(context.Context) (string, error) { return token, nil }
 }
 
+// TokenFile is a Config.Token that reads a file anew for each attempt, so that
+// a token can be replaced while punches wait for a good one.
+func TokenFile(path string) func(context.Context) (string, error) {
+	return func(context.Context) (string, error) {
+		text, err := os.ReadFile(path)
+		if err == nil && len(strings.TrimSpace(string(text))) == 0 {
+			err = fmt.Errorf("%s is empty", path)
+		}
+		return strings.TrimSpace(string(text)), err
+	}
+}
+
 // Client talks to Punchclock for one company, the one its token names. It is
 // safe for concurrent use.
 type Client struct {
-	cfg       Config
-	http      *http.Client
-	own       *http.Transport // nil when the caller handed in its own client
-	endpoints *ring
+	cfg        Config
+	http       *http.Client
+	own        *http.Transport // nil when the caller handed in its own client
+	endpoints  atomic.Pointer[ring]
+	refreshing sync.Mutex // held while the endpoints are replaced
 }
 
 // New makes a Client. It opens no connection.
@@ -87,7 +104,8 @@ func New(cfg Config) (*Client, error) {
 	if err := cfg.complete(); err != nil {
 		return nil, fmt.Errorf("client: %w", err)
 	}
-	c := &Client{cfg: cfg, endpoints: newRing(cfg.Endpoints)}
+	c := &Client{cfg: cfg}
+	c.endpoints.Store(newRing(cfg.Endpoints))
 	if cfg.HTTPClient == nil {
 		c.own = newTransport()
 		c.http = &http.Client{Transport: c.own}

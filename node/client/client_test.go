@@ -149,7 +149,7 @@ func TestContextEndsACall(t *testing.T) {
 	if !errors.As(err, &e) || e.Final || !errors.Is(err, context.Canceled) || e.ID != r.ID || e.Attempts != 1 {
 		t.Fatalf("got %s, want a kept error that is context.Canceled", describe(err))
 	}
-	if c.endpoints.until[0] != (time.Time{}) {
+	if c.endpoints.Load().until[0] != (time.Time{}) {
 		t.Error("the endpoint rests because its caller gave up")
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/punchclock/punchclock/node/auth"
 	"github.com/punchclock/punchclock/node/httpapi"
 	"github.com/punchclock/punchclock/node/punch"
+	"github.com/punchclock/punchclock/region"
 )
 
 // storage is the service behind the real API, in memory.
@@ -81,19 +82,29 @@ func (manager) Verify(_ context.Context, token string) (auth.Identity, error) {
 // mustAPI serves the real API.
 func mustAPI(t *testing.T) (url string) {
 	t.Helper()
-	s := &storage{stored: make(map[punch.Key]punch.Stored)}
+	server := httptest.NewServer(mustHandler(t, &storage{stored: make(map[punch.Key]punch.Stored)}))
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+func mustHandler(t *testing.T, s *storage) *httpapi.API {
+	t.Helper()
+	board := new(region.Board)
+	board.Show(region.NewView("us-east-n1", []region.Member{
+		{Node: "us-east-n1", Region: "us-east", State: region.Ready, PublicURL: "http://us-east.example/"},
+		{Node: "eu-west-n1", Region: "eu-west", State: region.Ready, PublicURL: "http://eu-west.example"},
+		{Node: "ap-south-n1", Region: "ap-south", State: region.Draining, PublicURL: "http://ap-south.example"},
+	}))
 	api, err := httpapi.New(
 		httpapi.Config{Node: "us-east-n1", Region: "us-east", Deadline: 10 * time.Second, MaxBody: 1 << 20},
 		httpapi.Deps{
-			Recorder: s, Reader: s, Auth: manager{}, Clock: time.Now, Logger: slog.New(slog.DiscardHandler),
+			Recorder: s, Reader: s, Auth: manager{}, Board: board, Clock: time.Now, Logger: slog.New(slog.DiscardHandler),
 			Tracers: tracenoop.NewTracerProvider(), Meters: metricnoop.NewMeterProvider(),
 		})
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(api)
-	t.Cleanup(server.Close)
-	return server.URL
+	return api
 }
 
 // TestAgainstTheRealAPI holds what this package believes of the API against

@@ -16,19 +16,20 @@ func (c *Client) settle(ctx context.Context, try func(ctx context.Context, endpo
 	defer cancel()
 	deadline, _ := ctx.Deadline()
 	attempts, last := 0, none
+	endpoints := c.endpoints.Load() // the same ones for the whole call
 	for {
-		i := c.endpoints.pick(last, time.Now())
+		i := endpoints.pick(last, time.Now())
 		attempts++
-		err := c.attempt(ctx, c.endpoints.urls[i], try)
+		err := c.attempt(ctx, endpoints.urls[i], try)
 		if err == nil {
-			c.endpoints.worked(i)
+			endpoints.worked(i)
 			return attempts, nil
 		}
-		err.Endpoint, err.Attempts = c.endpoints.urls[i], attempts
+		err.Endpoint, err.Attempts = endpoints.urls[i], attempts
 		if ctx.Err() != nil || !err.again() {
 			return attempts, err
 		}
-		c.endpoints.failed(i, time.Now().Add(c.rest(err)))
+		endpoints.failed(i, time.Now().Add(c.rest(err)))
 		wait := c.wait(attempts, err)
 		if time.Until(deadline) <= wait {
 			err.RetryAfter = wait

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -16,7 +17,12 @@ import (
 	"github.com/punchclock/punchclock/node/punch"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(victimDir) != "" {
+		os.Exit(victim())
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // endpoint is a server that answers as it is told and remembers what it got.
 type endpoint struct {

@@ -19,6 +19,7 @@ import (
 	"go.opentelemetry.io/otel"
 
 	"github.com/punchclock/punchclock/node"
+	"github.com/punchclock/punchclock/node/client"
 	"github.com/punchclock/punchclock/node/config"
 	"github.com/punchclock/punchclock/node/demo"
 	"github.com/punchclock/punchclock/node/drill"
@@ -35,6 +36,7 @@ type commands struct {
 	Company companyCommand `cmd:"" help:"Create, list, show and import companies."`
 	Token   tokenCommand   `cmd:"" help:"Print a token signed by a development key, which nodes take only with --development."`
 	ID      idCommand      `cmd:"" name:"id" help:"Print an id for a punch. Keep it over all retries of that punch."`
+	Punch   client.Command `cmd:"" help:"Punch: print the receipt, or keep the punch in an outbox on disk for later. Exit status 0: recorded, 1: refused for good, 3: kept, 4: neither."`
 	Rush    demo.Rush      `cmd:"" help:"Send a morning rush of punches to a running cluster and measure it."`
 	Audit   drill.Command  `cmd:"" help:"Hold a ledger of receipts against the rows in the database."`
 	Demo    demo.Demo      `cmd:"" help:"Start three regions on this machine, send a rush, and account for every punch."`
@@ -80,6 +82,9 @@ func run(ctx context.Context, args []string) int {
 	}
 	if err := chosen.Run(); err != nil {
 		fmt.Fprintln(os.Stderr, "punchclock:", err)
+		if exit, ok := errors.AsType[*client.ExitError](err); ok {
+			return exit.Status
+		}
 		return 1
 	}
 	return 0

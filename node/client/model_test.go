@@ -1,0 +1,344 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/punchclock/punchclock/node/punch"
+)
+
+// flaky is a service that takes a punch, or does not, or does and does not say
+// so. It holds every punch it sees against what was punched.
+type flaky struct {
+	random   *rand.Rand
+	healthy  bool
+	punched  map[punch.ID]Request
+	recorded map[punch.ID]bool
+	gone     map[punch.ID]bool // discarded: must not come any more
+	wrong    []string
+}
+
+func (s *flaky) Punch(_ context.Context, r Request) (Receipt, error) {
+	if was, known := s.punched[r.ID]; !known || toWire(was) != toWire(r) {
+		s.wrong = append(s.wrong, fmt.Sprintf("%+v came, %+v was punched", r, was))
+	}
+	if s.gone[r.ID] {
+		s.wrong = append(s.wrong, fmt.Sprintf("%s came after it was discarded", r.ID))
+	}
+	what := s.random.IntN(5)
+	if s.healthy {
+		what = 0
+	}
+	switch {
+	case what == 0:
+		s.recorded[r.ID] = true
+		return Receipt{Receipt: punch.Receipt{ID: r.ID, Employee: r.Employee, RecordedAt: recordedAt}}, nil
+	case what == 1: // the answer is lost
+		s.recorded[r.ID] = true
+		return Receipt{}, noAnswer(0, errors.New("connection reset"))
+	case what == 2 && !s.recorded[r.ID]: // a known identity is answered before any refusal
+		return Receipt{}, &Error{ID: r.ID, Status: 404, Code: punch.UnknownCompany, Final: true, Detail: strings.Repeat("\x01", 1000)}
+	case what == 3:
+		return Receipt{}, &Error{ID: r.ID, Status: 422, Code: punch.ClockAhead}
+	default:
+		return Receipt{}, &Error{ID: r.ID, Status: 503, Code: punch.Overloaded}
+	}
+}
+
+func (s *flaky) PunchBatch(ctx context.Context, requests []Request) ([]Outcome, error) {
+	outcomes := make([]Outcome, len(requests))
+	for i, r := range requests {
+		outcomes[i].Receipt, outcomes[i].Err = s.Punch(ctx, r)
+	}
+	return outcomes, nil
+}
+
+// Where a punch may be.
+const (
+	waits   = "waits"
+	aside   = "aside"
+	damaged = "damaged"
+	nowhere = "nowhere"
+)
+
+// outboxModel drives an outbox and knows where each punch may be. A punch that
+// the service has recorded may be anywhere: at worst it is sent once more.
+type outboxModel struct {
+	disk    *powerDisk
+	service *flaky
+	box     *Outbox
+	may     map[punch.ID][]string // the first one holds unless a step was interrupted
+	ids     []punch.ID            // in the order in which they were made
+}
+
+const modelItems = 6
+
+func (m *outboxModel) open(t *rapid.T) {
+	cfg := OutboxConfig{Dir: "/", MaxItems: modelItems, Batch: 2, Concurrency: 1, Receipts: true, Clock: func() time.Time { return recordedAt }}
+	if err := cfg.complete(); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		box, err := openOutbox(cfg, m.disk)
+		if err == nil {
+			m.box = box
+			return
+		}
+		m.survive(t, err)
+	}
+}
+
+// survive brings the power back if it was lost; no other error is expected.
+func (m *outboxModel) survive(t *rapid.T, err error) {
+	if !m.disk.dead {
+		t.Fatalf("an error without a cause: %v", err)
+	}
+	m.disk.restart()
+}
+
+// do runs an action that may lose its power, checks, and forgets what else
+// might have been.
+func (m *outboxModel) do(t *rapid.T, action func(ctx context.Context)) {
+	if n := rapid.IntRange(0, 40).Draw(t, "steps"); n < 30 {
+		m.disk.fuse = n
+	}
+	action(t.Context())
+	if m.disk.dead {
+		m.disk.restart()
+		m.disk.fuse = rapid.IntRange(-10, 10).Draw(t, "steps of the recovery")
+		m.open(t)
+	}
+	m.disk.fuse = -1
+	m.check(t)
+}
+
+func (m *outboxModel) check(t *rapid.T) {
+	is := map[punch.ID]string{}
+	for pass := range 2 { // the first one finishes what was interrupted
+		clear(is)
+		list, err := m.box.List(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		shelved, err := m.box.Quarantined(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, k := range list {
+			is[k.ID] += waits
+		}
+		for _, k := range shelved {
+			switch {
+			case k.Corrupt != nil:
+				is[k.ID] += damaged
+			case k.Refusal == nil && pass == 1:
+				t.Fatalf("%s is in quarantine without a reason", k.ID)
+			default:
+				is[k.ID] += aside
+			}
+		}
+		if len(list)+len(shelved) > modelItems {
+			t.Fatalf("%d waiting, %d set aside, %d fit", len(list), len(shelved), modelItems)
+		}
+	}
+	for _, id := range m.ids {
+		at := is[id]
+		if at == "" {
+			at = nowhere
+		}
+		free := m.service.recorded[id] && slices.Contains([]string{waits, aside, nowhere}, at)
+		if !free && !slices.Contains(m.may[id], at) {
+			t.Fatalf("punch %s is %q, may be %q, recorded: %v\n%q", id, at, m.may[id], m.service.recorded[id], m.disk.names(""))
+		}
+		m.may[id] = []string{at}
+	}
+	if len(m.service.wrong) > 0 {
+		t.Fatal(m.service.wrong)
+	}
+}
+
+func (m *outboxModel) request(t *rapid.T) Request {
+	r := Request{
+		ID: punch.NewID(), Employee: rapid.SampledFrom([]string{"anna", "b ob"}).Draw(t, "employee"), Kind: punch.In,
+		Note: rapid.StringN(0, 20, 80).Draw(t, "note"),
+	}
+	if rapid.Bool().Draw(t, "with time") {
+		r.At = time.Unix(0, rapid.Int64Range(0, 4e18).Draw(t, "at"))
+	}
+	m.ids, m.may[r.ID], m.service.punched[r.ID] = append(m.ids, r.ID), []string{nowhere}, r
+	return r
+}
+
+// heard notes what a caller was told of a punch that was kept.
+func (m *outboxModel) heard(id punch.ID, err error) {
+	switch {
+	case err == nil:
+		m.may[id] = []string{nowhere}
+	case IsFinal(err):
+		m.may[id] = []string{aside}
+	default:
+		m.may[id] = []string{waits}
+	}
+}
+
+func (m *outboxModel) pick(t *rapid.T, where ...string) (id punch.ID, found bool) {
+	fit := slices.DeleteFunc(slices.Clone(m.ids), func(id punch.ID) bool { return !slices.Contains(where, m.may[id][0]) })
+	if len(fit) == 0 {
+		return id, false
+	}
+	return rapid.SampledFrom(fit).Draw(t, "punch"), true
+}
+
+func (m *outboxModel) full() bool {
+	return len(m.disk.names(waitingDir))+len(m.disk.names(asideDir)) >= modelItems
+}
+
+func (m *outboxModel) put(t *rapid.T) {
+	r, full := m.request(t), m.full()
+	m.do(t, func(ctx context.Context) {
+		err := m.box.Put(ctx, r)
+		switch {
+		case m.disk.dead:
+			m.may[r.ID] = []string{nowhere, waits}
+		case full != errors.Is(err, ErrOutboxFull):
+			t.Fatalf("full: %v, error: %v", full, err)
+		case err == nil:
+			m.may[r.ID] = []string{waits}
+		case !full:
+			t.Fatal(err)
+		}
+	})
+}
+
+func (m *outboxModel) putAgain(t *rapid.T) {
+	id, found := m.pick(t, waits, aside)
+	if !found {
+		return
+	}
+	m.do(t, func(ctx context.Context) {
+		err := m.box.Put(ctx, m.service.punched[id])
+		if !m.disk.dead && IsFinal(err) != (m.may[id][0] == aside) {
+			t.Fatalf("the same punch again, which is %s: %v", m.may[id], err)
+		}
+		other := m.service.punched[id]
+		other.Kind = punch.Out
+		if err := m.box.Put(ctx, other); !m.disk.dead && !errors.Is(err, ErrOtherPunch) {
+			t.Fatalf("another punch under the same id: %v", err)
+		}
+	})
+}
+
+func (m *outboxModel) punch(t *rapid.T) {
+	r := m.request(t)
+	m.do(t, func(ctx context.Context) {
+		_, err := m.box.Punch(ctx, m.service, r)
+		switch kept := !errors.Is(err, ErrNotKept); {
+		case kept && m.disk.dead: // what was said stands, and the disk may not have heard it
+			m.may[r.ID] = []string{waits, aside}
+		case kept:
+			m.heard(r.ID, err)
+		case m.disk.dead:
+			m.may[r.ID] = []string{nowhere, waits}
+		}
+	})
+}
+
+func (m *outboxModel) flush(t *rapid.T) {
+	m.do(t, func(ctx context.Context) {
+		done, err := m.box.Flush(ctx, m.service)
+		if m.disk.dead {
+			for id, may := range m.may {
+				if may[0] == waits {
+					m.may[id] = []string{waits, aside}
+				}
+			}
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, k := range done.Refused {
+			m.heard(k.ID, k.refused())
+		}
+		for _, r := range done.Receipts {
+			m.heard(r.ID, nil)
+		}
+		if left := len(m.disk.names(waitingDir)); done.Kept != left {
+			t.Fatalf("%d are said to be kept, %d are", done.Kept, left)
+		}
+	})
+}
+
+func (m *outboxModel) release(t *rapid.T) {
+	if id, found := m.pick(t, aside); found {
+		m.do(t, func(ctx context.Context) {
+			if err := m.box.Release(ctx, id); err == nil {
+				m.may[id] = []string{waits}
+			} else if m.may[id] = append(m.may[id], waits); !m.disk.dead {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+func (m *outboxModel) discard(t *rapid.T) {
+	if id, found := m.pick(t, aside, damaged); found {
+		m.do(t, func(ctx context.Context) {
+			if _, err := m.box.Discard(ctx, id); err == nil {
+				m.may[id], m.service.gone[id] = []string{nowhere}, !m.service.recorded[id]
+			} else if m.may[id] = append(m.may[id], nowhere); !m.disk.dead {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// damage hits a file that is quietly lying there.
+func (m *outboxModel) damage(t *rapid.T) {
+	names := m.disk.names(waitingDir)
+	if len(names) == 0 {
+		return
+	}
+	name := rapid.SampledFrom(names).Draw(t, "file")
+	id, err := punch.ParseID(filepath.Base(name)[:36])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.may[id][0] != waits || m.service.recorded[id] {
+		return
+	}
+	m.may[id] = []string{damaged}
+	m.disk.damage(name)
+	m.check(t)
+}
+
+// TestOutboxNeverLosesAPunch: whatever the service answers and at whatever step
+// the power goes, a punch that was kept waits, or is set aside, or is recorded,
+// or a person has discarded it; and what is sent is what was punched.
+func TestOutboxNeverLosesAPunch(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		seed := rapid.Uint64().Draw(t, "seed")
+		m := &outboxModel{disk: newPowerDisk(seed), may: map[punch.ID][]string{}, service: &flaky{
+			random: rand.New(rand.NewPCG(seed, 2)), punched: map[punch.ID]Request{}, recorded: map[punch.ID]bool{}, gone: map[punch.ID]bool{},
+		}}
+		m.open(t)
+		t.Repeat(map[string]func(*rapid.T){
+			"put": m.put, "put again": m.putAgain, "punch": m.punch, "flush": m.flush,
+			"release": m.release, "discard": m.discard, "damage": m.damage,
+		})
+		m.service.healthy = true
+		done, err := m.box.Flush(t.Context(), m.service)
+		if err != nil || done.Kept != 0 || len(m.disk.names(waitingDir)) != 0 {
+			t.Fatalf("with everything well again: %+v, %v", done, err)
+		}
+	})
+}
