@@ -89,7 +89,7 @@ func (c *Client) sendBatch(ctx context.Context, b *batch, open []int) {
 		return
 	}
 	attempt := 0
-	_, err := c.settle(ctx, func(ctx context.Context, endpoint string) *Error {
+	_, err := c.settle(ctx, c.cfg.AttemptTimeout, func(ctx context.Context, endpoint string) *Error {
 		attempt++
 		answer, err := c.send(ctx, endpoint, http.MethodPost, "/v1/punches/batch", b.body(open), maxBatchBytes)
 		if err != nil {

@@ -39,6 +39,12 @@ type Config struct {
 	// answers within its own deadline of 15 s, and its answer, after a slow
 	// mobile link, is worth more than the guess that there is none.
 	AttemptTimeout time.Duration
+	// Patience bounds the request of a single punch while there is another
+	// endpoint to ask. The default is 2 s: an endpoint that has said nothing
+	// by then is likelier frozen than slow, a person waits at the gate, and
+	// asking another one is safe because the id is kept. Links that need
+	// longer for a handshake want more.
+	Patience time.Duration
 	// TotalTimeout bounds one call over all its attempts. The default is 65
 	// s: enough for three endpoints of which each accepts and never
 	// answers. The context may end a call earlier.
@@ -65,6 +71,7 @@ type Backoff struct {
 
 const (
 	defaultAttemptTimeout = 20 * time.Second
+	defaultPatience       = 2 * time.Second
 	defaultTotalTimeout   = 65 * time.Second
 	defaultBackoffBase    = 100 * time.Millisecond
 	defaultBackoffMax     = 5 * time.Second
@@ -167,6 +174,7 @@ func (cfg *Config) complete() error {
 		fallback time.Duration
 	}{
 		{"AttemptTimeout", &cfg.AttemptTimeout, defaultAttemptTimeout},
+		{"Patience", &cfg.Patience, defaultPatience},
 		{"TotalTimeout", &cfg.TotalTimeout, defaultTotalTimeout},
 		{"Backoff.Base", &cfg.Backoff.Base, defaultBackoffBase},
 		{"Backoff.Max", &cfg.Backoff.Max, defaultBackoffMax},
@@ -217,7 +225,7 @@ func (c *Client) Punch(ctx context.Context, r Request) (Receipt, error) {
 		return Receipt{}, unsendable(r.ID, err)
 	}
 	var receipt Receipt
-	attempts, failure := c.settle(ctx, func(ctx context.Context, endpoint string) *Error {
+	attempts, failure := c.settle(ctx, c.cfg.Patience, func(ctx context.Context, endpoint string) *Error {
 		answer, err := c.send(ctx, endpoint, http.MethodPost, "/v1/punches", body, maxReceiptBytes)
 		if err != nil {
 			return err

@@ -234,3 +234,17 @@ func TestConfig(t *testing.T) {
 		t.Errorf("New: %v, %+v", err, c)
 	}
 }
+
+// TestSilenceIsLeftSoonWhileThereIsAnother holds that one frozen endpoint does
+// not cost a punch the whole time-out of an attempt.
+func TestSilenceIsLeftSoonWhileThereIsAnother(t *testing.T) {
+	urls, arrived := servers(t, silent, recorded)
+	c := mustNew(t, urls, func(cfg *Config) { cfg.AttemptTimeout, cfg.Patience = time.Minute, 50*time.Millisecond })
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	receipt, err := c.Punch(ctx, request())
+	if err != nil || receipt.Endpoint != urls[1] {
+		t.Fatalf("receipt %+v, %v, requests %s", receipt, err, path(arrived()))
+	}
+	mustBeAlike(t, arrived())
+}

@@ -18,7 +18,7 @@ import (
 func (c *Client) Find(ctx context.Context, employee string, id punch.ID) (Receipt, error) {
 	var receipt Receipt
 	path := "/v1/employees/" + url.PathEscape(employee) + "/punches/" + id.String()
-	attempts, failure := c.settle(ctx, func(ctx context.Context, endpoint string) *Error {
+	attempts, failure := c.settle(ctx, c.cfg.AttemptTimeout, func(ctx context.Context, endpoint string) *Error {
 		answer, err := c.send(ctx, endpoint, http.MethodGet, path, nil, maxReceiptBytes)
 		if err != nil {
 			return err
@@ -79,7 +79,7 @@ func setTime(query url.Values, name string, t time.Time) {
 func (c *Client) page(ctx context.Context, path string) (wirePage, []punch.Receipt, error) {
 	var page wirePage
 	var receipts []punch.Receipt
-	_, failure := c.settle(ctx, func(ctx context.Context, endpoint string) *Error {
+	_, failure := c.settle(ctx, c.cfg.AttemptTimeout, func(ctx context.Context, endpoint string) *Error {
 		answer, err := c.send(ctx, endpoint, http.MethodGet, path, nil, maxBatchBytes)
 		if err != nil {
 			return err

@@ -30,7 +30,7 @@ type wireRegions struct {
 // Regions asks where the service can be reached. Errors are *Error.
 func (c *Client) Regions(ctx context.Context) ([]Region, error) {
 	var regions []Region
-	_, failure := c.settle(ctx, func(ctx context.Context, endpoint string) *Error {
+	_, failure := c.settle(ctx, c.cfg.AttemptTimeout, func(ctx context.Context, endpoint string) *Error {
 		answer, err := c.send(ctx, endpoint, http.MethodGet, "/v1/regions", nil, maxBatchBytes)
 		if err != nil {
 			return err

@@ -10,8 +10,10 @@ import (
 )
 
 // settle tries until an attempt succeeds, its error needs somebody to act, or
-// no time is left for another one. It returns how many attempts it made.
-func (c *Client) settle(ctx context.Context, try func(ctx context.Context, endpoint string) *Error) (int, *Error) {
+// no time is left for another one. It returns how many attempts it made. While
+// there is an endpoint that this call has not asked, an attempt gets no more
+// than patience.
+func (c *Client) settle(ctx context.Context, patience time.Duration, try func(ctx context.Context, endpoint string) *Error) (int, *Error) {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.TotalTimeout)
 	defer cancel()
 	deadline, _ := ctx.Deadline()
@@ -20,7 +22,11 @@ func (c *Client) settle(ctx context.Context, try func(ctx context.Context, endpo
 	for {
 		i := endpoints.pick(last, time.Now())
 		attempts++
-		err := c.attempt(ctx, endpoints.urls[i], try)
+		timeout := c.cfg.AttemptTimeout
+		if attempts < len(endpoints.urls) {
+			timeout = min(timeout, patience)
+		}
+		err := c.attempt(ctx, timeout, endpoints.urls[i], try)
 		if err == nil {
 			endpoints.worked(i)
 			return attempts, nil
@@ -43,8 +49,8 @@ func (c *Client) settle(ctx context.Context, try func(ctx context.Context, endpo
 	}
 }
 
-func (c *Client) attempt(ctx context.Context, endpoint string, try func(context.Context, string) *Error) *Error {
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.AttemptTimeout)
+func (c *Client) attempt(ctx context.Context, timeout time.Duration, endpoint string, try func(context.Context, string) *Error) *Error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	return try(ctx, endpoint)
 }

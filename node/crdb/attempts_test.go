@@ -256,6 +256,7 @@ func TestCloseDoesNotWaitForAFrozenServer(t *testing.T) {
 			t.Fatal(err)
 		}
 		g.mute.Store(true)
+		g.frozen.Store(true)
 		if _, err := db.Home(s.ctx, company); err == nil {
 			t.Fatal("a gray database answered")
 		}

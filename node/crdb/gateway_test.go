@@ -23,6 +23,8 @@ type gateway struct {
 	wg     sync.WaitGroup
 
 	mute    atomic.Bool  // swallow all answers from now on
+	frozen  atomic.Bool  // with mute: close no connection either
+	thaw    chan struct{}
 	cutNext atomic.Bool  // hand on the next statement and cut the connection instead of the answer
 	opened  atomic.Int64 // connections accepted
 
@@ -36,10 +38,11 @@ func mustGateway(tb testing.TB, target string) *gateway {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	g := &gateway{Listener: listener, target: target}
+	g := &gateway{Listener: listener, target: target, thaw: make(chan struct{})}
 	g.wg.Go(g.accept)
 	tb.Cleanup(func() {
 		_ = listener.Close()
+		close(g.thaw)
 		g.mu.Lock()
 		for _, c := range g.conns {
 			_ = c.Close()
@@ -76,6 +79,9 @@ func (g *gateway) answer(client, server net.Conn) {
 	for {
 		n, err := server.Read(buf)
 		if err != nil || g.cutNext.CompareAndSwap(true, false) {
+			if g.frozen.Load() {
+				<-g.thaw
+			}
 			return
 		}
 		if g.mute.Load() {

@@ -79,7 +79,7 @@ func mustOpen(tb testing.TB, server *cluster.Database, url string) *store {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(db.Close)
-	admin, err := pgx.Connect(ctx, server.URL("us-east"))
+	admin, err := pgx.Connect(ctx, server.URLOf(mustParse(tb, url).Database, "us-east"))
 	if err != nil {
 		tb.Fatal(err)
 	}
