@@ -51,12 +51,12 @@ type Journal interface {
 
 // Outcome is what became of one punch, without its planned repeats.
 type Outcome struct {
-	Home      string
-	Entry     string    // region whose endpoints were tried first
-	Due       time.Time // when it was meant to be sent
-	Settled   time.Time // when its receipt or its last error came
-	Attempts  int
-	Err       error // nil when it was acknowledged
+	Home     string
+	Entry    string    // region whose endpoints were tried first
+	Due      time.Time // when it was meant to be sent
+	Settled  time.Time // when its receipt or its last error came
+	Attempts int
+	Err      error // nil when it was acknowledged
 }
 
 // Config is a rush. Only Load, Regions and Companies are needed.
