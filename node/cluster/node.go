@@ -39,6 +39,9 @@ func (n *Node) PID() int {
 	return 0
 }
 
+// Running says whether the node's process is there, be it frozen or not ready.
+func (n *Node) Running() bool { return !n.current().exited() }
+
 // Logs is the file that holds what all processes of this node have written.
 func (n *Node) Logs() string { return n.command.log }
 

@@ -1,0 +1,76 @@
+package drill
+
+import (
+	"context"
+	"slices"
+	"time"
+)
+
+// Scenario is something that breaks, how it is healed, and what must hold all
+// the while. The ledger must be clean in each of them.
+type Scenario struct {
+	Name  string
+	About string // what breaks, in one sentence
+	// Before and After are for how long the load is held around the break,
+	// During for how long the break lasts once it is brought about.
+	Before, During, After time.Duration
+	Bounds                Bounds
+	needs                 needs
+	inject, heal          func(ctx context.Context, s *site) error // heal may be nil
+}
+
+// needs is what a scenario cannot do without.
+type needs struct {
+	cockroach bool // a database whose regions break one by one
+	proxies   bool // between nodes and database
+	networks  bool // one per region, which root makes
+	collector bool // that takes the nodes' spans
+	// nothing is set where the operator's own tools are enough, so that a
+	// cluster that the drill did not start can be broken.
+	outside bool
+}
+
+// Bounds are what a scenario promises on one machine, for punches after the
+// client's retries, from the break on. A zero is no promise. The victim is the
+// region that is broken.
+type Bounds struct {
+	NoneFailed  bool          // every punch is acknowledged within the client's patience
+	P99         time.Duration // of every home, during and after
+	OthersP99   time.Duration // of every home but the victim's, during and after
+	Gap         time.Duration // the longest of any home and entry
+	VictimGap   time.Duration // the longest of the victim's home, through any entry
+	MajorityGap time.Duration // the longest of any home, through entries other than the victim's
+}
+
+// Scenarios returns all of them.
+func Scenarios() []Scenario {
+	const (
+		second = time.Second
+		before = 10 * second // some hundred punches of each home tell what is normal
+		after  = 15 * second // what comes back has taken its share again
+	)
+	return []Scenario{
+		{
+			Name: "kill-node", About: "a node dies without a word (SIGKILL)",
+			Before: before, During: 15 * second, After: after,
+			Bounds: Bounds{NoneFailed: true, P99: second},
+			inject: killNode, heal: restartRegion,
+		},
+		{
+			Name: "kill-region", About: "all nodes of a region die at once",
+			Before: before, During: 20 * second, After: after,
+			Bounds: Bounds{Gap: 2 * second},
+			inject: killRegion, heal: restartRegion,
+		},
+	}
+}
+
+// find returns the scenario of that name.
+func find(name string) (Scenario, bool) {
+	all := Scenarios()
+	i := slices.IndexFunc(all, func(s Scenario) bool { return s.Name == name })
+	if i < 0 {
+		return Scenario{}, false
+	}
+	return all[i], true
+}
