@@ -25,6 +25,8 @@ type Cluster struct {
 	ws    *workspace
 	nodes []*Node // by region, in the order of cfg.Regions
 
+	proxies map[string]*Proxy // by region, nil without them
+
 	seeds      []string // gossip addresses, one node per region
 	label      string   // keeps nodes of other clusters out of the gossip
 	keyFile    string
@@ -71,6 +73,11 @@ func (c *Cluster) bringUp(ctx context.Context, engine Engine) (err error) {
 	}
 	if err := c.writeSecrets(); err != nil {
 		return err
+	}
+	if c.cfg.Proxies {
+		if err := c.startProxies(); err != nil {
+			return err
+		}
 	}
 	if err := c.planNodes(); err != nil {
 		return err
@@ -223,6 +230,7 @@ func (c *Cluster) halt(ctx context.Context) error {
 		})
 	}
 	_ = g.Wait() // the errors of all are in errs
+	errs = append(errs, c.closeProxies())
 	if c.Database != nil {
 		// The database has its own time: it must not be left running because
 		// the nodes have used theirs up.

@@ -39,6 +39,8 @@ type Config struct {
 	ExtraEnv func(*Node) []string
 	// ExtraFlags are given to every node after the cluster's own and override them.
 	ExtraFlags []string
+	// Proxies puts a Proxy between the nodes and each region's database.
+	Proxies bool
 	// KeepDir leaves the cluster's folder behind after a stop without failure.
 	KeepDir bool
 	// Log is told what happens; nothing is logged without it.

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/punchclock/punchclock/node/cluster"
 	"github.com/punchclock/punchclock/node/rush"
 )
 
@@ -202,6 +203,10 @@ func (r *run) outcome(result *rush.Result, report *Report) Outcome {
 		Homes:   homeFigures(r.samples.all, state.Regions, &r.moments),
 		Gaps:    gaps(r.samples.all, state.Regions, &r.moments),
 		Seconds: timeline(r.samples.all, state.Regions, r.moments.Begin),
+	}
+	if state.Database.Engine == cluster.Postgres {
+		o.Watch.LeasesBack = nil // it has none
+		o.Notes = append(o.Notes, "PostgreSQL stands in for the databases of all regions: this shows nothing of the loss of one of them")
 	}
 	o.judge(r.scenario.Bounds)
 	return o

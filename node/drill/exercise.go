@@ -107,10 +107,10 @@ func (c *Exercise) one(ctx context.Context, sc Scenario, out io.Writer) (err err
 		return err
 	}
 	s, stop, err := c.site(ctx, &sc)
+	defer func() { err = errors.Join(err, stop()) }()
 	if err != nil {
 		return errors.Join(err, os.Remove(dir)) // nothing is in it yet
 	}
-	defer func() { err = errors.Join(err, stop()) }()
 	if err := c.ready(ctx, s); err != nil {
 		return err
 	}
@@ -156,47 +156,54 @@ func (c *Exercise) folder(name string) (string, error) {
 	return dir, os.MkdirAll(dir, 0o755)
 }
 
-// site starts a cluster, or finds the one that runs.
-func (c *Exercise) site(ctx context.Context, sc *Scenario) (*site, func() error, error) {
-	s := &site{victim: c.Region, say: func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }}
-	stop := func() error { return nil }
+// site starts a cluster, or finds the one that runs. stop must be called, also
+// after an error.
+func (c *Exercise) site(ctx context.Context, sc *Scenario) (s *site, stop func() error, err error) {
+	s = &site{victim: c.Region, say: func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }}
+	stop = func() error { return s.close(ctx) }
 	if c.Cluster != "" {
-		state, err := stage.ReadState(c.Cluster)
-		if err != nil {
-			return nil, nil, err
-		}
-		s.state = *state
-	} else if err := c.build(ctx, sc, s); err != nil {
-		return nil, nil, err
-	} else {
-		stop = func() error { return s.close(ctx) }
+		err = c.find(s)
+	} else if err = c.possible(sc); err == nil {
+		err = s.start(ctx, &c.Setup, sc.needs)
+	}
+	if err != nil {
+		return s, stop, err
 	}
 	if s.victim == "" {
 		s.victim = s.state.Regions[0]
 	}
 	if !slices.Contains(s.state.Regions, s.victim) {
-		return nil, nil, errors.Join(fmt.Errorf("--region: %q is none of %s", s.victim, strings.Join(s.state.Regions, ", ")), stop())
+		return s, stop, fmt.Errorf("--region: %q is none of %s", s.victim, strings.Join(s.state.Regions, ", "))
 	}
 	return s, stop, nil
 }
 
-// build starts a cluster with what the scenario needs.
-func (c *Exercise) build(ctx context.Context, sc *Scenario, s *site) (err error) {
-	if sc.needs.cockroach {
-		engine, err := cluster.FindEngine(c.Engine)
-		if err != nil {
-			return err
-		}
-		if engine.Name != cluster.Cockroach {
-			return &skipped{"needs CockroachDB: " + engine.Name + " is one process for all regions and cannot lose one"}
-		}
-	}
-	s.stage, err = c.Start(ctx, os.Stderr, nil)
+// find takes a cluster that runs.
+func (c *Exercise) find(s *site) error {
+	state, err := stage.ReadState(c.Cluster)
 	if err != nil {
 		return err
 	}
-	s.say, s.state = s.stage.Say, s.stage.State()
-	return nil
+	if len(state.Regions) == 0 || len(state.Nodes) == 0 || len(state.Companies) == 0 {
+		return fmt.Errorf("%s: regions, nodes and companies are needed", c.Cluster)
+	}
+	s.state, s.binary = *state, c.Binary
+	if s.binary == "" {
+		s.binary, err = os.Executable()
+	}
+	return err
+}
+
+// possible is a *skipped where the scenario cannot be played.
+func (c *Exercise) possible(sc *Scenario) error {
+	if !sc.needs.cockroach {
+		return nil
+	}
+	engine, err := cluster.FindEngine(c.Engine)
+	if err == nil && engine.Name != cluster.Cockroach {
+		err = &skipped{"needs CockroachDB: PostgreSQL is one process for all regions and cannot lose one of them"}
+	}
+	return err
 }
 
 // ready returns when the cluster has come to rest: members known to each other

@@ -33,8 +33,9 @@ func writePage(path string, o *Outcome) error {
 		*Outcome
 		Passed     bool
 		LedgerRows []ledgerRow
+		Leases     string
 		Plot       template.HTML
-	}{o, o.Verdict() == nil, rows, template.HTML(plot(o))}) //nolint:gosec // plot escapes what is text and writes numbers
+	}{o, o.Verdict() == nil, rows, o.leases(), template.HTML(plot(o))}) //nolint:gosec // plot escapes what is text and writes numbers
 	if closing := file.Close(); err == nil {
 		err = closing
 	}

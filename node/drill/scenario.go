@@ -62,6 +62,59 @@ func Scenarios() []Scenario {
 			Bounds: Bounds{Gap: 2 * second},
 			inject: killRegion, heal: restartRegion,
 		},
+		{
+			Name: "kill-region-with-database", About: "all nodes of a region and its database die at once",
+			// Time for the leases to move and for the circuits to see it.
+			Before: before, During: 30 * second, After: 2 * after,
+			Bounds: Bounds{VictimGap: 10 * second, OthersP99: second},
+			needs:  needs{cockroach: true},
+			inject: killRegionWithDatabase, heal: restartRegionWithDatabase,
+		},
+		{
+			Name: "freeze-region-database", About: "the database of a region holds its connections and answers nothing (SIGSTOP)",
+			Before: before, During: 40 * second, After: 2 * after,
+			Bounds: Bounds{VictimGap: 25 * second, OthersP99: second},
+			needs:  needs{cockroach: true},
+			inject: func(_ context.Context, s *site) error { return s.stage.Database.Freeze(s.victim) },
+			heal:   func(_ context.Context, s *site) error { return s.stage.Database.Thaw(s.victim) },
+		},
+		{
+			Name: "freeze-node", About: "a node holds its connections and answers nothing (SIGSTOP)",
+			Before: before, During: 20 * second, After: after,
+			Bounds: Bounds{NoneFailed: true, P99: 3 * second},
+			inject: func(_ context.Context, s *site) error { return s.nodes()[0].Freeze() },
+			heal:   func(_ context.Context, s *site) error { return s.nodes()[0].Thaw() },
+		},
+		{
+			Name: "slow-database", About: "a region's nodes reach the database 300 ms later each way",
+			Before: before, During: 20 * second, After: after,
+			// A punch of the slow home waits for a flush before its own: two
+			// answers, and as much again for a read-back.
+			Bounds: Bounds{NoneFailed: true, P99: 3 * second, OthersP99: second},
+			needs:  needs{proxies: true},
+			inject: slowDatabase(300 * time.Millisecond), heal: slowDatabase(0),
+		},
+		{
+			Name: "rolling-restart", About: "every node is stopped and started, one after the other",
+			Before: before, After: after,
+			Bounds: Bounds{NoneFailed: true, P99: second},
+			inject: rollingRestart,
+		},
+		{
+			Name: "evacuate-region", About: "the operator takes a region out of service and puts it back",
+			Before: before, During: 15 * second, After: after,
+			Bounds: Bounds{NoneFailed: true, Gap: second},
+			needs:  needs{outside: true},
+			inject: switchRegion("evacuate"), heal: switchRegion("restore"),
+		},
+		{
+			Name: "collector-down", About: "the collector of the traces goes away",
+			Before: before, During: 15 * second, After: after,
+			Bounds: Bounds{NoneFailed: true, P99: second, Gap: second},
+			needs:  needs{collector: true},
+			inject: func(ctx context.Context, s *site) error { return s.collector.Close(ctx) },
+			heal:   restartCollector,
+		},
 	}
 }
 

@@ -6,21 +6,26 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/punchclock/punchclock/node/cluster"
 	"github.com/punchclock/punchclock/node/stage"
+	"github.com/punchclock/punchclock/tracing/tracesink"
 )
 
 // site is the cluster that a drill breaks.
 type site struct {
 	state  stage.State
 	victim string // the region that is broken
+	binary string // the punchclock executable
 	// stage is nil for a cluster that somebody else runs.
-	stage *stage.Stage
-	say   func(format string, args ...any)
-	notes []string // what the reader of the result has to know
+	stage     *stage.Stage
+	collector *tracesink.Server // nil unless the scenario needs one
+	say       func(format string, args ...any)
+	notes     []string // what the reader of the result has to know
 }
 
 // nodes are those of the victim.
@@ -70,4 +75,98 @@ func shell(command string) func(context.Context, *site) error {
 	}
 }
 
-func (s *site) close(ctx context.Context) error { return s.stage.Close(ctx) }
+func killRegionWithDatabase(ctx context.Context, s *site) error {
+	return errors.Join(s.stage.Database.Kill(s.victim), killRegion(ctx, s))
+}
+
+func restartRegionWithDatabase(ctx context.Context, s *site) error {
+	if err := s.stage.Database.Restart(ctx, s.victim); err != nil {
+		return err
+	}
+	return restartRegion(ctx, s)
+}
+
+func slowDatabase(delay time.Duration) func(context.Context, *site) error {
+	return func(_ context.Context, s *site) error {
+		s.stage.Proxy(s.victim).Delay(delay)
+		return nil
+	}
+}
+
+func rollingRestart(ctx context.Context, s *site) error {
+	for _, n := range s.stage.Nodes() {
+		if err := n.Restart(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// switchRegion is what an operator types, at a node outside the region.
+func switchRegion(verb string) func(context.Context, *site) error {
+	return func(ctx context.Context, s *site) error {
+		for _, n := range s.state.Nodes {
+			if n.Region == s.victim {
+				continue
+			}
+			args := []string{"region", verb, s.victim, "--ops-url", n.OpsURL, "--token", s.state.OperatorToken}
+			text, err := exec.CommandContext(ctx, s.binary, args...).CombinedOutput()
+			if err != nil {
+				return fmt.Errorf("region %s %s: %w\n%s", verb, s.victim, err, text)
+			}
+			return nil
+		}
+		return errors.New("no node is outside the region")
+	}
+}
+
+// startCollector starts one that takes the spans and forgets them.
+func (s *site) startCollector(addr string) (err error) {
+	s.collector, err = tracesink.Start(addr, tracesink.DefaultConfig())
+	return err
+}
+
+func restartCollector(_ context.Context, s *site) error {
+	return s.startCollector(strings.TrimPrefix(s.collector.URL, "http://"))
+}
+
+// traced makes every punch leave a trace, sent often.
+func (s *site) traced(*cluster.Node) []string {
+	return []string{
+		"OTEL_TRACES_EXPORTER=otlp", "OTEL_EXPORTER_OTLP_ENDPOINT=" + s.collector.URL, "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf",
+		"OTEL_TRACES_SAMPLER=always_on", "OTEL_BSP_SCHEDULE_DELAY=500",
+	}
+}
+
+// start starts a cluster with what a scenario needs. close must be called,
+// also after an error.
+func (s *site) start(ctx context.Context, setup *stage.Setup, n needs) (err error) {
+	if n.collector {
+		if err := s.startCollector("127.0.0.1:0"); err != nil {
+			return err
+		}
+	}
+	s.stage, err = setup.Start(ctx, os.Stderr, func(cfg *cluster.Config) {
+		cfg.Proxies = n.proxies
+		if n.collector {
+			cfg.ExtraEnv = s.traced
+		}
+	})
+	if err != nil {
+		return err
+	}
+	s.say, s.state, s.binary = s.stage.Say, s.stage.State(), s.stage.Binary
+	return nil
+}
+
+// close stops what start has started. The collector goes last, so that the
+// nodes need not wait for it.
+func (s *site) close(ctx context.Context) (err error) {
+	if s.stage != nil {
+		err = s.stage.Close(ctx)
+	}
+	if s.collector != nil {
+		err = errors.Join(err, s.collector.Close(context.WithoutCancel(ctx)))
+	}
+	return err
+}

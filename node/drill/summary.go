@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/punchclock/punchclock/node/cluster"
 )
 
 // String is the outcome for people.
@@ -25,8 +27,8 @@ func (o *Outcome) String() string {
 	line("broken from %s to %s, healed from %s to %s, load until %s\n", at(m.Breaking), at(m.Broken), at(m.Healing), at(m.Healed), at(m.End))
 	o.writeHomes(line)
 	o.writeGaps(line)
-	line("members missed after %s, back %s after the heal; leases at home %s after it\n",
-		orNever(o.Watch.LossSeen), orNever(o.Watch.MembersBack), orNever(o.Watch.LeasesBack))
+	line("members missed after %s, back %s after the heal%s\n",
+		orNever(o.Watch.LossSeen), orNever(o.Watch.MembersBack), o.leases())
 	s.WriteString(o.Ledger.String())
 	line("%-13s%9d  not acknowledged within the client's patience", "failed", o.Failed)
 	line("%-13s%9d  requests beyond the first of a punch\n", "retries", o.Retries)
@@ -67,9 +69,17 @@ func (o *Outcome) writeGaps(line func(string, ...any)) {
 	}
 }
 
+// leases says when they were back, where there are any.
+func (o *Outcome) leases() string {
+	if strings.HasPrefix(o.Engine, cluster.Postgres) {
+		return ""
+	}
+	return "; leases at home " + orNever(o.Watch.LeasesBack) + " after it"
+}
+
 func orNever(d *time.Duration) string {
 	if d == nil {
-		return "(never seen)"
+		return "(not seen)"
 	}
 	return brief(*d)
 }

@@ -153,7 +153,7 @@ func (w *watcher) leasesHome(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // only read
-	if conn.PgConn().ParameterStatus("crdb_version") == "" {
+	if !w.leases(conn) {
 		return true, nil
 	}
 	for _, region := range w.state.Regions {
@@ -169,6 +169,11 @@ func (w *watcher) leasesHome(ctx context.Context) (bool, error) {
 		}
 	}
 	return true, nil
+}
+
+// leases reports whether the engine has any.
+func (w *watcher) leases(conn *pgx.Conn) bool {
+	return conn.PgConn().ParameterStatus("crdb_version") != ""
 }
 
 const (
