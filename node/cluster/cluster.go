@@ -135,7 +135,7 @@ func (c *Cluster) planNodes() error {
 
 // assign gives a node free addresses.
 func (c *Cluster) assign(n *Node) error {
-	addrs, err := c.ws.pick(c.ws.loopback.host(1+slices.Index(c.cfg.Regions, n.Region)), 4)
+	addrs, err := c.ws.pick(c.ws.host(1+slices.Index(c.cfg.Regions, n.Region)), 4)
 	if err != nil {
 		return fmt.Errorf("%s: %w", n.Name, err)
 	}
@@ -169,12 +169,13 @@ func (c *Cluster) startNode(ctx context.Context, n *Node) error {
 			env:        environment("PUNCHCLOCK_"), // a setting of ours is not one of theirs
 			log:        c.ws.logFile(n.Name),
 			lastSignal: syscall.SIGKILL, // reaches a frozen one too
+			region:     1 + slices.Index(c.cfg.Regions, n.Region),
 		}
 		if c.cfg.ExtraEnv != nil {
 			n.command.env = append(n.command.env, c.cfg.ExtraEnv(n)...)
 		}
 		err := n.start(ctx)
-		if err == nil || ctx.Err() != nil || attempt == startAttempts || !taken(address(n.PublicURL), address(n.OpsURL), n.PeerAddr, n.GossipAddr) {
+		if err == nil || ctx.Err() != nil || attempt == startAttempts || !c.ws.taken(address(n.PublicURL), address(n.OpsURL), n.PeerAddr, n.GossipAddr) {
 			return err
 		}
 		c.ws.log.Warn("a port of the node was taken by another process; trying others", "node", n.Name, "attempt", attempt)

@@ -137,7 +137,7 @@ func (c *Cluster) startProxies() error {
 	c.proxies = make(map[string]*Proxy)
 	for i, region := range c.cfg.Regions {
 		target := c.Database.hosts[min(i, len(c.Database.hosts)-1)].addr // PostgreSQL has one for all
-		p, err := newProxy(c.ws.loopback.host(i+1), target)
+		p, err := newProxy(c.ws.host(i+1), target)
 		if err != nil {
 			return err
 		}

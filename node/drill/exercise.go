@@ -196,6 +196,11 @@ func (c *Exercise) find(s *site) error {
 
 // possible is a *skipped where the scenario cannot be played.
 func (c *Exercise) possible(sc *Scenario) error {
+	if sc.needs.networks {
+		if err := cluster.CheckNetworks(); err != nil {
+			return &skipped{"this account or system cannot give each region a network of its own: " + err.Error()}
+		}
+	}
 	if !sc.needs.cockroach {
 		return nil
 	}

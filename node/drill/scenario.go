@@ -79,6 +79,15 @@ func Scenarios() []Scenario {
 			heal:   func(_ context.Context, s *site) error { return s.stage.Database.Thaw(s.victim) },
 		},
 		{
+			Name: "partition-region", About: "a region is cut off from the others, 40 ms away, and its clients still reach it",
+			// Longer than members take to forget each other.
+			Before: before, During: 60 * second, After: 2 * after,
+			Bounds: Bounds{MajorityGap: 20 * second},
+			needs:  needs{networks: true},
+			inject: func(_ context.Context, s *site) error { return s.stage.Cut(s.victim) },
+			heal:   func(_ context.Context, s *site) error { return s.stage.Mend(s.victim) },
+		},
+		{
 			Name: "freeze-node", About: "a node holds its connections and answers nothing (SIGSTOP)",
 			Before: before, During: 20 * second, After: after,
 			Bounds: Bounds{NoneFailed: true, P99: 3 * second},

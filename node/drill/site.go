@@ -147,7 +147,7 @@ func (s *site) start(ctx context.Context, setup *stage.Setup, n needs) (err erro
 		}
 	}
 	s.stage, err = setup.Start(ctx, os.Stderr, func(cfg *cluster.Config) {
-		cfg.Proxies = n.proxies
+		cfg.Proxies, cfg.Networks, cfg.RoundTrip = n.proxies, n.networks, 40*time.Millisecond
 		if n.collector {
 			cfg.ExtraEnv = s.traced
 		}
