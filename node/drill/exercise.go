@@ -111,7 +111,7 @@ func (c *Exercise) one(ctx context.Context, sc Scenario, out io.Writer) (err err
 	if err != nil {
 		return errors.Join(err, os.Remove(dir)) // nothing is in it yet
 	}
-	if err := c.ready(ctx, s); err != nil {
+	if err := s.rest(ctx); err != nil {
 		return err
 	}
 	s.say("%s: %.0f punches/s through %s", sc.Name, c.Rate, strings.Join(s.state.Regions, ", "))
@@ -159,7 +159,7 @@ func (c *Exercise) folder(name string) (string, error) {
 // site starts a cluster, or finds the one that runs. stop must be called, also
 // after an error.
 func (c *Exercise) site(ctx context.Context, sc *Scenario) (s *site, stop func() error, err error) {
-	s = &site{victim: c.Region, say: func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }}
+	s = &site{victim: c.Region, progress: os.Stderr, say: func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }}
 	stop = func() error { return s.close(ctx) }
 	if c.Cluster != "" {
 		err = c.find(s)
@@ -209,34 +209,6 @@ func (c *Exercise) possible(sc *Scenario) error {
 		err = &skipped{"needs CockroachDB: PostgreSQL is one process for all regions and cannot lose one of them"}
 	}
 	return err
-}
-
-// ready returns when the cluster has come to rest: members known to each other
-// and, on CockroachDB, replicas spread and leases at home.
-func (c *Exercise) ready(ctx context.Context, s *site) error {
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute) // a fresh CockroachDB beside a busy build
-	defer cancel()
-	s.say("waiting until members know each other and leases are at home")
-	if s.stage != nil && s.stage.Database != nil {
-		if err := s.stage.Database.WaitReplicated(ctx); err != nil {
-			return err
-		}
-	}
-	w := newWatcher(&s.state)
-	defer w.close()
-	for {
-		home, err := w.leasesHome(ctx)
-		sights := w.look(ctx)
-		if err == nil && home && allWhole(sights) {
-			return nil
-		}
-		for _, s := range sights {
-			err = errors.Join(err, s.err)
-		}
-		if !pause(ctx, watchEvery) {
-			return errors.Join(fmt.Errorf("the cluster did not come to rest before the drill (leases at home: %t)", home), err)
-		}
-	}
 }
 
 // load is the steady load of a drill.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 	"time"
+
+	"github.com/punchclock/punchclock/node/cluster"
 )
 
 // Scenario is something that breaks, how it is healed, and what must hold all
@@ -107,7 +109,7 @@ func Scenarios() []Scenario {
 			Name: "rolling-restart", About: "every node is stopped and started, one after the other",
 			Before: before, After: after,
 			Bounds: Bounds{NoneFailed: true, P99: second},
-			inject: rollingRestart,
+			inject: rollingRestart(func(s *site) []*cluster.Node { return s.stage.Nodes() }),
 		},
 		{
 			Name: "evacuate-region", About: "the operator takes a region out of service and puts it back",

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -25,7 +26,8 @@ type site struct {
 	stage     *stage.Stage
 	collector *tracesink.Server // nil unless the scenario needs one
 	say       func(format string, args ...any)
-	notes     []string // what the reader of the result has to know
+	progress  io.Writer // for people
+	notes     []string  // what the reader of the result has to know
 }
 
 // nodes are those of the victim.
@@ -93,13 +95,16 @@ func slowDatabase(delay time.Duration) func(context.Context, *site) error {
 	}
 }
 
-func rollingRestart(ctx context.Context, s *site) error {
-	for _, n := range s.stage.Nodes() {
-		if err := n.Restart(ctx); err != nil {
-			return err
+// rollingRestart restarts some nodes one after the other.
+func rollingRestart(nodes func(*site) []*cluster.Node) func(context.Context, *site) error {
+	return func(ctx context.Context, s *site) error {
+		for _, n := range nodes(s) {
+			if err := n.Restart(ctx); err != nil {
+				return err
+			}
 		}
+		return nil
 	}
-	return nil
 }
 
 // switchRegion is what an operator types, at a node outside the region.
@@ -146,7 +151,7 @@ func (s *site) start(ctx context.Context, setup *stage.Setup, n needs) (err erro
 			return err
 		}
 	}
-	s.stage, err = setup.Start(ctx, os.Stderr, func(cfg *cluster.Config) {
+	s.stage, err = setup.Start(ctx, s.progress, func(cfg *cluster.Config) {
 		cfg.Proxies, cfg.Networks, cfg.RoundTrip = n.proxies, n.networks, 40*time.Millisecond
 		if n.collector {
 			cfg.ExtraEnv = s.traced
@@ -169,4 +174,32 @@ func (s *site) close(ctx context.Context) (err error) {
 		err = errors.Join(err, s.collector.Close(context.WithoutCancel(ctx)))
 	}
 	return err
+}
+
+// rest returns when the cluster has come to rest: members known to each other
+// and, on CockroachDB, replicas spread and leases at home.
+func (s *site) rest(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute) // a fresh CockroachDB beside a busy build
+	defer cancel()
+	s.say("waiting until members know each other and leases are at home")
+	if s.stage != nil && s.stage.Database != nil {
+		if err := s.stage.Database.WaitReplicated(ctx); err != nil {
+			return err
+		}
+	}
+	w := newWatcher(&s.state)
+	defer w.close()
+	for {
+		home, err := w.leasesHome(ctx)
+		sights := w.look(ctx)
+		if err == nil && home && allWhole(sights) {
+			return nil
+		}
+		for _, s := range sights {
+			err = errors.Join(err, s.err)
+		}
+		if !pause(ctx, watchEvery) {
+			return errors.Join(fmt.Errorf("the cluster did not come to rest before the drill (leases at home: %t)", home), err)
+		}
+	}
 }
