@@ -162,8 +162,8 @@ func (r *run) observe(ctx context.Context, enough <-chan struct{}) error {
 			if r.watch.MembersBack == nil && allWhole(sights) {
 				r.watch.MembersBack = new(time.Since(m.Healed))
 			}
-			if r.watch.LeasesBack == nil {
-				// An error is a database that is not back.
+			if r.watch.MembersBack != nil && r.watch.LeasesBack == nil {
+				// An error is a database that is not back; it may take its time.
 				if home, err := r.watcher.leasesHome(ctx); err == nil && home {
 					r.watch.LeasesBack = new(time.Since(m.Healed))
 				}

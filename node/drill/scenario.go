@@ -44,20 +44,18 @@ type Bounds struct {
 	MajorityGap time.Duration // the longest of any home, through entries other than the victim's
 }
 
+const (
+	second = time.Second
+	before = 10 * second // some hundred punches of each home tell what is normal
+	after  = 15 * second // what comes back has taken its share again
+)
+
 // Scenarios returns all of them.
-func Scenarios() []Scenario {
-	const (
-		second = time.Second
-		before = 10 * second // some hundred punches of each home tell what is normal
-		after  = 15 * second // what comes back has taken its share again
-	)
+func Scenarios() []Scenario { return slices.Concat(regionScenarios(), nodeScenarios()) }
+
+// regionScenarios are those that take a region, or a part of it, away.
+func regionScenarios() []Scenario {
 	return []Scenario{
-		{
-			Name: "kill-node", About: "a node dies without a word (SIGKILL)",
-			Before: before, During: 15 * second, After: after,
-			Bounds: Bounds{NoneFailed: true, P99: second},
-			inject: killNode, heal: restartRegion,
-		},
 		{
 			Name: "kill-region", About: "all nodes of a region die at once",
 			Before: before, During: 20 * second, After: after,
@@ -90,6 +88,26 @@ func Scenarios() []Scenario {
 			heal:   func(_ context.Context, s *site) error { return s.stage.Mend(s.victim) },
 		},
 		{
+			Name: "evacuate-region", About: "the operator takes a region out of service and puts it back",
+			Before: before, During: 15 * second, After: after,
+			Bounds: Bounds{NoneFailed: true, Gap: second},
+			needs:  needs{outside: true},
+			inject: switchRegion("evacuate"), heal: switchRegion("restore"),
+		},
+	}
+}
+
+// nodeScenarios are those that a single node, or what stands behind it, brings
+// about.
+func nodeScenarios() []Scenario {
+	return []Scenario{
+		{
+			Name: "kill-node", About: "a node dies without a word (SIGKILL)",
+			Before: before, During: 15 * second, After: after,
+			Bounds: Bounds{NoneFailed: true, P99: second},
+			inject: killNode, heal: restartRegion,
+		},
+		{
 			Name: "freeze-node", About: "a node holds its connections and answers nothing (SIGSTOP)",
 			Before: before, During: 20 * second, After: after,
 			Bounds: Bounds{NoneFailed: true, P99: 3 * second},
@@ -110,13 +128,6 @@ func Scenarios() []Scenario {
 			Before: before, After: after,
 			Bounds: Bounds{NoneFailed: true, P99: second},
 			inject: rollingRestart(func(s *site) []*cluster.Node { return s.stage.Nodes() }),
-		},
-		{
-			Name: "evacuate-region", About: "the operator takes a region out of service and puts it back",
-			Before: before, During: 15 * second, After: after,
-			Bounds: Bounds{NoneFailed: true, Gap: second},
-			needs:  needs{outside: true},
-			inject: switchRegion("evacuate"), heal: switchRegion("restore"),
 		},
 		{
 			Name: "collector-down", About: "the collector of the traces goes away",
