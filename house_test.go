@@ -51,8 +51,9 @@ var mayImport = map[string][]string{
 	"node/client":  {"node/punch"},
 	"node/cluster": {"node/config"},
 	"node/rush":    {"node/punch", "node/client", "node/cluster"},
-	"node/drill":   {"node/punch", "node/client", "node/cluster"},
-	"node/demo":    {"node/punch", "node/client", "node/cluster", "node/rush", "node/drill"},
+	"node/stage":   {"node/cluster", "node/rush"},
+	"node/drill":   {"node/punch", "node/client", "node/cluster", "node/rush", "node/stage"},
+	"node/demo":    {"node/punch", "node/client", "node/cluster", "node/rush", "node/drill", "node/stage"},
 
 	"region":        {},
 	"region/gossip": {"region"},

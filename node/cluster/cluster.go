@@ -25,6 +25,8 @@ type Cluster struct {
 	ws    *workspace
 	nodes []*Node // by region, in the order of cfg.Regions
 
+	proxies map[string]*Proxy // by region, nil without them
+
 	seeds      []string // gossip addresses, one node per region
 	label      string   // keeps nodes of other clusters out of the gossip
 	keyFile    string
@@ -71,6 +73,11 @@ func (c *Cluster) bringUp(ctx context.Context, engine Engine) (err error) {
 	}
 	if err := c.writeSecrets(); err != nil {
 		return err
+	}
+	if c.cfg.Proxies {
+		if err := c.startProxies(); err != nil {
+			return err
+		}
 	}
 	if err := c.planNodes(); err != nil {
 		return err
@@ -128,7 +135,7 @@ func (c *Cluster) planNodes() error {
 
 // assign gives a node free addresses.
 func (c *Cluster) assign(n *Node) error {
-	addrs, err := c.ws.pick(c.ws.loopback.host(1+slices.Index(c.cfg.Regions, n.Region)), 4)
+	addrs, err := c.ws.pick(c.ws.host(1+slices.Index(c.cfg.Regions, n.Region)), 4)
 	if err != nil {
 		return fmt.Errorf("%s: %w", n.Name, err)
 	}
@@ -162,12 +169,13 @@ func (c *Cluster) startNode(ctx context.Context, n *Node) error {
 			env:        environment("PUNCHCLOCK_"), // a setting of ours is not one of theirs
 			log:        c.ws.logFile(n.Name),
 			lastSignal: syscall.SIGKILL, // reaches a frozen one too
+			region:     1 + slices.Index(c.cfg.Regions, n.Region),
 		}
 		if c.cfg.ExtraEnv != nil {
 			n.command.env = append(n.command.env, c.cfg.ExtraEnv(n)...)
 		}
 		err := n.start(ctx)
-		if err == nil || ctx.Err() != nil || attempt == startAttempts || !taken(address(n.PublicURL), address(n.OpsURL), n.PeerAddr, n.GossipAddr) {
+		if err == nil || ctx.Err() != nil || attempt == startAttempts || !c.ws.taken(address(n.PublicURL), address(n.OpsURL), n.PeerAddr, n.GossipAddr) {
 			return err
 		}
 		c.ws.log.Warn("a port of the node was taken by another process; trying others", "node", n.Name, "attempt", attempt)
@@ -223,6 +231,7 @@ func (c *Cluster) halt(ctx context.Context) error {
 		})
 	}
 	_ = g.Wait() // the errors of all are in errs
+	errs = append(errs, c.closeProxies())
 	if c.Database != nil {
 		// The database has its own time: it must not be left running because
 		// the nodes have used theirs up.

@@ -28,7 +28,7 @@ func (d *Database) cockroachHosts() ([]*host, error) {
 	var hosts []*host
 	var join []string
 	for i, region := range d.cfg.Regions {
-		addrs, err := d.ws.pick(d.ws.loopback.host(i+1), 1)
+		addrs, err := d.ws.pick(d.ws.host(i+1), 1)
 		if err != nil {
 			return nil, err
 		}
@@ -46,7 +46,7 @@ func (d *Database) cockroachHosts() ([]*host, error) {
 			path: d.engine.Path,
 			args: []string{
 				"start", "--insecure", "--listen-addr=" + h.addr,
-				"--http-addr=" + d.ws.loopback.host(i+1) + ":0",                                  // told to nobody, so any will do
+				"--http-addr=" + d.ws.host(i+1) + ":0",                                           // told to nobody, so any will do
 				"--join=" + strings.Join(join, ","), "--cluster-name=" + filepath.Base(d.ws.dir), // so that it takes in no stranger
 				"--locality=region=" + h.region + ",zone=a",
 				"--store=path=" + store + ",ballast-size=0", // else each sets a GiB aside for the day the disk is full
@@ -56,6 +56,7 @@ func (d *Database) cockroachHosts() ([]*host, error) {
 			env:        cockroachEnvironment(),
 			dir:        store, // where a crash leaves its core
 			log:        d.ws.logFile("cockroach-" + h.region),
+			region:     i + 1,
 			lastSignal: syscall.SIGKILL,
 		}
 	}

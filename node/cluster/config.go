@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"time"
 )
 
 // Config says what to run. Its zero value is enough for StartDatabase; Start
@@ -39,6 +40,13 @@ type Config struct {
 	ExtraEnv func(*Node) []string
 	// ExtraFlags are given to every node after the cluster's own and override them.
 	ExtraFlags []string
+	// Proxies puts a Proxy between the nodes and each region's database.
+	Proxies bool
+	// Networks gives each region a network of its own, with RoundTrip between
+	// them, which Cut and Mend can part. CheckNetworks tells whether that is
+	// possible here. Not together with Proxies.
+	Networks  bool
+	RoundTrip time.Duration
 	// KeepDir leaves the cluster's folder behind after a stop without failure.
 	KeepDir bool
 	// Log is told what happens; nothing is logged without it.
@@ -58,6 +66,9 @@ func (c Config) forDatabase() (Config, error) {
 	}
 	if len(c.Regions) == 0 {
 		c.Regions = []string{"us-east", "eu-west", "ap-south"}
+	}
+	if c.Networks && c.Proxies {
+		return c, errors.New("cluster: Networks and Proxies exclude each other: a proxy is in no region's network")
 	}
 	if len(c.Regions) > maxRegions {
 		return c, fmt.Errorf("cluster: Regions: %d are more than %d", len(c.Regions), maxRegions)

@@ -95,7 +95,7 @@ func startDatabase(ctx context.Context, cfg Config, engine Engine, ws *workspace
 		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), killWait)
 		_ = d.halt(stop) // what failed is told by err
 		cancel()
-		if ctx.Err() != nil || attempt == startAttempts || !taken(d.addrs()...) {
+		if ctx.Err() != nil || attempt == startAttempts || !ws.taken(d.addrs()...) {
 			return nil, err
 		}
 		ws.log.Warn("a port of the database was taken by another process; trying others", "attempt", attempt)

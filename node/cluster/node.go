@@ -39,6 +39,9 @@ func (n *Node) PID() int {
 	return 0
 }
 
+// Running says whether the node's process is there, be it frozen or not ready.
+func (n *Node) Running() bool { return !n.current().exited() }
+
 // Logs is the file that holds what all processes of this node have written.
 func (n *Node) Logs() string { return n.command.log }
 
@@ -158,7 +161,7 @@ func (c *Cluster) flags(n *Node, host string) []string {
 		"--peer-addr=" + n.PeerAddr, "--peer-secret-file=" + c.secretFile,
 		"--gossip-addr=" + n.GossipAddr, "--gossip-seeds=" + strings.Join(c.seeds, ","),
 		"--gossip-label=" + c.label, "--gossip-key-file=" + c.keyFile,
-		"--database-url=" + c.DatabaseURL(n.Region),
+		"--database-url=" + c.nodeDatabaseURL(n.Region),
 		"--token-jwks=" + c.cfg.JWKS, "--development",
 		// Nobody balances load here who would have to notice first; gossip
 		// tells the peers within a second.

@@ -12,8 +12,9 @@ import (
 	"syscall"
 )
 
-// hostBased lets whoever is on this machine in: the data is made up.
-const hostBased = "host all all 127.0.0.0/8 trust\n"
+// hostBased lets whoever is on this machine in, or in one of its regions'
+// networks: the data is made up.
+const hostBased = "host all all 127.0.0.0/8 trust\nhost all all 198.18.0.0/16 trust\n"
 
 // postgresHosts makes an empty data folder and says how to run a server on it.
 func (d *Database) postgresHosts(ctx context.Context) ([]*host, error) {
@@ -25,7 +26,7 @@ func (d *Database) postgresHosts(ctx context.Context) ([]*host, error) {
 	if err := ownFolder(data, credential); err != nil {
 		return nil, err
 	}
-	addrs, err := d.ws.pick(d.ws.loopback.host(0), 1)
+	addrs, err := d.ws.pick(d.ws.host(0), 1)
 	if err != nil {
 		return nil, err
 	}

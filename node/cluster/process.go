@@ -26,6 +26,7 @@ type command struct {
 	log  string // file that its output is appended to
 
 	credential *syscall.Credential // the account it runs under; ours when nil
+	region     int                 // whose network it runs in, where they have their own; ours when 0
 	// lastSignal is what the kernel sends it when we are gone.
 	lastSignal syscall.Signal
 }
@@ -41,10 +42,12 @@ type spawner struct {
 	ended chan struct{}
 	once  sync.Once
 	log   *slog.Logger
+
+	network *network // nil when all regions share ours
 }
 
-func newSpawner(log *slog.Logger) *spawner {
-	s := &spawner{calls: make(chan func()), quit: make(chan struct{}), ended: make(chan struct{}), log: log}
+func newSpawner(log *slog.Logger, network *network) *spawner {
+	s := &spawner{calls: make(chan func()), quit: make(chan struct{}), ended: make(chan struct{}), log: log, network: network}
 	go func() {
 		defer close(s.ended)
 		runtime.LockOSThread() // never unlocked, so the thread ends with the goroutine
@@ -64,6 +67,14 @@ func newSpawner(log *slog.Logger) *spawner {
 func (s *spawner) close() {
 	s.once.Do(func() { close(s.quit) })
 	<-s.ended
+}
+
+// fork starts the child in its region's network. It runs on the one thread.
+func (s *spawner) fork(c command, cmd *exec.Cmd) error {
+	if s.network == nil || c.region == 0 {
+		return cmd.Start()
+	}
+	return s.network.enter(c.region, cmd.Start)
 }
 
 // process is a child that was started.
@@ -94,7 +105,7 @@ func (s *spawner) start(c command) (*process, error) {
 	cmd.SysProcAttr = attributes(c)
 	started := make(chan error, 1)
 	select {
-	case s.calls <- func() { started <- cmd.Start() }:
+	case s.calls <- func() { started <- s.fork(c, cmd) }:
 		err = <-started
 	case <-s.ended:
 		err = errStopped

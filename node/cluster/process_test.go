@@ -94,7 +94,7 @@ func childrenOf(s State) (pids []int) {
 
 func newTestSpawner(tb testing.TB) *spawner {
 	tb.Helper()
-	s := newSpawner(slog.New(slog.DiscardHandler))
+	s := newSpawner(slog.New(slog.DiscardHandler), nil)
 	tb.Cleanup(s.close)
 	return s
 }

@@ -15,8 +15,10 @@ import (
 type workspace struct {
 	dir      string
 	keep     atomic.Bool
+	released atomic.Bool // the networks are closed
 	spawner  *spawner
 	loopback loopback
+	network  *network // nil unless each region has its own
 	log      *slog.Logger
 	// pick is freeAddrs, replaced by the tests.
 	pick func(host string, n int) ([]string, error)
@@ -35,17 +37,33 @@ func newWorkspace(cfg Config) (*workspace, error) {
 	if err := errors.Join(os.Chmod(dir, 0o711), os.Mkdir(filepath.Join(dir, "logs"), 0o755), os.Mkdir(filepath.Join(dir, "data"), 0o711)); err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
 	}
-	w := &workspace{dir: dir, spawner: newSpawner(cfg.Log), loopback: newLoopback(), log: cfg.Log, pick: freeAddrs}
+	w := &workspace{dir: dir, loopback: newLoopback(), log: cfg.Log, pick: freeAddrs}
+	if cfg.Networks {
+		if w.network, err = newNetwork(len(cfg.Regions), cfg.RoundTrip); err != nil {
+			return nil, errors.Join(fmt.Errorf("cluster: %w", err), os.RemoveAll(dir))
+		}
+		w.pick = freshAddrs
+	}
+	w.spawner = newSpawner(cfg.Log, w.network)
 	w.keep.Store(cfg.KeepDir)
 	return w, nil
 }
 
 func (w *workspace) logFile(name string) string { return filepath.Join(w.dir, "logs", name+".log") }
 
+// release ends the thread and the networks.
+func (w *workspace) release() error {
+	w.spawner.close()
+	if w.network == nil || w.released.Swap(true) {
+		return nil
+	}
+	return w.network.close()
+}
+
 // close ends what is left and removes the folder, unless it is to be kept or
 // there was a failure: then the folder is what there is to look at.
 func (w *workspace) close(failure error) error {
-	w.spawner.close()
+	failure = errors.Join(failure, w.release())
 	if failure != nil {
 		return fmt.Errorf("%w\ndata and logs are kept in %s", failure, w.dir)
 	}
@@ -61,7 +79,7 @@ func (w *workspace) close(failure error) error {
 // abandon closes after a start that failed. What was never in use is not worth
 // its space: only the logs stay, and nothing when the caller gave up.
 func (w *workspace) abandon(ctx context.Context, failure error) error {
-	w.spawner.close()
+	failure = errors.Join(failure, w.release())
 	if w.keep.Load() {
 		return fmt.Errorf("%w\ndata and logs are kept in %s", failure, w.dir)
 	}

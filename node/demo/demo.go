@@ -17,14 +17,15 @@ import (
 	"github.com/punchclock/punchclock/node/cluster"
 	"github.com/punchclock/punchclock/node/drill"
 	"github.com/punchclock/punchclock/node/rush"
+	"github.com/punchclock/punchclock/node/stage"
 	"github.com/punchclock/punchclock/tracing/tracesink"
 )
 
 // Demo is `punchclock demo`.
 type Demo struct {
-	Setup     `embed:""`
-	rush.Load `embed:""`
-	Ledger    string `help:"Keep the ledger in this new file." type:"path"`
+	stage.Setup `embed:""`
+	rush.Load   `embed:""`
+	Ledger      string `help:"Keep the ledger in this new file." type:"path"`
 	// Some dozens of them cross regions, and the rest of the machine is left
 	// to the punches.
 	Sampled float64 `help:"Share of the punches that leave a trace." default:"0.02"`
@@ -60,11 +61,13 @@ func (c *Demo) Run(ctx context.Context, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, closeSink(ctx, sink)) }()
-	st, err := c.newStage(ctx, os.Stderr, c.traceEnv(sink.URL))
+	st, err := c.Start(ctx, os.Stderr, func(cfg *cluster.Config) {
+		cfg.ExtraEnv = func(*cluster.Node) []string { return c.traceEnv(sink.URL) }
+	})
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, st.close(ctx)) }()
+	defer func() { err = errors.Join(err, st.Close(ctx)) }()
 	if st.State().Database.Engine == cluster.Postgres {
 		ctx, cancel = context.WithDeadlineCause(ctx, began.Add(overheadPostgres+c.Duration), errTooLong)
 		defer cancel()
@@ -91,31 +94,31 @@ func closeSink(ctx context.Context, sink *tracesink.Server) error {
 }
 
 // show sends the rush and audits it.
-func (c *Demo) show(ctx context.Context, st *stage) (rush.Result, drill.Report, error) {
+func (c *Demo) show(ctx context.Context, st *stage.Stage) (rush.Result, drill.Report, error) {
 	path := c.Ledger
 	if path == "" {
-		path = st.path("ledger.jsonl")
+		path = st.Path("ledger.jsonl")
 	}
 	// What a fresh CockroachDB does with its replicas and leases would else
 	// happen in the middle of the rush.
 	if st.Database.Engine == cluster.Cockroach {
-		st.say("waiting until every range has its replicas in all regions")
+		st.Say("waiting until every range has its replicas in all regions")
 		if err := st.Database.WaitReplicated(ctx); err != nil {
 			return rush.Result{}, drill.Report{}, err
 		}
 	}
-	st.say("morning rush")
+	state := st.State()
+	st.Say("morning rush")
 	result, err := rushWithLedger(ctx, rush.Config{
-		Load: c.Load, Regions: st.regions(), Companies: st.companies, Progress: rush.ShowProgress(os.Stderr),
+		Load: c.Load, Regions: state.Entries(), Companies: state.Companies, Progress: rush.ShowProgress(os.Stderr),
 	}, path)
 	if err != nil {
 		return result, drill.Report{}, err
 	}
-	st.say("auditing")
+	st.Say("auditing")
 	report, err := auditLedger(ctx, path, st.DatabaseURL(st.Regions()[0]))
 	if err == nil && report.Verdict() != nil {
-		st.keep = true // the evidence
-		st.Keep()
+		st.Keep() // the evidence
 	}
 	return result, report, err
 }

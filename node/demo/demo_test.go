@@ -19,6 +19,7 @@ import (
 	"github.com/punchclock/punchclock/node/cluster"
 	"github.com/punchclock/punchclock/node/drill"
 	"github.com/punchclock/punchclock/node/rush"
+	"github.com/punchclock/punchclock/node/stage"
 )
 
 // binary is punchclock, built once for all tests.
@@ -57,8 +58,8 @@ func smallLoad() rush.Load {
 	}
 }
 
-func smallSetup(engine string) Setup {
-	return Setup{Engine: engine, NodesPerRegion: 1, CompaniesPerRegion: 2, Binary: binary}
+func smallSetup(engine string) stage.Setup {
+	return stage.Setup{Engine: engine, NodesPerRegion: 1, CompaniesPerRegion: 2, Binary: binary}
 }
 
 func mustEngines(t *testing.T) []cluster.Engine {
@@ -72,7 +73,7 @@ func mustEngines(t *testing.T) []cluster.Engine {
 }
 
 // gone checks that no process of a cluster is left.
-func gone(t *testing.T, s *State) {
+func gone(t *testing.T, s *stage.State) {
 	t.Helper()
 	for _, n := range s.Nodes {
 		if err := syscall.Kill(n.PID, 0); !errors.Is(err, syscall.ESRCH) {
@@ -141,7 +142,7 @@ func TestUp(t *testing.T) {
 }
 
 // awaitState returns what `up` wrote once it has.
-func awaitState(t *testing.T, file string, ended <-chan error) *State {
+func awaitState(t *testing.T, file string, ended <-chan error) *stage.State {
 	t.Helper()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
@@ -150,7 +151,7 @@ func awaitState(t *testing.T, file string, ended <-chan error) *State {
 		case err := <-ended:
 			t.Fatalf("up ended: %v", err)
 		case <-tick.C:
-			state, err := readState(file)
+			state, err := stage.ReadState(file)
 			if errors.Is(err, fs.ErrNotExist) {
 				continue // up ends by itself, with an error, if this takes too long
 			}
@@ -162,7 +163,7 @@ func awaitState(t *testing.T, file string, ended <-chan error) *State {
 	}
 }
 
-func useCluster(t *testing.T, file string, state *State) {
+func useCluster(t *testing.T, file string, state *stage.State) {
 	t.Helper()
 	ledger := filepath.Join(t.TempDir(), "ledger.jsonl")
 	var out strings.Builder
@@ -193,7 +194,7 @@ func useCluster(t *testing.T, file string, state *State) {
 }
 
 // spoil does to one row each what must never happen.
-func spoil(t *testing.T, state *State) {
+func spoil(t *testing.T, state *stage.State) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), state.Database.URL)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/punchclock/punchclock/node/drill"
 	"github.com/punchclock/punchclock/node/rush"
+	"github.com/punchclock/punchclock/node/stage"
 )
 
 // Rush is `punchclock rush`: the load alone, against a cluster that runs.
@@ -22,12 +23,12 @@ type Rush struct {
 
 // Run sends the rush and writes the result to out.
 func (c *Rush) Run(ctx context.Context, out io.Writer) error {
-	state, err := readState(c.Cluster)
+	state, err := stage.ReadState(c.Cluster)
 	if err != nil {
 		return err
 	}
 	result, err := rushWithLedger(ctx, rush.Config{
-		Load: c.Load, Regions: state.entries(), Companies: state.Companies, Progress: rush.ShowProgress(os.Stderr),
+		Load: c.Load, Regions: state.Entries(), Companies: state.Companies, Progress: rush.ShowProgress(os.Stderr),
 	}, c.Ledger)
 	if err != nil && result.Sent == 0 {
 		return err

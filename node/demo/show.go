@@ -12,6 +12,7 @@ import (
 	"github.com/punchclock/punchclock/node/cluster"
 	"github.com/punchclock/punchclock/node/drill"
 	"github.com/punchclock/punchclock/node/rush"
+	"github.com/punchclock/punchclock/node/stage"
 	"github.com/punchclock/punchclock/tracing"
 	"github.com/punchclock/punchclock/tracing/tracesink"
 )
@@ -66,7 +67,7 @@ func crossed(t tracesink.Trace) bool {
 }
 
 // summary writes what was shown.
-func summary(out io.Writer, st *stage, result *rush.Result, report *drill.Report, t tracesink.Trace) error {
+func summary(out io.Writer, st *stage.Stage, result *rush.Result, report *drill.Report, t tracesink.Trace) error {
 	var b strings.Builder
 	line := func(format string, args ...any) { _, _ = fmt.Fprintf(&b, format+"\n", args...) } // a Builder takes everything
 	state := st.State()
@@ -77,7 +78,7 @@ func summary(out io.Writer, st *stage, result *rush.Result, report *drill.Report
 	default:
 		line("\nengine  CockroachDB %s, %d processes, one per region", db.Version, len(db.Hosts))
 	}
-	line("nodes   %d processes in %s; %d companies\n", len(state.Nodes), strings.Join(state.Regions, ", "), len(st.companies))
+	line("nodes   %d processes in %s; %d companies\n", len(state.Nodes), strings.Join(state.Regions, ", "), len(st.Companies))
 	line("One of %d punches that entered in another region than their home:", report.Crossed)
 	if err := tracesink.WriteTree(&b, t); err != nil {
 		return err

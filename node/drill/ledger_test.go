@@ -12,13 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/punchclock/punchclock/node/client"
 	"github.com/punchclock/punchclock/node/punch"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func mustCreate(tb testing.TB) (*Ledger, string) {
 	tb.Helper()

@@ -13,6 +13,7 @@ import (
 type Load struct {
 	Rate     float64       `help:"Punches per second at the top of the rush; half of it on average." default:"500"`
 	Duration time.Duration `help:"How long the rush lasts, from the first early bird to the last." default:"25s"`
+	Steady   bool          `help:"Hold the rate all the time instead of rising and falling."`
 	// Crossing punches are the expensive ones and the ones to prove.
 	Travellers float64 `help:"Share of the punches that enter in another region than the company's home." default:"0.25"`
 	// A device that lost an answer asks again; more than a few in a hundred
@@ -24,6 +25,8 @@ type Load struct {
 	MaxInFlight int `help:"Punches on their way at most; when more are due they are dropped and the run is void." default:"4000"`
 	// Three attempts of 15 s, a node's own deadline.
 	Patience time.Duration `help:"How long a punch is retried before it counts as unresolved." default:"45s"`
+	// The client's own default is for slow mobile links.
+	AttemptTimeout time.Duration `help:"When a device gives up on one endpoint and tries the next; the client's default when 0." default:"0s"`
 }
 
 // maxPlanned bounds the memory of a plan: 5 million arrivals take 240 MB.
@@ -35,7 +38,7 @@ func (l *Load) validate() error {
 		return fmt.Errorf("--rate: must be more than 0, is %g", l.Rate)
 	case l.Duration < time.Second:
 		return fmt.Errorf("--duration: must be at least 1s, is %s", l.Duration)
-	case l.Rate*l.Duration.Seconds()/2 > maxPlanned:
+	case l.expected() > maxPlanned:
 		return fmt.Errorf("--rate: %g over %s are more than %d punches", l.Rate, l.Duration, maxPlanned)
 	case !(l.Travellers >= 0 && l.Travellers <= 1):
 		return fmt.Errorf("--travellers: must be 0 to 1, is %g", l.Travellers)
@@ -45,9 +48,19 @@ func (l *Load) validate() error {
 		return fmt.Errorf("--max-in-flight: must be at least 1, is %d", l.MaxInFlight)
 	case l.Patience <= 0:
 		return fmt.Errorf("--patience: must be more than 0, is %s", l.Patience)
+	case l.AttemptTimeout < 0:
+		return fmt.Errorf("--attempt-timeout: must not be negative, is %s", l.AttemptTimeout)
 	default:
 		return nil
 	}
+}
+
+// expected is how many punches the whole rush has on average.
+func (l *Load) expected() float64 {
+	if l.Steady {
+		return l.Rate * l.Duration.Seconds()
+	}
+	return l.Rate * l.Duration.Seconds() / 2
 }
 
 // arrival is one punch that is going to be made. Regions and companies are
@@ -67,16 +80,21 @@ type arrival struct {
 const none = -1
 
 // plan draws all arrivals of a rush, in order. They are a Poisson process
-// whose rate rises and falls as a raised cosine: rate/2 · (1 − cos 2πt/T).
+// whose rate rises and falls as a raised cosine, rate/2 · (1 − cos 2πt/T), or
+// is steady.
 func plan(l Load, regions int, companies []Company, home func(company int) int) []arrival {
 	random := rand.New(rand.NewPCG(l.Seed, 0))
 	total := l.Duration.Seconds()
-	expected := l.Rate * total / 2
+	expected := l.expected()
 	arrivals := make([]arrival, 0, int(expected+4*math.Sqrt(expected)))
 	employees := make([]int, len(companies))
 	t := 0.0
 	for due := random.ExpFloat64(); due < expected; due += random.ExpFloat64() {
-		t = invert(l.Rate, total, t, due)
+		if l.Steady {
+			t = due / l.Rate
+		} else {
+			t = invert(l.Rate, total, t, due)
+		}
 		company := random.IntN(len(companies))
 		a := arrival{
 			at: time.Duration(t * float64(time.Second)), company: company,

@@ -49,12 +49,28 @@ type Journal interface {
 	Settle(seq uint64, receipt punch.Receipt, err error) error
 }
 
-// Config is a rush. Journal and Progress may be nil.
+// Outcome is what became of one punch, without its planned repeats.
+type Outcome struct {
+	Home     string
+	Entry    string    // region whose endpoints were tried first
+	Due      time.Time // when it was meant to be sent
+	Settled  time.Time // when its receipt or its last error came
+	Attempts int
+	Err      error // nil when it was acknowledged
+}
+
+// Config is a rush. Only Load, Regions and Companies are needed.
 type Config struct {
 	Load      Load
 	Regions   []Region
 	Companies []Company
 	Journal   Journal
+	// Observe is called once for each punch that was sent, by many goroutines
+	// at once.
+	Observe func(Outcome)
+	// Enough ends the arrivals before their time when it is closed; the
+	// answers to those on their way are still waited for.
+	Enough <-chan struct{}
 	// Progress is called about five times a second, and once at the end.
 	Progress func(Progress)
 }
@@ -136,7 +152,7 @@ func newClients(cfg *Config, transport http.RoundTripper) ([][]*client.Client, e
 			}
 			c, err := client.New(client.Config{
 				Endpoints: endpoints, Token: client.StaticToken(company.Token),
-				HTTPClient: &http.Client{Transport: transport}, TotalTimeout: cfg.Load.Patience,
+				HTTPClient: &http.Client{Transport: transport}, TotalTimeout: cfg.Load.Patience, AttemptTimeout: cfg.Load.AttemptTimeout,
 			})
 			if err != nil {
 				return nil, fmt.Errorf("region %s: %w", cfg.Regions[i].Name, err)
@@ -163,7 +179,7 @@ func (r *runner) send(ctx context.Context) {
 	defer inFlight.Wait()
 	for _, a := range r.arrivals {
 		intended := r.tally.begin.Add(a.at)
-		if !sleepUntil(ctx, intended) {
+		if !r.sleepUntil(ctx, intended) {
 			return
 		}
 		select {
@@ -179,19 +195,17 @@ func (r *runner) send(ctx context.Context) {
 	}
 }
 
-// sleepUntil reports whether t came before the end of ctx.
-func sleepUntil(ctx context.Context, t time.Time) bool {
-	d := time.Until(t)
-	if d <= 0 {
-		return ctx.Err() == nil
-	}
-	timer := time.NewTimer(d)
+// sleepUntil reports whether t came before the end of ctx and before Enough.
+func (r *runner) sleepUntil(ctx context.Context, t time.Time) bool {
+	timer := time.NewTimer(time.Until(t))
 	defer timer.Stop()
 	select {
-	case <-timer.C:
-		return true
 	case <-ctx.Done():
 		return false
+	case <-r.cfg.Enough:
+		return false
+	case <-timer.C:
+		return ctx.Err() == nil
 	}
 }
 
@@ -206,12 +220,24 @@ func (r *runner) punch(ctx context.Context, a arrival, intended time.Time) {
 	}
 	began := time.Now()
 	receipt, err := r.request(ctx, a.entry, a.company, intended, claim)
-	r.tally.settled(a.entry, intended, began, time.Now(), receipt, err)
+	r.settled(a, intended, began, receipt, err)
 	if a.repeat == none || err != nil {
 		return
 	}
 	again, err := r.request(ctx, a.repeat, a.company, time.Now(), claim)
 	r.tally.repeated(receipt.Receipt, again.Receipt, err)
+}
+
+func (r *runner) settled(a arrival, intended, began time.Time, receipt client.Receipt, err error) {
+	now := time.Now()
+	r.tally.settled(a.entry, intended, began, now, receipt, err)
+	if r.cfg.Observe == nil {
+		return
+	}
+	r.cfg.Observe(Outcome{
+		Home: r.cfg.Companies[a.company].Home, Entry: r.cfg.Regions[a.entry].Name,
+		Due: intended, Settled: now, Attempts: attempts(receipt, err), Err: err,
+	})
 }
 
 // request sends a claim through a region, with the journal's lines around it.

@@ -76,22 +76,26 @@ func (t *tally) settled(entry int, intended, began, ended time.Time, receipt cli
 
 func (c *Counts) count(receipt client.Receipt, err error) {
 	c.Sent++
+	c.Retries += max(0, attempts(receipt, err)-1)
 	switch {
 	case err == nil:
 		c.Acknowledged++
-		c.Retries += receipt.Attempts - 1
 		if receipt.EntryRegion != receipt.HomeRegion {
 			c.Crossed++
 		}
-		return
 	case client.IsFinal(err):
 		c.Refused++
 	default:
 		c.Unresolved++
 	}
+}
+
+// attempts is how many requests a punch took.
+func attempts(receipt client.Receipt, err error) int {
 	if e, ok := errors.AsType[*client.Error](err); ok {
-		c.Retries += max(0, e.Attempts-1)
+		return e.Attempts
 	}
+	return receipt.Attempts
 }
 
 func codeOf(err error) string {

@@ -1,0 +1,183 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Proxy stands between the nodes and a region's database, which it can make
+// slow. It changes no byte.
+type Proxy struct {
+	addr   string
+	target string
+	delay  atomic.Int64 // nanoseconds, in each direction
+
+	listener net.Listener
+	ctx      context.Context //nolint:containedctx // the lifetime of the proxy
+	cancel   context.CancelFunc
+	running  sync.WaitGroup
+}
+
+// newProxy listens on host. close must be called.
+func newProxy(host, target string) (*Proxy, error) {
+	listener, err := net.Listen("tcp4", net.JoinHostPort(host, "0"))
+	if err != nil {
+		return nil, fmt.Errorf("proxy: %w", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	p := &Proxy{addr: listener.Addr().String(), target: target, listener: listener, ctx: ctx, cancel: cancel}
+	p.running.Go(p.accept)
+	return p, nil
+}
+
+// Delay holds back everything that passes from now on for d, in each
+// direction, so that an answer comes 2d later. 0 ends it.
+func (p *Proxy) Delay(d time.Duration) { p.delay.Store(int64(d)) }
+
+func (p *Proxy) accept() {
+	for {
+		from, err := p.listener.Accept()
+		if err != nil {
+			return // closed
+		}
+		p.running.Go(func() { p.join(from) })
+	}
+}
+
+// join carries one connection until one of its ends, or the proxy, is closed.
+func (p *Proxy) join(from net.Conn) {
+	defer func() { _ = from.Close() }() // whatever was to be said is said or lost
+	to, err := (&net.Dialer{}).DialContext(p.ctx, "tcp4", p.target)
+	if err != nil {
+		return // the caller sees a closed connection, as of a server that dies
+	}
+	ctx, cancel := context.WithCancel(p.ctx)
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { _, _ = from.Close(), to.Close() })()
+	var both sync.WaitGroup
+	for _, way := range [][2]net.Conn{{from, to}, {to, from}} {
+		both.Go(func() {
+			defer cancel()
+			p.carry(ctx, way[0], way[1])
+		})
+	}
+	both.Wait()
+}
+
+// chunk is some bytes and when they may go on.
+type chunk struct {
+	due  time.Time
+	data []byte
+}
+
+// carry copies what it reads, each piece after the delay. Pieces are held back
+// side by side, as a long line does, and not one after the other.
+func (p *Proxy) carry(ctx context.Context, from, to net.Conn) {
+	held := make(chan chunk, 256) // of 32 KiB at most: a few large batches
+	var writer sync.WaitGroup
+	defer writer.Wait()
+	defer close(held)
+	writer.Go(func() {
+		for c := range held {
+			if !sleepUntil(ctx, c.due) {
+				continue
+			}
+			if _, err := to.Write(c.data); err != nil {
+				_ = from.Close() // ends the reader
+			}
+		}
+	})
+	for {
+		data := make([]byte, 32<<10)
+		n, err := from.Read(data)
+		if n > 0 {
+			select {
+			case held <- chunk{time.Now().Add(time.Duration(p.delay.Load())), data[:n]}:
+			case <-ctx.Done():
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// sleepUntil reports whether t came before the end of ctx.
+func sleepUntil(ctx context.Context, t time.Time) bool {
+	timer := time.NewTimer(time.Until(t))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (p *Proxy) close() error {
+	p.cancel()
+	err := p.listener.Close()
+	p.running.Wait()
+	return err
+}
+
+// startProxies puts a proxy in front of each region's database.
+func (c *Cluster) startProxies() error {
+	if c.Database == nil {
+		return errors.New("cluster: Proxies: only a database that the cluster starts can stand behind them")
+	}
+	c.proxies = make(map[string]*Proxy)
+	for i, region := range c.cfg.Regions {
+		target := c.Database.hosts[min(i, len(c.Database.hosts)-1)].addr // PostgreSQL has one for all
+		p, err := newProxy(c.ws.host(i+1), target)
+		if err != nil {
+			return err
+		}
+		c.proxies[region] = p
+	}
+	return nil
+}
+
+// Proxy returns the proxy in front of a region's database, nil unless the
+// cluster was started with Proxies.
+func (c *Cluster) Proxy(region string) *Proxy { return c.proxies[region] }
+
+// nodeDatabaseURL is the connection URL of a region's nodes: DatabaseURL, or
+// the same through the proxies. On PostgreSQL the other regions' proxies lead to
+// the same server and are left out: going there would not be another host.
+func (c *Cluster) nodeDatabaseURL(region string) string {
+	if c.proxies == nil {
+		return c.DatabaseURL(region)
+	}
+	hosts := []string{c.proxies[region].addr}
+	if c.Database.Engine == Cockroach {
+		for _, other := range c.cfg.Regions {
+			if other != region {
+				hosts = append(hosts, c.proxies[other].addr)
+			}
+		}
+	}
+	u, err := url.Parse(c.DatabaseURL(region))
+	if err != nil {
+		panic(err) // it was put together from parts here
+	}
+	u.Host = strings.Join(hosts, ",")
+	return u.String()
+}
+
+func (c *Cluster) closeProxies() error {
+	var errs []error
+	for _, p := range c.proxies {
+		errs = append(errs, p.close())
+	}
+	c.proxies = nil
+	return errors.Join(errs...)
+}

@@ -1,0 +1,208 @@
+package drill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+
+	"github.com/punchclock/punchclock/node/client"
+	"github.com/punchclock/punchclock/node/punch"
+)
+
+const (
+	// historyClients call at once; checking takes exponentially long in them.
+	historyClients = 6
+	historyCalls   = 80
+	// historyPause, at most, comes after each call: enough for some nodes to
+	// be killed and to come back meanwhile.
+	historyPause = 120 * time.Millisecond
+	// historyPatience is short, so that some calls end without an answer.
+	historyPatience = 3 * time.Second
+)
+
+// recorder writes a history down.
+type recorder struct {
+	began    time.Time
+	employee string
+	from, to time.Time // bounds of the listings
+
+	mu         sync.Mutex // guards the rest
+	requests   []client.Request
+	number     map[punch.ID]int      // into requests
+	commits    map[punch.Receipt]int // without replayed, counted for each punch
+	distinct   map[punch.ID]int      // commits of a punch; one, if all is well
+	operations []porcupine.Operation
+	unknown    int
+}
+
+// commit is the number of a receipt's commit.
+func (r *recorder) commit(receipt punch.Receipt) int {
+	receipt.Replayed = false
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, ok := r.commits[receipt]; !ok {
+		r.commits[receipt] = commit0 + r.distinct[receipt.ID]
+		r.distinct[receipt.ID]++
+	}
+	return r.commits[receipt]
+}
+
+// punch returns a new request, or one that was made before by anybody.
+func (r *recorder) punch(fresh bool) (int, client.Request) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if fresh || len(r.requests) == 0 {
+		request := client.Request{ID: punch.NewID(), Employee: r.employee, Kind: punch.Auto, Note: fmt.Sprint(len(r.requests))}
+		r.number[request.ID] = len(r.requests)
+		r.requests = append(r.requests, request)
+		return len(r.requests) - 1, request
+	}
+	i := rand.IntN(len(r.requests))
+	return i, r.requests[i]
+}
+
+// call makes a call and writes it down. A reading without an answer says
+// nothing and is left out.
+func (r *recorder) call(who int, c *client.Client) {
+	verb := []string{"record", "record", "record", "find", "list"}[rand.IntN(5)]
+	number, request := r.punch(verb == "record" && rand.IntN(2) == 0)
+	in := call{number, verb}
+	from := time.Since(r.began)
+	out, ok := r.ask(c, in, request)
+	to := time.Since(r.began)
+	if !ok {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if out.unknown { // it may take effect at any time to come
+		to = time.Hour
+		r.unknown++
+	}
+	r.operations = append(r.operations, op(who, int(from), int(to), in, out))
+}
+
+func (r *recorder) ask(c *client.Client, in call, request client.Request) (out answer, ok bool) {
+	ctx := context.Background() // the client has a time-out of its own
+	switch in.verb {
+	case "record":
+		receipt, err := c.Punch(ctx, request)
+		if err != nil {
+			return answer{unknown: true}, !client.IsFinal(err)
+		}
+		return answer{commit: r.commit(receipt.Receipt), replayed: receipt.Replayed, tried: receipt.Attempts > 1}, true
+	case "find":
+		receipt, err := c.Find(ctx, request.Employee, request.ID)
+		if err == nil {
+			return answer{commit: r.commit(receipt.Receipt)}, true
+		}
+		return answer{commit: nothing}, isNotFound(err)
+	default:
+		receipts, err := c.List(ctx, r.employee, r.from, r.to)
+		if err != nil {
+			return answer{}, false
+		}
+		out.listed = make(map[int]int)
+		for _, receipt := range receipts {
+			out.listed[r.numberOf(receipt.ID)] = r.commit(receipt)
+		}
+		return out, true
+	}
+}
+
+func (r *recorder) numberOf(id punch.ID) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.number[id]
+}
+
+// TestConcurrentHistory lets devices punch, retry and read for one employee
+// through all nodes while nodes are killed, and asks porcupine for an order
+// that explains all they saw.
+func TestConcurrentHistory(t *testing.T) {
+	engines := mustEngines(t)
+	s := mustSite(t, engines[len(engines)-1])
+	r := &recorder{
+		began: time.Now(), employee: "one", from: time.Now().Add(-time.Hour), to: time.Now().Add(time.Hour),
+		number: make(map[punch.ID]int), commits: make(map[punch.Receipt]int), distinct: make(map[punch.ID]int),
+	}
+	stop, kills := make(chan struct{}), 0
+	var killing sync.WaitGroup
+	killing.Go(func() { kills = killInTurn(t, s, stop) })
+	var clients sync.WaitGroup
+	for who := range historyClients {
+		c := mustDevice(t, s, who)
+		clients.Go(func() {
+			for range historyCalls {
+				r.call(who, c)
+				time.Sleep(rand.N(historyPause)) // a person's, not a wait for anything
+			}
+		})
+	}
+	clients.Wait()
+	close(stop)
+	killing.Wait()
+	result := porcupine.CheckOperationsTimeout(growingSet(len(r.requests)), r.operations, time.Minute)
+	t.Logf("%d calls, %d punches, %d calls without an answer, %d kills, %s", len(r.operations), len(r.requests), r.unknown, kills, time.Since(r.began))
+	if result != porcupine.Ok {
+		for _, o := range r.operations {
+			t.Logf("client %d, %d to %d: %+v -> %+v", o.ClientId, o.Call, o.Return, o.Input, o.Output)
+		}
+		t.Fatalf("no order explains what the devices saw: %s", result)
+	}
+	if len(r.operations) < historyClients*historyCalls/2 || kills == 0 {
+		t.Fatalf("only %d calls had an answer, and %d nodes were killed: this shows little", len(r.operations), kills)
+	}
+}
+
+// killInTurn kills a node, starts it again, and goes on to the next.
+func killInTurn(t *testing.T, s *site, stop <-chan struct{}) (kills int) {
+	nodes := s.stage.Nodes()
+	for i := 0; ; i++ {
+		n := nodes[i%len(nodes)]
+		if err := n.Kill(); err != nil {
+			t.Error(err)
+			return i
+		}
+		if err := n.Restart(context.Background()); err != nil { // has a deadline of its own
+			t.Error(err)
+			return i
+		}
+		select {
+		case <-stop:
+			return i + 1
+		default:
+		}
+	}
+}
+
+// mustDevice returns a client that begins with another endpoint than others.
+func mustDevice(t *testing.T, s *site, turn int) *client.Client {
+	t.Helper()
+	var endpoints []string
+	for _, region := range s.state.Entries() {
+		endpoints = append(endpoints, region.Endpoints...)
+	}
+	turn %= len(endpoints)
+	c, err := client.New(client.Config{
+		Endpoints: append(endpoints[turn:len(endpoints):len(endpoints)], endpoints[:turn]...),
+		Token:     client.StaticToken(s.state.Companies[0].Token), AttemptTimeout: time.Second, TotalTimeout: historyPatience,
+		Backoff: client.Backoff{CoolDown: 500 * time.Millisecond}, // so that nodes that were killed are asked again
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+func isNotFound(err error) bool {
+	var e *client.Error
+	return errors.As(err, &e) && e.Code == punch.NotFound
+}

@@ -1,0 +1,213 @@
+package drill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/punchclock/punchclock/node/cluster"
+	"github.com/punchclock/punchclock/node/rush"
+)
+
+// run is one drill: a load, somebody who breaks and heals, and somebody who
+// watches.
+type run struct {
+	scenario Scenario
+	site     *site
+	load     rush.Load
+	ledger   string // path
+	settle   time.Duration
+	progress func(rush.Progress)
+
+	samples samples
+	watcher *watcher
+
+	mu      sync.Mutex // guards both
+	moments Moments
+	watch   Watch
+}
+
+// conduct runs the drill and returns what it found. Its error says why there
+// is nothing to judge; whether what was found is good is for Outcome.Verdict.
+func (r *run) conduct(ctx context.Context) (Outcome, error) {
+	r.watcher = newWatcher(&r.site.state)
+	defer r.watcher.close()
+	r.moments.Begin = time.Now()
+	result, err := r.hold(ctx)
+	if err != nil {
+		return Outcome{}, err
+	}
+	r.site.say("auditing")
+	report, err := r.audit(ctx)
+	if err != nil {
+		return Outcome{}, err
+	}
+	return r.outcome(&result, &report), nil
+}
+
+// hold keeps up the load while the scenario is played, and returns once all
+// answers are there and the cluster is whole or the time to settle is over.
+func (r *run) hold(ctx context.Context) (result rush.Result, err error) {
+	ledger, err := Create(r.ledger)
+	if err != nil {
+		return rush.Result{}, err
+	}
+	defer func() { err = errors.Join(err, ledger.Close()) }()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	enough := make(chan struct{})
+	var played, watched error
+	var actors sync.WaitGroup
+	actors.Go(func() {
+		defer close(enough)
+		played = r.play(ctx)
+		r.mark(func(m *Moments) *time.Time { return &m.End })
+	})
+	actors.Go(func() { watched = r.observe(ctx, enough) })
+	result, err = rush.Run(ctx, rush.Config{
+		Load: r.load, Regions: r.site.state.Entries(), Companies: r.site.state.Companies,
+		Journal: ledger, Observe: r.samples.add, Enough: enough, Progress: r.progress,
+	})
+	if err != nil {
+		cancel()
+	}
+	actors.Wait()
+	return result, errors.Join(err, played, watched)
+}
+
+// play breaks and heals. What was broken is healed even when ctx ends: a
+// cluster that somebody else runs is not left broken.
+func (r *run) play(ctx context.Context) (err error) {
+	if !pause(ctx, r.scenario.Before) {
+		return context.Cause(ctx)
+	}
+	r.site.say("breaking: %s (%s)", r.scenario.About, r.site.victim)
+	r.mark(func(m *Moments) *time.Time { return &m.Breaking })
+	defer func() {
+		if r.moments.Healing.IsZero() { // only written by this goroutine
+			err = errors.Join(err, r.heal(context.WithoutCancel(ctx)))
+		}
+	}()
+	if err := r.scenario.inject(ctx, r.site); err != nil {
+		return fmt.Errorf("breaking: %w", err)
+	}
+	r.mark(func(m *Moments) *time.Time { return &m.Broken })
+	if !pause(ctx, r.scenario.During) {
+		return context.Cause(ctx)
+	}
+	if err := r.heal(ctx); err != nil {
+		return err
+	}
+	if !pause(ctx, r.scenario.After) {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// healTimeout is for a database that recovers from its log, or an operator's
+// tool that builds machines.
+const healTimeout = 5 * time.Minute
+
+func (r *run) heal(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, healTimeout)
+	defer cancel()
+	r.mark(func(m *Moments) *time.Time { return &m.Healing })
+	if r.scenario.heal != nil {
+		r.site.say("healing")
+		if err := r.scenario.heal(ctx, r.site); err != nil {
+			return fmt.Errorf("healing: %w", err)
+		}
+	}
+	r.mark(func(m *Moments) *time.Time { return &m.Healed })
+	return nil
+}
+
+func (r *run) mark(moment func(*Moments) *time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	*moment(&r.moments) = time.Now()
+}
+
+func (r *run) now() Moments {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.moments
+}
+
+// pause reports whether d went by before ctx ended.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// observe watches until the arrivals have ended and the cluster is whole, or
+// has had its time to become so.
+func (r *run) observe(ctx context.Context, enough <-chan struct{}) error {
+	for {
+		m := r.now()
+		sights := r.watcher.look(ctx)
+		if r.watch.LossSeen == nil && !m.Breaking.IsZero() && m.Healed.IsZero() && lossSeen(sights, r.site.victim) {
+			r.watch.LossSeen = new(time.Since(m.Breaking))
+		}
+		if !m.Healed.IsZero() {
+			if r.watch.MembersBack == nil && allWhole(sights) {
+				r.watch.MembersBack = new(time.Since(m.Healed))
+			}
+			if r.watch.MembersBack != nil && r.watch.LeasesBack == nil {
+				// An error is a database that is not back; it may take its time.
+				if home, err := r.watcher.leasesHome(ctx); err == nil && home {
+					r.watch.LeasesBack = new(time.Since(m.Healed))
+				}
+			}
+		}
+		select {
+		case <-enough:
+			whole := r.watch.MembersBack != nil && r.watch.LeasesBack != nil
+			if whole || m.Healed.IsZero() || time.Since(m.Healed) > r.settle {
+				return nil
+			}
+		default:
+		}
+		if !pause(ctx, watchEvery) {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func (r *run) audit(ctx context.Context) (Report, error) {
+	file, err := os.Open(r.ledger)
+	if err != nil {
+		return Report{}, err
+	}
+	defer file.Close() //nolint:errcheck // only read
+	return Audit(ctx, file, r.site.state.Database.URL)
+}
+
+// outcome puts together what was found.
+func (r *run) outcome(result *rush.Result, report *Report) Outcome {
+	state := &r.site.state
+	o := Outcome{
+		Scenario: r.scenario.Name, About: r.scenario.About,
+		Engine: state.Database.Engine + " " + state.Database.Version, Nodes: len(state.Nodes),
+		Victim: r.site.victim, Rate: r.load.Rate, Notes: r.site.notes, Moments: r.moments, Watch: r.watch,
+		Ledger: *report, Dropped: result.Dropped, Failed: result.Sent - result.Acknowledged, Retries: result.Retries,
+		Homes:   homeFigures(r.samples.all, state.Regions, &r.moments),
+		Gaps:    gaps(r.samples.all, state.Regions, &r.moments),
+		Seconds: timeline(r.samples.all, state.Regions, r.moments.Begin),
+	}
+	if state.Database.Engine == cluster.Postgres {
+		o.Watch.LeasesBack = nil // it has none
+		o.Notes = append(o.Notes, "PostgreSQL stands in for the databases of all regions: this shows nothing of the loss of one of them")
+	}
+	o.judge(r.scenario.Bounds)
+	return o
+}

@@ -1,0 +1,197 @@
+package drill
+
+import (
+	"errors"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/punchclock/punchclock/node/rush"
+)
+
+var errGivenUp = errors.New("given up")
+
+// at is some time after the begin of a made-up drill.
+func at(s float64) time.Time { return runBegin.Add(time.Duration(s * float64(time.Second))) }
+
+func settled(due, end float64) rush.Outcome {
+	return rush.Outcome{Home: "us-east", Entry: "eu-west", Due: at(due), Settled: at(end), Attempts: 1}
+}
+
+func givenUp(due, end float64) rush.Outcome {
+	o := settled(due, end)
+	o.Err, o.Attempts = errGivenUp, 3
+	return o
+}
+
+func TestLongestGap(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		outcomes []rush.Outcome
+		from     float64
+		took     float64
+		open     bool
+	}{
+		{"nothing was asked", nil, 0, 0, false},
+		{"before the break", []rush.Outcome{settled(1, 4), settled(10.5, 10.6)}, 10.5, 0.1, false},
+		{"nobody waited between two punches", []rush.Outcome{settled(10.1, 10.2), settled(19, 19.3)}, 19, 0.3, false},
+		{"somebody waited since he came", []rush.Outcome{settled(10, 10.1), settled(11, 15), settled(14, 15.1)}, 11, 4, false},
+		{"somebody waited since before the last was served", []rush.Outcome{settled(10, 15), settled(10.5, 11)}, 11, 4, false},
+		{"one that began before the break", []rush.Outcome{settled(8, 12)}, 8, 4, false},
+		{"what is given up is not served", []rush.Outcome{settled(10, 10.1), givenUp(11, 13), settled(14, 14.2)}, 11, 3.2, false},
+		{"never served again", []rush.Outcome{settled(10, 10.1), givenUp(11, 56)}, 11, 45, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			gap := longestGap(c.outcomes, at(10))
+			if math.Abs(gap.Took.Seconds()-c.took) > 1e-6 || gap.Open != c.open || (gap.Took > 0 && !gap.From.Equal(at(c.from))) {
+				t.Errorf("%s from %s, open %t; want %gs from %s, open %t", gap.Took, gap.From, gap.Open, c.took, at(c.from), c.open)
+			}
+		})
+	}
+}
+
+// TestGapIsNoLongerThanTheSlowest: nobody waits longer than the slowest punch
+// for the next acknowledgement, if all are acknowledged, and the gap is no
+// shorter than what the slowest one waited alone.
+func TestGapIsNoLongerThanTheSlowest(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var all []rush.Outcome
+		slowest := time.Duration(0)
+		for range rapid.IntRange(1, 30).Draw(t, "punches") {
+			due := rapid.Float64Range(10, 60).Draw(t, "due")
+			o := settled(due, due+rapid.Float64Range(0, 20).Draw(t, "took"))
+			slowest = max(slowest, o.Settled.Sub(o.Due))
+			all = append(all, o)
+		}
+		if gap := longestGap(all, at(10)); gap.Took > slowest || gap.Open {
+			t.Fatalf("a gap of %s, and the slowest punch took %s", gap.Took, slowest)
+		}
+	})
+}
+
+func TestFigures(t *testing.T) {
+	var all []rush.Outcome
+	for i := range 200 {
+		all = append(all, settled(0, float64(i+1)/1000))
+	}
+	all[7] = givenUp(0, 45)
+	f := figuresOf(all)
+	want := Figures{Sent: 200, Failed: 1, Retries: 2, P50: 101 * time.Millisecond, P99: 199 * time.Millisecond, Max: 45 * time.Second}
+	if f != want {
+		t.Errorf("got  %+v\nwant %+v", f, want)
+	}
+}
+
+// drilled is a drill's outcome with one home that waited, of three.
+func drilled() *Outcome {
+	o := &Outcome{
+		Scenario: "kill-node", Engine: "cockroach v1", Nodes: 6, Victim: "us-east", Rate: 100,
+		Notes:   []string{"<b>not bold</b>"},
+		Moments: Moments{Begin: at(0), Breaking: at(10), Broken: at(10), Healing: at(20), Healed: at(27), End: at(40)},
+		Ledger:  Report{Sent: 3, Acknowledged: 3},
+	}
+	all := []rush.Outcome{settled(1, 1.1), settled(11, 13.5), settled(30, 30.1)}
+	for i, home := range regions {
+		own := settled(15, 15.2)
+		own.Home, own.Entry = home, regions[(i+1)%3]
+		all = append(all, own)
+	}
+	o.Homes, o.Gaps = homeFigures(all, regions, &o.Moments), gaps(all, regions, &o.Moments)
+	o.Seconds = timeline(all, regions, at(0))
+	return o
+}
+
+func TestJudge(t *testing.T) {
+	const second = time.Second
+	for _, c := range []struct {
+		name   string
+		bounds Bounds
+		change func(*Outcome)
+		fails  string
+	}{
+		{"all holds", Bounds{NoneFailed: true, P99: 3 * second, Gap: 3 * second, VictimGap: 3 * second, MajorityGap: 3 * second, OthersP99: second}, nil, ""},
+		{"a punch failed", Bounds{NoneFailed: true}, func(o *Outcome) { o.Failed = 1 }, "punches that failed"},
+		{"a failed punch is no matter", Bounds{}, func(o *Outcome) { o.Failed = 1 }, ""},
+		{"a punch was not sent", Bounds{}, func(o *Outcome) { o.Dropped = 1 }, "not sent"},
+		{"the victim is slow", Bounds{P99: 2 * second}, nil, "p99 of each home"},
+		{"only the victim is slow", Bounds{OthersP99: second}, nil, ""},
+		{"a gap", Bounds{Gap: 2 * second}, nil, "every home through every entry"},
+		{"a gap of the victim", Bounds{VictimGap: 2 * second}, nil, "the victim's home"},
+		{"a gap of the majority", Bounds{MajorityGap: 2 * second}, nil, "majority"},
+		{"no recovery", Bounds{Gap: 50 * second}, func(o *Outcome) { o.Gaps[2].Open = true }, "never"},
+		{"a lost punch", Bounds{}, func(o *Outcome) { o.Ledger.Lost = 1 }, ErrNotClean.Error()},
+		{"no evidence", Bounds{}, func(o *Outcome) { o.Ledger.Acknowledged = 0 }, ErrNoEvidence.Error()},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			o := drilled()
+			if c.change != nil {
+				c.change(o)
+			}
+			o.judge(c.bounds)
+			err := o.Verdict()
+			if (err != nil) != (c.fails != "") || (err != nil && !strings.Contains(err.Error(), c.fails)) {
+				t.Errorf("verdict: %v, want one with %q", err, c.fails)
+			}
+			if passed := strings.Contains(o.String(), "PASSED"); passed != (err == nil) {
+				t.Errorf("the summary says passed: %t, the verdict: %v", passed, err)
+			}
+		})
+	}
+}
+
+func TestPageStandsAlone(t *testing.T) {
+	o := drilled()
+	o.judge(Bounds{Gap: time.Second})
+	path := filepath.Join(t.TempDir(), "index.html")
+	if err := writePage(path, o); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := string(text)
+	for _, want := range []string{"kill-node", "failed", "&lt;b&gt;not bold", "<svg", ">break<", ">heal<", ">healed<", "us-east", "FAILS", "2.5s"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page has no %q", want)
+		}
+	}
+	for _, not := range []string{"http://", "https://", "<script", "NaN", "Inf", "<b>"} {
+		if strings.Contains(page, not) {
+			t.Errorf("the page has %q", not)
+		}
+	}
+}
+
+// TestTimelineHoldsEveryPunch: each is in one second of its home.
+func TestTimelineHoldsEveryPunch(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var all []rush.Outcome
+		failed := 0
+		for range rapid.IntRange(0, 40).Draw(t, "punches") {
+			due := rapid.Float64Range(0, 60).Draw(t, "due")
+			o := settled(due, due+rapid.Float64Range(0, 20).Draw(t, "took"))
+			o.Home = rapid.SampledFrom(regions).Draw(t, "home")
+			if rapid.Bool().Draw(t, "failed") {
+				o.Err = errGivenUp
+				failed++
+			}
+			all = append(all, o)
+		}
+		gotAcknowledged, gotFailed := 0, 0
+		for _, s := range timeline(all, regions, at(0)) {
+			for _, h := range s.Homes {
+				gotAcknowledged += h.Acknowledged
+				gotFailed += h.Failed
+			}
+		}
+		if gotFailed != failed || gotAcknowledged != len(all)-failed {
+			t.Fatalf("%d acknowledged and %d failed, want %d and %d", gotAcknowledged, gotFailed, len(all)-failed, failed)
+		}
+	})
+}

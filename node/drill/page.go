@@ -1,0 +1,43 @@
+package drill
+
+import (
+	_ "embed"
+	"html/template"
+	"os"
+)
+
+//go:embed page.html
+var pageText string
+
+var page = template.Must(template.New("page").Funcs(template.FuncMap{"brief": brief, "orNever": orNever}).Parse(pageText))
+
+// ledgerRow is one number of the audit.
+type ledgerRow struct {
+	Name string
+	N    int
+	Bad  bool // a fault that was found
+}
+
+// writePage writes the outcome as one page that needs no other file.
+func writePage(path string, o *Outcome) error {
+	rows := []ledgerRow{{Name: "sent", N: o.Ledger.Sent}, {Name: "acknowledged", N: o.Ledger.Acknowledged}, {Name: "unresolved", N: o.Ledger.Unresolved}}
+	for _, f := range faults {
+		n := *o.Ledger.count(f)
+		rows = append(rows, ledgerRow{Name: string(f), N: n, Bad: n > 0})
+	}
+	file, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	err = page.Execute(file, struct {
+		*Outcome
+		Passed     bool
+		LedgerRows []ledgerRow
+		Leases     string
+		Plot       template.HTML
+	}{o, o.Verdict() == nil, rows, o.leases(), template.HTML(plot(o))}) //nolint:gosec // plot escapes what is text and writes numbers
+	if closing := file.Close(); err == nil {
+		err = closing
+	}
+	return err
+}

@@ -1,0 +1,85 @@
+package drill
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/punchclock/punchclock/node/cluster"
+)
+
+// String is the outcome for people.
+func (o *Outcome) String() string {
+	var s strings.Builder
+	line := func(format string, args ...any) { _, _ = fmt.Fprintf(&s, format+"\n", args...) } // a Builder takes everything
+	line("\n%s: %s", o.Scenario, o.About)
+	line("%s, %d nodes, %.0f punches/s, %s was broken", o.Engine, o.Nodes, o.Rate, o.Victim)
+	for _, note := range o.Notes {
+		line("NOTE: %s", note)
+	}
+	m := &o.Moments
+	at := func(t time.Time) string {
+		if t.IsZero() {
+			return "never"
+		}
+		return fmt.Sprintf("%.1fs", t.Sub(m.Begin).Seconds())
+	}
+	line("broken from %s to %s, healed from %s to %s, load until %s\n", at(m.Breaking), at(m.Broken), at(m.Healing), at(m.Healed), at(m.End))
+	o.writeHomes(line)
+	o.writeGaps(line)
+	line("members missed after %s, back %s after the heal%s\n",
+		orNever(o.Watch.LossSeen), orNever(o.Watch.MembersBack), o.leases())
+	s.WriteString(o.Ledger.String())
+	line("%-13s%9d  not acknowledged within the client's patience", "failed", o.Failed)
+	line("%-13s%9d  requests beyond the first of a punch\n", "retries", o.Retries)
+	for _, c := range o.Checks {
+		verdict := "holds"
+		if !c.OK {
+			verdict = "FAILS"
+		}
+		line("%s  %s: %s, must be %s", verdict, c.What, c.Measured, c.Limit)
+	}
+	if err := o.Verdict(); err != nil {
+		line("FAILED  %s", o.Scenario)
+	} else {
+		line("PASSED  %s: nothing lost, doubled, altered or in a wrong region", o.Scenario)
+	}
+	return s.String()
+}
+
+func (o *Outcome) writeHomes(line func(string, ...any)) {
+	line("%-12s %-8s %7s %7s %8s %9s %9s %9s", "home", "phase", "sent", "failed", "retries", "p50", "p99", "max")
+	for _, h := range o.Homes {
+		line("%-12s %-8s %7d %7d %8d %9s %9s %9s", h.Home, h.Phase, h.Sent, h.Failed, h.Retries, brief(h.P50), brief(h.P99), brief(h.Max))
+	}
+}
+
+func (o *Outcome) writeGaps(line func(string, ...any)) {
+	line("\nlongest time in which punches waited and none was acknowledged:")
+	line("%-12s %-12s %9s %12s", "home", "entry", "took", "from")
+	for _, g := range o.Gaps {
+		from, open := "", ""
+		if !g.From.IsZero() {
+			from = fmt.Sprintf("%.1fs", g.From.Sub(o.Moments.Begin).Seconds())
+		}
+		if g.Open {
+			open = "  and to the end"
+		}
+		line("%-12s %-12s %9s %12s%s", g.Home, g.Entry, brief(g.Took), from, open)
+	}
+}
+
+// leases says when they were back, where there are any.
+func (o *Outcome) leases() string {
+	if strings.HasPrefix(o.Engine, cluster.Postgres) {
+		return ""
+	}
+	return "; leases at home " + orNever(o.Watch.LeasesBack) + " after it"
+}
+
+func orNever(d *time.Duration) string {
+	if d == nil {
+		return "(not seen)"
+	}
+	return brief(*d)
+}
