@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -177,21 +178,48 @@ func TestStaleSchemaResetsSeldom(t *testing.T) {
 		company := db.company("us-east")
 		db.exec(`CREATE FUNCTION stale() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'stale' USING ERRCODE = 'XX000'; END $$`)
 		db.exec(`CREATE TRIGGER stale BEFORE INSERT ON punches FOR EACH ROW EXECUTE FUNCTION stale()`)
-		ctx, cancel := context.WithTimeout(s.ctx, 3*time.Second)
+		reader := sdkmetric.NewManualReader()
+		deps := testDeps()
+		deps.Meter = sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))
+		cfg := db.cfg // one host, so that every attempt is its
+		cfg.URL = through(t, mustGateway(t, firstHost(t, cfg.URL)), cfg.URL, 0)
+		measured := s.mustOpenWith(cfg, deps)
+		ctx, cancel := context.WithCancel(s.ctx)
+		var writing sync.WaitGroup
+		defer writing.Wait()
 		defer cancel()
-		o := db.Writer("us-east").Write(ctx, []punch.Item{db.item(company, "us-east", "anna")})[0]
-		wantCode(t, o, punch.Unavailable)
-		if why := classify(errors.Unwrap(punch.AsError(o.Err))); why != causeStale {
-			t.Fatalf("it failed as %s: the test shows nothing: %v", why, o.Err)
-		}
+		writing.Go(func() { measured.Writer("us-east").Write(ctx, []punch.Item{db.item(company, "us-east", "anna")}) })
+		const attempts = 10
+		await(t, "it fails often", func() bool { return retries(t, reader, causeStale) >= attempts })
 		made := int64(0)
-		for _, h := range db.hosts.all {
+		for _, h := range measured.hosts.all {
 			made = max(made, h.hot.Stat().NewConnsCount())
 		}
 		if made > 5 { // one at the start, one after the reset, and one more at hand each time
-			t.Errorf("%d connections were made", made)
+			t.Errorf("%d connections were made for %d attempts", made, attempts)
 		}
 	})
+}
+
+// retries returns how many attempts were repeated for the cause.
+func retries(t *testing.T, reader *sdkmetric.ManualReader, why cause) (n int64) {
+	t.Helper()
+	var got metricdata.ResourceMetrics
+	if err := reader.Collect(t.Context(), &got); err != nil {
+		t.Fatal(err)
+	}
+	for _, scope := range got.ScopeMetrics {
+		for _, m := range scope.Metrics {
+			if sum, ok := m.Data.(metricdata.Sum[int64]); ok && m.Name == "punchclock.database.retries" {
+				for _, p := range sum.DataPoints {
+					if label, _ := p.Attributes.Value("cause"); label.AsString() == string(why) {
+						n += p.Value
+					}
+				}
+			}
+		}
+	}
+	return n
 }
 
 // TestStrangersDoNotHoldUpTheOthers makes reads of companies wait for an open

@@ -22,8 +22,8 @@ type gateway struct {
 	target string
 	wg     sync.WaitGroup
 
-	mute    atomic.Bool  // swallow all answers from now on
-	frozen  atomic.Bool  // with mute: close no connection either
+	mute    atomic.Bool // swallow all answers from now on
+	frozen  atomic.Bool // with mute: close no connection either
 	thaw    chan struct{}
 	cutNext atomic.Bool  // hand on the next statement and cut the connection instead of the answer
 	opened  atomic.Int64 // connections accepted

@@ -63,7 +63,7 @@ func explain(t *testing.T, db *store, rows int) string {
 		items[i] = db.item(fmt.Sprintf("c%d", i%3*3), "us-east", fmt.Sprintf("e%d", i))
 		items[i].Ctx = context.Background()
 	}
-	result, err := db.hosts.pick(0).hot.Query(db.ctx, "EXPLAIN "+insertSQL, insertArgs("us-east", rowsOf(items))...)
+	result, err := db.hosts.pick(0).hot.Query(db.ctx, "EXPLAIN "+db.insertSQL(), insertArgs("us-east", rowsOf(items))...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package crdb
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -15,9 +16,20 @@ import (
 
 var (
 	insertSQL   = statement("insert")
+	lookupSQL   = strings.Replace(insertSQL, "\nJOIN homes", "\nINNER LOOKUP JOIN homes", 1)
 	readbackSQL = statement("readback")
 	existSQL    = `SELECT company_id FROM companies WHERE company_id = ANY ($1::text[])`
 )
+
+// insertSQL returns the hot statement. With few companies and fresh statistics
+// CockroachDB would scan all of a home's fence rows and make every punch wait for
+// any company's change; PostgreSQL does not know the hint.
+func (db *DB) insertSQL() string {
+	if db.Engine == CockroachDB {
+		return lookupSQL
+	}
+	return insertSQL
+}
 
 // Writer commits batches of punches of one home. Each attempt is one implicit
 // transaction of one statement; whatever it leaves open is settled by reading
@@ -110,7 +122,7 @@ func (w *Writer) attempt(ctx context.Context, h *host, rows []*row, n int) error
 }
 
 func (w *Writer) insert(ctx context.Context, h *host, rows []*row) error {
-	returned, err := h.hot.Query(ctx, insertSQL, insertArgs(w.home, rows)...)
+	returned, err := h.hot.Query(ctx, w.db.insertSQL(), insertArgs(w.home, rows)...)
 	if err != nil {
 		return err
 	}
