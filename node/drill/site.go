@@ -114,8 +114,9 @@ func switchRegion(verb string) func(context.Context, *site) error {
 			if n.Region == s.victim {
 				continue
 			}
-			args := []string{"region", verb, s.victim, "--ops-url", n.OpsURL, "--token", s.state.OperatorToken}
-			text, err := exec.CommandContext(ctx, s.binary, args...).CombinedOutput()
+			cmd := exec.CommandContext(ctx, s.binary, "region", verb, s.victim, "--ops-url", n.OpsURL)
+			cmd.Env = append(os.Environ(), "PUNCHCLOCK_TOKEN="+s.state.OperatorToken) // not where every account can read it
+			text, err := cmd.CombinedOutput()
 			if err != nil {
 				return fmt.Errorf("region %s %s: %w\n%s", verb, s.victim, err, text)
 			}
