@@ -88,6 +88,28 @@ func restartRegionWithDatabase(ctx context.Context, s *site) error {
 	return restartRegion(ctx, s)
 }
 
+// wakingUp is how long a database that was thawed may take to find out that it
+// had better end: it does so at once.
+const wakingUp = 5 * time.Second
+
+// thawDatabase does what a supervisor does, too: CockroachDB takes a freeze of
+// more than 20 s for a dead disk and ends itself when it wakes up.
+func thawDatabase(ctx context.Context, s *site) error {
+	if err := s.stage.Database.Thaw(s.victim); err != nil {
+		return err
+	}
+	for began := time.Now(); time.Since(began) < wakingUp; {
+		if !s.stage.Database.Running(s.victim) {
+			s.notes = append(s.notes, "the database of "+s.victim+" ended itself when it woke up, as CockroachDB does after 20 s without its disk; it was started again")
+			return s.stage.Database.Restart(ctx, s.victim)
+		}
+		if !pause(ctx, watchEvery) {
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
 func slowDatabase(delay time.Duration) func(context.Context, *site) error {
 	return func(_ context.Context, s *site) error {
 		s.stage.Proxy(s.victim).Delay(delay)
