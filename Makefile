@@ -38,6 +38,11 @@ demo: build database ## Start three regions, send a morning rush, account for ev
 up: build database ## Start the same cluster and leave it running until Ctrl-C
 	@exec bin/punchclock up $(ARGS)
 
+.PHONY: drill
+drill: DRILL = all
+drill: build database ## Break the cluster in every way under load and account for every punch (DRILL=kill-node for one)
+	@exec bin/punchclock drill $(DRILL) $(ARGS)
+
 .PHONY: test
 test: database compiler ## Check format, vet, and run all tests with -race, on a real database and real processes
 	@scripts/check-format

@@ -64,6 +64,21 @@ func (d *Database) signal(region string, sig syscall.Signal) error {
 	return errors.Join(errs...)
 }
 
+// Running says whether the database's process in a region is there, be it
+// frozen or not ready.
+func (d *Database) Running(region string) bool {
+	hosts, err := d.in(region)
+	if err != nil {
+		return false
+	}
+	for _, h := range hosts {
+		if d.processOf(h).exited() {
+			return false
+		}
+	}
+	return true
+}
+
 // Restart starts the database in a region again, killed before if it runs, with
 // the same addresses and data, and returns when it answers SQL. On CockroachDB
 // that takes a majority of the regions.

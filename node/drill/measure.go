@@ -9,14 +9,14 @@ import (
 	"github.com/punchclock/punchclock/node/rush"
 )
 
-// Phase is a part of a drill. A punch belongs to the phase in which it was due.
+// Phase is a part of a drill.
 type Phase string
 
 // The phases.
 const (
-	Before Phase = "before" // until something is broken
-	During Phase = "during" // until it is healed
-	After  Phase = "after"
+	Before Phase = "before" // punches that were settled before something was broken
+	During Phase = "during" // all that may have met it
+	After  Phase = "after"  // punches that were due once it was healed
 )
 
 var phases = []Phase{Before, During, After}
@@ -32,11 +32,11 @@ type Moments struct {
 	End      time.Time `json:"end,omitzero"` // of the arrivals
 }
 
-func (m *Moments) phase(due time.Time) Phase {
+func (m *Moments) phase(o *rush.Outcome) Phase {
 	switch {
-	case m.Breaking.IsZero() || due.Before(m.Breaking):
+	case m.Breaking.IsZero() || o.Settled.Before(m.Breaking):
 		return Before
-	case m.Healed.IsZero() || due.Before(m.Healed):
+	case m.Healed.IsZero() || o.Due.Before(m.Healed):
 		return During
 	default:
 		return After
@@ -98,7 +98,7 @@ type HomeFigures struct {
 func homeFigures(all []rush.Outcome, regions []string, m *Moments) (list []HomeFigures) {
 	for _, home := range regions {
 		for _, phase := range phases {
-			own := only(all, func(o *rush.Outcome) bool { return o.Home == home && m.phase(o.Due) == phase })
+			own := only(all, func(o *rush.Outcome) bool { return o.Home == home && m.phase(o) == phase })
 			list = append(list, HomeFigures{home, phase, figuresOf(own)})
 		}
 	}

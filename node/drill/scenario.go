@@ -76,7 +76,7 @@ func regionScenarios() []Scenario {
 			Bounds: Bounds{VictimGap: 25 * second, OthersP99: second},
 			needs:  needs{cockroach: true},
 			inject: func(_ context.Context, s *site) error { return s.stage.Database.Freeze(s.victim) },
-			heal:   func(_ context.Context, s *site) error { return s.stage.Database.Thaw(s.victim) },
+			heal:   thawDatabase,
 		},
 		{
 			Name: "partition-region", About: "a region is cut off from the others, 40 ms away, and its clients still reach it",

@@ -88,6 +88,28 @@ func restartRegionWithDatabase(ctx context.Context, s *site) error {
 	return restartRegion(ctx, s)
 }
 
+// wakingUp is how long a database that was thawed may take to find out that it
+// had better end: it does so at once.
+const wakingUp = 5 * time.Second
+
+// thawDatabase does what a supervisor does, too: CockroachDB takes a freeze of
+// more than 20 s for a dead disk and ends itself when it wakes up.
+func thawDatabase(ctx context.Context, s *site) error {
+	if err := s.stage.Database.Thaw(s.victim); err != nil {
+		return err
+	}
+	for began := time.Now(); time.Since(began) < wakingUp; {
+		if !s.stage.Database.Running(s.victim) {
+			s.notes = append(s.notes, "the database of "+s.victim+" ended itself when it woke up, as CockroachDB does after 20 s without its disk; it was started again")
+			return s.stage.Database.Restart(ctx, s.victim)
+		}
+		if !pause(ctx, watchEvery) {
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
 func slowDatabase(delay time.Duration) func(context.Context, *site) error {
 	return func(_ context.Context, s *site) error {
 		s.stage.Proxy(s.victim).Delay(delay)
@@ -114,8 +136,9 @@ func switchRegion(verb string) func(context.Context, *site) error {
 			if n.Region == s.victim {
 				continue
 			}
-			args := []string{"region", verb, s.victim, "--ops-url", n.OpsURL, "--token", s.state.OperatorToken}
-			text, err := exec.CommandContext(ctx, s.binary, args...).CombinedOutput()
+			cmd := exec.CommandContext(ctx, s.binary, "region", verb, s.victim, "--ops-url", n.OpsURL)
+			cmd.Env = append(os.Environ(), "PUNCHCLOCK_TOKEN="+s.state.OperatorToken) // not where every account can read it
+			text, err := cmd.CombinedOutput()
 			if err != nil {
 				return fmt.Errorf("region %s %s: %w\n%s", verb, s.victim, err, text)
 			}
