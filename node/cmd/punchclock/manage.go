@@ -22,8 +22,9 @@ import (
 )
 
 // commandTimeout bounds a command on the database: a schema change in three
-// regions takes up to a minute on a small cluster.
-const commandTimeout = 5 * time.Minute
+// regions takes up to a minute on a small cluster, 100,000 companies some
+// minutes.
+const commandTimeout = 15 * time.Minute
 
 // connectPatience is how long a command waits for a database that does not
 // answer: an operator sits before it.
@@ -98,6 +99,8 @@ type createCommand struct {
 
 // Run implements the command.
 func (c *createCommand) Run(ctx context.Context, out io.Writer) error {
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
 	db, err := c.open(ctx)
 	if err != nil {
 		return err
@@ -126,6 +129,8 @@ type listCommand struct{ database }
 
 // Run implements the command.
 func (c *listCommand) Run(ctx context.Context, out io.Writer) error {
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
 	db, err := c.open(ctx)
 	if err != nil {
 		return err
@@ -156,6 +161,8 @@ type showCommand struct {
 
 // Run implements the command.
 func (c *showCommand) Run(ctx context.Context, out io.Writer) error {
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
 	db, err := c.open(ctx)
 	if err != nil {
 		return err
@@ -177,6 +184,8 @@ type importCommand struct {
 
 // Run implements the command.
 func (c *importCommand) Run(ctx context.Context, out io.Writer) error {
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
 	defer c.File.Close() //nolint:errcheck // it was only read
 	db, err := c.open(ctx)
 	if err != nil {
