@@ -56,8 +56,8 @@ func step(state string, in call, out answer) (bool, string) {
 	case "find":
 		return seen(state, in.punch, out.commit)
 	default:
-		ok := true
 		for punch := range len(state) {
+			var ok bool
 			if ok, state = seen(state, punch, out.listed[punch]); !ok {
 				return false, state
 			}

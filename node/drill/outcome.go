@@ -3,7 +3,6 @@ package drill
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -103,15 +102,6 @@ func (o *Outcome) checkTime(what string, d time.Duration, where string, limit ti
 	o.Checks = append(o.Checks, Check{
 		What: what, Limit: "under " + limit.String(), Measured: fmt.Sprintf("%s (%s)", brief(d), where), OK: d < limit,
 	})
-}
-
-// figures returns a home's figures in a phase.
-func (o *Outcome) figures(home string, phase Phase) Figures {
-	i := slices.IndexFunc(o.Homes, func(h HomeFigures) bool { return h.Home == home && h.Phase == phase })
-	if i < 0 {
-		return Figures{}
-	}
-	return o.Homes[i].Figures
 }
 
 // brief writes a duration with a sensible number of digits.
