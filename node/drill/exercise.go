@@ -108,7 +108,7 @@ func (c *Exercise) one(ctx context.Context, sc Scenario, out io.Writer) (err err
 	s, stop, err := c.site(ctx, &sc)
 	defer func() { err = errors.Join(err, stop()) }()
 	if err != nil {
-		return errors.Join(err, os.Remove(dir)) // nothing is in it yet
+		return errors.Join(err, os.Remove(dir)) // nothing is in it
 	}
 	if err := s.rest(ctx); err != nil {
 		return err

@@ -1,8 +1,9 @@
-// Package drill keeps the evidence of what was sent and holds it against the
-// database: a ledger that is written around every request, and an audit that
-// counts what was lost, doubled or altered. It does not generate load, and it
-// deliberately compares fields itself instead of using the fingerprint and the
-// validation of the product whose work it checks.
+// Package drill breaks a cluster under load and proves what became of every
+// punch: a ledger that is written around every request, an audit that counts
+// what was lost, doubled or altered, and scenarios that break something, heal
+// it, and are judged by both and by bounds. The load is node/rush's, the
+// cluster node/cluster's. It deliberately compares fields itself instead of
+// using the fingerprint and the validation of the product whose work it checks.
 package drill
 
 import (

@@ -3,11 +3,16 @@ package drill
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/punchclock/punchclock/node/cluster"
+	"github.com/punchclock/punchclock/node/stage"
 )
 
 // short makes a scenario brief. Its latencies are not held to the bounds: the
@@ -118,4 +123,66 @@ func mustFind(t *testing.T, name string) Scenario {
 		t.Fatalf("no scenario %s", name)
 	}
 	return sc
+}
+
+// TestPointedAtARunningCluster breaks a cluster that the drill did not start by
+// the operator's own commands.
+func TestPointedAtARunningCluster(t *testing.T) {
+	engines := mustEngines(t)
+	s := mustSite(t, engines[len(engines)-1])
+	file, out := filepath.Join(t.TempDir(), "cluster.json"), t.TempDir()
+	state := s.stage.State()
+	if err := state.Write(file); err != nil {
+		t.Fatal(err)
+	}
+	told := filepath.Join(t.TempDir(), "told")
+	c := &Exercise{
+		Name: "freeze-node", Cluster: file, Region: s.state.Regions[1], Rate: shortRate, Settle: time.Minute, Out: out,
+		Before: time.Second, During: time.Second, After: time.Second,
+		Inject: fmt.Sprintf(`echo "$PUNCHCLOCK_DRILL_REGION" >%s && kill -STOP %d`, told, s.stage.Region(s.state.Regions[1])[0].PID()),
+		Heal:   fmt.Sprintf("kill -CONT %d", s.stage.Region(s.state.Regions[1])[0].PID()),
+	}
+	var summary strings.Builder
+	if err := c.Run(testContext(t), &summary); err != nil && !errors.Is(err, ErrBound) { // the machine may be busy
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(told); err != nil || strings.TrimSpace(string(text)) != s.state.Regions[1] {
+		t.Errorf("the command was told of region %q, %v", text, err)
+	}
+	dirs, err := filepath.Glob(filepath.Join(out, "*-freeze-node"))
+	if err != nil || len(dirs) != 1 {
+		t.Fatalf("folders %q, %v", dirs, err)
+	}
+	for _, name := range []string{"ledger.jsonl", "result.json", "index.html"} {
+		if info, err := os.Stat(filepath.Join(dirs[0], name)); err != nil || info.Size() == 0 {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	c.Inject, c.Heal = "", ""
+	if err := c.Run(testContext(t), &summary); err == nil || !strings.Contains(err.Error(), "--inject and --heal") {
+		t.Errorf("without a way to break it: %v", err)
+	}
+	if rest, err := filepath.Glob(filepath.Join(out, "*")); err != nil || len(rest) != 1 {
+		t.Errorf("a drill that did not begin left %q, %v", rest, err)
+	}
+}
+
+// TestSaysWhatItCannotPlay: a scenario that this machine or engine does not
+// permit is no failure, and is not passed over in silence.
+func TestSaysWhatItCannotPlay(t *testing.T) {
+	if !slices.Contains(mustEngines(t), cluster.Postgres) {
+		t.Skip("no PostgreSQL here")
+	}
+	c := &Exercise{Name: "kill-region-with-database", Setup: stage.Setup{Engine: cluster.Postgres}, Rate: shortRate, Out: t.TempDir()}
+	var out strings.Builder
+	if err := c.Run(testContext(t), &out); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(out.String(), "SKIPPED  kill-region-with-database: needs CockroachDB") {
+		t.Errorf("it says:\n%s", &out)
+	}
+	c.Name = "kill-everything"
+	if err := c.Run(testContext(t), &out); err == nil {
+		t.Error("played a scenario that does not exist")
+	}
 }
