@@ -221,13 +221,9 @@ func (c *Exercise) load(sc *Scenario) rush.Load {
 		// Two of three: every home is punched for through every entry alike.
 		Travellers: 2. / 3, Repeats: 0.02, Seed: uint64(time.Now().UnixNano()),
 		MaxInFlight: int(c.Rate*patience.Seconds()) + 1000,
-		Patience:    patience, AttemptTimeout: attemptTimeout,
+		Patience:    patience,
 	}
 }
-
-// attemptTimeout is a terminal's on a wired network: it has been told of no
-// answer for ten times the slowest ordinary one, and there are other endpoints.
-const attemptTimeout = 2 * time.Second
 
 // publish writes the result in its three forms.
 func (c *Exercise) publish(o *Outcome, dir string, out io.Writer) error {
