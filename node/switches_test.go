@@ -36,7 +36,7 @@ func mustOperate(t *testing.T, n *cluster.Node, args ...string) string {
 // awaitReady waits until the nodes of a region are ready, or none of them.
 func (w *world) awaitReady(t *testing.T, region string, want bool) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(30 * time.Second)
 	for _, n := range w.cluster.Region(region) {
 		for ready(strings.TrimPrefix(n.OpsURL, "http://")) != want {
 			if time.Now().After(deadline) {
@@ -104,7 +104,7 @@ func TestAnEvacuationThroughGossipAlone(t *testing.T) {
 		}
 		mustOperate(t, n, "region", "restore", "ap-south")
 		w.awaitReady(t, "ap-south", true)
-		mustOperate(t, n, "region", "evacuate", "ap-south", "--for=2s")
+		mustOperate(t, n, "region", "evacuate", "ap-south", "--for=10s") // long enough to be seen on a busy machine
 		w.awaitReady(t, "ap-south", false)
 		w.awaitReady(t, "ap-south", true) // by itself
 		w.awaitMembers(t, 6)

@@ -126,7 +126,8 @@ func (d Deps) evacuate(w http.ResponseWriter, r *http.Request, on bool, req Requ
 	}
 	e := region.Evacuation{Region: name, On: on}
 	if req.For > 0 {
-		e.Until = time.Now().Add(req.For).UTC().Truncate(time.Second)
+		// Whole seconds, as gossip carries them, and not shorter than asked.
+		e.Until = time.Now().Add(req.For + time.Second - 1).UTC().Truncate(time.Second)
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), operatorTimeout)
 	defer cancel()
