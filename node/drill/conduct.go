@@ -192,6 +192,9 @@ func (r *run) audit(ctx context.Context) (Report, error) {
 	return Audit(ctx, file, r.site.state.Database.URL)
 }
 
+// lateAlready is many times what an idle machine is late.
+const lateAlready = 50 * time.Millisecond
+
 // outcome puts together what was found.
 func (r *run) outcome(result *rush.Result, report *Report) Outcome {
 	state := &r.site.state
@@ -199,10 +202,13 @@ func (r *run) outcome(result *rush.Result, report *Report) Outcome {
 		Scenario: r.scenario.Name, About: r.scenario.About,
 		Engine: state.Database.Engine + " " + state.Database.Version, Nodes: len(state.Nodes),
 		Victim: r.site.victim, Rate: r.load.Rate, Notes: r.site.notes, Moments: r.moments, Watch: r.watch,
-		Ledger: *report, Dropped: result.Dropped, Failed: result.Sent - result.Acknowledged, Retries: result.Retries,
+		Ledger: *report, Dropped: result.Dropped, Late: result.Late, Failed: result.Sent - result.Acknowledged, Retries: result.Retries,
 		Homes:   homeFigures(r.samples.all, state.Regions, &r.moments),
 		Gaps:    gaps(r.samples.all, state.Regions, &r.moments),
 		Seconds: timeline(r.samples.all, state.Regions, r.moments.Begin),
+	}
+	if result.Late > lateAlready {
+		o.Notes = append(o.Notes, "the machine was busy: punches were begun "+brief(result.Late)+" late at the 99th percentile, so its figures are no measure of Punchclock")
 	}
 	if state.Database.Engine == cluster.Postgres {
 		o.Watch.LeasesBack = nil // it has none

@@ -8,23 +8,27 @@ import (
 
 // Outcome is what a drill found.
 type Outcome struct {
-	Scenario string        `json:"scenario"`
-	About    string        `json:"about"`
-	Engine   string        `json:"engine"` // with its version
-	Nodes    int           `json:"nodes"`
-	Victim   string        `json:"victim"` // region
-	Rate     float64       `json:"rate"`   // punches per second that were asked for
-	Notes    []string      `json:"notes,omitempty"`
-	Moments  Moments       `json:"moments"`
-	Ledger   Report        `json:"ledger"`
-	Dropped  int           `json:"dropped"` // due and never sent: the numbers are void
-	Failed   int           `json:"failed"`  // not acknowledged within the client's patience
-	Retries  int           `json:"retries"`
-	Homes    []HomeFigures `json:"homes"`
-	Gaps     []Gap         `json:"gaps"`
-	Watch    Watch         `json:"watch"`
-	Checks   []Check       `json:"checks"`
-	Seconds  []Second      `json:"seconds"` // the timeline
+	Scenario string   `json:"scenario"`
+	About    string   `json:"about"`
+	Engine   string   `json:"engine"` // with its version
+	Nodes    int      `json:"nodes"`
+	Victim   string   `json:"victim"` // region
+	Rate     float64  `json:"rate"`   // punches per second that were asked for
+	Notes    []string `json:"notes,omitempty"`
+	Moments  Moments  `json:"moments"`
+	Ledger   Report   `json:"ledger"`
+	Dropped  int      `json:"dropped"` // due and never sent: the numbers are void
+	// Late is how long after its due time a punch was begun, at the 99th
+	// percentile: more than some milliseconds is a machine that is too busy to
+	// be measured.
+	Late    time.Duration `json:"late_ns"`
+	Failed  int           `json:"failed"` // not acknowledged within the client's patience
+	Retries int           `json:"retries"`
+	Homes   []HomeFigures `json:"homes"`
+	Gaps    []Gap         `json:"gaps"`
+	Watch   Watch         `json:"watch"`
+	Checks  []Check       `json:"checks"`
+	Seconds []Second      `json:"seconds"` // the timeline
 }
 
 // Check is one bound and what was measured.
