@@ -19,6 +19,7 @@ const EnvPrefix = "PUNCHCLOCK"
 var notSettings = []string{
 	"PUNCHCLOCK_COCKROACH_INIT_SQL", // node/cluster: SQL for a local CockroachDB
 	"PUNCHCLOCK_TEST_ENGINE",        // the tests: which database to use
+	"PUNCHCLOCK_DRILL_REGION",       // node/drill: for its inject and heal commands, which may be ours
 }
 
 // Options teach a kong parser our sources: flags before environment before
