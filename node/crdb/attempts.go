@@ -29,16 +29,17 @@ func (db *DB) transaction(ctx context.Context, do func(context.Context, pgx.Tx) 
 	defer cancel()
 	for n := 0; ; n++ {
 		h := db.hosts.pick(n)
+		began := time.Now()
 		attempt, cancel := context.WithTimeout(ctx, db.cfg.AttemptTimeout)
 		// pgx's transaction, not cockroach-go's: that one drops the error
 		// of the commit itself.
 		err := pgx.BeginFunc(attempt, h.control, func(tx pgx.Tx) error { return do(attempt, tx) })
 		cancel()
+		why := classify(err)
+		db.hosts.note(h, why, time.Since(began))
 		if _, refused := errors.AsType[*punch.Error](err); err == nil || refused {
 			return err
 		}
-		why := classify(err)
-		db.hosts.note(h, why)
 		if why == causeData || why == causeRefused || !pause(ctx, backoff(why, n+1)) {
 			return err
 		}
@@ -89,17 +90,18 @@ func (db *DB) read(ctx context.Context, pool func(*host) *pgxpool.Pool, do func(
 	const attempts = 2 // a read is repeated by its caller, so two hosts are enough
 	for i := 0; ; i++ {
 		h := db.hosts.pick(i)
+		began := time.Now()
 		attempt, cancel := context.WithTimeout(ctx, db.share(ctx, attempts-i))
 		err := do(attempt, pool(h))
 		cancel()
+		why := classify(err)
+		db.hosts.note(h, why, time.Since(began))
 		if err == nil || errors.Is(err, pgx.ErrNoRows) {
 			return err
 		}
-		why := classify(err)
 		if why == causeRefused || why == causeData {
 			return err
 		}
-		db.hosts.note(h, why)
 		if i+1 == attempts || !pause(ctx, backoff(why, i+1)) {
 			return err
 		}

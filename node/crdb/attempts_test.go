@@ -105,7 +105,7 @@ func TestReadsStarveNobody(t *testing.T) {
 			t.Errorf("clock: %v", err)
 		}
 		for _, h := range db.hosts.all {
-			if db.hosts.ping(s.ctx, h); h.away.Load() {
+			if db.hosts.judge(s.ctx, h); trouble(h.trouble.Load()) != fine {
 				t.Errorf("%s counts as away", h.addr)
 			}
 		}
@@ -149,7 +149,7 @@ func TestACallerWhoLeavesMarksNoHost(t *testing.T) {
 				t.Fatalf("%v", err)
 			}
 		}
-		if db.hosts.all[0].away.Load() {
+		if trouble(db.hosts.all[0].trouble.Load()) != fine {
 			t.Error("the host counts as away")
 		}
 	})

@@ -22,8 +22,9 @@ type gateway struct {
 	target string
 	wg     sync.WaitGroup
 
-	mute    atomic.Bool // swallow all answers from now on
-	frozen  atomic.Bool // with mute: close no connection either
+	mute    atomic.Bool  // swallow all answers from now on
+	delay   atomic.Int64 // nanoseconds before each answer
+	frozen  atomic.Bool  // with mute: close no connection either
 	thaw    chan struct{}
 	cutNext atomic.Bool  // hand on the next statement and cut the connection instead of the answer
 	opened  atomic.Int64 // connections accepted
@@ -87,6 +88,7 @@ func (g *gateway) answer(client, server net.Conn) {
 		if g.mute.Load() {
 			continue
 		}
+		time.Sleep(time.Duration(g.delay.Load())) // the failure itself
 		if _, err := client.Write(buf[:n]); err != nil {
 			return
 		}
@@ -175,13 +177,65 @@ func TestGrayHostIsLedAround(t *testing.T) {
 	})
 }
 
-// awaitAway waits until the first host is known to be away, or to be back.
+// TestSlowHostIsLedAround delays the answers of the nearest host: no attempt
+// fails, and other hosts answer sooner.
+func TestSlowHostIsLedAround(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *store) {
+		db, g := s.behind(1, 10*time.Second, testDeps())
+		company := s.company("us-east")
+		w := db.Writer("us-east")
+		write := func(employee string) {
+			wantCode(t, w.Write(s.ctx, []punch.Item{s.item(company, "us-east", employee)})[0], "")
+		}
+		write("before")
+		g.delay.Store(int64(slowAnswer) + int64(slowAnswer)/2)
+		write("during")
+		awaitAway(t, db, true)
+		connections := g.opened.Load()
+		write("around")
+		if h := db.hosts.pick(0); h == db.hosts.all[0] || h == db.hosts.pick(1) != (len(db.hosts.all) == 2) {
+			t.Errorf("attempts go to %s and %s", h.addr, db.hosts.pick(1).addr)
+		}
+		if g.opened.Load() > connections+1 { // a ping
+			t.Error("the slow host was still used")
+		}
+		g.delay.Store(0)
+		for range promptPings { // sooner than the watcher's own
+			db.hosts.probe <- db.hosts.all[0]
+		}
+		awaitAway(t, db, false)
+	})
+}
+
+// TestAllHostsSlowAreAllUsed delays the answers of the only two hosts: there is
+// no way around, and the nearest stays the first.
+func TestAllHostsSlowAreAllUsed(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *store) {
+		dsn := s.server.URL("us-east")
+		near, far := mustGateway(t, firstHost(t, dsn)), mustGateway(t, firstHost(t, dsn))
+		cfg := testConfig(strings.Replace(through(t, near, dsn, 0), near.Addr().String(), near.Addr().String()+","+far.Addr().String(), 1))
+		db := s.mustOpenWith(cfg, testDeps())
+		for _, g := range []*gateway{near, far} {
+			g.delay.Store(int64(slowAnswer) + int64(slowAnswer)/5)
+		}
+		for _, h := range db.hosts.all {
+			if db.hosts.judge(s.ctx, h); trouble(h.trouble.Load()) == slow {
+				t.Errorf("%s is slow, and the other is no faster", h.addr)
+			}
+		}
+		if h := db.hosts.pick(0); h != db.hosts.all[0] {
+			t.Errorf("the first attempt goes to %s", h.addr)
+		}
+	})
+}
+
+// awaitAway waits until the first host is known to be in trouble, or to be fine.
 func awaitAway(t *testing.T, db *DB, want bool) {
 	t.Helper()
 	deadline := time.Now().Add(20 * time.Second)
-	for db.hosts.all[0].away.Load() != want {
+	for (trouble(db.hosts.all[0].trouble.Load()) != fine) != want {
 		if time.Now().After(deadline) {
-			t.Fatalf("the first host's away is still %t", !want)
+			t.Fatalf("the first host is %s", trouble(db.hosts.all[0].trouble.Load()))
 		}
 		time.Sleep(20 * time.Millisecond) // poll
 	}

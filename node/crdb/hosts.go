@@ -51,20 +51,34 @@ type host struct {
 	reads   *pgxpool.Pool   // reads punches
 	control *pgxpool.Pool   // everything else
 	probe   *pgx.ConnConfig // for pings: a pool without a free connection is no dead host
-	away    atomic.Bool     // true from a failure until a ping answered
+	trouble atomic.Int32    // a trouble: what is believed of it
+	prompt  int             // pings in a row that were answered promptly; the watcher's
+	pinged  rate.Sometimes  // pings because of slow attempts
 	stale   rate.Sometimes  // resets of hot
 }
+
+// trouble is what keeps a host from being used, the lesser the better.
+type trouble int32
+
+const (
+	fine trouble = iota
+	slow         // answers, but others answer much sooner
+	away         // lost a connection, or did not answer a ping
+)
+
+func (t trouble) String() string { return [...]string{"fine", "slow", "away"}[t] }
 
 func newHost(addr string) *host {
 	// A change of regions fails the statements of all homes at once, and each
 	// reset costs all of them their connections. One is enough until the
 	// change is through everywhere, which takes seconds.
-	return &host{addr: addr, stale: rate.Sometimes{Interval: 10 * time.Second}}
+	return &host{addr: addr, stale: rate.Sometimes{Interval: 10 * time.Second}, pinged: rate.Sometimes{Interval: probeEvery}}
 }
 
-// hosts chooses the gateway for each attempt: the nearest that is not away.
-// A gray host, one that accepts and never answers, counts as away once a ping
-// to it has timed out.
+// hosts chooses the gateway for each attempt: the nearest of those in the least
+// trouble. A gray host, one that accepts and never answers, counts as away once
+// a ping to it has timed out, and as slow once its pings take long while
+// another host's do not.
 type hosts struct {
 	all []*host
 	log *slog.Logger
@@ -80,6 +94,13 @@ const (
 	pingTimeout = 2 * time.Second
 	// How soon a host that came back is used again.
 	probeEvery = 2 * time.Second
+	// One round trip between the farthest regions is about 300 ms. An attempt
+	// that takes longer may be slow by its host or by one home's ranges: a ping
+	// tells. A host that takes longer for that is worth a look at the others.
+	slowAnswer = 500 * time.Millisecond
+	// A slow host is only slow while it is used, if load is what makes it slow:
+	// ten seconds of prompt pings before it is tried again.
+	promptPings = 5
 	// What a statement needs to end, and a connection to say goodbye, where
 	// the database answers.
 	closePatience = 2 * time.Second
@@ -122,41 +143,43 @@ func (hs *hosts) close() {
 }
 
 // pick returns the host for the given attempt, counted from 0. Attempts walk
-// over the hosts that are there; when all are away they walk over all.
+// over the hosts in the least trouble, the nearest first.
 func (hs *hosts) pick(attempt int) *host {
-	there := make([]*host, 0, 8)
+	best, least := make([]*host, 0, 8), away
 	for _, h := range hs.all {
-		if !h.away.Load() {
-			there = append(there, h)
+		switch t := trouble(h.trouble.Load()); {
+		case t < least:
+			best, least = append(best[:0], h), t
+		case t == least:
+			best = append(best, h)
 		}
 	}
-	if len(there) == 0 {
-		there = hs.all
-	}
-	return there[attempt%len(there)]
+	return best[attempt%len(best)]
 }
 
-// note takes in how an attempt through h failed. A lost connection proves the
-// host away; silence may be the fault of one home's ranges only, so the host
-// is pinged before other homes are led around it.
-func (hs *hosts) note(h *host, why cause) {
+// note takes in how an attempt through h ended. A lost connection proves the
+// host away; silence and slowness may be the fault of one home's ranges only,
+// so the host is pinged before other homes are led around it.
+func (hs *hosts) note(h *host, why cause, took time.Duration) {
 	if len(hs.all) == 1 {
 		return // there is nowhere else to go
 	}
-	switch why {
-	case causeConnection, causeDraining:
-		hs.setAway(h, true)
-	case causeTimeout:
-		select {
-		case hs.probe <- h:
-		default: // probes are waiting already
-		}
+	switch {
+	case why == causeConnection, why == causeDraining:
+		hs.believe(h, away)
+	case why == causeTimeout, took > slowAnswer:
+		h.pinged.Do(func() {
+			select {
+			case hs.probe <- h:
+			default: // probes are waiting already
+			}
+		})
 	}
 }
 
-func (hs *hosts) setAway(h *host, away bool) {
-	if h.away.Swap(away) != away {
-		hs.log.Warn("database host", "addr", h.addr, "away", away)
+func (hs *hosts) believe(h *host, t trouble) {
+	if before := trouble(h.trouble.Swap(int32(t))); before != t {
+		hs.log.Warn("database host", "addr", h.addr, "is", t.String(), "was", before.String())
 	}
 }
 
@@ -168,26 +191,75 @@ func (hs *hosts) watch(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case h := <-hs.probe:
-			hs.ping(ctx, h)
+			hs.judge(ctx, h)
 		case <-tick.C:
 			for _, h := range hs.all {
-				if h.away.Load() {
-					hs.ping(ctx, h)
+				if trouble(h.trouble.Load()) != fine {
+					hs.judge(ctx, h)
 				}
 			}
 		}
 	}
 }
 
-// ping connects anew: the server has answered when that is done.
-func (hs *hosts) ping(ctx context.Context, h *host) {
-	attempt, cancel := context.WithTimeout(ctx, pingTimeout)
+// judge pings a host and decides what to believe of it.
+func (hs *hosts) judge(ctx context.Context, h *host) {
+	took, err := h.ping(ctx)
+	if ctx.Err() != nil {
+		return
+	}
+	was := trouble(h.trouble.Load())
+	switch {
+	case err != nil:
+		h.prompt = 0
+		hs.believe(h, away)
+	case took > slowAnswer && hs.anotherIsFaster(ctx, h, took):
+		h.prompt = 0
+		hs.believe(h, slow)
+	case was == slow && h.prompt+1 < promptPings:
+		h.prompt++
+	default:
+		h.prompt = 0
+		hs.believe(h, fine)
+	}
+}
+
+// anotherIsFaster reports whether some other host answers in half the time: it
+// must be worth the longer way. When all are slow it is not the host, but this
+// machine, or the network.
+func (hs *hosts) anotherIsFaster(ctx context.Context, than *host, took time.Duration) bool {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // the slower ones need not be waited for
+	found := make(chan bool, len(hs.all))
+	for _, h := range hs.all {
+		if h == than {
+			continue
+		}
+		hs.wg.Go(func() {
+			other, err := h.ping(ctx)
+			found <- err == nil && other < took/2
+		})
+	}
+	for range len(hs.all) - 1 {
+		if <-found {
+			return true
+		}
+	}
+	return false
+}
+
+// ping connects anew and returns how long an empty statement then takes: one
+// round trip, in which the server has answered.
+func (h *host) ping(ctx context.Context) (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
-	conn, err := pgx.ConnectConfig(attempt, h.probe.Copy())
-	if err == nil {
-		_ = conn.Close(attempt) // it has served
+	conn, err := pgx.ConnectConfig(ctx, h.probe.Copy())
+	if err != nil {
+		return 0, err
 	}
-	if ctx.Err() == nil {
-		hs.setAway(h, err != nil)
-	}
+	began := time.Now()
+	err = conn.Ping(ctx)
+	took := time.Since(began)
+	_ = conn.Close(ctx) // it has served
+	return took, err
 }

@@ -16,7 +16,8 @@ const maxHomes = 16
 
 // controlConnections serve the company directory, the clock and the operator:
 // single rows, asked for seldom, that must not wait behind reads of punches.
-const controlConnections = 2
+// More than one or two, since a look-up of a global row may wait for its lease.
+const controlConnections = 4
 
 func (db *DB) openHosts(ctx context.Context, base *pgxpool.Config, deps Deps) (*hosts, error) {
 	tracer := otelpgx.NewTracer(

@@ -64,11 +64,13 @@ func (w *Writer) settle(ctx context.Context, rows []*row) {
 	unsettled := 0
 	for attempt := 0; ; attempt++ {
 		h := w.db.hosts.pick(attempt)
+		began := time.Now()
 		err := w.attempt(ctx, h, rows, attempt)
+		why := classify(err)
+		w.db.hosts.note(h, why, time.Since(began))
 		if rows = open(rows); len(rows) == 0 {
 			return
 		}
-		why := classify(err)
 		switch why {
 		case causeData:
 			w.isolate(ctx, rows, err)
@@ -80,7 +82,6 @@ func (w *Writer) settle(ctx context.Context, rows []*row) {
 		case causeStale:
 			h.stale.Do(h.hot.Reset)
 		}
-		w.db.hosts.note(h, why)
 		w.db.metrics.retried(ctx, why)
 		if unsettled > maxUnsettled || !pause(ctx, backoff(why, attempt+1)) {
 			fail(rows, punch.Wait(punch.Unavailable, time.Second,
