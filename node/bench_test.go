@@ -161,13 +161,7 @@ func mustCluster(b *testing.B, cfg cluster.Config) *cluster.Cluster {
 
 func benchCompany(b *testing.B, c *cluster.Cluster) string {
 	b.Helper()
-	db, err := crdb.Open(b.Context(), crdb.Config{
-		URL: c.DatabaseURL("us-east"), ConnectionsPerHome: 1, ReadConnections: 1, ConnectTimeout: 2 * time.Second, AttemptTimeout: 10 * time.Second,
-	}, crdb.Deps{Log: discard, Meter: noMeter, Tracer: noTracer})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer db.Close()
+	db := benchStore(b, c)
 	company := crdb.Company{ID: "bench", Name: "Bench", HomeRegion: "us-east", TimeZone: "America/New_York"}
 	if out, err := db.CreateCompanies(b.Context(), []crdb.Company{company}); err != nil || out[0] != nil {
 		b.Fatal(out, err)

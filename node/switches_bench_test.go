@@ -1,0 +1,114 @@
+package node_test
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/punchclock/punchclock/node/auth"
+	"github.com/punchclock/punchclock/node/cluster"
+	"github.com/punchclock/punchclock/node/crdb"
+	"github.com/punchclock/punchclock/node/opsapi"
+	"github.com/punchclock/punchclock/region"
+)
+
+const (
+	switchRounds = 20                    // there and back ten times
+	switchLook   = 10 * time.Millisecond // how exact the figures are
+)
+
+// BenchmarkSwitches measures, on six nodes, how long after the operator's
+// command began the last node acts on the switch, from first to last byte:
+//
+//	told    through a node, which writes the database and gossips
+//	polled  written into the database alone, as for nodes that gossip missed
+//
+// Two seconds are promised for both.
+func BenchmarkSwitches(b *testing.B) {
+	for _, e := range cluster.Engines() {
+		b.Run(e.Name, func(b *testing.B) {
+			binary, err := cluster.Build(b.Context(), b.TempDir()) // without the race detector
+			if err != nil {
+				b.Fatal(err)
+			}
+			c := mustCluster(b, cluster.Config{Binary: binary, Engine: e.Name, Regions: regions, NodesPerRegion: 2, JWKS: shared.jwks})
+			db := benchStore(b, c)
+			operators := operatorsOf(b, c)
+			ways := map[string]func(ctx context.Context, e region.Evacuation) error{
+				"told": func(ctx context.Context, e region.Evacuation) (err error) {
+					if e.On {
+						_, err = operators[0].Evacuate(ctx, string(e.Region), 0, false)
+					} else {
+						_, err = operators[0].Restore(ctx, string(e.Region), false)
+					}
+					return err
+				},
+				"polled": func(ctx context.Context, e region.Evacuation) error {
+					_, err := db.SetEvacuation(ctx, e)
+					return err
+				},
+			}
+			for way, set := range ways {
+				var took []float64
+				for round := range switchRounds {
+					took = append(took, switched(b, operators, round%2 == 0, set))
+				}
+				b.ReportMetric(median(took), way+"-s")
+				b.ReportMetric(slices.Max(took), way+"-max-s")
+			}
+			b.ReportMetric(0, "ns/op") // a fixed number of rounds
+		})
+	}
+}
+
+// switched sets the switch and returns the seconds until all nodes hold it.
+func switched(b *testing.B, nodes []opsapi.Client, on bool, set func(context.Context, region.Evacuation) error) float64 {
+	b.Helper()
+	ctx, cancel := context.WithTimeout(b.Context(), time.Minute)
+	defer cancel()
+	began := time.Now()
+	if err := set(ctx, region.Evacuation{Region: "ap-south", On: on}); err != nil {
+		b.Fatal(err)
+	}
+	for _, n := range nodes {
+		for {
+			s, err := n.Status(ctx)
+			if err != nil {
+				b.Fatal(err)
+			}
+			if slices.ContainsFunc(s.Regions, func(r opsapi.Region) bool { return r.Name == "ap-south" && r.Evacuated == on }) {
+				break
+			}
+			time.Sleep(switchLook) // poll
+		}
+	}
+	return time.Since(began).Seconds()
+}
+
+func operatorsOf(b *testing.B, c *cluster.Cluster) (clients []opsapi.Client) {
+	b.Helper()
+	token, err := shared.key.Mint(auth.Grant{
+		Identity: auth.Identity{Company: "ops", Subject: "ops", Role: auth.Operator},
+		Issuer:   "punchclock", Audience: "punchclock", TTL: time.Hour,
+	}, time.Now())
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, n := range c.Nodes() {
+		clients = append(clients, opsapi.Client{URL: n.OpsURL, Token: token})
+	}
+	return clients
+}
+
+func benchStore(b *testing.B, c *cluster.Cluster) *crdb.DB {
+	b.Helper()
+	db, err := crdb.Open(b.Context(), crdb.Config{
+		URL: c.DatabaseURL("us-east"), ConnectionsPerHome: 1, ReadConnections: 1, ConnectTimeout: 2 * time.Second, AttemptTimeout: 10 * time.Second,
+	}, crdb.Deps{Log: discard, Meter: noMeter, Tracer: noTracer})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(db.Close)
+	return db
+}
