@@ -4,12 +4,13 @@ import (
 	_ "embed"
 	"html/template"
 	"os"
+	"strings"
 )
 
 //go:embed page.html
 var pageText string
 
-var page = template.Must(template.New("page").Funcs(template.FuncMap{"brief": brief, "orNever": orNever}).Parse(pageText))
+var page = template.Must(template.New("page").Funcs(template.FuncMap{"brief": brief}).Parse(pageText))
 
 // ledgerRow is one number of the audit.
 type ledgerRow struct {
@@ -23,7 +24,7 @@ func writePage(path string, o *Outcome) error {
 	rows := []ledgerRow{{Name: "sent", N: o.Ledger.Sent}, {Name: "acknowledged", N: o.Ledger.Acknowledged}, {Name: "unresolved", N: o.Ledger.Unresolved}}
 	for _, f := range faults {
 		n := *o.Ledger.count(f)
-		rows = append(rows, ledgerRow{Name: string(f), N: n, Bad: n > 0})
+		rows = append(rows, ledgerRow{Name: strings.ReplaceAll(string(f), "_", " "), N: n, Bad: n > 0})
 	}
 	file, err := os.Create(path)
 	if err != nil {
@@ -33,9 +34,9 @@ func writePage(path string, o *Outcome) error {
 		*Outcome
 		Passed     bool
 		LedgerRows []ledgerRow
-		Leases     string
+		Members    string
 		Plot       template.HTML
-	}{o, o.Verdict() == nil, rows, o.leases(), template.HTML(plot(o))}) //nolint:gosec // plot escapes what is text and writes numbers
+	}{o, o.Verdict() == nil, rows, o.members(), template.HTML(plot(o))}) //nolint:gosec // plot escapes what is text and writes numbers
 	if closing := file.Close(); err == nil {
 		err = closing
 	}

@@ -144,7 +144,7 @@ func frame(s *strings.Builder, o *Outcome, p panel, top float64) {
 func curve(s *strings.Builder, o *Outcome, p panel, top float64, home int) {
 	var path strings.Builder
 	pen := "M"
-	for _, second := range o.Seconds {
+	for _, second := range o.Seconds[:max(1, len(o.Seconds)-1)] { // the load ends within the last one: it would look like a fall
 		v := p.value(second.Homes[home])
 		if math.IsNaN(v) {
 			pen = "M"

@@ -27,8 +27,7 @@ func (o *Outcome) String() string {
 	line("broken from %s to %s, healed from %s to %s, load until %s\n", at(m.Breaking), at(m.Broken), at(m.Healing), at(m.Healed), at(m.End))
 	o.writeHomes(line)
 	o.writeGaps(line)
-	line("members missed after %s, back %s after the heal%s\n",
-		orNever(o.Watch.LossSeen), orNever(o.Watch.MembersBack), o.leases())
+	line("%s\n", o.members())
 	s.WriteString(o.Ledger.String())
 	line("%-13s%9d  not acknowledged within the client's patience", "failed", o.Failed)
 	line("%-13s%9d  requests beyond the first of a punch\n", "retries", o.Retries)
@@ -67,6 +66,15 @@ func (o *Outcome) writeGaps(line func(string, ...any)) {
 		}
 		line("%-12s %-12s %9s %12s%s", g.Home, g.Entry, brief(g.Took), from, open)
 	}
+}
+
+// members says when they were missed and were back, and the same of leases.
+func (o *Outcome) members() string {
+	missed := "no member was missed"
+	if o.Watch.LossSeen != nil {
+		missed = "members were missed " + brief(*o.Watch.LossSeen) + " after the break"
+	}
+	return missed + "; all were there " + orNever(o.Watch.MembersBack) + " after the heal" + o.leases()
 }
 
 // leases says when they were back, where there are any.
