@@ -45,6 +45,7 @@ var mayImport = map[string][]string{
 	"node/move":       {"node/punch", "region"},
 	"node/attendance": {"node/punch"},
 	"node/web":        {},
+	"node/keyring":    {"node/opsapi", "region/gossip"},
 	"node/companies":  {"node/punch", "node/crdb", "region"},
 
 	// Tools: they see a node from the outside.

@@ -44,6 +44,7 @@ type Node struct {
 	switchNews chan region.Evacuation
 	directory  *region.Directory
 	gossip     *gossip.Gossip
+	rings      atomic.Pointer[gossip.Gossip] // gossip, once it has begun: an operator may ask while the node starts
 	dispatch   *dispatch.Dispatch
 	peers      *peer.Client
 	secret     string
@@ -147,7 +148,7 @@ func (n *Node) startOps(ctx context.Context) error {
 	handler := opsapi.New(opsapi.Deps{
 		NotReady: n.ready.notReady, Metrics: n.telemetry.MetricsHandler,
 		About:    map[string]string{"name": n.self.Node, "region": string(n.self.Region), "version": Version},
-		Operator: n.operator, Status: n.status, Evacuate: n.evacuate, Log: n.log,
+		Operator: n.operator, Status: n.status, Evacuate: n.evacuate, Keyrings: n.keyrings, Log: n.log,
 	})
 	// Profiles take as long as they are asked to, so nothing bounds a write.
 	_, err := n.serve(ctx, "operations", n.cfg.Ops.Addr, &http.Server{Handler: handler, ReadHeaderTimeout: headerTimeout})
@@ -203,7 +204,7 @@ func (n *Node) startTokens(ctx context.Context) (err error) {
 }
 
 func (n *Node) startGossip(ctx context.Context) error {
-	keys, err := n.cfg.Gossip.Keys()
+	keys, again, err := n.gossipKeys()
 	if err != nil {
 		return err
 	}
@@ -212,7 +213,7 @@ func (n *Node) startGossip(ctx context.Context) error {
 		Seeds: n.cfg.Gossip.Seeds, Label: n.cfg.Gossip.Label, Keys: keys,
 	}, gossip.Deps{
 		Board: n.board, Log: n.log, Meter: n.telemetry.MeterProvider.Meter("punchclock/gossip"),
-		Load: n.load, CompanyChanged: n.directory.Changed,
+		Load: n.load, Keys: again, CompanyChanged: n.directory.Changed,
 		SwitchChanged: func(e region.Evacuation) {
 			select {
 			case n.switchNews <- e:
@@ -223,6 +224,7 @@ func (n *Node) startGossip(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	n.rings.Store(n.gossip)
 	n.closer.add("gossip", reserveForLanes, func(ctx context.Context) error {
 		if err := n.gossip.Leave(ctx); err != nil { // peers that go at the same time do not confirm; they will notice
 			n.log.InfoContext(ctx, "left without a confirmation", "error", err)

@@ -204,6 +204,9 @@ func (c *Cluster) DatabaseURL(region string) string {
 	return c.Database.URL(region)
 }
 
+// GossipKeyFile is the keyring file that all nodes read.
+func (c *Cluster) GossipKeyFile() string { return c.keyFile }
+
 // Dir is the folder with data/ and logs/.
 func (c *Cluster) Dir() string { return c.ws.dir }
 

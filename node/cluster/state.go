@@ -10,11 +10,12 @@ import (
 
 // State is a running cluster as scripts see it.
 type State struct {
-	PID      int           `json:"pid"` // of the process that runs the cluster
-	Dir      string        `json:"dir"`
-	Regions  []string      `json:"regions"`
-	Database DatabaseState `json:"database"`
-	Nodes    []NodeState   `json:"nodes"`
+	PID           int           `json:"pid"` // of the process that runs the cluster
+	Dir           string        `json:"dir"`
+	Regions       []string      `json:"regions"`
+	Database      DatabaseState `json:"database"`
+	Nodes         []NodeState   `json:"nodes"`
+	GossipKeyFile string        `json:"gossip_key_file,omitempty"` // the keyring file of all nodes
 	// Tokens are ready-made, by whatever names the writer gives them.
 	Tokens map[string]string `json:"tokens,omitempty"`
 }
@@ -50,7 +51,7 @@ type NodeState struct {
 
 // State returns the cluster as it is now.
 func (c *Cluster) State() State {
-	s := State{PID: os.Getpid(), Dir: c.Dir(), Regions: c.Regions()}
+	s := State{PID: os.Getpid(), Dir: c.Dir(), Regions: c.Regions(), GossipKeyFile: c.GossipKeyFile()}
 	s.Database = DatabaseState{URL: c.DatabaseURL(c.cfg.Regions[0]), URLs: make(map[string]string)}
 	for _, r := range c.cfg.Regions {
 		s.Database.URLs[r] = c.DatabaseURL(r)

@@ -4,7 +4,6 @@
 package config
 
 import (
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
@@ -71,7 +70,7 @@ type Gossip struct {
 	Advertise string   `help:"host:port that other nodes gossip to; the bound address when empty."`
 	Seeds     []string `help:"host:port of some nodes to join; names are resolved anew at each attempt."`
 	Label     string   `help:"Name of the deployment; nodes of another are refused." default:"punchclock"`
-	KeyFile   string   `help:"File with base64 keys of 16, 24 or 32 bytes, one a line, first one sends. Without it gossip is not encrypted." type:"path"`
+	KeyFile   string   `help:"File with base64 keys of 16, 24 or 32 bytes, one a line, first one sends. Read again when it changes. Without it gossip is not encrypted." type:"path"`
 }
 
 // DB is how the node reaches its database.
@@ -269,28 +268,4 @@ func (p *Peer) Secret() (string, error) {
 		return "", errors.New("--peer-secret-file: the secret must have at least 16 characters")
 	}
 	return secret, nil
-}
-
-// Keys returns the keys that encrypt gossip, the sending one first; none
-// without a file.
-func (g *Gossip) Keys() ([][]byte, error) {
-	if g.KeyFile == "" {
-		return nil, nil
-	}
-	b, err := os.ReadFile(g.KeyFile)
-	if err != nil {
-		return nil, fmt.Errorf("--gossip-key-file: %w", err)
-	}
-	var keys [][]byte
-	for i, line := range strings.Fields(string(b)) {
-		key, err := base64.StdEncoding.DecodeString(line)
-		if err != nil || (len(key) != 16 && len(key) != 24 && len(key) != 32) {
-			return nil, fmt.Errorf("--gossip-key-file: key %d must be base64 of 16, 24 or 32 bytes", i+1)
-		}
-		keys = append(keys, key)
-	}
-	if len(keys) == 0 {
-		return nil, errors.New("--gossip-key-file: the file holds no key")
-	}
-	return keys, nil
 }

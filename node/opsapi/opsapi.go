@@ -30,6 +30,8 @@ type Deps struct {
 	Operator func(ctx context.Context, token string) error
 	// Status returns what the node believes of the cluster.
 	Status func() Status
+	// Keyrings returns what the node knows of every node's gossip keys.
+	Keyrings func() Keyrings
 	// Evacuate sets a switch everywhere and returns it as it holds now.
 	// Its errors are refusals that the operator may read.
 	Evacuate func(ctx context.Context, e region.Evacuation, gossipOnly bool) (region.Evacuation, error)
@@ -77,6 +79,9 @@ func New(deps Deps) http.Handler {
 
 	mux.HandleFunc("GET /status", deps.operator(func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, http.StatusOK, deps.Status())
+	}))
+	mux.HandleFunc("GET /gossip/keys", deps.operator(func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, http.StatusOK, deps.Keyrings())
 	}))
 	mux.HandleFunc("PUT /regions/{region}/evacuation", deps.operator(func(w http.ResponseWriter, r *http.Request) {
 		var req Request

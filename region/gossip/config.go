@@ -33,11 +33,11 @@ type Config struct {
 	// Label is the deployment's name. Nodes of another one are not heard.
 	Label string
 	// Keys encrypt, 16, 24 or 32 bytes each: the first sends, all receive.
-	// Without any, nothing is encrypted and anybody may join.
+	// Without any, nothing is encrypted and anybody may join. At most 8.
 	Keys [][]byte
 }
 
-// Deps is what a Gossip works with. Load and CompanyChanged may be nil.
+// Deps is what a Gossip works with. The functions may be nil.
 type Deps struct {
 	// Board is written by the Gossip alone.
 	Board *region.Board
@@ -45,6 +45,10 @@ type Deps struct {
 	Meter metric.Meter
 	// Load is asked about once a second.
 	Load func() region.Load
+	// Keys, which may be nil, is asked once a second which keys hold now. They
+	// take the place of Config.Keys, which must not be empty; an error changes
+	// nothing.
+	Keys func() ([][]byte, error)
 	// CompanyChanged is called for each change that another node tells of,
 	// once per company and version as a rule. It must return quickly and must
 	// not call the Gossip. It is not called after Close.
@@ -90,6 +94,9 @@ func (c *Config) validate() error {
 	if c.Label == "" || len(c.Label) > memberlist.LabelMaxSize {
 		return fmt.Errorf("gossip: Label must have 1 to %d bytes, has %d", memberlist.LabelMaxSize, len(c.Label))
 	}
+	if len(c.Keys) > maxKeys {
+		return fmt.Errorf("gossip: Keys: at most %d are taken, there are %d", maxKeys, len(c.Keys))
+	}
 	for i, key := range c.Keys {
 		if err := memberlist.ValidateKey(key); err != nil {
 			return fmt.Errorf("gossip: Keys: key %d: must have 16, 24 or 32 bytes, has %d", i+1, len(key))
@@ -128,6 +135,8 @@ func (d *Deps) validate() error {
 		return nil
 	}
 }
+
+var errNoKeys = errors.New("gossip: Keys: there is none, and encryption cannot be turned on or off while a node runs")
 
 // bindAddr reads the address to listen on. memberlist would take a name for
 // "all addresses", so a name is refused.

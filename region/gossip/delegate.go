@@ -68,6 +68,8 @@ func (d delegate) NotifyMsg(b []byte) {
 		d.g.heard(m.company)
 	case m.kind == kindSwitch:
 		d.g.heardSwitch(m.switched)
+	case m.kind == kindKeys:
+		d.g.heardKeys(m.keys)
 	}
 }
 
@@ -85,18 +87,21 @@ func (d delegate) GetBroadcasts(overhead, limit int) [][]byte {
 	return append(out, d.g.news.outbox.take(overhead, limit)...)
 }
 
-func (d delegate) LocalState(bool) []byte { return encodeState(d.g.roster.loads()) }
+func (d delegate) LocalState(bool) []byte { return encodeState(d.g.roster.state()) }
 
-// MergeRemoteState takes the loads of a push/pull. They are not passed on:
-// their nodes send newer ones within a second.
+// MergeRemoteState takes the loads and keys of a push/pull. They are not passed
+// on: newer loads come within a second, and keys with every other push/pull.
 func (d delegate) MergeRemoteState(b []byte, _ bool) {
-	loads, err := decodeState(b)
+	s, err := decodeState(b)
 	if err != nil {
 		d.g.metrics.refuse(refusedState)
 		d.g.log.Debug("state of a push/pull is not fully read", "error", err)
 	}
-	for _, n := range loads {
+	for _, n := range s.loads {
 		d.g.roster.setLoad(n)
+	}
+	for _, n := range s.keys {
+		d.g.roster.setKeys(n)
 	}
 }
 

@@ -15,11 +15,15 @@
 //     heard of them, until all have or the hops are used up. A lost one is
 //     noticed when the company directory reads the entry anew. Nothing keeps
 //     them for a node that joins later: its directory is empty.
+//   - Which keys a node has, as fingerprints, is sent when it changes, passed on
+//     in the same way, and repaired by each push/pull.
 //
 // A node is on the board from the moment it is heard of until it leaves or is
 // found dead; a suspect one stays, because calls notice failures earlier than
 // gossip and gossip only confirms. Two sides of a network partition forget each
 // other after a while: the join loop keeps asking lost peers and the seeds, and
 // merges the pool again. Anybody who can reach the port may join a pool without
-// keys, so set them outside of loopback.
+// keys, so set them outside of loopback. Keys change while a node runs; that
+// there are any does not: nodes with and without keys do not hear each other,
+// and are two pools.
 package gossip

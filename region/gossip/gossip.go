@@ -34,11 +34,14 @@ type Gossip struct {
 	closed  bool
 	// Set by Start, not changed after.
 	list         *memberlist.Memberlist
-	addr         string // where this node gossips, as others know it
+	addr         string              // where this node gossips, as others know it
+	ring         *memberlist.Keyring // nil without keys
 	registration metric.Registration
 	stopLoops    context.CancelFunc
 	stopDials    context.CancelFunc
 	loops        sync.WaitGroup
+
+	keys [][]byte // those of ring; keyLoop's own once that runs
 
 	gate sync.RWMutex // held for reading by memberlist's callbacks; guards shut
 	shut bool         // callbacks do nothing any more
@@ -52,6 +55,9 @@ func New(cfg Config, deps Deps) (*Gossip, error) {
 	if err := deps.validate(); err != nil {
 		return nil, err
 	}
+	if deps.Keys != nil && len(cfg.Keys) == 0 {
+		return nil, errNoKeys
+	}
 	metrics, err := newMetrics(deps.Meter)
 	if err != nil {
 		return nil, fmt.Errorf("gossip: metrics: %w", err)
@@ -59,11 +65,12 @@ func New(cfg Config, deps Deps) (*Gossip, error) {
 	g := &Gossip{
 		cfg: cfg, deps: deps, log: deps.Log, metrics: metrics, pace: defaultPace(),
 		roster: newRoster(cfg.Self, deps.Board),
-		update: make(chan struct{}, 1), met: make(chan struct{}),
+		update: make(chan struct{}, 1), met: make(chan struct{}), keys: cfg.Keys,
 	}
 	numNodes := func() int { return g.roster.others() + 1 }
 	g.news = newNewsroom(numNodes)
 	g.loads = newOutbox(numNodes, loadRetransmitMult, queueLoads)
+	g.roster.setSelfKeys(fingerprints(g.keys))
 	return g, nil
 }
 
@@ -116,6 +123,7 @@ func (g *Gossip) begin(ctx context.Context) error {
 			c.AdvertiseAddr, c.AdvertisePort = advertise.Addr().String(), int(advertise.Port())
 		}
 		g.pace.tune(c)
+		g.ring = c.Keyring
 		g.list, err = memberlist.Create(c)
 	}
 	if err != nil {
@@ -124,11 +132,12 @@ func (g *Gossip) begin(ctx context.Context) error {
 		return fmt.Errorf("gossip: %w", err)
 	}
 	g.stopDials, g.addr = stopDials, g.list.LocalNode().Address()
-	if g.registration, err = g.metrics.observe(g.deps.Board, g.list.GetHealthScore); err != nil {
+	if g.registration, err = g.metrics.observe(g.deps.Board, g.list.GetHealthScore, g.Keyrings); err != nil {
 		stopDials()
 		_ = g.list.Shutdown() // as above
 		return fmt.Errorf("gossip: metrics: %w", err)
 	}
+	g.sayKeys(g.keys)
 	g.runLoops()
 	g.started = true
 	return nil
@@ -137,7 +146,7 @@ func (g *Gossip) begin(ctx context.Context) error {
 func (g *Gossip) runLoops() {
 	ctx, cancel := context.WithCancel(context.Background())
 	g.stopLoops = cancel
-	for _, loop := range []func(context.Context){g.joinLoop, g.updateLoop, g.loadLoop, g.viewLoop} {
+	for _, loop := range []func(context.Context){g.joinLoop, g.updateLoop, g.loadLoop, g.viewLoop, g.keyLoop} {
 		g.loops.Go(func() { loop(ctx) })
 	}
 }

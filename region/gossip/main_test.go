@@ -56,7 +56,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 // fast is the pace of the tests: everything as usual, only sooner.
 func fast() pace {
 	p := defaultPace()
-	p.load, p.view = 50*time.Millisecond, 10*time.Millisecond
+	p.load, p.view, p.keys = 50*time.Millisecond, 10*time.Millisecond, 20*time.Millisecond
 	p.rejoin, p.rejoinRetry, p.firstJoin = 200*time.Millisecond, 50*time.Millisecond, 5*time.Second
 	p.tune = func(c *memberlist.Config) {
 		c.ProbeInterval, c.ProbeTimeout = 200*time.Millisecond, 80*time.Millisecond
@@ -204,5 +204,15 @@ func (n *testNode) kill(t testing.TB) {
 	t.Helper()
 	if err := n.Close(); err != nil {
 		t.Fatalf("Close: %v", err)
+	}
+}
+
+// withProbesOf is the product's own failure detection at the speed of the
+// tests in all else.
+func withProbesOf(tune func(*memberlist.Config)) func(*memberlist.Config) {
+	return func(c *memberlist.Config) {
+		interval, timeout := c.ProbeInterval, c.ProbeTimeout
+		tune(c)
+		c.ProbeInterval, c.ProbeTimeout = interval, timeout
 	}
 }

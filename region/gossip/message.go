@@ -19,6 +19,7 @@ const (
 	kindLoad    = 1
 	kindCompany = 2
 	kindSwitch  = 3
+	kindKeys    = 4
 )
 
 // maxHops ends a company change that goes round in circles because the nodes
@@ -54,6 +55,16 @@ type switchNews struct {
 	hops uint8
 }
 
+// keysNews is which keys a node has.
+type keysNews struct {
+	node uint64 // as in loadNews
+	seq  uint64 // grows with each that the node sends, never 0
+	hops uint8
+	// The fingerprints one after the other, the sending key's first. A string,
+	// so that messages can be compared.
+	ring string
+}
+
 // news is what a newsroom passes on: of one key, the highest version.
 type news interface {
 	key() string
@@ -71,18 +82,24 @@ func (n switchNews) key() string     { return "\x00" + string(n.Region) }
 func (n switchNews) number() int64   { return n.Version }
 func (n switchNews) passedOn() uint8 { return n.hops }
 
+// No company and no region has such a name.
+func (n keysNews) key() string     { return "\x01" + string(binary.BigEndian.AppendUint64(nil, n.node)) }
+func (n keysNews) number() int64   { return int64(n.seq) }
+func (n keysNews) passedOn() uint8 { return n.hops }
+
 // The flags of a switch, in one byte.
 const flagOn = 1
 
 // The flags of a load, in one byte.
 const flagDatabaseAway = 1
 
-// message is one of the three.
+// message is one of the four.
 type message struct {
 	kind     byte
 	load     loadNews
 	company  companyNews
 	switched switchNews
+	keys     keysNews
 }
 
 // nodeID is a short stand-in for a node's name.
@@ -133,6 +150,8 @@ func decodeMessage(b []byte) (message, error) {
 		m.company, ok = decodeCompany(b[1:])
 	case kindSwitch:
 		m.switched, ok = decodeSwitch(b[1:])
+	case kindKeys:
+		m.keys, ok = decodeKeys(b[1:])
 	default:
 		return message{}, errUnknownKind
 	}
@@ -225,49 +244,25 @@ func (n switchNews) valid() bool {
 	return err == nil && n.Version > 0
 }
 
-// The state of a push/pull is a version byte and then messages, each with its
-// length before it. Only loads are sent this way.
-const (
-	stateVersion = 1
-	// maxState is room for two thousand nodes; memberlist would take 20 MB.
-	maxState = 64 << 10
-)
-
-func encodeState(loads []loadNews) []byte {
-	b := []byte{stateVersion}
-	for _, n := range loads {
-		next := appendBytes(b, n.encode())
-		if len(next) > maxState {
-			break // the others' own broadcasts carry the rest
-		}
-		b = next
-	}
-	return b
+func (n keysNews) encode() []byte {
+	b := make([]byte, 0, 24+len(n.ring))
+	b = append(b, kindKeys, n.hops)
+	b = binary.BigEndian.AppendUint64(b, n.node)
+	b = binary.AppendUvarint(b, n.seq)
+	return appendBytes(b, []byte(n.ring))
 }
 
-// decodeState reads the loads, up to the first message that cannot be read.
-func decodeState(b []byte) ([]loadNews, error) {
-	if len(b) > maxState {
-		return nil, fmt.Errorf("%w: state of %d bytes, at most %d", errMessage, len(b), maxState)
+func decodeKeys(b []byte) (n keysNews, ok bool) {
+	const fixed = 1 + 8 // hops and node
+	if len(b) < fixed {
+		return n, false
 	}
-	if len(b) == 0 || b[0] == 0 {
-		return nil, fmt.Errorf("%w: state without a version", errMessage)
+	n.hops, n.node = b[0], binary.BigEndian.Uint64(b[1:])
+	seq, size := binary.Uvarint(b[fixed:])
+	if size <= 0 || seq == 0 || seq > math.MaxInt64 {
+		return n, false
 	}
-	var loads []loadNews
-	for b = b[1:]; len(b) > 0; {
-		value, rest, ok := cutBytes(b)
-		if !ok {
-			return loads, fmt.Errorf("%w: state is cut off", errMessage)
-		}
-		m, err := decodeMessage(value)
-		switch {
-		case errors.Is(err, errUnknownKind):
-		case err != nil:
-			return loads, err
-		case m.kind == kindLoad:
-			loads = append(loads, m.load)
-		}
-		b = rest
-	}
-	return loads, nil
+	ring, _, ok := cutBytes(b[fixed+size:])
+	n.seq, n.ring = seq, string(ring)
+	return n, ok && len(ring)%fingerprintSize == 0 && len(ring) <= maxKeys*fingerprintSize
 }

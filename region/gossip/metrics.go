@@ -3,6 +3,7 @@ package gossip
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
@@ -25,8 +26,16 @@ const (
 	companyDropped  = "dropped"  // gave way in the full queue
 )
 
+// What became of a reading of the keys; one that finds the same is not counted.
+const (
+	keyringChanged = "changed"
+	keyringFailed  = "failed" // the old keys hold
+)
+
 type metrics struct {
 	meter     metric.Meter
+	keyrings  metric.Int64Counter
+	differing metric.Int64ObservableGauge
 	companies metric.Int64Counter
 	joins     metric.Int64Counter
 	refused   metric.Int64Counter
@@ -36,7 +45,7 @@ type metrics struct {
 
 func newMetrics(meter metric.Meter) (*metrics, error) {
 	m := &metrics{meter: meter}
-	var errs [5]error
+	var errs [7]error
 	m.companies, errs[0] = meter.Int64Counter("punchclock.gossip.company.changes", metric.WithUnit("{change}"),
 		metric.WithDescription("Company changes by what became of them."))
 	m.joins, errs[1] = meter.Int64Counter("punchclock.gossip.joins", metric.WithUnit("{attempt}"),
@@ -47,7 +56,15 @@ func newMetrics(meter metric.Meter) (*metrics, error) {
 		metric.WithDescription("Nodes on the board, this one included."))
 	m.health, errs[4] = meter.Int64ObservableGauge("punchclock.gossip.health", metric.WithUnit("{score}"),
 		metric.WithDescription("memberlist's doubt in this node itself: 0 is healthy, higher probes slower."))
+	m.keyrings, errs[5] = meter.Int64Counter("punchclock.gossip.keyring.readings", metric.WithUnit("{reading}"),
+		metric.WithDescription("Readings of the keyring that changed it, or failed and changed nothing."))
+	m.differing, errs[6] = meter.Int64ObservableGauge("punchclock.gossip.keyring.differing", metric.WithUnit("{node}"),
+		metric.WithDescription("Nodes that say of their keys what this node does not say of its own, or nothing."))
 	return m, errors.Join(errs[:]...)
+}
+
+func (m *metrics) keyring(outcome string) {
+	m.keyrings.Add(context.Background(), 1, metric.WithAttributes(attribute.String("outcome", outcome)))
 }
 
 func (m *metrics) company(event string, n int) {
@@ -69,7 +86,7 @@ func (m *metrics) refuse(what string) {
 }
 
 // observe registers the gauges; the registration ends with the Gossip.
-func (m *metrics) observe(board *region.Board, health func() int) (metric.Registration, error) {
+func (m *metrics) observe(board *region.Board, health func() int, keyrings func() []Keyring) (metric.Registration, error) {
 	type group struct {
 		region region.Name
 		state  region.State
@@ -84,6 +101,25 @@ func (m *metrics) observe(board *region.Board, health func() int) (metric.Regist
 				attribute.String("region", string(g.region)), attribute.String("state", g.state.String())))
 		}
 		o.ObserveInt64(m.health, int64(health()))
+		o.ObserveInt64(m.differing, differing(keyrings()))
 		return nil
-	}, m.members, m.health)
+	}, m.members, m.health, m.differing)
+}
+
+// differing counts who differs from the first, which is this node. The order of
+// keys that only receive means nothing.
+func differing(rings []Keyring) (n int64) {
+	for _, r := range rings {
+		if !r.Known || !sameRing(r.Keys, rings[0].Keys) {
+			n++
+		}
+	}
+	return n
+}
+
+func sameRing(a, b []Fingerprint) bool {
+	if len(a) != len(b) || len(a) == 0 {
+		return len(a) == len(b)
+	}
+	return a[0] == b[0] && !slices.ContainsFunc(a, func(f Fingerprint) bool { return !slices.Contains(b, f) })
 }

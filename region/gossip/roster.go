@@ -1,6 +1,8 @@
 package gossip
 
 import (
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -17,6 +19,7 @@ type roster struct {
 	mu      sync.Mutex // guards all below, and the order of views on the board
 	self    region.Member
 	selfSeq uint64
+	keys    keysNews         // this node's own; its seq is 0 until it has said
 	members map[string]*peer // by node, without this one
 	byID    map[uint64]*peer
 	lost    map[string]time.Time // gossip address to when it was lost
@@ -25,9 +28,10 @@ type roster struct {
 // peer is another node.
 type peer struct {
 	region.Member
-	addr   string // where it gossips, host:port
-	seq    uint64 // of the newest load
-	hidden bool   // its metadata cannot be read
+	addr   string   // where it gossips, host:port
+	seq    uint64   // of the newest load
+	keys   keysNews // the newest; its seq is 0 until it has said
+	hidden bool     // its metadata cannot be read
 }
 
 func newRoster(self region.Member, board *region.Board) *roster {
@@ -209,18 +213,67 @@ func (r *roster) setLoad(n loadNews) bool {
 	return true
 }
 
-// loads returns the newest load of every node, this one's first.
-func (r *roster) loads() []loadNews {
+// setSelfKeys takes this node's own keys and returns the news of them.
+func (r *roster) setSelfKeys(keys []Fingerprint) keysNews {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	news := make([]loadNews, 0, len(r.members)+1)
+	var ring []byte
+	for _, f := range keys {
+		ring = append(ring, f[:]...)
+	}
+	r.keys = keysNews{node: nodeID(r.self.Node), seq: r.keys.seq + 1, ring: string(ring)}
+	return r.keys
+}
+
+// setKeys takes a member's keys unless they are old.
+func (r *roster) setKeys(n keysNews) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if p, ok := r.byID[n.node]; ok && n.seq > p.keys.seq {
+		p.keys = n
+	}
+}
+
+// keyrings returns what is known of every node's keys, this one's first.
+func (r *roster) keyrings() []Keyring {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	list := make([]Keyring, 0, len(r.members)+1)
+	for _, p := range r.members {
+		if !p.hidden {
+			list = append(list, keyringOf(p.Member, p.keys))
+		}
+	}
+	slices.SortFunc(list, func(a, b Keyring) int { return strings.Compare(a.Node, b.Node) })
+	return slices.Insert(list, 0, keyringOf(r.self, r.keys))
+}
+
+func keyringOf(m region.Member, n keysNews) Keyring {
+	k := Keyring{Node: m.Node, Region: m.Region, Known: n.seq > 0}
+	for f := range slices.Chunk([]byte(n.ring), fingerprintSize) {
+		k.Keys = append(k.Keys, Fingerprint(f))
+	}
+	return k
+}
+
+// state returns the newest load and keys of every node, this one's first.
+func (r *roster) state() state {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := state{loads: make([]loadNews, 0, len(r.members)+1), keys: make([]keysNews, 0, len(r.members)+1)}
 	if r.selfSeq > 0 {
-		news = append(news, r.selfNews())
+		s.loads = append(s.loads, r.selfNews())
+	}
+	if r.keys.seq > 0 {
+		s.keys = append(s.keys, r.keys)
 	}
 	for node, p := range r.members {
 		if p.seq > 0 {
-			news = append(news, loadNews{node: nodeID(node), seq: p.seq, load: p.Load})
+			s.loads = append(s.loads, loadNews{node: nodeID(node), seq: p.seq, load: p.Load})
+		}
+		if p.keys.seq > 0 {
+			s.keys = append(s.keys, p.keys)
 		}
 	}
-	return news
+	return s
 }

@@ -1,7 +1,6 @@
 package gossip
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"log"
@@ -47,7 +46,6 @@ func counts(t testing.TB, reader *sdkmetric.ManualReader, name, key string) map[
 }
 
 func TestStrangersStayOut(t *testing.T) {
-	key := func(b byte) []byte { return bytes.Repeat([]byte{b}, 32) }
 	keys := func(keys ...[]byte) option { return withConfig(func(c *Config) { c.Keys = keys }) }
 	for name, opts := range map[string][2]option{
 		"other label":        {withConfig(func(c *Config) { c.Label = "one" }), withConfig(func(c *Config) { c.Label = "two" })},
@@ -73,21 +71,6 @@ func TestStrangersStayOut(t *testing.T) {
 			converge(t, b)
 		})
 	}
-}
-
-// A key is changed by giving all nodes both, in one order and then the other.
-func TestKeysAreRotated(t *testing.T) {
-	oldKey, newKey := bytes.Repeat([]byte{1}, 16), bytes.Repeat([]byte{2}, 32)
-	a := mustStart(t, "us-east", "a", withConfig(func(c *Config) { c.Keys = [][]byte{oldKey, newKey} }))
-	b := mustStart(t, "eu-west", "b", withSeeds(a.Addr()), withConfig(func(c *Config) { c.Keys = [][]byte{newKey, oldKey} }))
-	converge(t, a, b)
-	b.SetState(region.Ready)
-	a.SetState(region.Ready)
-	eventually(t, "each hears the other", func() bool {
-		seenByA, _ := a.sees(b)
-		seenByB, _ := b.sees(a)
-		return seenByA.State == region.Ready && seenByB.State == region.Ready
-	})
 }
 
 // foreigner is a node that runs something else.

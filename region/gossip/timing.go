@@ -70,6 +70,9 @@ const (
 	// How long views wait for more loads before they show them. A busy pool
 	// brings hundreds of loads a second, each view copies all members.
 	viewInterval = 100 * time.Millisecond
+	// How often keys are read again. An operator waits on each step of a
+	// rotation, and a keyring is a file of some hundred bytes.
+	keysInterval = time.Second
 	// An update is sent 8 to 16 times, to 3 others in each gossip interval. It
 	// is not lost after the time-out: every push/pull carries it.
 	updateTimeout = 2 * time.Second
@@ -102,14 +105,14 @@ const (
 
 // pace is what the tests hurry.
 type pace struct {
-	load, view, rejoin, rejoinRetry, firstJoin time.Duration
-	tune                                       func(*memberlist.Config)
-	wrap                                       func(memberlist.NodeAwareTransport) memberlist.NodeAwareTransport
+	load, view, keys, rejoin, rejoinRetry, firstJoin time.Duration
+	tune                                             func(*memberlist.Config)
+	wrap                                             func(memberlist.NodeAwareTransport) memberlist.NodeAwareTransport
 }
 
 func defaultPace() pace {
 	return pace{
-		load: loadInterval, view: viewInterval,
+		load: loadInterval, view: viewInterval, keys: keysInterval,
 		rejoin: rejoinInterval, rejoinRetry: firstJoinRetry, firstJoin: firstJoin,
 		tune: func(*memberlist.Config) {},
 		wrap: func(t memberlist.NodeAwareTransport) memberlist.NodeAwareTransport { return t },

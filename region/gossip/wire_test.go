@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"reflect"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -60,6 +61,13 @@ func TestTheWireFormatStays(t *testing.T) {
 	if got, want := company.encode(), []byte{2, 3, 0xac, 0x02, 4, 'a', 'c', 'm', 'e'}; !bytes.Equal(got, want) {
 		t.Errorf("a company change is written as %x, want %x", got, want)
 	}
+	keys := keysNews{node: 0x0102030405060708, seq: 300, hops: 3, ring: "0123456789abcdef"}
+	if got, want := keys.encode(), append([]byte{4, 3, 1, 2, 3, 4, 5, 6, 7, 8, 0xac, 0x02, 16}, "0123456789abcdef"...); !bytes.Equal(got, want) {
+		t.Errorf("a node's keys are written as %x, want %x", got, want)
+	}
+	if got, want := FingerprintOf([]byte("0123456789abcdef")).String(), "f552573188604a9c"; got != want {
+		t.Errorf("the fingerprint of a key is %s, want %s", got, want)
+	}
 	if got, want := nodeID("us-east-a-0123456789"), uint64(0x5cd22b5f46f7ca89); got != want {
 		t.Errorf("the id of a node is %#x, want %#x", got, want)
 	}
@@ -79,12 +87,19 @@ func TestMessagesAreReadAsWritten(t *testing.T) {
 			load: region.Load{InFlight: rapid.Uint32().Draw(t, "in flight"), Capacity: rapid.Uint32().Draw(t, "capacity"), DatabaseAway: rapid.Bool().Draw(t, "away")},
 		}}
 		b := want.load.encode()
-		if rapid.Bool().Draw(t, "company") {
+		switch rapid.IntRange(0, 2).Draw(t, "kind") {
+		case 1:
 			want = message{kind: kindCompany, company: companyNews{
 				company: rapid.StringMatching(`[A-Za-z0-9._-]{1,64}`).Draw(t, "name"),
 				version: rapid.Int64Range(1, math.MaxInt64).Draw(t, "version"), hops: rapid.Byte().Draw(t, "hops"),
 			}}
 			b = want.company.encode()
+		case 2:
+			want = message{kind: kindKeys, keys: keysNews{
+				node: rapid.Uint64().Draw(t, "node"), seq: rapid.Uint64Range(1, math.MaxInt64).Draw(t, "seq"), hops: rapid.Byte().Draw(t, "hops"),
+				ring: strings.Repeat(rapid.StringMatching(`[a-z]{8}`).Draw(t, "key"), rapid.IntRange(0, maxKeys).Draw(t, "keys")),
+			}}
+			b = want.keys.encode()
 		}
 		b = append(b, rapid.SliceOfN(rapid.Byte(), 0, 20).Draw(t, "fields of a newer release")...)
 		if got, err := decodeMessage(b); got != want || err != nil {
@@ -100,6 +115,8 @@ func TestWhatCannotBeReadIsRefused(t *testing.T) {
 		loadNews{load: region.Load{}}.encode()[:11], companyNews{company: string(make([]byte, 65)), version: 1}.encode(),
 		{kindCompany, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 1, 'a'},
 		{kindLoad, 1, 2, 3, 4, 5, 6, 7, 8, 1, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 1},
+		{kindKeys}, {kindKeys, 0, 1, 2, 3, 4, 5, 6, 7, 8}, keysNews{}.encode(), keysNews{seq: 1, ring: "1234567"}.encode(),
+		keysNews{seq: 1, ring: "12345678"}.encode()[:19], keysNews{seq: 1, ring: strings.Repeat("12345678", maxKeys+1)}.encode(),
 	} {
 		if m, err := decodeMessage(b); !errors.Is(err, errMessage) {
 			t.Errorf("decodeMessage(%x) = %+v, %v; want errMessage", b, m, err)
@@ -124,18 +141,20 @@ func TestStateIsReadAsWritten(t *testing.T) {
 	for i := range uint64(300) {
 		loads = append(loads, loadNews{node: i * i, seq: i, load: region.Load{InFlight: uint32(i), Capacity: 1000}})
 	}
-	b := encodeState(loads)
-	if got, err := decodeState(b); err != nil || !reflect.DeepEqual(got, loads) {
-		t.Errorf("decodeState: %v, %d loads, want the %d that were written", err, len(got), len(loads))
+	keys := []keysNews{{node: 1, seq: 1}, {node: 2, seq: 300, ring: "0123456789abcdef"}}
+	want := state{loads: loads, keys: keys}
+	b := encodeState(want)
+	if got, err := decodeState(b); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("decodeState: %v, %d loads and the keys %v, want the %d and the %v that were written", err, len(got.loads), got.keys, len(loads), keys)
 	}
 	// What a newer release adds is skipped; what is broken ends the reading.
-	b = appendBytes(encodeState(loads[:1]), []byte{99, 1, 2})
-	b = append(b, encodeState(loads[1:2])[1:]...)
-	if got, err := decodeState(b); err != nil || len(got) != 2 {
-		t.Errorf("decodeState with an unknown message: %v, %d loads, want 2", err, len(got))
+	b = appendBytes(encodeState(state{loads: loads[:1]}), []byte{99, 1, 2})
+	b = append(b, encodeState(state{loads: loads[1:2]})[1:]...)
+	if got, err := decodeState(b); err != nil || len(got.loads) != 2 {
+		t.Errorf("decodeState with an unknown message: %v, %d loads, want 2", err, len(got.loads))
 	}
-	if got, err := decodeState(append(b, 5, 1)); !errors.Is(err, errMessage) || len(got) != 2 {
-		t.Errorf("decodeState of a cut off state: %v, %d loads; want errMessage and the 2 before", err, len(got))
+	if got, err := decodeState(append(b, 5, 1)); !errors.Is(err, errMessage) || len(got.loads) != 2 {
+		t.Errorf("decodeState of a cut off state: %v, %d loads; want errMessage and the 2 before", err, len(got.loads))
 	}
 	if _, err := decodeState(make([]byte, maxState+1)); !errors.Is(err, errMessage) {
 		t.Errorf("decodeState of too many bytes: %v, want errMessage", err)
@@ -143,7 +162,7 @@ func TestStateIsReadAsWritten(t *testing.T) {
 	for range 5 {
 		loads = append(loads, loads...)
 	}
-	if b := encodeState(loads); len(b) > maxState || len(b) < maxState-100 {
+	if b := encodeState(state{loads: loads}); len(b) > maxState || len(b) < maxState-100 {
 		t.Errorf("%d loads are written in %d bytes, want what fits into %d", len(loads), len(b), maxState)
 	}
 }
@@ -169,6 +188,8 @@ func FuzzDecodeMeta(f *testing.F) {
 func FuzzDecodeMessage(f *testing.F) {
 	f.Add(loadNews{node: 1, seq: 2, load: region.Load{InFlight: 3, Capacity: 4}}.encode())
 	f.Add(companyNews{company: "acme", version: 5, hops: 6}.encode())
+	f.Add(switchNews{Evacuation: region.Evacuation{Region: "eu-west", On: true, Version: 7}}.encode())
+	f.Add(keysNews{node: 1, seq: 2, hops: 3, ring: "0123456789abcdef"}.encode())
 	f.Add([]byte{99})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, err := decodeMessage(b)
@@ -176,11 +197,16 @@ func FuzzDecodeMessage(f *testing.F) {
 			return
 		}
 		again := m.load.encode()
-		if m.kind == kindCompany {
+		switch m.kind {
+		case kindCompany:
 			if !m.company.valid() {
 				t.Errorf("decodeMessage(%x) = %+v", b, m)
 			}
 			again = m.company.encode()
+		case kindSwitch:
+			again = m.switched.encode()
+		case kindKeys:
+			again = m.keys.encode()
 		}
 		if got, err := decodeMessage(again); got != m || err != nil {
 			t.Errorf("%+v is read as %+v, %v after it was written anew", m, got, err)
@@ -189,18 +215,21 @@ func FuzzDecodeMessage(f *testing.F) {
 }
 
 func FuzzDecodeState(f *testing.F) {
-	f.Add(encodeState([]loadNews{{node: 1, seq: 2}, {node: 3, seq: 4, load: region.Load{InFlight: 5, Capacity: 6}}}))
+	f.Add(encodeState(state{
+		loads: []loadNews{{node: 1, seq: 2}, {node: 3, seq: 4, load: region.Load{InFlight: 5, Capacity: 6}}},
+		keys:  []keysNews{{node: 1, seq: 2, ring: "12345678"}},
+	}))
 	f.Add([]byte{1, 1, 99, 3, 2, 1})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		loads, err := decodeState(b)
-		if len(loads) > len(b)/10 {
-			t.Errorf("%d loads out of %d bytes", len(loads), len(b))
+		s, err := decodeState(b)
+		if len(s.loads)+len(s.keys) > len(b)/10 {
+			t.Errorf("%d loads and %d keys out of %d bytes", len(s.loads), len(s.keys), len(b))
 		}
 		if err != nil {
 			return
 		}
-		if again, err := decodeState(encodeState(loads)); err != nil || len(again) != len(loads) {
-			t.Errorf("%d loads are read as %d, %v after they were written anew", len(loads), len(again), err)
+		if again, err := decodeState(encodeState(s)); err != nil || len(again.loads) != len(s.loads) || len(again.keys) != len(s.keys) {
+			t.Errorf("%+v are read as %+v, %v after they were written anew", s, again, err)
 		}
 	})
 }

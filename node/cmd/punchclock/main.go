@@ -33,6 +33,7 @@ type commands struct {
 	Migrate migrateCommand `cmd:"" help:"Bring the database's schema up to date. Safe to run twice and from two places at once."`
 	Status  statusCommand  `cmd:"" help:"Show the cluster as a node sees it."`
 	Region  regionCommand  `cmd:"" help:"Evacuate and restore regions."`
+	Gossip  gossipCommand  `cmd:"" help:"Show and rotate the keys that encrypt gossip."`
 	Company companyCommand `cmd:"" help:"Create, list, show and import companies."`
 	Token   tokenCommand   `cmd:"" help:"Print a token signed by a development key, which nodes take only with --development."`
 	ID      idCommand      `cmd:"" name:"id" help:"Print an id for a punch. Keep it over all retries of that punch."`

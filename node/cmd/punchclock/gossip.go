@@ -1,0 +1,161 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/punchclock/punchclock/node/keyring"
+	"github.com/punchclock/punchclock/region/gossip"
+)
+
+type gossipCommand struct {
+	Keys gossipKeysCommand `cmd:"" help:"Show and rotate the keys that encrypt gossip."`
+}
+
+type gossipKeysCommand struct {
+	Show     showKeysCommand    `cmd:"" help:"Show which keys every node has and which one it sends with."`
+	Generate generateKeyCommand `cmd:"" help:"Print a new key, for a secret store or a first keyring file; its fingerprint goes to standard error."`
+	List     listKeysCommand    `cmd:"" help:"Print the fingerprints of the keys in a file, the sending one first."`
+	Add      addKeyCommand      `cmd:"" help:"Append a new key to the nodes' keyring file, and wait until every node has it."`
+	Use      useKeyCommand      `cmd:"" help:"Make a key the one that sends, and wait until every node sends with it. Refused while a node does not have it."`
+	Remove   removeKeyCommand   `cmd:"" help:"Take a key out of the file, and wait until no node has it. Refused while a node sends with it."`
+	Wait     waitKeyCommand     `cmd:"" help:"Wait for a step whose files something else writes, such as a secret store in each region."`
+}
+
+type showKeysCommand struct {
+	operator
+	JSON bool `help:"Print JSON."`
+}
+
+// Run implements the command.
+func (c *showKeysCommand) Run(ctx context.Context, out io.Writer) error {
+	client, err := c.client()
+	if err != nil {
+		return err
+	}
+	rings, err := client.Keyrings(ctx)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		encoder := json.NewEncoder(out)
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(rings)
+	}
+	return rings.WriteTable(out)
+}
+
+type generateKeyCommand struct{}
+
+// Run implements the command.
+func (generateKeyCommand) Run(out io.Writer) error {
+	key := keyring.NewKey()
+	fmt.Fprintln(os.Stderr, gossip.FingerprintOf(key))
+	_, err := out.Write(keyring.Format([][]byte{key}))
+	return err
+}
+
+type listKeysCommand struct {
+	File string `arg:"" help:"Keyring file." type:"path"`
+}
+
+// Run implements the command.
+func (c *listKeysCommand) Run(out io.Writer) error {
+	keys, err := gossip.ReadKeys(c.File)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(out, strings.Join(keyring.Fingerprints(keys), "\n"))
+	return err
+}
+
+// rotation is what every step needs.
+type rotation struct {
+	operator
+	// Nodes read the file once a second and tell each other within a few more;
+	// a lost message is made up for within 15 s.
+	Timeout time.Duration `help:"How long to wait for the nodes." default:"2m"`
+}
+
+func (r *rotation) steps() (keyring.Rotation, error) {
+	client, err := r.client()
+	return keyring.Rotation{Ask: client.Keyrings, Timeout: r.Timeout, Progress: os.Stderr}, err
+}
+
+type addKeyCommand struct {
+	rotation
+	File string `arg:"" help:"Keyring file that the nodes read." type:"path"`
+}
+
+// Run implements the command.
+func (c *addKeyCommand) Run(ctx context.Context, out io.Writer) error {
+	steps, err := c.steps()
+	if err != nil {
+		return err
+	}
+	fingerprint, err := steps.Add(ctx, c.File)
+	if fingerprint != "" {
+		fmt.Fprintln(out, fingerprint)
+	}
+	return err
+}
+
+type useKeyCommand struct {
+	rotation
+	File        string `arg:"" help:"Keyring file that the nodes read." type:"path"`
+	Fingerprint string `arg:"" help:"Fingerprint of the key."`
+}
+
+// Run implements the command.
+func (c *useKeyCommand) Run(ctx context.Context) error {
+	steps, err := c.steps()
+	if err != nil {
+		return err
+	}
+	return steps.Use(ctx, c.File, c.Fingerprint)
+}
+
+type removeKeyCommand struct {
+	rotation
+	File        string `arg:"" help:"Keyring file that the nodes read." type:"path"`
+	Fingerprint string `arg:"" help:"Fingerprint of the key."`
+}
+
+// Run implements the command.
+func (c *removeKeyCommand) Run(ctx context.Context) error {
+	steps, err := c.steps()
+	if err != nil {
+		return err
+	}
+	return steps.Remove(ctx, c.File, c.Fingerprint)
+}
+
+type waitKeyCommand struct {
+	rotation
+	Step        string `arg:"" enum:"added,used,removed" help:"added: every node has the key; used: every node sends with it; removed: no node has it."`
+	Fingerprint string `arg:"" help:"Fingerprint of the key."`
+}
+
+// Run implements the command.
+func (c *waitKeyCommand) Run(ctx context.Context) error {
+	steps, err := c.steps()
+	if err != nil {
+		return err
+	}
+	if err := gossip.CheckFingerprint(c.Fingerprint); err != nil { // a slip of the pen would pass for a removed key
+		return err
+	}
+	switch c.Step {
+	case "added":
+		return steps.AwaitAdded(ctx, c.Fingerprint)
+	case "used":
+		return steps.AwaitUsed(ctx, c.Fingerprint)
+	default:
+		return steps.AwaitRemoved(ctx, c.Fingerprint)
+	}
+}

@@ -1,0 +1,39 @@
+package node
+
+import (
+	"fmt"
+
+	"github.com/punchclock/punchclock/node/opsapi"
+	"github.com/punchclock/punchclock/region/gossip"
+)
+
+// gossipKeys reads the keyring file, and returns how it is read again. Without
+// a file there are no keys.
+func (n *Node) gossipKeys() (keys [][]byte, again func() ([][]byte, error), err error) {
+	path := n.cfg.Gossip.KeyFile
+	if path == "" {
+		return nil, nil, nil
+	}
+	again = func() ([][]byte, error) { return gossip.ReadKeys(path) }
+	if keys, err = again(); err != nil {
+		return nil, nil, fmt.Errorf("--gossip-key-file: %w", err)
+	}
+	return keys, again, nil
+}
+
+// keyrings is what this node knows of every node's keys.
+func (n *Node) keyrings() opsapi.Keyrings {
+	list := opsapi.Keyrings{Node: n.self.Node, Nodes: []opsapi.Keyring{}}
+	g := n.rings.Load()
+	if g == nil { // starting
+		return list
+	}
+	for _, k := range g.Keyrings() {
+		of := opsapi.Keyring{Node: k.Node, Region: string(k.Region), Known: k.Known, Keys: []string{}}
+		for _, f := range k.Keys {
+			of.Keys = append(of.Keys, f.String())
+		}
+		list.Nodes = append(list.Nodes, of)
+	}
+	return list
+}
