@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -40,6 +41,7 @@ type Node struct {
 	db        *crdb.DB
 	labels    labels
 	switches  region.Switches
+	evacuated sync.Mutex // held while the node says whether its region is
 	// switchNews has room for every region's switch at once.
 	switchNews chan region.Evacuation
 	directory  *region.Directory
@@ -213,7 +215,7 @@ func (n *Node) startGossip(ctx context.Context) error {
 		Seeds: n.cfg.Gossip.Seeds, Label: n.cfg.Gossip.Label, Keys: keys,
 	}, gossip.Deps{
 		Board: n.board, Log: n.log, Meter: n.telemetry.MeterProvider.Meter("punchclock/gossip"),
-		Load: n.load, Keys: again, CompanyChanged: n.directory.Changed,
+		Load: n.load, Keys: again, Switches: n.switches.All, CompanyChanged: n.directory.Changed,
 		SwitchChanged: func(e region.Evacuation) {
 			select {
 			case n.switchNews <- e:

@@ -28,7 +28,7 @@ func (n *Node) startDispatch(context.Context) (err error) {
 		Region: n.self.Region, ClockSkew: n.cfg.ClockSkew, CallTimeout: n.cfg.Deadline / 3,
 		Capacity: uint32(n.cfg.Lane.MaxItems),
 	}, dispatch.Deps{
-		Directory: n.directory, Router: region.NewRouter(n.self, n.board), Store: n.db, Peers: n.peers,
+		Directory: n.directory, Router: region.NewRouter(n.self, n.board, &n.switches), Store: n.db, Peers: n.peers,
 		OpenLocal: func(ctx context.Context, home region.Name) (dispatch.Lane, error) {
 			if err := n.labels.check(ctx, string(home)); err != nil {
 				return nil, err

@@ -5,53 +5,76 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/punchclock/punchclock/node/opsapi"
+	"github.com/punchclock/punchclock/node/punch"
 	"github.com/punchclock/punchclock/region"
 )
 
-// pollSwitches is how often a node reads the operator's switches: gossip is
-// faster, and this is what holds when gossip missed one. Two seconds are
-// promised.
-const pollSwitches = time.Second
+const (
+	// pollSwitches is how often a node reads the operator's switches: gossip is
+	// faster, and this is what holds when gossip missed one. Two seconds are
+	// promised.
+	pollSwitches = time.Second
+	// pollTimeout leaves a database that does not answer: the next poll may
+	// find it back.
+	pollTimeout = time.Second
+)
 
 // startSwitches reads the switches before the node is ready, so that a node of
-// an evacuated region does not come up ready, and keeps reading them.
+// an evacuated region does not come up ready, and keeps listening and reading.
 func (n *Node) startSwitches(ctx context.Context) error {
 	list, err := n.db.Evacuations(ctx)
 	if err != nil {
 		return err
 	}
 	n.learn(list)
-	poll, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		tick := time.NewTicker(pollSwitches)
-		defer tick.Stop()
-		for {
-			select {
-			case <-poll.Done():
-				return
-			case e := <-n.switchNews:
-				n.learn([]region.Evacuation{e})
-				continue
-			case <-tick.C:
-			}
-			list, err := n.db.Evacuations(poll)
-			if err != nil { // what is known holds; the watch reports a database that is away
-				list = nil
-			}
-			n.learn(list) // also without news: an evacuation may have ended by itself
-		}
-	}()
+	follow, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var following sync.WaitGroup
+	following.Go(func() { n.hearSwitches(follow) })
+	following.Go(func() { pollSwitch(follow, n.db.Evacuations, n.learn) })
 	n.closer.add("switches", reserveForAll, func(context.Context) error {
 		cancel()
-		<-done
+		following.Wait()
 		return nil
 	})
 	return nil
+}
+
+// hearSwitches takes in what gossip brings. It waits for nothing else: an
+// evacuation through gossip alone is for when the database does not answer.
+func (n *Node) hearSwitches(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case e := <-n.switchNews:
+			n.learn([]region.Evacuation{e})
+		}
+	}
+}
+
+// pollSwitch reads the switches again and again. Learning of none is not idle:
+// an evacuation may have ended by itself.
+func pollSwitch(ctx context.Context, read func(context.Context) ([]region.Evacuation, error), learn func([]region.Evacuation)) {
+	tick := time.NewTicker(pollSwitches)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		attempt, cancel := context.WithTimeout(ctx, pollTimeout)
+		list, err := read(attempt)
+		cancel()
+		if err != nil { // what is known holds; the watch reports a database that is away
+			list = nil
+		}
+		learn(list)
+	}
 }
 
 // learn takes in switches from wherever, and acts on this node's own region.
@@ -61,6 +84,8 @@ func (n *Node) learn(list []region.Evacuation) {
 			n.log.Info("switch", "target", string(e.Region), "evacuated", e.On, "version", e.Version)
 		}
 	}
+	n.evacuated.Lock() // two may learn at a time, and the later answer must stay
+	defer n.evacuated.Unlock()
 	reason := ""
 	if n.switches.Evacuated(n.self.Region, time.Now()) {
 		reason = "the region is evacuated"
@@ -80,6 +105,9 @@ func (n *Node) evacuate(ctx context.Context, e region.Evacuation, gossipOnly boo
 	e.Version = n.switches.Next()
 	if !gossipOnly {
 		stored, err := n.db.SetEvacuation(ctx, e)
+		if _, refused := errors.AsType[*punch.Error](err); err != nil && !refused {
+			return e, fmt.Errorf("%w: %w", opsapi.ErrNotConfirmed, err)
+		}
 		if err != nil {
 			return e, err
 		}

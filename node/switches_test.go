@@ -12,6 +12,7 @@ import (
 
 	"github.com/punchclock/punchclock/node/auth"
 	"github.com/punchclock/punchclock/node/cluster"
+	"github.com/punchclock/punchclock/node/crdb"
 	"github.com/punchclock/punchclock/node/opsapi"
 	"github.com/punchclock/punchclock/node/punch"
 )
@@ -69,21 +70,80 @@ func TestARegionIsEvacuatedAndRestored(t *testing.T) {
 		if after := metricOf(t, w.cluster.Region("eu-west")[0], "punchclock_lane_batch_count") + metricOf(t, w.cluster.Region("eu-west")[1], "punchclock_lane_batch_count"); after != before {
 			t.Errorf("the evacuated region was sent %v batches", after-before)
 		}
-		// The switch survives a restart.
+		// The switch survives a restart: the node comes up, and not ready.
 		victim := w.cluster.Region("eu-west")[0]
 		if err := victim.Stop(testContext(t)); err != nil {
 			t.Error(err)
 		}
+		restarted := make(chan error, 1)
+		go func() { restarted <- victim.Restart(testContext(t)) }()
+		awaitEvacuated(t, victim)
 		mustOperate(t, far, "region", "evacuate", "us-east")
 		if out, err := operate(t, far, auth.Operator, "region", "evacuate", "ap-south"); err == nil {
 			t.Errorf("the last region was evacuated: %s", out)
 		}
 		mustOperate(t, far, "region", "restore", "us-east")
 		mustOperate(t, far, "region", "restore", "eu-west")
-		if err := victim.Restart(testContext(t)); err != nil {
+		if err := <-restarted; err != nil {
 			t.Fatal(err)
 		}
 		w.awaitReady(t, "eu-west", true)
+		w.awaitMembers(t, 6)
+	})
+}
+
+// awaitEvacuated waits until a node says that nothing but the switch keeps it
+// from being ready.
+func awaitEvacuated(t *testing.T, n *cluster.Node) {
+	t.Helper()
+	said := ""
+	for deadline := time.Now().Add(30 * time.Second); said != `["the region is evacuated"]`; {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s is not ready because of %s", n.Name, said)
+		}
+		time.Sleep(20 * time.Millisecond)                           // poll
+		if res, err := http.Get(n.OpsURL + "/readyz"); err == nil { // else it is starting
+			var body struct{ Reasons json.RawMessage }
+			if err := json.NewDecoder(res.Body).Decode(&body); err != nil {
+				t.Error(err)
+			}
+			_ = res.Body.Close()
+			said = string(body.Reasons)
+		}
+	}
+}
+
+// TestAnEvacuationWhileTheDatabaseIsFrozen is what gossip alone is for: the
+// nodes must not wait for their reading of the switches.
+func TestAnEvacuationWhileTheDatabaseIsFrozen(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, w *world) {
+		if w.store.Engine != crdb.CockroachDB {
+			t.Skip("only CockroachDB's processes can be frozen here")
+		}
+		n := w.cluster.Region("us-east")[0]
+		thaw := func() {
+			for _, r := range regions {
+				if err := w.cluster.Database.Thaw(r); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		defer thaw()
+		for _, r := range regions {
+			if err := w.cluster.Database.Freeze(r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		frozen := time.Now()
+		mustOperate(t, n, "region", "evacuate", "ap-south", "--gossip-only", "--for=1h")
+		w.awaitReady(t, "ap-south", false)
+		mustOperate(t, n, "region", "restore", "ap-south", "--gossip-only")
+		w.awaitReady(t, "ap-south", true)
+		// One reading of the switches alone would take two attempts of 5 s.
+		if took := time.Since(frozen); took > 10*time.Second {
+			t.Errorf("two switches took %s", took)
+		}
+		thaw()
 		w.awaitMembers(t, 6)
 	})
 }

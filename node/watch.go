@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/punchclock/punchclock/region"
 )
 
 const (
@@ -95,7 +97,8 @@ func (n *Node) judgeDatabase(away time.Duration) (turned bool) {
 	reason := ""
 	if away > judgeAfter {
 		for _, m := range n.board.View().Members() {
-			if m.Node != n.self.Node && !m.Load.DatabaseAway {
+			// Whoever is not ready, or has not told its load yet, is no witness.
+			if m.Node != n.self.Node && m.State == region.Ready && m.Load.Capacity > 0 && !m.Load.DatabaseAway {
 				reason = fmt.Sprintf("the database has not answered for %s, and peers reach it", away.Round(time.Second))
 			}
 		}

@@ -7,17 +7,19 @@ import (
 
 // Router orders the nodes that may take a punch of a given home.
 type Router struct {
-	self  Member
-	board *Board
+	self     Member
+	board    *Board
+	switches *Switches
 	// The clock and math/rand's, replaced by the tests.
 	now    func() time.Time
 	intn   func(n int) int
 	chance func() float64
 }
 
-// NewRouter routes for the node self by what board shows.
-func NewRouter(self Member, board *Board) *Router {
-	return &Router{self: self, board: board, now: time.Now, intn: rand.IntN, chance: rand.Float64}
+// NewRouter routes for the node self by what board shows, and to no node of a
+// region that is switched off.
+func NewRouter(self Member, board *Board, switches *Switches) *Router {
+	return &Router{self: self, board: board, switches: switches, now: time.Now, intn: rand.IntN, chance: rand.Float64}
 }
 
 // Candidate is a node that may take a punch.
@@ -46,7 +48,8 @@ const (
 // which usable is false are passed over.
 func (r *Router) Route(home Name, usable func(node string) bool) []Candidate {
 	local := Candidate{Member: r.self, Local: true}
-	if home == r.self.Region {
+	// The nodes of an evacuated region say so themselves, but a moment later.
+	if home == r.self.Region || r.switches.Evacuated(home, r.now()) {
 		return []Candidate{local}
 	}
 	members := r.board.View().In(home)

@@ -15,7 +15,8 @@ func TestSwitchesConverge(t *testing.T) {
 		var news []Evacuation
 		for version := range rapid.Int64Range(1, 20).Draw(t, "switches") {
 			news = append(news, Evacuation{
-				Region: rapid.SampledFrom(testRegions).Draw(t, "region"), On: rapid.Bool().Draw(t, "on"), Version: version + 1,
+				Region: rapid.SampledFrom(testRegions).Draw(t, "region"), On: rapid.Bool().Draw(t, "on"), Version: version/3 + 1,
+				Until: rapid.SampledFrom([]time.Time{{}, time.Unix(1, 0), time.Unix(2, 0)}).Draw(t, "until"),
 			})
 		}
 		var a, b Switches
@@ -38,7 +39,7 @@ func TestAnEvacuationEndsByItself(t *testing.T) {
 	if !s.Evacuated("eu-west", now) || s.Evacuated("eu-west", now.Add(time.Minute)) || s.Evacuated("us-east", now) {
 		t.Errorf("switches %v", s.All())
 	}
-	if s.Learn(Evacuation{Region: "eu-west", Version: 1}) || !s.Learn(Evacuation{Region: "eu-west", Version: 2}) || s.Evacuated("eu-west", now) {
+	if s.Learn(Evacuation{Region: "eu-west", Version: 1, Until: now}) || !s.Learn(Evacuation{Region: "eu-west", Version: 2}) || s.Evacuated("eu-west", now) {
 		t.Error("the higher version must hold")
 	}
 }

@@ -99,7 +99,9 @@ func (l *Lane) begin() time.Time {
 
 // end tells the circuit, and smooths the duration of writes, with a weight of
 // 1/8 as TCP smooths round trips (RFC 6298). A write that failed is no measure
-// of the pace.
+// of the pace, and one that outlasted a failover a poor one: none counts for
+// more than four times the pace, so that many slow ones are learnt from, and
+// those few that were in flight are not.
 func (l *Lane) end(took time.Duration, worked bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -110,8 +112,12 @@ func (l *Lane) end(took time.Duration, worked bool) {
 	if l.pace == 0 {
 		l.pace = took
 	}
-	l.pace += (took - l.pace) / 8
+	l.pace += (min(took, max(4*l.pace, plainWrite)) - l.pace) / 8
 }
+
+// plainWrite always counts in full: a write between regions, in which nothing
+// is amiss.
+const plainWrite = 200 * time.Millisecond
 
 func (e *entry) settle(o punch.Outcome) {
 	e.wait.End() // again, where it was never written

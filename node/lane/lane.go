@@ -148,6 +148,10 @@ func (l *Lane) enqueue(e *entry) error {
 	return nil
 }
 
+// longestWait bounds what a caller is told to wait: the pace is an estimate, and
+// whoever stays away for long misses that the lane has emptied.
+const longestWait = 2 * time.Second
+
 // admit refuses what would not fit, or would wait past its deadline: better at
 // once than late. A lane that is not full always admits, so that it cannot
 // talk itself out of work by what it learnt in bad times.
@@ -164,7 +168,7 @@ func (l *Lane) admit(e *entry) error {
 	ahead := l.queue.len() / (l.cfg.BatchItems * l.cfg.Flushes)
 	if deadline, ok := e.item.Ctx.Deadline(); ok && ahead > 0 {
 		if wait := l.pace * time.Duration(ahead+1); time.Until(deadline) < wait {
-			return punch.Wait(punch.Overloaded, wait, "the punches waiting here would not let this one be written in time", nil)
+			return punch.Wait(punch.Overloaded, min(wait, longestWait), "the punches waiting here would not let this one be written in time", nil)
 		}
 	}
 	return nil

@@ -255,6 +255,38 @@ func TestAnOutageTeachesNothing(t *testing.T) {
 	})
 }
 
+// TestAFailoverIsNotTakenForThePace lets the writes in flight outlast a
+// failover. Afterwards the lane is as quick as before, and admits what it can
+// write in time.
+func TestAFailoverIsNotTakenForThePace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		takes := 5 * time.Millisecond
+		l := mustLane(t, Config{Flushes: 4, BatchItems: 1}, writerFunc(func(ctx context.Context, items []punch.Item) []punch.Outcome {
+			time.Sleep(takes)
+			return record(ctx, items)
+		}))
+		burst := func(n int) {
+			var wg sync.WaitGroup
+			for i := range n {
+				wg.Go(func() {
+					ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+					defer cancel()
+					if _, err := l.Record(ctx, aPunch(fmt.Sprint("e", i))); err != nil {
+						t.Errorf("punch %d of %d: %v", i, n, err)
+					}
+				})
+			}
+			wg.Wait()
+		}
+		burst(40)
+		takes = 7 * time.Second
+		burst(4) // as many as may be in flight
+		takes = 5 * time.Millisecond
+		burst(100)
+		mustClose(t, l)
+	})
+}
+
 func TestACallerThatLeftIsNotWrittenFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})

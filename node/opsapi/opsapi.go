@@ -117,6 +117,10 @@ func (d Deps) operator(next http.HandlerFunc) http.HandlerFunc {
 
 var errBound = errors.New("through gossip alone an evacuation needs a bound of at most an hour: nothing else would end it on a node that misses its restoration")
 
+// ErrNotConfirmed is what Evacuate returns when the database did not answer: the
+// switch may be there or not.
+var ErrNotConfirmed = errors.New("the database did not confirm the switch; set it again, or for a bounded time through gossip alone: --gossip-only, an evacuation with --for 10m")
+
 // maxGossipOnly bounds an evacuation that no database knows of.
 const maxGossipOnly = time.Hour
 
@@ -137,6 +141,10 @@ func (d Deps) evacuate(w http.ResponseWriter, r *http.Request, on bool, req Requ
 	ctx, cancel := context.WithTimeout(r.Context(), operatorTimeout)
 	defer cancel()
 	e, err = d.Evacuate(ctx, e, req.GossipOnly)
+	if errors.Is(err, ErrNotConfirmed) {
+		answer(w, http.StatusServiceUnavailable, Answer{Error: err.Error()})
+		return
+	}
 	if err != nil {
 		answer(w, http.StatusConflict, Answer{Error: err.Error()})
 		return

@@ -55,6 +55,9 @@ type Deps struct {
 	CompanyChanged func(company string, version int64)
 	// SwitchChanged is called in the same way for an operator's switch.
 	SwitchChanged func(e region.Evacuation)
+	// Switches returns the switches as they are known here: a node that missed
+	// the news is told with the next push/pull. May be nil.
+	Switches func() []region.Evacuation
 }
 
 // NodeName returns a name for this start of a node: <region>-<host>-<boot id>.

@@ -87,15 +87,30 @@ func (d delegate) GetBroadcasts(overhead, limit int) [][]byte {
 	return append(out, d.g.news.outbox.take(overhead, limit)...)
 }
 
-func (d delegate) LocalState(bool) []byte { return encodeState(d.g.roster.state()) }
+func (d delegate) LocalState(bool) []byte {
+	s := d.g.roster.state()
+	if d.g.deps.Switches != nil {
+		for _, e := range d.g.deps.Switches() {
+			s.switches = append(s.switches, switchNews{Evacuation: e})
+		}
+	}
+	return encodeState(s)
+}
 
-// MergeRemoteState takes the loads and keys of a push/pull. They are not passed
-// on: newer loads come within a second, and keys with every other push/pull.
+// MergeRemoteState takes the switches, loads and keys of a push/pull. Loads and
+// keys are not passed on: newer loads come within a second, and keys with every
+// other push/pull.
 func (d delegate) MergeRemoteState(b []byte, _ bool) {
 	s, err := decodeState(b)
 	if err != nil {
 		d.g.metrics.refuse(refusedState)
 		d.g.log.Debug("state of a push/pull is not fully read", "error", err)
+	}
+	if d.g.enter() { // a callback of ours may be called
+		for _, n := range s.switches {
+			d.g.heardSwitch(n)
+		}
+		d.g.exit()
 	}
 	for _, n := range s.loads {
 		d.g.roster.setLoad(n)

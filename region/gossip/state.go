@@ -6,7 +6,8 @@ import (
 )
 
 // The state of a push/pull is a version byte and then messages, each with its
-// length before it. Only loads and keys are sent this way.
+// length before it. Switches, loads and keys
+// are sent this way.
 const (
 	stateVersion = 1
 	// maxState is room for two thousand nodes; memberlist would take 20 MB.
@@ -15,15 +16,20 @@ const (
 
 // state is what one node tells another of all.
 type state struct {
-	loads []loadNews
-	keys  []keysNews
+	switches []switchNews
+	loads    []loadNews
+	keys     []keysNews
 }
 
-// encodeState writes what has room, loads first. The others' own broadcasts
+// encodeState writes what has room: switches first, of which there are a few,
+// then loads. The others' own broadcasts
 // carry the rest of the loads; keys come in another order each time, so that
 // all have come after some push/pulls.
 func encodeState(s state) []byte {
 	b := []byte{stateVersion}
+	for _, n := range s.switches {
+		b = appendMessage(b, n.encode())
+	}
 	for _, n := range s.loads {
 		b = appendMessage(b, n.encode())
 	}
@@ -40,7 +46,7 @@ func appendMessage(b, message []byte) []byte {
 	return b
 }
 
-// decodeState reads loads and keys, up to the first message that cannot be read.
+// decodeState reads what it can, up to the first message that cannot be read.
 func decodeState(b []byte) (s state, err error) {
 	if len(b) > maxState {
 		return s, fmt.Errorf("%w: state of %d bytes, at most %d", errMessage, len(b), maxState)
@@ -58,6 +64,8 @@ func decodeState(b []byte) (s state, err error) {
 		case errors.Is(err, errUnknownKind):
 		case err != nil:
 			return s, err
+		case m.kind == kindSwitch:
+			s.switches = append(s.switches, m.switched)
 		case m.kind == kindLoad:
 			s.loads = append(s.loads, m.load)
 		case m.kind == kindKeys:
