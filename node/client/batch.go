@@ -93,6 +93,8 @@ func (c *Client) sendBatch(ctx context.Context, b *batch, open []int) {
 		attempt++
 		answer, err := c.send(ctx, endpoint, http.MethodPost, "/v1/punches/batch", b.body(open), maxBatchBytes)
 		if err != nil {
+			// A proxy's limit comes without a problem of ours.
+			err.Final = err.Final || err.Status == http.StatusRequestEntityTooLarge
 			return err
 		}
 		open, err = b.take(answer, open, attempt)

@@ -109,6 +109,20 @@ func TestABatchThatIsRefusedAsAWholeGoesOneByOne(t *testing.T) {
 	}
 }
 
+func TestABatchThatIsTooLargeForAProxyGoesOneByOne(t *testing.T) {
+	urls, arrived := servers(t, func(w http.ResponseWriter, r *http.Request, body []byte, n int) {
+		if strings.HasSuffix(r.URL.Path, "/batch") {
+			http.Error(w, "<html>413</html>", http.StatusRequestEntityTooLarge)
+			return
+		}
+		recorded(w, r, body, n)
+	})
+	got, err := mustNew(t, urls).PunchBatch(background(t), batchOf("e0", "e1"))
+	if err != nil || got[0].Err != nil || got[1].Err != nil || len(arrived()) != 3 {
+		t.Errorf("%v, %+v after %d requests", err, got, len(arrived()))
+	}
+}
+
 func TestOneByOneEndsWhenTheServiceIsAway(t *testing.T) {
 	urls, arrived := servers(t, func(w http.ResponseWriter, r *http.Request, body []byte, n int) {
 		switch {

@@ -1,6 +1,7 @@
 package crdb
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -174,6 +175,19 @@ func TestGrayHostIsLedAround(t *testing.T) {
 		g.mute.Store(false)
 		awaitAway(t, gray, false)
 		wantCode(t, w.Write(s.ctx, []punch.Item{s.item(company, "us-east", "after")})[0], "")
+	})
+}
+
+// TestAForwardedPunchReachesTheSecondHost has less time than a caller's own
+// punch, and a gray host before it.
+func TestAForwardedPunchReachesTheSecondHost(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *store) {
+		db, g := s.behind(1, 5*time.Second, testDeps())
+		company := s.company("us-east")
+		g.mute.Store(true)
+		ctx, cancel := context.WithTimeout(s.ctx, 4700*time.Millisecond) // what is left of a third of 15 s
+		defer cancel()
+		wantCode(t, db.Writer("us-east").Write(ctx, []punch.Item{s.item(company, "us-east", "anna")})[0], "")
 	})
 }
 

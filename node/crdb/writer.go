@@ -102,9 +102,15 @@ func (w *Writer) isolate(ctx context.Context, rows []*row, err error) {
 	w.settle(ctx, rows[len(rows)/2:])
 }
 
+// shortestAttempt is below what a statement between regions may take, with a
+// connection to be made: a deadline that is nearly over is halved no further.
+const shortestAttempt = time.Second
+
 // attempt runs the insert and reads back what it did not return.
 func (w *Writer) attempt(ctx context.Context, h *host, rows []*row, n int) error {
-	ctx, cancel := context.WithTimeout(ctx, w.db.cfg.AttemptTimeout)
+	// What a peer sent has less than a caller's deadline: the second host must
+	// be reached within it, too.
+	ctx, cancel := context.WithTimeout(ctx, max(w.db.share(ctx, 2), shortestAttempt))
 	defer cancel()
 	trace.SpanFromContext(ctx).SetAttributes(tracing.Attempt.Int(n+1), attribute.String("punchclock.database.host", h.addr))
 	if err := w.insert(ctx, h, rows); err != nil {
