@@ -28,7 +28,7 @@ func (n *Node) startDispatch(context.Context) (err error) {
 		Region: n.self.Region, ClockSkew: n.cfg.ClockSkew, CallTimeout: n.cfg.Deadline / 3,
 		Capacity: uint32(n.cfg.Lane.MaxItems),
 	}, dispatch.Deps{
-		Directory: n.directory, Router: region.NewRouter(n.self, n.board, &n.switches), Store: n.db, Peers: n.peers,
+		Directory: n.directory, Router: region.NewRouter(n.self, n.board, &n.switches), Store: n.db, Peers: n.peers, Present: n.present,
 		OpenLocal: func(ctx context.Context, home region.Name) (dispatch.Lane, error) {
 			if err := n.labels.check(ctx, string(home)); err != nil {
 				return nil, err
@@ -46,6 +46,10 @@ func (n *Node) startDispatch(context.Context) (err error) {
 		n.closer.add("lanes", reserveForEnd, n.dispatch.Close)
 	}
 	return err
+}
+
+func (n *Node) present(node string) bool {
+	return slices.ContainsFunc(n.board.View().Members(), func(m region.Member) bool { return m.Node == node })
 }
 
 func (n *Node) openLane(home region.Name, w dispatch.Writer, kind string, flushes int, work tracing.Work) (dispatch.Lane, error) {

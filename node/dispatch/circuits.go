@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
+
+	"github.com/punchclock/punchclock/region"
 )
 
 const (
@@ -17,9 +19,8 @@ const (
 	// peer again: a restart takes some seconds, and a probe that fails costs
 	// its items one more candidate.
 	probeAfter = 2 * time.Second
-	// slowAfter is from when a peer counts as gray although it answered: the
-	// time beyond its own handling of the call, which is the network, its
-	// sockets and its scheduler. Regions are at most 300 ms apart.
+	// slowAfter is from when a peer may count as gray although it answered.
+	// Regions are at most 300 ms apart, and a commit takes little more.
 	slowAfter = time.Second
 	// knownPeers bounds the circuits kept, since nodes come back under new
 	// names: many times the nodes of any cluster, and about 1 MB.
@@ -31,89 +32,95 @@ const (
 type circuits struct {
 	notify func(node string, open bool)
 
-	mu     sync.RWMutex // guards byNode
-	byNode map[string]circuitbreaker.CircuitBreaker[any]
+	// present says whether gossip still shows a node.
+	present func(node string) bool
+
+	mu     sync.RWMutex // guards byNode, and the answered of each
+	byNode map[string]*circuit
 }
 
-func newCircuits(notify func(node string, open bool)) *circuits {
-	return &circuits{notify: notify, byNode: make(map[string]circuitbreaker.CircuitBreaker[any])}
+// circuit is that of one peer, with its latest answer.
+type circuit struct {
+	circuitbreaker.CircuitBreaker[any]
+	answered answered
 }
 
-func (c *circuits) of(node string) circuitbreaker.CircuitBreaker[any] {
+// answered is how long a peer took for a call, its way and its handling.
+type answered struct {
+	home region.Name
+	at   time.Time
+	took time.Duration
+}
+
+func newCircuits(present func(node string) bool, notify func(node string, open bool)) *circuits {
+	return &circuits{present: present, notify: notify, byNode: make(map[string]*circuit)}
+}
+
+func (c *circuits) of(node string) *circuit {
 	c.mu.RLock()
-	circuit, known := c.byNode[node]
+	known := c.byNode[node]
 	c.mu.RUnlock()
-	if known {
-		return circuit
+	if known != nil {
+		return known
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if circuit, known = c.byNode[node]; known {
-		return circuit
+	if known = c.byNode[node]; known != nil {
+		return known
 	}
 	if len(c.byNode) >= knownPeers { // those that matter are made anew by the next calls
 		clear(c.byNode)
 	}
-	circuit = circuitbreaker.NewBuilder[any]().
+	made := &circuit{CircuitBreaker: circuitbreaker.NewBuilder[any]().
 		WithFailureThreshold(openAfter).WithSuccessThreshold(1).WithDelay(probeAfter).
 		OnOpen(func(circuitbreaker.StateChangedEvent) { c.notify(node, true) }).
 		OnClose(func(circuitbreaker.StateChangedEvent) { c.notify(node, false) }).
-		Build()
-	c.byNode[node] = circuit
-	return circuit
+		Build()}
+	c.byNode[node] = made
+	return made
+}
+
+// slow takes in a peer's answer and reports whether the peer is slow: another
+// one of its region has meanwhile answered in half the time. When all take
+// long it is their database, and no peer's fault.
+func (c *circuits) slow(node string, now answered) bool {
+	of := c.of(node)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	of.answered = now
+	if now.took < slowAfter {
+		return false
+	}
+	began := now.at.Add(-now.took)
+	for other, o := range c.byNode {
+		if other != node && o.answered.home == now.home && o.answered.at.After(began) && o.answered.took < now.took/2 {
+			return true
+		}
+	}
+	return false
 }
 
 // usable reports whether a call to the node may be tried now.
 func (c *circuits) usable(node string) bool {
 	c.mu.RLock()
-	circuit, known := c.byNode[node]
+	known := c.byNode[node]
 	c.mu.RUnlock()
-	return !known || !circuit.IsOpen() || circuit.RemainingDelay() == 0
+	return known == nil || !known.IsOpen() || known.RemainingDelay() == 0
 }
 
-// open lists the nodes whose circuit is not closed.
+// open lists the nodes whose circuit is not closed. Those that are gone are
+// forgotten: a node that comes back has another name.
 func (c *circuits) open() (nodes []string) {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	for node, circuit := range c.byNode {
-		if !circuit.IsClosed() {
+		switch {
+		case !c.present(node):
+			delete(c.byNode, node)
+		case !circuit.IsClosed():
 			nodes = append(nodes, node)
 		}
 	}
 	slices.Sort(nodes)
 	return nodes
-}
-
-// budget bounds what retries add to the load of the peers that are left: one
-// punch in five. Without it a region that answers slowly would be asked twice
-// for everything. The local fallback needs no budget.
-type budget struct {
-	mu   sync.Mutex // guards left
-	left float64
-}
-
-const (
-	retryShare = 0.2
-	// retryBurst covers the batches in flight towards a peer when it fails.
-	retryBurst = 4096
-)
-
-func newBudget() *budget { return &budget{left: retryBurst} }
-
-// earn adds to the budget for punches that were sent to their first candidate.
-func (b *budget) earn(punches int) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.left = min(b.left+retryShare*float64(punches), retryBurst)
-}
-
-// spend takes from the budget and reports whether there was enough.
-func (b *budget) spend(punches int) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.left < float64(punches) {
-		return false
-	}
-	b.left -= float64(punches)
-	return true
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
@@ -122,25 +123,79 @@ func TestRetriesTowardsPeersAreBudgeted(t *testing.T) {
 	const punches = 10_000
 	_, here := w.send(t, d, punches)
 	second := punches - here
-	if most := retryBurst + retryShare*punches + 1; float64(second) > most || second < retryBurst {
+	if most := retryAlways + retryShare*punches; float64(second) > most || second < retryAlways {
 		t.Errorf("second candidates were asked for %d of %d punches, want at most %.0f", second, punches, most)
 	}
 }
 
+// TestAPeerThatIsSlowBesideAnotherIsLeft has two peers in a region, one of
+// which takes long over every call: no overhead shows it.
+func TestAPeerThatIsSlowBesideAnotherIsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, c := range []struct {
+			other time.Duration
+			open  bool
+		}{{10 * time.Millisecond, true}, {slowAfter, false}} {
+			cs := newCircuits(func(string) bool { return true }, func(string, bool) {})
+			for range openAfter {
+				time.Sleep(2 * slowAfter)
+				cs.slow("b", answered{home: "eu-west", at: time.Now(), took: c.other})
+				cs.slow("elsewhere", answered{home: "us-east", at: time.Now(), took: time.Millisecond})
+				if cs.slow("a", answered{home: "eu-west", at: time.Now(), took: 2 * slowAfter}) {
+					cs.of("a").RecordFailure()
+				}
+			}
+			if open := cs.of("a").IsOpen(); open != c.open {
+				t.Errorf("beside one that takes %s: open %t", c.other, open)
+			}
+		}
+		cs := newCircuits(func(string) bool { return true }, func(string, bool) {})
+		cs.slow("b", answered{home: "eu-west", at: time.Now(), took: time.Millisecond}) // before the outage
+		time.Sleep(2*slowAfter + 1)
+		if cs.slow("a", answered{home: "eu-west", at: time.Now(), took: 2 * slowAfter}) {
+			t.Error("slower than another one was before: that is no comparison")
+		}
+	})
+}
+
+func TestCircuitsOfNodesThatAreGoneAreForgotten(t *testing.T) {
+	there := map[string]bool{"a": true}
+	cs := newCircuits(func(node string) bool { return there[node] }, func(string, bool) {})
+	cs.of("a").Open()
+	if got := fmt.Sprint(cs.open()); got != "[a]" {
+		t.Errorf("open circuits %s", got)
+	}
+	delete(there, "a")
+	if got := cs.open(); len(got) > 0 || len(cs.byNode) > 0 {
+		t.Errorf("open circuits %v of %d", got, len(cs.byNode))
+	}
+}
+
+// TestBudgetNeverExceedsItsShare looks at the ten seconds before each retry.
 func TestBudgetNeverExceedsItsShare(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		b := newBudget()
-		earned, spent := 0, 0
-		for range rapid.IntRange(1, 200).Draw(t, "steps") {
-			n := rapid.IntRange(1, 600).Draw(t, "punches")
-			if rapid.Bool().Draw(t, "earn") {
-				b.earn(n)
-				earned += n
-			} else if b.spend(n) {
-				spent += n
-			}
-			if float64(spent) > retryBurst+retryShare*float64(earned)+1e-6 {
-				t.Fatalf("%d retries for %d punches", spent, earned)
+		var b budget
+		var sent, spent [40]int
+		for second := range rapid.IntRange(1, len(sent)).Draw(t, "seconds") {
+			now := time.Unix(1_800_000_000+int64(second), 0)
+			for range rapid.IntRange(0, 5).Draw(t, "steps") {
+				n := rapid.IntRange(1, 3000).Draw(t, "punches")
+				if rapid.Bool().Draw(t, "sent") {
+					b.sent(now, n)
+					sent[second] += n
+					continue
+				}
+				if !b.spend(now, n) {
+					continue
+				}
+				spent[second] += n
+				in, out := 0, 0
+				for s := max(0, second-budgetSeconds+1); s <= second; s++ {
+					in, out = in+sent[s], out+spent[s]
+				}
+				if float64(out) > max(retryShare*float64(in), retryAlways) {
+					t.Fatalf("%d retries for %d punches", out, in)
+				}
 			}
 		}
 	})

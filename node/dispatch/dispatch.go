@@ -78,6 +78,8 @@ type Deps struct {
 	Router    Router
 	Store     Store
 	Peers     Caller
+	// Present reports whether a node is still a member of the cluster.
+	Present func(node string) bool
 	// OpenLocal opens the lane to the database for a home; it fails for a
 	// region that the database does not have.
 	OpenLocal func(ctx context.Context, home region.Name) (Lane, error)
@@ -111,12 +113,12 @@ func New(cfg Config, deps Deps) (*Dispatch, error) {
 	if d.metrics, err = newInstruments(deps.Meter); err != nil {
 		return nil, err
 	}
-	d.circuits = newCircuits(func(node string, open bool) {
+	d.circuits = newCircuits(deps.Present, func(node string, open bool) {
 		deps.Log.Warn("circuit of a peer", "peer", node, "open", open)
 	})
 	d.local.open = deps.OpenLocal
 	d.remote.open = func(_ context.Context, home region.Name) (Lane, error) {
-		return deps.OpenRemote(home, &hop{dispatch: d, home: home, retries: newBudget()})
+		return deps.OpenRemote(home, &hop{dispatch: d, home: home, retries: new(budget)})
 	}
 	return d, d.metrics.observe(d.circuits)
 }

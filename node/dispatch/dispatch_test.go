@@ -130,7 +130,7 @@ func (w *world) Record(_ context.Context, addr string, items []punch.Item) ([]pu
 func mustDispatch(tb testing.TB, w *world) *Dispatch {
 	tb.Helper()
 	d, err := New(Config{Region: "us-east", ClockSkew: time.Minute, CallTimeout: time.Second, Capacity: 10}, Deps{
-		Directory: w, Router: w, Store: w, Peers: w,
+		Directory: w, Router: w, Store: w, Peers: w, Present: func(string) bool { return true },
 		OpenLocal: func(_ context.Context, home region.Name) (Lane, error) {
 			return direct{writerFunc(func(items []punch.Item) []punch.Outcome {
 				w.note("local %s", home)
@@ -238,7 +238,7 @@ func TestAPeerIsNeverForwarded(t *testing.T) {
 			candidate: candidates("a", "b"),
 		}
 		d, err := New(Config{Region: "us-east"}, Deps{
-			Directory: w, Router: w, Store: w, Peers: w,
+			Directory: w, Router: w, Store: w, Peers: w, Present: func(string) bool { return true },
 			OpenLocal: func(_ context.Context, home region.Name) (Lane, error) {
 				return direct{writerFunc(w.settle), func() {}}, nil
 			},

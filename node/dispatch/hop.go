@@ -37,7 +37,7 @@ func (h *hop) Write(ctx context.Context, items []punch.Item) []punch.Outcome {
 			}
 			break
 		}
-		if asked > 0 && !h.retries.spend(len(left)) {
+		if asked > 0 && !h.retries.spend(time.Now(), len(left)) {
 			continue
 		}
 		circuit := h.dispatch.circuits.of(c.Node)
@@ -55,7 +55,7 @@ func (h *hop) Write(ctx context.Context, items []punch.Item) []punch.Outcome {
 			circuit.RecordFailure()
 		}
 		if asked == 1 {
-			h.retries.earn(len(items))
+			h.retries.sent(time.Now(), len(items))
 		}
 		if len(left) == 0 {
 			break
@@ -89,7 +89,7 @@ const (
 func (h *hop) call(ctx context.Context, c region.Candidate, items []punch.Item, places []int, outcomes []punch.Outcome) (left []int, v verdict) {
 	call, cancel := context.WithTimeout(ctx, h.dispatch.cfg.CallTimeout)
 	defer cancel()
-	lag := watchLag()
+	lag, began := watchLag(), time.Now()
 	defer lag.stop()
 	results, overhead, err := h.dispatch.deps.Peers.Record(call, c.PeerAddr, gather(items, places))
 	if err != nil {
@@ -115,7 +115,9 @@ func (h *hop) call(ctx context.Context, c region.Candidate, items []punch.Item, 
 	}
 	h.dispatch.metrics.hopped(ctx, h.home, "settled", len(places)-len(left))
 	h.dispatch.metrics.hopped(ctx, h.home, "passed_on", len(left))
-	if overhead > slowAfter && lag.seen() < slowAfter/2 {
+	now := time.Now()
+	slow := h.dispatch.circuits.slow(c.Node, answered{home: c.Region, at: now, took: now.Sub(began)})
+	if (slow || overhead > slowAfter) && lag.seen() < slowAfter/2 {
 		return left, failed
 	}
 	return left, worked
