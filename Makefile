@@ -15,6 +15,9 @@ LDFLAGS := -X github.com/punchclock/punchclock/node.Version=$(VERSION)
 TOOLS         := $(CURDIR)/.cache/bin
 GOLANGCI      := v2.15.0
 GOLANGCI_LINT := $(TOOLS)/golangci-lint-$(GOLANGCI)
+# The version of tracing/signals/collector/builder.yaml.
+OTELCOL_VERSION := v0.158.0
+OTELCOL         := $(TOOLS)/otelcol-$(OTELCOL_VERSION)
 
 # What to test, such as PKG=./node/lane/... and TESTFLAGS='-run Poison -v'.
 PKG       ?= ./...
@@ -44,7 +47,7 @@ drill: build database ## Break the cluster in every way under load and account f
 	@exec bin/punchclock drill $(DRILL) $(ARGS)
 
 .PHONY: test
-test: database compiler ## Check format, vet, and run all tests with -race, on a real database and real processes
+test: database compiler promtool ## Check format, vet, and run all tests with -race, on a real database and real processes
 	@scripts/check-format
 	go vet $(PKG)
 	go test -race -vet=off -timeout $(TIMEOUT) $(TESTFLAGS) $(PKG)
@@ -54,6 +57,10 @@ lint: $(GOLANGCI_LINT) ## Run the linters (golangci-lint is built once and cache
 	@scripts/setup linters
 	$(GOLANGCI_LINT) run
 	@scripts/lint-scripts
+
+.PHONY: collector
+collector: $(OTELCOL) ## Build OpenTelemetry's collector (once, in .cache) and send traces through our configuration
+	go test -count=1 -v -run Collector ./tracing/signals
 
 .PHONY: bench
 bench: PKG = ./node
@@ -84,9 +91,16 @@ clean: ## Remove what was built, and cached tools
 	rm -rf bin .cache
 
 # Not for the list: what the targets above need from the machine.
-.PHONY: database compiler
-database compiler:
+.PHONY: database compiler promtool
+database compiler promtool:
 	@scripts/setup $@
+
+# The builder writes a program of its own and builds it. Minutes, once.
+$(OTELCOL): tracing/signals/collector/builder.yaml
+	@echo 'building otelcol $(OTELCOL_VERSION), once; it takes some minutes'
+	GOFLAGS= CGO_ENABLED=0 go run go.opentelemetry.io/collector/cmd/builder@$(OTELCOL_VERSION) --config $<
+	@mkdir -p $(@D)
+	@mv .cache/otelcol/otelcol $@
 
 $(GOLANGCI_LINT):
 	@echo 'building golangci-lint $(GOLANGCI), once; it takes a minute or two'

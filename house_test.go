@@ -62,6 +62,7 @@ var mayImport = map[string][]string{
 
 	"tracing":           {},
 	"tracing/tracesink": {},
+	"tracing/signals":   {},
 }
 
 var everybodyMay = []string{"tracing/..."}

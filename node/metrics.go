@@ -2,11 +2,14 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
+
+	"github.com/punchclock/punchclock/region"
 )
 
 // observe registers what only the node as a whole knows.
@@ -39,5 +42,37 @@ func (n *Node) observe() error {
 		}
 		return nil
 	}, lookups, known, ready, clock)
+	return errors.Join(err, n.observeRegions(meter))
+}
+
+// observeRegions shows every region that the database has, also one without a
+// single node: what is missing raises no alarm.
+func (n *Node) observeRegions(meter metric.Meter) error {
+	nodes, err1 := meter.Int64ObservableGauge("punchclock.region.nodes", metric.WithUnit("{node}"),
+		metric.WithDescription("Nodes in each of the database's regions as this node sees them, by state."))
+	evacuated, err2 := meter.Int64ObservableGauge("punchclock.region.evacuated", metric.WithUnit("{region}"),
+		metric.WithDescription("1 while the operator has the region out of service."))
+	if err := errors.Join(err1, err2); err != nil {
+		return fmt.Errorf("node metrics: %w", err)
+	}
+	_, err := meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+		view, now := n.board.View(), time.Now()
+		for _, label := range n.labels.all() {
+			in := attribute.String("region", label)
+			count := map[region.State]int64{region.Warming: 0, region.Ready: 0, region.Draining: 0}
+			for _, m := range view.In(region.Name(label)) {
+				count[m.State]++
+			}
+			for state, number := range count {
+				o.ObserveInt64(nodes, number, metric.WithAttributes(in, attribute.String("state", state.String())))
+			}
+			var out int64
+			if n.switches.Evacuated(region.Name(label), now) {
+				out = 1
+			}
+			o.ObserveInt64(evacuated, out, metric.WithAttributes(in))
+		}
+		return nil
+	}, nodes, evacuated)
 	return err
 }

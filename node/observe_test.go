@@ -158,7 +158,8 @@ func TestMetricsAreThere(t *testing.T) {
 			{"punchclock_directory_lookups_total", nil, 3},
 			{"punchclock_directory_companies", nil, 1},
 			{"punchclock_gossip_members", nil, 6},
-			{"punchclock_node_ready", nil, 1},
+			{"punchclock_node_ready", []string{`cloud_region="us-east"`}, 1},
+			{"punchclock_region_nodes", []string{`region="ap-south"`, `state="ready"`}, 2},
 		} {
 			if got := metricOf(t, n, m.name, m.labels...); got < m.least {
 				t.Errorf("%s%v is %v, want at least %v", m.name, m.labels, got, m.least)

@@ -144,6 +144,13 @@ func (l *labels) all() []string {
 	return l.known
 }
 
+// olderThan reports whether the database was last asked so long ago.
+func (l *labels) olderThan(age time.Duration) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return time.Since(l.asked) > age
+}
+
 func (l *labels) refresh(ctx context.Context) ([]string, error) {
 	list, err := l.read(ctx)
 	if err != nil {

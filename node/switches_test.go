@@ -56,6 +56,15 @@ func TestARegionIsEvacuatedAndRestored(t *testing.T) {
 		}
 		w.awaitReady(t, "eu-west", false)
 		w.awaitMembers(t, 4)
+		// What the alerts tell an evacuation from a failure by.
+		for _, m := range []struct {
+			name, state string
+			want        float64
+		}{{"punchclock_region_evacuated", "", 1}, {"punchclock_region_nodes", `state="ready"`, 0}, {"punchclock_region_nodes", `state="draining"`, 2}} {
+			if got := metricOf(t, far, m.name, `region="eu-west"`, m.state); got != m.want {
+				t.Errorf("%s of the evacuated region, %s, is %v, want %v", m.name, m.state, got, m.want)
+			}
+		}
 		// Its companies' punches are taken by other nodes, through their own
 		// gateways, and stay at home.
 		company := w.company(t, "eu-west")

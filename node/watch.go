@@ -22,6 +22,10 @@ const (
 	// outage within watchEvery and hear of each other within seconds; who
 	// judged sooner would take itself for the only one.
 	judgeAfter = databaseGrace + 2*watchEvery
+	// regionsEvery is how old the list of the database's regions may get: a
+	// region that was added or dropped shows in the metrics by then. Punches
+	// for a new one do not wait for it.
+	regionsEvery = time.Minute
 )
 
 // startWatch compares the clocks once before the node is ready, and keeps
@@ -69,6 +73,7 @@ func (n *Node) watch(ctx context.Context) {
 		if err == nil {
 			answered = time.Now()
 			turned = n.judgeClock(offset, roundTrip)
+			n.refreshRegions(ctx)
 		}
 		away := time.Since(answered)
 		n.databaseAway.Store(away > databaseGrace)
@@ -76,6 +81,19 @@ func (n *Node) watch(ctx context.Context) {
 			n.log.WarnContext(ctx, "readiness changed", "not_ready", n.ready.notReady(), "error", err)
 			n.tellState()
 		}
+	}
+}
+
+// refreshRegions reads the database's regions anew when it is time. It is tried
+// for no longer than until the next look at the clock.
+func (n *Node) refreshRegions(ctx context.Context) {
+	if !n.labels.olderThan(regionsEvery) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, watchEvery)
+	defer cancel()
+	if _, err := n.labels.refresh(ctx); err != nil {
+		n.log.InfoContext(ctx, "the database's regions cannot be read anew", "error", err)
 	}
 }
 

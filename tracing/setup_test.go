@@ -287,10 +287,13 @@ func TestShutdownUnderAnEndedContextStopsEverything(t *testing.T) {
 	} // goleak looks for what is left running
 }
 
-func scrape(t *testing.T, handler http.Handler) string {
+// scrape asks as Prometheus does when it accepts such types.
+func scrape(t *testing.T, handler http.Handler, accept ...string) string {
 	t.Helper()
 	w := httptest.NewRecorder()
-	handler.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil))
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil)
+	r.Header["Accept"] = accept
+	handler.ServeHTTP(w, r)
 	if w.Code != http.StatusOK {
 		t.Fatalf("scraping answered %d: %s", w.Code, w.Body)
 	}
@@ -316,12 +319,14 @@ func TestMetricsAreServedAndNotShared(t *testing.T) {
 	wait.Record(t.Context(), 0.0007)
 	size.Record(t.Context(), 300)
 	punches.Add(t.Context(), 300, metric.WithAttributes(attribute.String("outcome", "new")))
-	_, span := first.TracerProvider.Tracer("test").Start(t.Context(), "request")
+	ctx, span := first.TracerProvider.Tracer("test").Start(t.Context(), "request")
+	wait.Record(ctx, 1.5)
 	span.End()
 	got := scrape(t, first.MetricsHandler)
 	for _, want := range []string{
-		`punchclock_lane_wait_seconds_bucket{otel_scope_name="lane",otel_scope_schema_url="",otel_scope_version="",le="0.001"} 1`,
-		`punchclock_lane_batch_bucket{otel_scope_name="lane",otel_scope_schema_url="",otel_scope_version="",le="512"} 1`,
+		`punchclock_lane_wait_seconds_bucket{cloud_region="us-east",otel_scope_name="lane",otel_scope_schema_url="",otel_scope_version="",le="0.001"} 1`,
+		`punchclock_lane_batch_bucket{cloud_region="us-east",otel_scope_name="lane",otel_scope_schema_url="",otel_scope_version="",le="512"} 1`,
+		`le="2"} 2`,
 		`outcome="new"} 300`,
 		`outcome="ended"} 1`,
 		"go_goroutine_count", "go_schedule_duration_seconds", "process_cpu_seconds_total", `service_instance_id="n1"`,
@@ -329,6 +334,14 @@ func TestMetricsAreServedAndNotShared(t *testing.T) {
 		if !strings.Contains(got, want) {
 			t.Errorf("the metrics lack %s:\n%s", want, got)
 		}
+	}
+	// From a slow bucket to a trace; and the bound of the promise, which rules
+	// know in both spellings.
+	open := scrape(t, first.MetricsHandler, "application/openmetrics-text; version=1.0.0")
+	_, slow, _ := strings.Cut(open, `le="2.0"} 2 # {`)
+	slow, _, _ = strings.Cut(slow, "\n")
+	if id := span.SpanContext().TraceID().String(); !strings.Contains(slow, `trace_id="`+id+`"`) {
+		t.Errorf("the bucket up to 2 s has no exemplar of trace %s but %q:\n%s", id, slow, open)
 	}
 	if other := scrape(t, second.MetricsHandler); strings.Contains(other, "punchclock_lane") {
 		t.Errorf("metrics of one process show up in another:\n%s", other)

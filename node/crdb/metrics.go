@@ -13,6 +13,11 @@ type metrics struct {
 	rows    metric.Int64Counter
 }
 
+// retriedCauses are those after which an attempt is repeated.
+var retriedCauses = []cause{
+	causeConflict, causeAmbiguous, causeConnection, causeTimeout, causeDraining, causeUnavailable, causeLicence, causeStale, causeUnknown, causeUnsettled,
+}
+
 func newMetrics(provider metric.MeterProvider) (m metrics, err error) {
 	meter := provider.Meter("punchclock/crdb")
 	if m.retries, err = meter.Int64Counter("punchclock.database.retries", metric.WithUnit("{attempt}"),
@@ -22,6 +27,9 @@ func newMetrics(provider metric.MeterProvider) (m metrics, err error) {
 	if m.rows, err = meter.Int64Counter("punchclock.database.punches", metric.WithUnit("{punch}"),
 		metric.WithDescription("Punches settled by the database, by home region and result.")); err != nil {
 		return m, fmt.Errorf("database metrics: %w", err)
+	}
+	for _, why := range retriedCauses { // an alert must see the first one, too
+		m.retries.Add(context.Background(), 0, metric.WithAttributes(attribute.String("cause", string(why))))
 	}
 	return m, nil
 }

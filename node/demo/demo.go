@@ -41,13 +41,14 @@ const (
 
 var errTooLong = errors.New("the demo takes too long on this machine; try a lower --rate")
 
-// traceEnv makes the nodes send their spans to a sink.
-func (c *Demo) traceEnv(sinkURL string) []string {
-	return []string{
+// traceTo makes the nodes send the spans of a share of their requests to a sink.
+func traceTo(sinkURL string, share float64) func(*cluster.Config) {
+	env := []string{
 		"OTEL_TRACES_EXPORTER=otlp", "OTEL_EXPORTER_OTLP_ENDPOINT=" + sinkURL, "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf",
-		"OTEL_TRACES_SAMPLER=parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG=" + strconv.FormatFloat(c.Sampled, 'f', -1, 64),
+		"OTEL_TRACES_SAMPLER=parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG=" + strconv.FormatFloat(share, 'f', -1, 64),
 		"OTEL_BSP_SCHEDULE_DELAY=500", // ms: nobody wants to wait for the last spans
 	}
+	return func(cfg *cluster.Config) { cfg.ExtraEnv = func(*cluster.Node) []string { return env } }
 }
 
 // Run shows everything and writes the outcome to out, the progress to standard
@@ -61,9 +62,7 @@ func (c *Demo) Run(ctx context.Context, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, closeSink(ctx, sink)) }()
-	st, err := c.Start(ctx, os.Stderr, func(cfg *cluster.Config) {
-		cfg.ExtraEnv = func(*cluster.Node) []string { return c.traceEnv(sink.URL) }
-	})
+	st, err := c.Start(ctx, os.Stderr, traceTo(sink.URL, c.Sampled))
 	if err != nil {
 		return err
 	}

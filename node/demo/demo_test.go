@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -116,13 +118,14 @@ func TestUp(t *testing.T) {
 			ctx, interrupt := context.WithCancel(t.Context())
 			defer interrupt()
 			file := filepath.Join(t.TempDir(), "run", "cluster.json")
-			up := &Up{Setup: smallSetup(engine.Name), State: file}
+			up := &Up{Setup: smallSetup(engine.Name), State: file, Traces: true}
 			var out strings.Builder
 			ended := make(chan error, 1)
 			go func() { ended <- up.Run(ctx, &out) }()
 			state := awaitState(t, file, ended)
 
 			useCluster(t, file, state)
+			lookAtTraces(t, state.TracesURL)
 
 			interrupt()
 			if err := <-ended; err != nil {
@@ -132,7 +135,7 @@ func TestUp(t *testing.T) {
 			if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("%s is left behind: %v", file, err)
 			}
-			for _, want := range []string{state.Nodes[0].PublicURL, state.Database.URL, state.Companies[0].Token, "curl"} {
+			for _, want := range []string{state.Nodes[0].PublicURL, state.Database.URL, state.Companies[0].Token, "curl", state.TracesURL + "/TRACE_ID"} {
 				if !strings.Contains(out.String(), want) {
 					t.Errorf("the output lacks %q:\n%s", want, &out)
 				}
@@ -161,6 +164,32 @@ func awaitState(t *testing.T, file string, ended <-chan error) *stage.State {
 			return state
 		}
 	}
+}
+
+// lookAtTraces finds one of the rush's punches in the list and opens it.
+func lookAtTraces(t *testing.T, url string) {
+	t.Helper()
+	get := func(url string) string {
+		res, err := http.Get(url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(res.Body)
+		if err = errors.Join(err, res.Body.Close()); err != nil || res.StatusCode != http.StatusOK {
+			t.Fatalf("%s: %s %s %v", url, res.Status, text, err)
+		}
+		return string(text)
+	}
+	list := get(url + "?name=POST+/v1/punches")
+	_, first, _ := strings.Cut(list, "\n")
+	id, _, found := strings.Cut(first, " ")
+	if !found {
+		t.Fatalf("no punch among the traces:\n%s", list)
+	}
+	if tree := get(url + "/" + id); !strings.Contains(tree, id) || !strings.Contains(tree, "POST /v1/punches") {
+		t.Errorf("trace %s is shown as\n%s", id, tree)
+	}
+	http.DefaultClient.CloseIdleConnections()
 }
 
 func useCluster(t *testing.T, file string, state *stage.State) {

@@ -74,6 +74,7 @@ func newInstruments(meter metric.Meter, inFlight func() int64) (*instruments, er
 		metric.WithDescription("Punches, alone or in batches, by outcome: recorded, replayed, or the code of the refusal.")); err != nil {
 		return nil, err
 	}
+	startAtZero(m.punches, m.punchOutcomes)
 	_, err = meter.Int64ObservableGauge("punchclock.http.in_flight", metric.WithUnit("{punch}"),
 		metric.WithDescription("Punches accepted and not yet answered."),
 		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
@@ -81,6 +82,14 @@ func newInstruments(meter metric.Meter, inFlight func() int64) (*instruments, er
 			return nil
 		}))
 	return m, err
+}
+
+// startAtZero shows every outcome before it happens: the first failures of a
+// series that begins with them would be invisible to rate and increase.
+func startAtZero(counter metric.Int64Counter, o outcomes) {
+	for _, outcome := range o {
+		counter.Add(context.Background(), 0, outcome)
+	}
 }
 
 func (m *instruments) request(ctx context.Context, o outcomes, outcome string, took time.Duration) {

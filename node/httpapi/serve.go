@@ -84,6 +84,9 @@ func (a *API) serve(rt route) http.Handler {
 	// The pattern, never the path: whoever calls must not make up labels.
 	pattern := strings.TrimSpace(rt.method + " " + rt.path)
 	outcomes := newOutcomes(attribute.String("route", pattern))
+	if rt.method == http.MethodPost { // punches: the others would add a hundred series that nobody watches
+		startAtZero(a.metrics.requests, outcomes)
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now() // for the duration: monotonic, whatever the node's clock does
 		ctx, span := a.startSpan(r, pattern, rt.path)

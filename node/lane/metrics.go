@@ -44,6 +44,9 @@ func newInstruments(provider metric.MeterProvider, cfg Config, l *Lane) (*instru
 		metric.WithDescription("Punches that were not let into the lane, by code.")); err != nil {
 		return nil, fmt.Errorf("lane metrics: %w", err)
 	}
+	for _, code := range []punch.Code{punch.Overloaded, punch.Unavailable} { // what a lane refuses with, shown before it does
+		m.refused.Add(context.Background(), 0, m.refusal(code))
+	}
 	return m, m.observe(meter, l)
 }
 
@@ -78,7 +81,11 @@ func (m *instruments) observe(meter metric.Meter, l *Lane) error {
 }
 
 func (m *instruments) refuse(ctx context.Context, err error) {
-	m.refused.Add(ctx, 1, metric.WithAttributes(append(slices.Clip(m.set), attribute.String("code", string(punch.CodeOf(err))))...))
+	m.refused.Add(ctx, 1, m.refusal(punch.CodeOf(err)))
+}
+
+func (m *instruments) refusal(code punch.Code) metric.MeasurementOption {
+	return metric.WithAttributes(append(slices.Clip(m.set), attribute.String("code", string(code)))...)
 }
 
 func (m *instruments) close() {

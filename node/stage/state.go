@@ -19,6 +19,8 @@ type State struct {
 	cluster.State
 	Companies     []rush.Company `json:"companies"`
 	OperatorToken string         `json:"operator_token,omitempty"`
+	// TracesURL is where the newest traces can be looked at, if somewhere.
+	TracesURL string `json:"traces_url,omitempty"`
 }
 
 // State returns the stage as it is now.

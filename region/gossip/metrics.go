@@ -19,6 +19,12 @@ const (
 	refusedState   = "state"
 )
 
+// What became of an attempt to join.
+const (
+	joinOK     = "ok"
+	joinFailed = "failed"
+)
+
 // What became of a company change.
 const (
 	companySent     = "sent"     // this node told of it
@@ -60,7 +66,20 @@ func newMetrics(meter metric.Meter) (*metrics, error) {
 		metric.WithDescription("Readings of the keyring that changed it, or failed and changed nothing."))
 	m.differing, errs[6] = meter.Int64ObservableGauge("punchclock.gossip.keyring.differing", metric.WithUnit("{node}"),
 		metric.WithDescription("Nodes that say of their keys what this node does not say of its own, or nothing."))
-	return m, errors.Join(errs[:]...)
+	if err := errors.Join(errs[:]...); err != nil {
+		return nil, err
+	}
+	// Shown before they happen: the first failure is the one to be seen.
+	for _, outcome := range []string{joinOK, joinFailed} {
+		m.joins.Add(context.Background(), 0, metric.WithAttributes(attribute.String("outcome", outcome)))
+	}
+	for _, outcome := range []string{keyringChanged, keyringFailed} {
+		m.keyrings.Add(context.Background(), 0, metric.WithAttributes(attribute.String("outcome", outcome)))
+	}
+	for _, what := range []string{refusedMeta, refusedMessage, refusedKind, refusedState} {
+		m.refused.Add(context.Background(), 0, metric.WithAttributes(attribute.String("what", what)))
+	}
+	return m, nil
 }
 
 func (m *metrics) keyring(outcome string) {
@@ -74,9 +93,9 @@ func (m *metrics) company(event string, n int) {
 }
 
 func (m *metrics) join(err error) {
-	outcome := "ok"
+	outcome := joinOK
 	if err != nil {
-		outcome = "failed"
+		outcome = joinFailed
 	}
 	m.joins.Add(context.Background(), 1, metric.WithAttributes(attribute.String("outcome", outcome)))
 }

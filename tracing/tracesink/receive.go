@@ -20,11 +20,14 @@ const contentType = "application/x-protobuf"
 // errTooLarge is returned for a request beyond Config.MaxRequest.
 var errTooLarge = errors.New("the request is too large")
 
-// Handler returns the handler of POST /v1/traces: OTLP's protobuf over HTTP,
-// plain or packed by gzip.
+// Handler returns the handler of POST /v1/traces, OTLP's protobuf over HTTP,
+// plain or packed by gzip, and of what is to be looked at: GET /traces, a list,
+// and GET /traces/{id}, a tree.
 func (s *Sink) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/traces", s.receive)
+	mux.HandleFunc("GET /traces", s.list)
+	mux.HandleFunc("GET /traces/{id}", s.show)
 	return mux
 }
 

@@ -1,6 +1,6 @@
-// Package tracesink receives spans over OTLP/HTTP into memory, so that the demo
-// and the tests can show and check whole traces over several processes. It is
-// not a collector for production: it stores nothing, forwards nothing and asks
+// Package tracesink receives spans over OTLP/HTTP into memory, so that traces
+// over several processes can be looked at on one machine, and checked by tests.
+// It is not a collector for production: it stores nothing, forwards nothing and asks
 // nobody who they are.
 package tracesink
 
