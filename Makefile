@@ -51,6 +51,7 @@ test: database compiler promtool ## Check format, vet, and run all tests with -r
 	@scripts/check-format
 	go vet $(PKG)
 	go test -race -vet=off -timeout $(TIMEOUT) $(TESTFLAGS) $(PKG)
+	@command -v terraform >/dev/null || echo 'SKIPPED: terraform is not on the PATH, so terraform/local and the drill terraform-region were not tested' >&2
 
 .PHONY: lint
 lint: $(GOLANGCI_LINT) ## Run the linters (golangci-lint is built once and cached in .cache)

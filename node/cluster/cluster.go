@@ -143,17 +143,19 @@ func (c *Cluster) assign(n *Node) error {
 	return nil
 }
 
-// startNodes starts all nodes at once and returns when all are ready.
+// startNodes starts all nodes that are ours to start at once and returns when
+// all are ready.
 func (c *Cluster) startNodes(ctx context.Context) error {
 	began := time.Now()
+	ours := slices.DeleteFunc(c.Nodes(), func(n *Node) bool { return slices.Contains(c.cfg.WithoutNodes, n.Region) })
 	g, ctx := errgroup.WithContext(ctx)
-	for _, n := range c.nodes {
+	for _, n := range ours {
 		g.Go(func() error { return c.startNode(ctx, n) })
 	}
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	c.ws.log.Info("nodes ready", "nodes", len(c.nodes), "took", time.Since(began))
+	c.ws.log.Info("nodes ready", "nodes", len(ours), "took", time.Since(began))
 	return nil
 }
 
@@ -171,9 +173,7 @@ func (c *Cluster) startNode(ctx context.Context, n *Node) error {
 			lastSignal: syscall.SIGKILL, // reaches a frozen one too
 			region:     1 + slices.Index(c.cfg.Regions, n.Region),
 		}
-		if c.cfg.ExtraEnv != nil {
-			n.command.env = append(n.command.env, c.cfg.ExtraEnv(n)...)
-		}
+		n.command.env = append(n.command.env, c.extraEnv(n)...)
 		err := n.start(ctx)
 		if err == nil || ctx.Err() != nil || attempt == startAttempts || !c.ws.taken(address(n.PublicURL), address(n.OpsURL), n.PeerAddr, n.GossipAddr) {
 			return err
@@ -214,14 +214,17 @@ func (c *Cluster) Dir() string { return c.ws.dir }
 // failed wants it.
 func (c *Cluster) Keep() { c.ws.keep.Store(true) }
 
-// Stop stops all nodes at once and then the database, and removes the folder
-// unless that is to be kept. What does not stop before ctx ends is killed. It
-// is an error that names the logs when a node did not stop cleanly or had ended
-// before by itself. A second Stop does nothing.
+// Stop stops all nodes at once, those that StartDetached has started as well,
+// and then the database, and removes the folder unless that is to be kept. What
+// does not stop before ctx ends is killed. It is an error that names the logs
+// when a node did not stop cleanly or had ended before by itself. A second Stop
+// does nothing.
 func (c *Cluster) Stop(ctx context.Context) error { return c.ws.close(c.halt(ctx)) }
 
+func (c *Cluster) say(format string, args ...any) { c.ws.log.Info(fmt.Sprintf(format, args...)) }
+
 func (c *Cluster) halt(ctx context.Context) error {
-	errs := make([]error, len(c.nodes))
+	errs := make([]error, len(c.nodes)+len(c.cfg.Regions))
 	var g errgroup.Group
 	for i, n := range c.nodes {
 		g.Go(func() error {
@@ -230,6 +233,12 @@ func (c *Cluster) halt(ctx context.Context) error {
 				return nil
 			}
 			errs[i] = n.Stop(ctx)
+			return nil
+		})
+	}
+	for i, region := range c.cfg.Regions {
+		g.Go(func() error {
+			errs[len(c.nodes)+i] = StopDetached(ctx, c.ws.dir, region, c.say)
 			return nil
 		})
 	}

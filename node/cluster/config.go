@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -29,6 +30,10 @@ type Config struct {
 	Regions []string
 	// NodesPerRegion is 2 when 0: the least that shows a region outliving a node.
 	NodesPerRegion int
+	// WithoutNodes are regions whose nodes have their addresses and settings in
+	// State and are not started: that is for StartDetached. Not together with
+	// Networks, which only our own children can enter.
+	WithoutNodes []string
 	// DatabaseURL is an existing database to use instead of starting one.
 	DatabaseURL string
 	// JWKS is the file or URL of the keys that sign the callers' tokens. The
@@ -101,6 +106,14 @@ func (c Config) forNodes() (Config, error) {
 	}
 	if c.NodesPerRegion < 0 {
 		return c, fmt.Errorf("cluster: NodesPerRegion: %d is negative", c.NodesPerRegion)
+	}
+	for _, r := range c.WithoutNodes {
+		if !slices.Contains(c.Regions, r) {
+			return c, fmt.Errorf("cluster: WithoutNodes: %q is none of the regions %s", r, strings.Join(c.Regions, ", "))
+		}
+	}
+	if c.Networks && len(c.WithoutNodes) > 0 {
+		return c, errors.New("cluster: WithoutNodes and Networks exclude each other: only our own children enter a region's network")
 	}
 	if c.Binary, err = filepath.Abs(c.Binary); err != nil {
 		return c, fmt.Errorf("cluster: Binary: %w", err)

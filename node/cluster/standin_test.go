@@ -17,20 +17,26 @@ import (
 )
 
 // refuseVariable lets the stand-in never become ready, for the reason it holds.
-const refuseVariable = "PUNCHCLOCK_TEST_REFUSE"
+// stopVariable lets it stop badly: "fail" or "hang".
+const (
+	refuseVariable = "PUNCHCLOCK_TEST_REFUSE"
+	stopVariable   = "PUNCHCLOCK_TEST_STOP"
+)
 
 // standIn is a process with punchclock's command line and listeners and none
 // of its work: the flags go through the product's own settings, and starting,
 // readiness, signals and addresses are real.
 func standIn(args []string) int {
 	var cli struct {
+		Settings kong.ConfigFlag
+
 		Node    config.Node `cmd:""`
 		Migrate struct {
 			DatabaseURL string   `required:""`
 			Regions     []string `required:""`
 		} `cmd:""`
 	}
-	parser, err := kong.New(&cli, kong.Name("punchclock"), kong.Vars{"hostname": "localhost"}, kong.DefaultEnvars("PUNCHCLOCK"))
+	parser, err := kong.New(&cli, append(config.Options(), kong.Name("punchclock"))...)
 	if err != nil {
 		return failed(err)
 	}
@@ -72,11 +78,16 @@ func serve(settings *config.Node) error {
 	ops := http.Server{Handler: http.HandlerFunc(readyz), ReadTimeout: time.Minute}
 	go func() {
 		<-ctx.Done()
-		_ = ops.Close()
+		if os.Getenv(stopVariable) != "hang" {
+			_ = ops.Close()
+		}
 	}()
 	fmt.Println("serving", settings.Region, settings.Name, settings.DrainDelay, settings.Weight)
 	if err := ops.Serve(listeners[0]); !errors.Is(err, http.ErrServerClosed) {
 		return err
+	}
+	if os.Getenv(stopVariable) == "fail" {
+		return errors.New("a lane was not empty")
 	}
 	return nil
 }

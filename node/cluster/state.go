@@ -45,8 +45,12 @@ type NodeState struct {
 	OpsURL     string `json:"ops_url"`
 	PeerAddr   string `json:"peer_addr"`
 	GossipAddr string `json:"gossip_addr"`
-	PID        int    `json:"pid"`
+	PID        int    `json:"pid,omitempty"` // 0 when it is not the cluster that runs it
 	Log        string `json:"log"`
+	// Settings and Env are what the cluster gives the node, for whoever starts
+	// it in the cluster's place.
+	Settings map[string]string `json:"settings"`
+	Env      []string          `json:"env,omitempty"`
 }
 
 // State returns the cluster as it is now.
@@ -60,10 +64,15 @@ func (c *Cluster) State() State {
 		s.Database.Engine, s.Database.Version, s.Database.Hosts = d.Engine, d.Version, d.Hosts()
 	}
 	for _, n := range c.nodes {
-		s.Nodes = append(s.Nodes, NodeState{
+		node := NodeState{
 			Region: n.Region, Name: n.Name, PublicURL: n.PublicURL, OpsURL: n.OpsURL,
-			PeerAddr: n.PeerAddr, GossipAddr: n.GossipAddr, PID: n.PID(), Log: n.Logs(),
-		})
+			PeerAddr: n.PeerAddr, GossipAddr: n.GossipAddr, Log: c.ws.logFile(n.Name),
+			Settings: c.settings(n), Env: c.extraEnv(n),
+		}
+		if n.Running() {
+			node.PID = n.PID()
+		}
+		s.Nodes = append(s.Nodes, node)
 	}
 	return s
 }

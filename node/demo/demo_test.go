@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -78,6 +80,9 @@ func mustEngines(t *testing.T) []cluster.Engine {
 func gone(t *testing.T, s *stage.State) {
 	t.Helper()
 	for _, n := range s.Nodes {
+		if n.PID == 0 {
+			continue // was not the cluster's to start
+		}
 		if err := syscall.Kill(n.PID, 0); !errors.Is(err, syscall.ESRCH) {
 			t.Errorf("node %s, process %d, is still there: %v", n.Name, n.PID, err)
 		}
@@ -118,12 +123,17 @@ func TestUp(t *testing.T) {
 			ctx, interrupt := context.WithCancel(t.Context())
 			defer interrupt()
 			file := filepath.Join(t.TempDir(), "run", "cluster.json")
-			up := &Up{Setup: smallSetup(engine.Name), State: file, Traces: true}
+			up := &Up{Setup: smallSetup(engine.Name), State: file, Traces: true, WithoutNodes: []string{"eu-west"}}
 			var out strings.Builder
 			ended := make(chan error, 1)
 			go func() { ended <- up.Run(ctx, &out) }()
 			state := awaitState(t, file, ended)
 
+			second := &Up{Setup: smallSetup(engine.Name), State: file}
+			if err := second.Run(t.Context(), io.Discard); err == nil || !strings.Contains(err.Error(), "tells of a cluster that runs") {
+				t.Errorf("a second cluster on the same file: %v", err)
+			}
+			startApart(t, file, state)
 			useCluster(t, file, state)
 			lookAtTraces(t, state.TracesURL)
 
@@ -141,6 +151,31 @@ func TestUp(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// startApart brings up the region that `up` was to leave alone. It goes with
+// the cluster.
+func startApart(t *testing.T, file string, state *stage.State) {
+	t.Helper()
+	var out strings.Builder
+	start := &startNodes{Region: "eu-west", Cluster: file, Count: 1, Binary: binary, With: `{"log-level": "warn"}`}
+	if err := start.Run(t.Context(), &out); err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(state.Nodes, func(n cluster.NodeState) bool { return n.Region == "eu-west" })
+	want := "eu-west-n1 is ready at " + state.Nodes[i].PublicURL
+	if !strings.Contains(out.String(), want) {
+		t.Errorf("nodes start says %q, want %q", &out, want)
+	}
+	t.Cleanup(func() {
+		if conn, err := net.Dial("tcp", strings.TrimPrefix(state.Nodes[i].PublicURL, "http://")); err == nil {
+			t.Errorf("the nodes of eu-west outlive the cluster: %v", conn.Close())
+		}
+	})
+	start.With = `["log-level"]`
+	if err := start.Run(t.Context(), io.Discard); err == nil || !strings.Contains(err.Error(), "--with") {
+		t.Errorf("with settings that are none: %v", err)
 	}
 }
 

@@ -33,7 +33,9 @@ type Exercise struct {
 	After  time.Duration `help:"How long the load is held after the heal; the scenario's own when 0."`
 	// Leases of a database that was away come home within a minute or so.
 	Settle time.Duration `help:"How long members and leases may take to be back after the heal." default:"90s"`
-	Out    string        `help:"Folder for ledgers, results and pages." default:".run/drills" type:"path"`
+	// Where it lies in the source: make drill runs in its root.
+	Terraform string `help:"Folder of the configuration that terraform-region applies." default:"terraform/local" type:"path"`
+	Out       string `help:"Folder for ledgers, results and pages." default:".run/drills" type:"path"`
 }
 
 // Run runs a drill, or all, writes summaries to out, and is nil only if every
@@ -158,7 +160,7 @@ func (c *Exercise) folder(name string) (string, error) {
 // site starts a cluster, or finds the one that runs. stop must be called, also
 // after an error.
 func (c *Exercise) site(ctx context.Context, sc *Scenario) (s *site, stop func() error, err error) {
-	s = &site{victim: c.Region, progress: os.Stderr, say: func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }}
+	s = &site{victim: c.Region, local: c.Terraform, progress: os.Stderr, say: func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }}
 	stop = func() error { return s.close(ctx) }
 	if c.Cluster != "" {
 		err = c.find(s)
@@ -174,7 +176,10 @@ func (c *Exercise) site(ctx context.Context, sc *Scenario) (s *site, stop func()
 	if !slices.Contains(s.state.Regions, s.victim) {
 		return s, stop, fmt.Errorf("--region: %q is none of %s", s.victim, strings.Join(s.state.Regions, ", "))
 	}
-	return s, stop, nil
+	if sc.needs.terraform {
+		err = s.handOver(ctx)
+	}
+	return s, stop, err
 }
 
 // find takes a cluster that runs.
@@ -198,6 +203,11 @@ func (c *Exercise) possible(sc *Scenario) error {
 	if sc.needs.networks {
 		if err := cluster.CheckNetworks(); err != nil {
 			return &skipped{"this account or system cannot give each region a network of its own: " + err.Error()}
+		}
+	}
+	if sc.needs.terraform {
+		if err := checkTerraform(c.Terraform); err != nil {
+			return &skipped{err.Error()}
 		}
 	}
 	if !sc.needs.cockroach {

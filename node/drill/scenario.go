@@ -27,6 +27,7 @@ type needs struct {
 	proxies   bool // between nodes and database
 	networks  bool // one per region, which root makes
 	collector bool // that takes the nodes' spans
+	terraform bool // runs the victim's nodes, in the cluster's place
 	// nothing is set where the operator's own tools are enough, so that a
 	// cluster that the drill did not start can be broken.
 	outside bool
@@ -93,6 +94,13 @@ func regionScenarios() []Scenario {
 			Bounds: Bounds{NoneFailed: true, Gap: second},
 			needs:  needs{outside: true},
 			inject: switchRegion("evacuate"), heal: switchRegion("restore"),
+		},
+		{
+			Name: "terraform-region", About: "terraform destroy takes the nodes of a region away, terraform apply brings them back",
+			Before: before, During: 15 * second, After: after,
+			Bounds: Bounds{NoneFailed: true, P99: second, Gap: second},
+			needs:  needs{terraform: true},
+			inject: terraform("destroy -auto-approve"), heal: terraform("apply -auto-approve"),
 		},
 	}
 }

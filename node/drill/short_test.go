@@ -61,6 +61,8 @@ func TestDrills(t *testing.T) {
 				engine = cluster.Cockroach
 			case sc.needs.networks:
 				t.Skip("needs a cluster of its own; make drill plays it")
+			case sc.needs.terraform:
+				t.Skip("TestTerraformRegion plays it")
 			}
 			o := play(t, short(sc), mustSite(t, engine))
 			check(t, &o, sc.Bounds)

@@ -25,6 +25,8 @@ type site struct {
 	// stage is nil for a cluster that somebody else runs.
 	stage     *stage.Stage
 	collector *tracesink.Server // nil unless the scenario needs one
+	local     string            // the folder terraform/local
+	env       []string          // settings of the commands that shell runs
 	say       func(format string, args ...any)
 	progress  io.Writer // for people
 	notes     []string  // what the reader of the result has to know
@@ -68,7 +70,7 @@ func restartRegion(ctx context.Context, s *site) error {
 func shell(command string) func(context.Context, *site) error {
 	return func(ctx context.Context, s *site) error {
 		cmd := exec.CommandContext(ctx, "sh", "-c", command)
-		cmd.Env = append(os.Environ(), "PUNCHCLOCK_DRILL_REGION="+s.victim)
+		cmd.Env = append(append(os.Environ(), "PUNCHCLOCK_DRILL_REGION="+s.victim), s.env...)
 		cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr // standard output is for the result
 		if err := cmd.Run(); err != nil {
 			return fmt.Errorf("%s: %w", command, err)

@@ -43,6 +43,7 @@ type commands struct {
 	Drill   drill.Exercise `cmd:"" help:"Break something under load, heal it, and account for every punch."`
 	Demo    demo.Demo      `cmd:"" help:"Start three regions on this machine, send a rush, and account for every punch."`
 	Up      demo.Up        `cmd:"" help:"Start three regions on this machine and leave them running until Ctrl-C."`
+	Nodes   demo.Nodes     `cmd:"" help:"Run a region's nodes in such a cluster on their own, as terraform/local does."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
 

@@ -1,0 +1,84 @@
+# One region's nodes on this machine, as terraform/modules/nodes is one region's
+# nodes on AWS: a group that stays while its nodes are replaced, and takes them
+# with it when it goes.
+
+locals {
+  # Either file may be gone when the region is destroyed, which needs neither.
+  nothing = jsonencode({ dir = "", regions = [], nodes = [] })
+  cluster = jsondecode(fileexists(var.cluster) ? file(var.cluster) : local.nothing)
+  binary  = fileexists(var.binary) ? filesha256(var.binary) : ""
+  # A line for each node that ended by itself since the region was created.
+  ended_file = "${local.cluster.dir}/detached/${var.region}/ended"
+  ended      = fileexists(local.ended_file) ? file(local.ended_file) : ""
+
+  planned = [for n in local.cluster.nodes : n if n.region == var.region]
+}
+
+# What is created belongs to one cluster. In the next one the nodes are others.
+resource "terraform_data" "group" {
+  triggers_replace = local.cluster.dir
+  input = {
+    region = var.region
+    dir    = local.cluster.dir
+    binary = abspath(var.binary)
+  }
+
+  lifecycle {
+    precondition {
+      condition     = local.cluster.dir != ""
+      error_message = "cluster: ${var.cluster} is not there; is the cluster running (bin/punchclock up)?"
+    }
+    precondition {
+      condition     = contains(local.cluster.regions, var.region)
+      error_message = "region: ${var.region} is none of ${join(", ", local.cluster.regions)}."
+    }
+  }
+
+  # Says what it did not end cleanly, and then the region is still in the state;
+  # the nodes are gone all the same, and the next destroy succeeds.
+  provisioner "local-exec" {
+    when    = destroy
+    command = "\"$BINARY\" nodes stop \"$REGION\" --dir=\"$DIR\""
+    environment = {
+      BINARY = self.input.binary
+      REGION = self.input.region
+      DIR    = self.input.dir
+    }
+  }
+}
+
+# A launch template, its health check and its instance refresh: whatever changes
+# here, missing nodes are started and different ones replaced one at a time, each
+# drained before and ready afterwards. What is right is not touched, and what did
+# not work is done again by the next apply.
+resource "terraform_data" "nodes" {
+  triggers_replace = {
+    group    = terraform_data.group.id
+    count    = var.nodes
+    settings = var.settings
+    binary   = local.binary
+    ended    = local.ended
+  }
+
+  lifecycle {
+    precondition {
+      condition     = local.binary != ""
+      error_message = "binary: ${var.binary} is not there; make build makes it."
+    }
+    precondition {
+      condition     = var.nodes <= length(local.planned)
+      error_message = "nodes: the cluster has addresses for ${length(local.planned)} nodes of ${var.region}."
+    }
+  }
+
+  provisioner "local-exec" {
+    command = "\"$BINARY\" nodes start \"$REGION\" --count=\"$COUNT\" --cluster=\"$CLUSTER\" --with=\"$SETTINGS\""
+    environment = {
+      BINARY   = abspath(var.binary)
+      REGION   = var.region
+      COUNT    = var.nodes
+      CLUSTER  = abspath(var.cluster)
+      SETTINGS = jsonencode(var.settings)
+    }
+  }
+}
