@@ -74,7 +74,7 @@ var testsMayImport = map[string][]string{
 	"node/httpapi":  {"node/client"},
 	"node/peer":     {"node/certs", "node/lane"},
 	"node/dispatch": {"node/lane", "node/peer"},
-	"node/crdb":     {"node/cluster", "node/lane"},
+	"node/crdb":     {"node/certs", "node/cluster", "node/lane"},
 	"node/move":     {"node/crdb", "node/cluster"},
 	"node/rush":     {"node/httpapi", "node/auth"},
 	"node/client":   {"node/httpapi", "node/auth", "region"},

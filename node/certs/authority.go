@@ -103,6 +103,14 @@ func (a *authority) issue(certFile, keyFile string, l leaf, life time.Duration) 
 	if err != nil {
 		return err
 	}
+	text, err := a.sign(templateOf(l), key, life)
+	if err != nil {
+		return fmt.Errorf("%s: %w", certFile, err)
+	}
+	return writePair(certFile, keyFile, text, key)
+}
+
+func templateOf(l leaf) *x509.Certificate {
 	template := &x509.Certificate{Subject: pkix.Name{CommonName: l.name}, URIs: l.uris, KeyUsage: x509.KeyUsageDigitalSignature}
 	if l.server {
 		template.ExtKeyUsage = append(template.ExtKeyUsage, x509.ExtKeyUsageServerAuth)
@@ -117,11 +125,7 @@ func (a *authority) issue(certFile, keyFile string, l leaf, life time.Duration) 
 			template.DNSNames = append(template.DNSNames, host)
 		}
 	}
-	text, err := a.sign(template, key, life)
-	if err != nil {
-		return fmt.Errorf("%s: %w", certFile, err)
-	}
-	return writePair(certFile, keyFile, text, key)
+	return template
 }
 
 func writePair(certFile, keyFile string, cert []byte, key crypto.Signer) error {

@@ -23,24 +23,39 @@ func (s *Source) PeerServer(deployment string) *tls.Config {
 	}
 }
 
-// PeerClient is for calls to nodes of one region.
+// PeerClient is for calls to the nodes of one region.
 func (s *Source) PeerClient(server Name) *tls.Config {
-	c := s.NodeClient(server)
+	c := nodeClient(func(state tls.ConnectionState) error {
+		return s.verify("server", state, x509.ExtKeyUsageServerAuth, server)
+	})
 	c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return s.held.Load().own, nil }
 	return c
 }
 
-// NodeClient is for callers that are no node themselves: it checks that the
-// server is a node of the deployment, and of the region unless that is empty.
-func (s *Source) NodeClient(server Name) *tls.Config {
+// OperatorClient is for whoever is no node and calls one, of any region: it
+// checks the server by the authorities that the file holds now.
+func OperatorClient(authorityFile, deployment string) (*tls.Config, error) {
+	files := Files{Authority: File{Path: authorityFile, Setting: "the authority"}}
+	c, err := read(files)
+	if err != nil {
+		return nil, err
+	}
+	h, err := parse(files, c)
+	if err != nil {
+		return nil, err
+	}
+	return nodeClient(func(state tls.ConnectionState) error {
+		return check(state.PeerCertificates, h.roots, x509.ExtKeyUsageServerAuth, Name{Deployment: deployment})
+	}), nil
+}
+
+func nodeClient(verify func(tls.ConnectionState) error) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13,
-		// Go would look for a host's name. VerifyConnection checks the chain
-		// and the node's name instead, on every connection.
+		// Go would look for a host's name. verify checks the chain and the
+		// node's name instead, on every connection.
 		InsecureSkipVerify: true, //nolint:gosec // see above
-		VerifyConnection: func(state tls.ConnectionState) error {
-			return s.verify("server", state, x509.ExtKeyUsageServerAuth, server)
-		},
+		VerifyConnection:   verify,
 	}
 }
 

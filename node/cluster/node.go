@@ -121,24 +121,25 @@ func (n *Node) start(ctx context.Context) error {
 	n.mu.Lock()
 	n.process = p
 	n.mu.Unlock()
-	err = poll(ctx, p, func(ctx context.Context) error { return ready(ctx, n.OpsURL) })
+	err = poll(ctx, p, n.ready)
 	if err == nil {
 		return nil
 	}
 	return errors.Join(err, n.Kill())
 }
 
-// ready asks a node whether it takes punches.
-func ready(ctx context.Context, opsURL string) error {
+// ready asks the node whether it takes punches.
+func (n *Node) ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, opsURL+"/readyz", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, n.OpsURL+"/readyz", nil)
 	if err != nil {
 		return err
 	}
-	// A connection of its own, without a proxy: a kept one would hold up the
-	// node's stop.
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	client, err := n.ws.opsClient()
+	if err != nil {
+		return err
+	}
 	resp, err := client.Do(req)
 	if err != nil {
 		return err
@@ -148,19 +149,21 @@ func ready(ctx context.Context, opsURL string) error {
 		return nil
 	}
 	reason, _ := io.ReadAll(io.LimitReader(resp.Body, tailBytes)) // a part tells more than nothing
-	return fmt.Errorf("%s/readyz: %s: %s", opsURL, resp.Status, strings.TrimSpace(string(reason)))
+	return fmt.Errorf("%s/readyz: %s: %s", n.OpsURL, resp.Status, strings.TrimSpace(string(reason)))
 }
 
 // flags tells a node who it is. Settings that are not here keep the product's
 // defaults, so that what is shown on this cluster is what the product does.
 func (c *Cluster) flags(n *Node, host string) []string {
+	certificate, key := c.ws.certs.Node(n.Region)
 	return append([]string{
 		"node", "--region=" + n.Region, "--name=" + host,
 		"--public-addr=" + address(n.PublicURL), "--public-url=" + n.PublicURL,
 		"--ops-addr=" + address(n.OpsURL),
-		"--peer-addr=" + n.PeerAddr, "--peer-secret-file=" + c.secretFile,
+		"--peer-addr=" + n.PeerAddr, "--peer-certificate-file=" + certificate, "--peer-key-file=" + key,
+		"--peer-authority-file=" + c.ws.certs.Authority(),
 		"--gossip-addr=" + n.GossipAddr, "--gossip-seeds=" + strings.Join(c.seeds, ","),
-		"--gossip-label=" + c.label, "--gossip-key-file=" + c.keyFile,
+		"--gossip-label=" + c.ws.deployment(), "--gossip-key-file=" + c.keyFile,
 		"--database-url=" + c.nodeDatabaseURL(n.Region),
 		"--token-jwks=" + c.cfg.JWKS, "--development",
 		// Nobody balances load here who would have to notice first; gossip
@@ -169,4 +172,7 @@ func (c *Cluster) flags(n *Node, host string) []string {
 	}, c.cfg.ExtraFlags...)
 }
 
-func address(url string) string { return strings.TrimPrefix(url, "http://") }
+func address(url string) string {
+	_, addr, _ := strings.Cut(url, "://")
+	return addr
+}

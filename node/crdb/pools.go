@@ -87,6 +87,9 @@ func (db *DB) hotParams() map[string]string {
 		params["disallow_full_table_scans"] = "on"
 		params["large_full_scan_rows"] = "0"
 		params["default_transaction_quality_of_service"] = "critical"
+		// The default, unless somebody has changed it for the cluster: the
+		// fence relies on it.
+		params["default_transaction_isolation"] = "serializable"
 	}
 	return params
 }
