@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -139,7 +140,7 @@ func (s *Set) Hold(files Files) (*Source, error) {
 func (s *Set) all() []*Source {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.sources[:len(s.sources):len(s.sources)]
+	return slices.Clip(s.sources)
 }
 
 func (s *Set) watch(ctx context.Context, every time.Duration) {
