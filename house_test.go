@@ -22,12 +22,13 @@ const module = "github.com/punchclock/punchclock"
 // mayImport is the import table of ARCHITECTURE.md: for each package, what of
 // ours it may import, besides what everybodyMay. "x/..." is x and all below it.
 var mayImport = map[string][]string{
-	"node":                {"node/config", "node/punch", "node/httpapi", "node/opsapi", "node/auth", "node/admission", "node/dispatch", "node/lane", "node/peer/...", "node/crdb", "node/move", "node/attendance", "node/web", "region/..."},
+	"node":                {"node/certs", "node/config", "node/punch", "node/httpapi", "node/opsapi", "node/auth", "node/admission", "node/dispatch", "node/lane", "node/peer/...", "node/crdb", "node/move", "node/attendance", "node/web", "region/..."},
 	"node/cmd/punchclock": {"node/...", "region/..."},
 
 	// The domain and the settings are leaves.
 	"node/punch":  {},
 	"node/config": {},
+	"node/certs":  {},
 
 	// The way of a punch, from the outside in. Siblings do not know each
 	// other: package node joins them.
@@ -50,9 +51,9 @@ var mayImport = map[string][]string{
 
 	// Tools: they see a node from the outside.
 	"node/client":  {"node/punch"},
-	"node/cluster": {"node/config"},
+	"node/cluster": {"node/config", "node/certs"},
 	"node/rush":    {"node/punch", "node/client", "node/cluster"},
-	"node/stage":   {"node/cluster", "node/rush"},
+	"node/stage":   {"node/certs", "node/cluster", "node/rush"},
 	"node/drill":   {"node/punch", "node/client", "node/cluster", "node/rush", "node/stage"},
 	"node/demo":    {"node/punch", "node/client", "node/cluster", "node/rush", "node/drill", "node/stage"},
 
@@ -72,9 +73,9 @@ var everybodyMay = []string{"tracing/..."}
 var testsMayImport = map[string][]string{
 	"node":          {"node/...", "region/..."},
 	"node/httpapi":  {"node/client"},
-	"node/peer":     {"node/lane"},
+	"node/peer":     {"node/certs", "node/lane"},
 	"node/dispatch": {"node/lane", "node/peer"},
-	"node/crdb":     {"node/cluster", "node/lane"},
+	"node/crdb":     {"node/certs", "node/cluster", "node/lane"},
 	"node/move":     {"node/crdb", "node/cluster"},
 	"node/rush":     {"node/httpapi", "node/auth"},
 	"node/client":   {"node/httpapi", "node/auth", "region"},

@@ -54,7 +54,7 @@ func benchEngine(b *testing.B, engine string) {
 	}
 	cfg := cluster.Config{Binary: binary, Engine: engine, Regions: regions, NodesPerRegion: 1, JWKS: shared.jwks}
 	grouped := mustCluster(b, cfg)
-	cfg.DatabaseURL = grouped.DatabaseURL("us-east")
+	cfg.DatabaseURL = grouped.Database.URLAs(crdb.NodeRole, cluster.DatabaseName, "us-east")
 	// As many connections as waiting clients would want, within what the
 	// database takes: the best that one INSERT per request can do.
 	cfg.ExtraFlags = []string{"--lane-batch-items=1", "--database-connections-per-home=64"}

@@ -38,6 +38,7 @@ type Node struct {
 	closer closer
 
 	telemetry *tracing.Telemetry
+	certs     certificates
 	db        *crdb.DB
 	labels    labels
 	switches  region.Switches
@@ -49,7 +50,6 @@ type Node struct {
 	rings      atomic.Pointer[gossip.Gossip] // gossip, once it has begun: an operator may ask while the node starts
 	dispatch   *dispatch.Dispatch
 	peers      *peer.Client
-	secret     string
 	verifier   *auth.Verifier
 	api        *httpapi.API
 
@@ -81,9 +81,6 @@ func New(cfg config.Node, log *slog.Logger) (*Node, error) {
 		failed:     make(chan error, 3), // one for each listener
 		switchNews: make(chan region.Evacuation, 64),
 	}
-	if n.secret, err = cfg.Peer.Secret(); err != nil {
-		return nil, err
-	}
 	return n, nil
 }
 
@@ -114,6 +111,7 @@ func (n *Node) start(ctx context.Context) error {
 		do   func(context.Context) error
 	}{
 		{"telemetry", n.startTelemetry},
+		{"certificates", n.startCertificates},
 		{"operations listener", n.startOps},
 		{"database", n.startDatabase},
 		{"company directory", n.startDirectory},
@@ -153,12 +151,15 @@ func (n *Node) startOps(ctx context.Context) error {
 		Operator: n.operator, Status: n.status, Evacuate: n.evacuate, Keyrings: n.keyrings, Log: n.log,
 	})
 	// Profiles take as long as they are asked to, so nothing bounds a write.
-	_, err := n.serve(ctx, "operations", n.cfg.Ops.Addr, &http.Server{Handler: handler, ReadHeaderTimeout: headerTimeout})
+	_, err := n.serve(ctx, "operations", n.cfg.Ops.Addr, &http.Server{Handler: handler, TLSConfig: n.opsServer(), ReadHeaderTimeout: headerTimeout})
 	return err
 }
 
 func (n *Node) startDatabase(ctx context.Context) error {
 	url, err := n.cfg.DB.DatabaseURL()
+	if err == nil {
+		err = crdb.CheckTransport(url, n.cfg.DevelopmentPlaintext)
+	}
 	if err != nil {
 		return err
 	}
@@ -268,7 +269,8 @@ func (n *Node) tellState() {
 // second on the worst mobile network, with room.
 const headerTimeout = 10 * time.Second
 
-// serve listens and serves until the node is closed.
+// serve listens and serves until the node is closed, by TLS where the server
+// has a configuration for it.
 func (n *Node) serve(ctx context.Context, name, addr string, server *http.Server) (net.Addr, error) {
 	var lc net.ListenConfig
 	listener, err := lc.Listen(ctx, "tcp", addr)
@@ -279,7 +281,11 @@ func (n *Node) serve(ctx context.Context, name, addr string, server *http.Server
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		serve := server.Serve
+		if server.TLSConfig != nil {
+			serve = func(l net.Listener) error { return server.ServeTLS(l, "", "") } // the configuration holds the certificate
+		}
+		if err := serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			n.failed <- fmt.Errorf("%s listener: %w", name, err)
 		}
 	}()

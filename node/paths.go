@@ -22,7 +22,7 @@ import (
 // startDispatch joins directory, router, lanes, writer and peers: the way of a
 // punch through this node.
 func (n *Node) startDispatch(context.Context) (err error) {
-	n.peers = peer.NewClient(n.secret)
+	n.peers = peer.NewClient(n.peerClient())
 	n.closer.add("peer client", 0, func(context.Context) error { n.peers.Close(); return nil })
 	n.dispatch, err = dispatch.New(dispatch.Config{
 		Region: n.self.Region, ClockSkew: n.cfg.ClockSkew, CallTimeout: n.cfg.Deadline / 3,
@@ -60,14 +60,11 @@ func (n *Node) openLane(home region.Name, w dispatch.Writer, kind string, flushe
 }
 
 func (n *Node) startPeers(ctx context.Context) error {
-	var protocols http.Protocols
-	protocols.SetHTTP1(true) // for whoever looks with curl
-	protocols.SetUnencryptedHTTP2(true)
+	config, protocols := n.peerServer()
 	addr, err := n.serve(ctx, "peer", n.cfg.Peer.Addr, &http.Server{
-		Handler: peer.NewHandler(n.secret, peer.Deps{
-			Home: n.dispatch, Tracer: n.telemetry.TracerProvider, Log: n.log,
-		}),
-		Protocols:         &protocols,
+		Handler:           peer.NewHandler(peer.Deps{Home: n.dispatch, Tracer: n.telemetry.TracerProvider}),
+		TLSConfig:         config,
+		Protocols:         protocols,
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       10 * time.Minute, // longer than the client keeps one, so that the client closes first
 	})
@@ -89,6 +86,7 @@ func (n *Node) startPublic(ctx context.Context) error {
 	}
 	server := &http.Server{
 		Handler:           api,
+		TLSConfig:         n.publicServer(),
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       30 * time.Second,                // 1 MiB on a slow mobile network
 		WriteTimeout:      30*time.Second + n.cfg.Deadline, // counted from the end of the headers, so it holds the read too

@@ -21,20 +21,22 @@ import (
 // settings are those of a node in this process, on free ports.
 func (w *world) settings(t *testing.T) config.Node {
 	t.Helper()
-	return config.Node{
+	settings := config.Node{
 		Region: "us-east", Name: "in-process", Weight: 100,
 		Public: config.Public{Addr: "127.0.0.1:0", MaxBody: 1 << 20},
 		Peer:   config.Peer{Addr: "127.0.0.1:0"},
 		Ops:    config.Ops{Addr: freeAddr(t)},
-		Gossip: config.Gossip{Addr: "127.0.0.1:0", Label: t.Name()}, // a pool of its own
+		Gossip: config.Gossip{Addr: "127.0.0.1:0", Label: t.Name()}, // a pool of its own, see secure
 		DB: config.DB{
-			URL: w.cluster.DatabaseURL("us-east"), ConnectionsPerHome: 1, ReadConnections: 1, ConnectTimeout: 2 * time.Second,
+			URL: w.nodeURL("us-east"), ConnectionsPerHome: 1, ReadConnections: 1, ConnectTimeout: 2 * time.Second,
 		},
 		Tokens:   config.Tokens{JWKS: shared.jwks, Issuer: "punchclock", Audience: "punchclock"},
 		Lane:     config.Lane{MaxItems: 10, MaxBytes: 1 << 20, BatchItems: 10, RemoteFlushes: 1},
 		Company:  config.Company{Capacity: 1000, Refresh: time.Minute},
 		Deadline: 15 * time.Second, StopTimeout: 20 * time.Second, Development: true,
 	}
+	secure(t, &settings)
+	return settings
 }
 
 func freeAddr(t *testing.T) string {
@@ -65,13 +67,14 @@ func TestStartStopStress(t *testing.T) {
 			cancel()
 		}
 		for range 3 {
-			runUntilReady(t, w.settings(t))
+			runWhileReady(t, w.settings(t), func() {})
 		}
 		goleak.VerifyNone(t, before)
 	})
 }
 
-func runUntilReady(t *testing.T, settings config.Node) {
+// runWhileReady runs a node, and stops it once it is ready and do has returned.
+func runWhileReady(t *testing.T, settings config.Node, do func()) {
 	t.Helper()
 	n, err := node.New(settings, discard)
 	if err != nil {
@@ -88,6 +91,7 @@ func runUntilReady(t *testing.T, settings config.Node) {
 		}
 		time.Sleep(10 * time.Millisecond) // poll
 	}
+	do()
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)
@@ -117,7 +121,7 @@ func TestWhatANodeRefusesToStartWith(t *testing.T) {
 			t.Fatal(err)
 		}
 		for want, change := range map[string]func(*config.Node){
-			"--region":                  func(c *config.Node) { c.Region = "mars" },
+			"--region":                  func(c *config.Node) { c.Region = "mars"; secure(t, c) },
 			"--lane-max-items":          func(c *config.Node) { c.Lane.MaxItems = 0 },
 			"public listener":           func(c *config.Node) { c.Public.Addr = taken.Addr().String() },
 			"--token-jwks":              func(c *config.Node) { c.Tokens.JWKS = notKeys },
@@ -125,6 +129,9 @@ func TestWhatANodeRefusesToStartWith(t *testing.T) {
 			"run `punchclock migrate`":  func(c *config.Node) { c.DB.URL = strings.Replace(c.DB.URL, "/clock?", "/"+w.emptyDatabase(t)+"?", 1) },
 			"database \"nowhere\" does": func(c *config.Node) { c.DB.URL = strings.Replace(c.DB.URL, "/clock?", "/nowhere?", 1) },
 			"--gossip-key-file":         func(c *config.Node) { c.Gossip.KeyFile = notKeys },
+			"--peer-certificate-file":   func(c *config.Node) { c.Peer.CertificateFile = notKeys },
+			"--peer-authority-file":     func(c *config.Node) { c.Peer.AuthorityFile = notKeys },
+			"--database-url":            func(c *config.Node) { c.DB.URL = strings.Replace(c.DB.URL, "verify-full", "require", 1) },
 		} {
 			settings := w.settings(t)
 			change(&settings)

@@ -2,12 +2,8 @@ package cluster
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base64"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -27,10 +23,8 @@ type Cluster struct {
 
 	proxies map[string]*Proxy // by region, nil without them
 
-	seeds      []string // gossip addresses, one node per region
-	label      string   // keeps nodes of other clusters out of the gossip
-	keyFile    string
-	secretFile string
+	seeds   []string // gossip addresses, one node per region
+	keyFile string
 }
 
 // Start runs a database, migrates it and runs the nodes; it returns when all of
@@ -52,7 +46,7 @@ func Start(ctx context.Context, cfg Config) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Cluster{cfg: cfg, ws: ws, label: filepath.Base(ws.dir)}
+	c := &Cluster{cfg: cfg, ws: ws}
 	if err := c.bringUp(ctx, engine); err != nil {
 		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), killWait)
 		defer cancel()
@@ -71,7 +65,7 @@ func (c *Cluster) bringUp(ctx context.Context, engine Engine) (err error) {
 	if err := c.Migrate(ctx); err != nil {
 		return err
 	}
-	if err := c.writeSecrets(); err != nil {
+	if err := c.writeGossipKey(); err != nil {
 		return err
 	}
 	if c.cfg.Proxies {
@@ -102,19 +96,6 @@ func (c *Cluster) Migrate(ctx context.Context) error {
 	return err
 }
 
-// writeSecrets makes the files that the nodes share.
-func (c *Cluster) writeSecrets() error {
-	c.keyFile, c.secretFile = filepath.Join(c.ws.dir, "gossip.key"), filepath.Join(c.ws.dir, "peer.secret")
-	for _, file := range []string{c.keyFile, c.secretFile} {
-		secret := make([]byte, 32) // memberlist's largest key
-		_, _ = rand.Read(secret)   // never fails, says its documentation
-		if err := os.WriteFile(file, []byte(base64.StdEncoding.EncodeToString(secret)+"\n"), 0o600); err != nil {
-			return fmt.Errorf("cluster: %w", err)
-		}
-	}
-	return nil
-}
-
 // planNodes chooses everyone's addresses before anyone starts, since the
 // gossip seeds are among them.
 func (c *Cluster) planNodes() error {
@@ -139,7 +120,7 @@ func (c *Cluster) assign(n *Node) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", n.Name, err)
 	}
-	n.PublicURL, n.OpsURL, n.PeerAddr, n.GossipAddr = "http://"+addrs[0], "http://"+addrs[1], addrs[2], addrs[3]
+	n.PublicURL, n.OpsURL, n.PeerAddr, n.GossipAddr = "http://"+addrs[0], opsURL(addrs[1]), addrs[2], addrs[3]
 	return nil
 }
 
@@ -196,7 +177,8 @@ func (c *Cluster) Region(name string) []*Node {
 // Regions returns the names of the regions, the primary one first.
 func (c *Cluster) Regions() []string { return slices.Clone(c.cfg.Regions) }
 
-// DatabaseURL returns the connection URL that the nodes of a region use.
+// DatabaseURL returns a connection URL for looking after the database from a
+// region, as its superuser. The nodes have a role of their own.
 func (c *Cluster) DatabaseURL(region string) string {
 	if c.Database == nil {
 		return c.cfg.DatabaseURL
@@ -207,7 +189,16 @@ func (c *Cluster) DatabaseURL(region string) string {
 // GossipKeyFile is the keyring file that all nodes read.
 func (c *Cluster) GossipKeyFile() string { return c.keyFile }
 
-// Dir is the folder with data/ and logs/.
+// OperatorURL is DatabaseURL for the commands that manage companies, as the role
+// that may do no more than that.
+func (c *Cluster) OperatorURL(region string) string {
+	if c.Database == nil {
+		return c.cfg.DatabaseURL
+	}
+	return c.Database.URLAs(operatorUser, DatabaseName, region)
+}
+
+// Dir is the folder with data/, logs/ and certs/.
 func (c *Cluster) Dir() string { return c.ws.dir }
 
 // Keep leaves the folder behind when the cluster is stopped, as a test that has

@@ -45,7 +45,7 @@ func (d *Database) cockroachHosts() ([]*host, error) {
 			name: "cockroach " + h.region,
 			path: d.engine.Path,
 			args: []string{
-				"start", "--insecure", "--listen-addr=" + h.addr,
+				"start", "--certs-dir=" + d.ws.certs.Database(), "--listen-addr=" + h.addr,
 				"--http-addr=" + d.ws.host(i+1) + ":0",                                           // told to nobody, so any will do
 				"--join=" + strings.Join(join, ","), "--cluster-name=" + filepath.Base(d.ws.dir), // so that it takes in no stranger
 				"--locality=region=" + h.region + ",zone=a",
@@ -82,7 +82,7 @@ func (d *Database) initCockroach(ctx context.Context) error {
 	c := command{
 		name:       "cockroach init",
 		path:       d.engine.Path,
-		args:       []string{"init", "--insecure", "--host=" + first.addr, "--cluster-name=" + filepath.Base(d.ws.dir)},
+		args:       []string{"init", "--certs-dir=" + d.ws.certs.Database(), "--host=" + first.addr, "--cluster-name=" + filepath.Base(d.ws.dir)},
 		env:        cockroachEnvironment(),
 		log:        d.ws.logFile("cockroach-init"),
 		lastSignal: syscall.SIGKILL,

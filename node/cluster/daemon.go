@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -180,8 +181,11 @@ func (d *daemon) describe() error {
 	return errors.Join(os.WriteFile(d.path("settings.yaml"), settings, 0o600), os.WriteFile(d.path("node.json"), self, 0o600))
 }
 
-// ready asks the node whether it takes punches.
-func (d *daemon) ready(ctx context.Context) error { return ready(ctx, d.OpsURL) }
+// ready asks the node whether it takes punches. It is on loopback, as its
+// cluster is, and a kept connection would hold up its stop.
+func (d *daemon) ready(ctx context.Context) error {
+	return ready(ctx, &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}, d.OpsURL)
+}
 
 // await returns once the node is ready, or with its log when it ended or was
 // not ready in time.

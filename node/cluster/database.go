@@ -133,12 +133,22 @@ func (d *Database) bringUp(ctx context.Context) (err error) {
 	return d.CreateDatabase(ctx, DatabaseName)
 }
 
-// URL returns the connection URL for the nodes of a region: on CockroachDB its
+// URL returns the superuser's connection URL from a region: on CockroachDB its
 // own process first and the others after it.
 func (d *Database) URL(region string) string { return d.URLOf(DatabaseName, region) }
 
 // URLOf is URL for another database than DatabaseName.
 func (d *Database) URLOf(database, region string) string {
+	return d.url(d.superuser(), database, d.from(region))
+}
+
+// URLAs is URLOf for another user than the superuser, one of node/crdb's roles.
+func (d *Database) URLAs(user, database, region string) string {
+	return d.url(user, database, d.from(region))
+}
+
+// from lists the addresses in the order in which a region tries them.
+func (d *Database) from(region string) []string {
 	var first, others []string
 	for _, h := range d.hosts {
 		if h.region == region {
@@ -147,15 +157,16 @@ func (d *Database) URLOf(database, region string) string {
 			others = append(others, h.addr)
 		}
 	}
-	return d.url(database, append(first, others...))
+	return append(first, others...)
 }
 
 // AdminURL returns a connection URL to the engine's own database, for what
 // concerns the server as a whole.
-func (d *Database) AdminURL() string { return d.url(d.maintenance(), d.addrs()) }
+func (d *Database) AdminURL() string { return d.url(d.superuser(), d.maintenance(), d.addrs()) }
 
-func (d *Database) url(database string, addrs []string) string {
-	u := url.URL{Scheme: "postgres", User: url.User(d.superuser()), Host: strings.Join(addrs, ","), Path: "/" + database, RawQuery: "sslmode=disable"}
+func (d *Database) url(user, database string, addrs []string) string {
+	u := url.URL{Scheme: "postgres", Host: strings.Join(addrs, ","), Path: "/" + database}
+	d.ws.certs.Secure(&u, user)
 	return u.String()
 }
 
@@ -242,7 +253,7 @@ func poll(ctx context.Context, p *process, try func(context.Context) error) erro
 func (d *Database) ping(ctx context.Context, h *host) error {
 	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
-	return execute(ctx, d.url(d.maintenance(), []string{h.addr}), "SELECT 1")
+	return execute(ctx, d.url(d.superuser(), d.maintenance(), []string{h.addr}), "SELECT 1")
 }
 
 // execute runs statements, separated by semicolons, on a connection of its own.

@@ -121,24 +121,29 @@ func (n *Node) start(ctx context.Context) error {
 	n.mu.Lock()
 	n.process = p
 	n.mu.Unlock()
-	err = poll(ctx, p, func(ctx context.Context) error { return ready(ctx, n.OpsURL) })
+	err = poll(ctx, p, n.ready)
 	if err == nil {
 		return nil
 	}
 	return errors.Join(err, n.Kill())
 }
 
-// ready asks a node whether it takes punches.
-func ready(ctx context.Context, opsURL string) error {
+// ready asks the node whether it takes punches.
+func (n *Node) ready(ctx context.Context) error {
+	client, err := n.ws.opsClient()
+	if err != nil {
+		return err
+	}
+	return ready(ctx, client, n.OpsURL)
+}
+
+func ready(ctx context.Context, client *http.Client, opsURL string) error {
 	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, opsURL+"/readyz", nil)
 	if err != nil {
 		return err
 	}
-	// A connection of its own, without a proxy: a kept one would hold up the
-	// node's stop.
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Do(req)
 	if err != nil {
 		return err
@@ -154,13 +159,15 @@ func ready(ctx context.Context, opsURL string) error {
 // flags tells a node who it is. Settings that are not here keep the product's
 // defaults, so that what is shown on this cluster is what the product does.
 func (c *Cluster) flags(n *Node, host string) []string {
+	certificate, key := c.ws.certs.Node(n.Region)
 	return append([]string{
 		"node", "--region=" + n.Region, "--name=" + host,
 		"--public-addr=" + address(n.PublicURL), "--public-url=" + n.PublicURL,
 		"--ops-addr=" + address(n.OpsURL),
-		"--peer-addr=" + n.PeerAddr, "--peer-secret-file=" + c.secretFile,
+		"--peer-addr=" + n.PeerAddr, "--peer-certificate-file=" + certificate, "--peer-key-file=" + key,
+		"--peer-authority-file=" + c.ws.certs.Authority(),
 		"--gossip-addr=" + n.GossipAddr, "--gossip-seeds=" + strings.Join(c.seeds, ","),
-		"--gossip-label=" + c.label, "--gossip-key-file=" + c.keyFile,
+		"--gossip-label=" + c.ws.deployment(), "--gossip-key-file=" + c.keyFile,
 		"--database-url=" + c.nodeDatabaseURL(n.Region),
 		"--token-jwks=" + c.cfg.JWKS, "--development",
 		// Nobody balances load here who would have to notice first; gossip
@@ -169,4 +176,7 @@ func (c *Cluster) flags(n *Node, host string) []string {
 	}, c.cfg.ExtraFlags...)
 }
 
-func address(url string) string { return strings.TrimPrefix(url, "http://") }
+func address(url string) string {
+	_, addr, _ := strings.Cut(url, "://")
+	return addr
+}

@@ -53,7 +53,7 @@ func TestNodes(t *testing.T) {
 	var pids []int
 	var addrs []string
 	for _, n := range c.Nodes() {
-		if err := ready(testContext(t), n.OpsURL); err != nil {
+		if err := n.ready(testContext(t)); err != nil {
 			t.Errorf("%s: %v", n.Name, err)
 		}
 		pids = append(pids, n.PID())
@@ -104,7 +104,7 @@ func TestNodeLife(t *testing.T) {
 	silent := func() bool {
 		short, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
 		defer cancel()
-		return errors.Is(ready(short, n.OpsURL), context.DeadlineExceeded)
+		return errors.Is(n.ready(short), context.DeadlineExceeded)
 	}
 	for !silent() {
 		if ctx.Err() != nil {
@@ -114,7 +114,7 @@ func TestNodeLife(t *testing.T) {
 	if err := n.Thaw(); err != nil {
 		t.Fatal(err)
 	}
-	if err := ready(ctx, n.OpsURL); err != nil {
+	if err := n.ready(ctx); err != nil {
 		t.Errorf("after Thaw: %v", err)
 	}
 
@@ -196,7 +196,7 @@ func TestNodeLosesPort(t *testing.T) {
 		t.Fatal(err)
 	}
 	ws.pick = takenOnce(t)
-	c := &Cluster{cfg: cfg, ws: ws, label: "test"}
+	c := &Cluster{cfg: cfg, ws: ws}
 	if err := c.bringUp(testContext(t), Engine{}); err != nil {
 		t.Error(err)
 	}

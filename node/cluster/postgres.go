@@ -12,9 +12,8 @@ import (
 	"syscall"
 )
 
-// hostBased lets whoever is on this machine in, or in one of its regions'
-// networks: the data is made up.
-const hostBased = "host all all 127.0.0.0/8 trust\nhost all all 198.18.0.0/16 trust\n"
+// hostBased lets in whoever shows a certificate with his name.
+const hostBased = "hostssl all all all cert\n"
 
 // postgresHosts makes an empty data folder and says how to run a server on it.
 func (d *Database) postgresHosts(ctx context.Context) ([]*host, error) {
@@ -54,8 +53,31 @@ func (d *Database) postgresHosts(ctx context.Context) ([]*host, error) {
 	}
 	c.name, c.path, c.log = "postgres", filepath.Join(d.engine.Path, "postgres"), d.ws.logFile("postgres")
 	c.lastSignal = syscall.SIGQUIT // see end
+	if err := d.givePostgresKey(data, credential); err != nil {
+		return nil, err
+	}
 	c.args, err = postgresArgs(data, addrs[0])
 	return []*host{{addr: addrs[0], command: c}}, err
+}
+
+// givePostgresKey copies the server's certificate, its key and the authority to
+// where the server's account may read them.
+func (d *Database) givePostgresKey(data string, credential *syscall.Credential) error {
+	certificate, key := d.ws.certs.DatabaseServer()
+	for to, from := range map[string]string{"server.crt": certificate, "server.key": key, "ca.crt": d.ws.certs.Authority()} {
+		to = filepath.Join(data, to)
+		text, err := os.ReadFile(from)
+		if err == nil {
+			err = os.WriteFile(to, text, 0o600) //nolint:gosec // three fixed names in a folder of ours
+		}
+		if err == nil && credential != nil {
+			err = os.Chown(to, int(credential.Uid), int(credential.Gid))
+		}
+		if err != nil {
+			return fmt.Errorf("postgres: %w", err)
+		}
+	}
+	return nil
 }
 
 func postgresArgs(data, addr string) ([]string, error) {
@@ -66,8 +88,9 @@ func postgresArgs(data, addr string) ([]string, error) {
 	args := []string{"-D", data}
 	for _, setting := range []string{
 		"listen_addresses=" + ip, "port=" + port,
-		"unix_socket_directories=", // a socket's path may have 107 bytes, a temporary folder's has more
-		"max_connections=300",      // six nodes with 4 per home and 4 to read, tests, and people
+		"unix_socket_directories=",     // a socket's path may have 107 bytes, a temporary folder's has more
+		"max_connections=300",          // six nodes with 4 per home and 4 to read, tests, and people
+		"ssl=on", "ssl_ca_file=ca.crt", // server.crt and server.key are the defaults
 		"fsync=on", "timezone=UTC", "log_timezone=UTC",
 	} {
 		args = append(args, "-c", setting)

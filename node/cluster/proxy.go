@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/url"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -150,12 +148,15 @@ func (c *Cluster) startProxies() error {
 // cluster was started with Proxies.
 func (c *Cluster) Proxy(region string) *Proxy { return c.proxies[region] }
 
-// nodeDatabaseURL is the connection URL of a region's nodes: DatabaseURL, or
-// the same through the proxies. On PostgreSQL the other regions' proxies lead to
-// the same server and are left out: going there would not be another host.
+// nodeDatabaseURL is the connection URL of a region's nodes, as their role and
+// through the proxies. On PostgreSQL the other regions' proxies lead to the same
+// server and are left out: going there would not be another host.
 func (c *Cluster) nodeDatabaseURL(region string) string {
+	if c.Database == nil {
+		return c.cfg.DatabaseURL
+	}
 	if c.proxies == nil {
-		return c.DatabaseURL(region)
+		return c.Database.URLAs(nodeUser, DatabaseName, region)
 	}
 	hosts := []string{c.proxies[region].addr}
 	if c.Database.Engine == Cockroach {
@@ -165,12 +166,7 @@ func (c *Cluster) nodeDatabaseURL(region string) string {
 			}
 		}
 	}
-	u, err := url.Parse(c.DatabaseURL(region))
-	if err != nil {
-		panic(err) // it was put together from parts here
-	}
-	u.Host = strings.Join(hosts, ",")
-	return u.String()
+	return c.Database.url(nodeUser, DatabaseName, hosts)
 }
 
 func (c *Cluster) closeProxies() error {

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -62,8 +63,8 @@ func serve(settings *config.Node) error {
 	if err := settings.Validate(); err != nil {
 		return err
 	}
-	if secret, err := settings.Peer.Secret(); err != nil || secret == "" {
-		return fmt.Errorf("no peer secret: %w", err)
+	if _, err := tls.LoadX509KeyPair(settings.Peer.CertificateFile, settings.Peer.KeyFile); err != nil {
+		return err
 	}
 	var listeners []net.Listener
 	for _, addr := range []string{settings.Ops.Addr, settings.Public.Addr, settings.Peer.Addr, settings.Gossip.Addr} {

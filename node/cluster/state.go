@@ -16,6 +16,10 @@ type State struct {
 	Database      DatabaseState `json:"database"`
 	Nodes         []NodeState   `json:"nodes"`
 	GossipKeyFile string        `json:"gossip_key_file,omitempty"` // the keyring file of all nodes
+	// Deployment and Authority are what an operator knows the nodes by; the
+	// second is a file.
+	Deployment string `json:"deployment,omitempty"`
+	Authority  string `json:"authority,omitempty"`
 	// Tokens are ready-made, by whatever names the writer gives them.
 	Tokens map[string]string `json:"tokens,omitempty"`
 }
@@ -24,7 +28,7 @@ type State struct {
 type DatabaseState struct {
 	Engine  string            `json:"engine,omitempty"` // empty when the cluster was given the database
 	Version string            `json:"version,omitempty"`
-	URL     string            `json:"url"`
+	URL     string            `json:"url"`  // as the superuser
 	URLs    map[string]string `json:"urls"` // by region
 	Hosts   []HostState       `json:"hosts,omitempty"`
 }
@@ -55,7 +59,10 @@ type NodeState struct {
 
 // State returns the cluster as it is now.
 func (c *Cluster) State() State {
-	s := State{PID: os.Getpid(), Dir: c.Dir(), Regions: c.Regions(), GossipKeyFile: c.GossipKeyFile()}
+	s := State{
+		PID: os.Getpid(), Dir: c.Dir(), Regions: c.Regions(), GossipKeyFile: c.GossipKeyFile(),
+		Deployment: c.ws.deployment(), Authority: c.ws.certs.Authority(),
+	}
 	s.Database = DatabaseState{URL: c.DatabaseURL(c.cfg.Regions[0]), URLs: make(map[string]string)}
 	for _, r := range c.cfg.Regions {
 		s.Database.URLs[r] = c.DatabaseURL(r)

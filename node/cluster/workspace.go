@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"sync/atomic"
+
+	"github.com/punchclock/punchclock/node/certs"
 )
 
 // workspace is what the processes of one cluster share: a folder for data and
@@ -16,6 +18,7 @@ type workspace struct {
 	dir      string
 	keep     atomic.Bool
 	released atomic.Bool // the networks are closed
+	certs    certs.Dir
 	spawner  *spawner
 	loopback loopback
 	network  *network // nil unless each region has its own
@@ -45,6 +48,9 @@ func newWorkspace(cfg Config) (*workspace, error) {
 		w.pick = freshAddrs
 	}
 	w.spawner = newSpawner(cfg.Log, w.network)
+	if err := w.makeCertificates(cfg); err != nil {
+		return nil, errors.Join(err, w.release(), os.RemoveAll(dir))
+	}
 	w.keep.Store(cfg.KeepDir)
 	return w, nil
 }

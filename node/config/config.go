@@ -40,8 +40,9 @@ type Node struct {
 	// systemd and Kubernetes both kill after 30 s or more.
 	StopTimeout time.Duration `help:"When to give up finishing, counted from the signal; more than the drain delay." default:"25s"`
 
-	Development bool   `help:"Accept settings that are not safe in production: development tokens."`
-	LogLevel    string `help:"debug, info, warn or error." enum:"debug,info,warn,error" default:"info"`
+	Development          bool   `help:"Accept development tokens, and token keys over http. Not for production."`
+	DevelopmentPlaintext bool   `help:"Let peer RPC, gossip and database go unprotected, on loopback alone. Not together with any certificate or key."`
+	LogLevel             string `help:"debug, info, warn or error." enum:"debug,info,warn,error" default:"info"`
 }
 
 // Public is the listener for devices, people and integrators.
@@ -49,19 +50,24 @@ type Public struct {
 	Addr string `help:"Address of the public API." default:"127.0.0.1:8080"`
 	URL  string `help:"Base URL at which clients reach this node or its balancer; shown by /v1/regions."`
 	// One batch of 1,000 punches takes about 300 kB.
-	MaxBody int64 `help:"Largest request body in bytes." default:"1048576"`
+	MaxBody         int64  `help:"Largest request body in bytes." default:"1048576"`
+	CertificateFile string `help:"PEM certificate, with intermediates, with which the public API speaks TLS; plain HTTP without it. Read anew when it changes." type:"path"`
+	KeyFile         string `help:"PEM key of the public certificate." type:"path"`
 }
 
 // Peer is the listener for other nodes.
 type Peer struct {
-	Addr       string `help:"Address of the node to node RPC." default:"127.0.0.1:7400"`
-	Advertise  string `help:"host:port that other nodes dial; the listening address when empty."`
-	SecretFile string `help:"File with the secret that every node shows to every other. Without one only loopback is served." type:"path"`
+	Addr      string `help:"Address of the node to node RPC." default:"127.0.0.1:7400"`
+	Advertise string `help:"host:port that other nodes dial; the listening address when empty."`
+	// Nodes check each other's by name: spiffe://<gossip label>/node/<region>.
+	CertificateFile string `help:"PEM certificate of this node, with intermediates; its URI is spiffe://<gossip-label>/node/<region>. Read anew when it changes." type:"path"`
+	KeyFile         string `help:"PEM key of the node's certificate." type:"path"`
+	AuthorityFile   string `help:"PEM certificates of the authorities that sign nodes; several while one replaces the other." type:"path"`
 }
 
 // Ops is the operator's listener.
 type Ops struct {
-	Addr string `help:"Address of health, metrics and profiles; keep it private." default:"127.0.0.1:9090"`
+	Addr string `help:"Address of health, metrics and profiles; keep it private. Off loopback it speaks TLS with the node's certificate." default:"127.0.0.1:9090"`
 }
 
 // Gossip is the node's place in the cluster.
@@ -69,13 +75,13 @@ type Gossip struct {
 	Addr      string   `help:"Address to gossip on, TCP and UDP." default:"127.0.0.1:7946"`
 	Advertise string   `help:"host:port that other nodes gossip to; the bound address when empty."`
 	Seeds     []string `help:"host:port of some nodes to join; names are resolved anew at each attempt."`
-	Label     string   `help:"Name of the deployment; nodes of another are refused." default:"punchclock"`
-	KeyFile   string   `help:"File with base64 keys of 16, 24 or 32 bytes, one a line, first one sends. Read again when it changes. Without it gossip is not encrypted." type:"path"`
+	Label     string   `help:"Name of the deployment; nodes of another are refused. Certificates bear it." default:"punchclock"`
+	KeyFile   string   `help:"File with base64 keys of 16, 24 or 32 bytes, one a line, first one sends. Read again when it changes." type:"path"`
 }
 
 // DB is how the node reaches its database.
 type DB struct {
-	URL     string `help:"PostgreSQL connection URL; several hosts are tried in order, the nearest first."`
+	URL     string `help:"PostgreSQL connection URL with sslmode=verify-full; several hosts are tried in order, the nearest first. Its certificates are read anew for each connection."`
 	URLFile string `help:"File that holds the URL, for URLs with a password." type:"path"`
 	// About 4 active connections per database vCPU; a flush carries hundreds
 	// of rows, so a few per home already saturate a small database.
@@ -136,6 +142,7 @@ func (c *Node) Validate() error {
 		wrong.add("token-jwks", "is needed: the keys that sign the callers' tokens")
 	}
 	c.checkAddresses(&wrong)
+	c.checkSecurity(&wrong)
 	c.checkBounds(&wrong)
 	if err := c.DB.check(); err != nil {
 		wrong = append(wrong, err)
@@ -175,9 +182,6 @@ func (c *Node) checkAddresses(wrong *problems) {
 		if u, err := url.Parse(c.Public.URL); err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
 			wrong.add("public-url", "must be an http or https URL, is %q", c.Public.URL)
 		}
-	}
-	if c.Peer.SecretFile == "" && !loopback(c.Peer.Addr) {
-		wrong.add("peer-secret-file", "is needed because --peer-addr %s is not on loopback", c.Peer.Addr)
 	}
 }
 
@@ -219,15 +223,6 @@ func (c *Node) checkBounds(wrong *problems) {
 	}
 }
 
-func loopback(addr string) bool {
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		return false
-	}
-	ip := net.ParseIP(host)
-	return host == "localhost" || (ip != nil && ip.IsLoopback())
-}
-
 // DatabaseURL returns the URL, read from its file where one is given.
 func (c *DB) DatabaseURL() (string, error) {
 	if err := c.check(); err != nil {
@@ -252,20 +247,4 @@ func (c *DB) check() error {
 	default:
 		return nil
 	}
-}
-
-// Secret returns the secret that nodes show each other, empty without a file.
-func (p *Peer) Secret() (string, error) {
-	if p.SecretFile == "" {
-		return "", nil
-	}
-	b, err := os.ReadFile(p.SecretFile)
-	if err != nil {
-		return "", fmt.Errorf("--peer-secret-file: %w", err)
-	}
-	secret := strings.TrimSpace(string(b))
-	if len(secret) < 16 { // 16 random characters cannot be guessed online
-		return "", errors.New("--peer-secret-file: the secret must have at least 16 characters")
-	}
-	return secret, nil
 }

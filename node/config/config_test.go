@@ -33,7 +33,10 @@ func parse(t *testing.T, args []string, env map[string]string) (Node, error) {
 	return a.Node, CheckEnvironment(parser.Model, environ)
 }
 
-var least = []string{"--region=us-east", "--database-url=postgres://x", "--token-jwks=/keys.json"}
+var least = []string{
+	"--region=us-east", "--database-url=postgres://x", "--token-jwks=/keys.json", "--gossip-key-file=/gossip.key",
+	"--peer-certificate-file=/node.crt", "--peer-key-file=/node.key", "--peer-authority-file=/ca.crt",
+}
 
 func with(args ...string) []string { return append(args, least...) }
 
@@ -86,7 +89,10 @@ func TestWrongValuesNameTheSetting(t *testing.T) {
 		"gossip-seeds":                  {"--gossip-seeds=a"},
 		"gossip-advertise":              {"--gossip-addr=0.0.0.0:7946"},
 		"public-url":                    {"--public-url=ftp://x"},
-		"peer-secret-file":              {"--peer-addr=0.0.0.0:1"},
+		"gossip-label":                  {"--gossip-label=Production"},
+		"public-key-file":               {"--public-certificate-file=/x"},
+		"public-certificate-file":       {"--public-key-file=/x"},
+		"development-plaintext":         {"--development-plaintext"}, // beside the files above
 		"database-url":                  {"--database-url-file=/x"},
 		"token-jwks":                    {"--token-jwks=http://x"},
 		"lane-max-items":                {"--lane-max-items=0"},
@@ -105,14 +111,55 @@ func TestWrongValuesNameTheSetting(t *testing.T) {
 	}
 }
 
+func TestWhatSecuresIsNeeded(t *testing.T) {
+	for i, arg := range least {
+		setting, _, _ := strings.Cut(arg, "=")
+		if !strings.HasSuffix(setting, "-file") {
+			continue
+		}
+		n, err := parse(t, append(append([]string{}, least[:i]...), least[i+1:]...), nil)
+		if err == nil {
+			err = n.Validate()
+		}
+		if err == nil || !strings.Contains(err.Error(), setting+": is needed") {
+			t.Errorf("without %s: %v", setting, err)
+		}
+	}
+}
+
+// TestPlaintextIsForLoopbackAlone refuses it for each address elsewhere, and
+// beside each file that would protect something.
+func TestPlaintextIsForLoopbackAlone(t *testing.T) {
+	plain := []string{"--region=us-east", "--database-url=postgres://x", "--token-jwks=/keys.json", "--development-plaintext"}
+	check := func(args ...string) error {
+		n, err := parse(t, append(append([]string{}, plain...), args...), nil)
+		if err == nil {
+			err = n.Validate()
+		}
+		return err
+	}
+	for _, args := range [][]string{nil, {"--development"}, {"--gossip-seeds=localhost:1,127.9.9.9:2,[::1]:3", "--peer-addr=localhost:1"}} {
+		if err := check(args...); err != nil {
+			t.Errorf("%v: %v", args, err)
+		}
+	}
+	for _, arg := range []string{
+		"--public-addr=0.0.0.0:1", "--public-addr=:1", "--peer-addr=10.0.0.1:1", "--ops-addr=192.168.0.1:1", "--gossip-addr=198.18.0.1:1",
+		"--peer-advertise=node.example:1", "--gossip-advertise=10.0.0.1:1", "--gossip-seeds=127.0.0.1:1,other.example:1",
+		"--peer-certificate-file=/x", "--peer-key-file=/x", "--peer-authority-file=/x", "--gossip-key-file=/x",
+		"--public-certificate-file=/x", "--public-key-file=/x",
+	} {
+		setting, _, _ := strings.Cut(arg, "=")
+		if err := check(arg); err == nil || !strings.Contains(err.Error(), "--development-plaintext: is refused") || !strings.Contains(err.Error(), setting) {
+			t.Errorf("%s: %v, want a refusal that names both settings", arg, err)
+		}
+	}
+}
+
 func TestSecretsComeFromFiles(t *testing.T) {
 	db := DB{URLFile: mustFile(t, "postgres://user:password@host/clock\n")}
 	if url, err := db.DatabaseURL(); err != nil || url != "postgres://user:password@host/clock" {
 		t.Errorf("%q, %v", url, err)
-	}
-	peer := Peer{SecretFile: mustFile(t, "short\n")}
-	if _, err := peer.Secret(); err == nil {
-		t.Error("a secret that can be guessed was taken")
 	}
 }
 

@@ -155,21 +155,6 @@ func TestACallerWhoLeavesMarksNoHost(t *testing.T) {
 	})
 }
 
-// TestServerWithoutTLS is reached by the URL's second choice of sslmode=prefer.
-func TestServerWithoutTLS(t *testing.T) {
-	onEveryEngine(t, func(t *testing.T, s *store) {
-		db := s.mustOpenWith(testConfig(strings.Replace(s.server.URL("us-east"), "sslmode=disable", "sslmode=prefer", 1)), testDeps())
-		for _, h := range db.hosts.all {
-			if n := len(h.probe.Fallbacks); n != 1 {
-				t.Fatalf("%d ways back from TLS, want 1: the test shows nothing", n)
-			}
-			if err := h.hot.Ping(s.ctx); err != nil {
-				t.Errorf("%s: %v", h.addr, err)
-			}
-		}
-	})
-}
-
 // TestStaleSchemaResetsSeldom lets every insert fail as after a change of
 // regions. Each reset makes the next attempt connect anew.
 func TestStaleSchemaResetsSeldom(t *testing.T) {

@@ -73,6 +73,7 @@ type DB struct {
 	cfg     Config
 	log     *slog.Logger
 	metrics metrics
+	files   *transport
 	hosts   *hosts
 	turns   sync.Map // home region to chan struct{}: the reads it has in flight
 	strange sync.Map // time zones that this machine does not know, once logged
@@ -86,7 +87,7 @@ func Open(ctx context.Context, cfg Config, deps Deps) (*DB, error) {
 		return nil, fmt.Errorf("--database-url: %w", err)
 	}
 	base.ConnConfig.ConnectTimeout = cfg.ConnectTimeout
-	db := &DB{cfg: cfg, log: deps.Log}
+	db := &DB{cfg: cfg, log: deps.Log, files: &transport{url: cfg.URL, log: deps.Log}}
 	if db.metrics, err = newMetrics(deps.Meter); err != nil {
 		return nil, err
 	}
@@ -105,6 +106,11 @@ func (db *DB) Close() { db.hosts.close() }
 
 func (db *DB) detect(ctx context.Context, cc *pgx.ConnConfig) error {
 	for {
+		// Each time as the URL's files are now: they may have been what failed.
+		if fresh, err := pgxpool.ParseConfig(db.cfg.URL); err == nil {
+			fresh.ConnConfig.ConnectTimeout = cc.ConnectTimeout
+			cc = fresh.ConnConfig
+		}
 		version, err := askVersion(ctx, cc)
 		if err == nil {
 			db.Version, db.Engine = version, PostgreSQL

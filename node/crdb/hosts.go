@@ -51,6 +51,7 @@ type host struct {
 	reads   *pgxpool.Pool   // reads punches
 	control *pgxpool.Pool   // everything else
 	probe   *pgx.ConnConfig // for pings: a pool without a free connection is no dead host
+	files   *transport      // asked before every connection
 	trouble atomic.Int32    // a trouble: what is believed of it
 	prompt  int             // pings in a row that were answered promptly; the watcher's
 	pinged  rate.Sometimes  // pings because of slow attempts
@@ -68,11 +69,11 @@ const (
 
 func (t trouble) String() string { return [...]string{"fine", "slow", "away"}[t] }
 
-func newHost(addr string) *host {
+func newHost(addr string, files *transport) *host {
 	// A change of regions fails the statements of all homes at once, and each
 	// reset costs all of them their connections. One is enough until the
 	// change is through everywhere, which takes seconds.
-	return &host{addr: addr, stale: rate.Sometimes{Interval: 10 * time.Second}, pinged: rate.Sometimes{Interval: probeEvery}}
+	return &host{addr: addr, files: files, stale: rate.Sometimes{Interval: 10 * time.Second}, pinged: rate.Sometimes{Interval: probeEvery}}
 }
 
 // hosts chooses the gateway for each attempt: the nearest of those in the least
@@ -253,7 +254,9 @@ func (hs *hosts) anotherIsFaster(ctx context.Context, than *host, took time.Dura
 func (h *host) ping(ctx context.Context) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
-	conn, err := pgx.ConnectConfig(ctx, h.probe.Copy())
+	cc := h.probe.Copy()
+	h.files.refresh(ctx, cc)
+	conn, err := pgx.ConnectConfig(ctx, cc)
 	if err != nil {
 		return 0, err
 	}

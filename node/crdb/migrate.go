@@ -34,7 +34,9 @@ type Migrations struct {
 
 // Migrate brings the schema up to date and gives the database the named
 // regions, the first of them primary. Without names the database must have
-// regions already. It is safe to run twice, and from two places at once.
+// regions already. It is safe to run twice, and from two places at once. The
+// first time an administrator must run it, who makes the roles and hands the
+// database to the migrator; later the migrator may, too.
 func Migrate(ctx context.Context, url string, regions []string, log *slog.Logger) (Migrations, error) {
 	for _, r := range regions {
 		if _, err := region.ParseName(r); err != nil {
@@ -54,8 +56,9 @@ func Migrate(ctx context.Context, url string, regions []string, log *slog.Logger
 }
 
 // meetings are what two migrations at once tell each other: it exists, it is
-// being changed, it is not there yet.
-var meetings = []string{"40001", "42P07", "42710", "23505", "55006", "22023", "55000", "42704"}
+// being changed, it is not there yet. XX000 is PostgreSQL's for a right or an
+// owner that both change.
+var meetings = []string{"40001", "42P07", "42710", "23505", "55006", "22023", "55000", "42704", "XX000"}
 
 func metAnother(err error) bool {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
@@ -79,6 +82,11 @@ func migrateOnce(ctx context.Context, url string, regions []string, log *slog.Lo
 	done.Engine = PostgreSQL
 	if strings.HasPrefix(version, "CockroachDB") {
 		done.Engine = CockroachDB
+	}
+	if err := prepareRoles(ctx, conn, done.Engine); err != nil {
+		return done, err
+	}
+	if done.Engine == CockroachDB {
 		if err := cockroachRegions(ctx, conn, regions); err != nil {
 			return done, err
 		}
@@ -90,6 +98,9 @@ func migrateOnce(ctx context.Context, url string, regions []string, log *slog.Lo
 		if err := postgresRegions(ctx, conn, regions); err != nil {
 			return done, err
 		}
+	}
+	if err := applyGrants(ctx, conn, done.Engine); err != nil {
+		return done, err
 	}
 	done.Regions, err = labels(ctx, conn)
 	if err == nil && len(done.Regions) == 0 {
@@ -112,7 +123,7 @@ func applySchema(ctx context.Context, cc *pgx.ConnConfig, done *Migrations, log 
 	if err != nil {
 		return err
 	}
-	db := stdlib.OpenDB(*cc)
+	db := stdlib.OpenDB(*cc, stdlib.OptionAfterConnect(becomeMigrator))
 	defer db.Close() //nolint:errcheck // its statements have ended
 	provider, err := goose.NewProvider(goose.DialectPostgres, db, files,
 		goose.WithLocker(locker), goose.WithSlog(log), goose.WithDisableGlobalRegistry(true))

@@ -26,7 +26,7 @@ func (db *DB) openHosts(ctx context.Context, base *pgxpool.Config, deps Deps) (*
 	)
 	hs := &hosts{log: deps.Log}
 	for _, addr := range addresses(base.ConnConfig) {
-		h := newHost(addr.String())
+		h := newHost(addr.String(), db.files)
 		hs.all = append(hs.all, h) // at once, so that it is closed whatever fails
 		for _, pool := range []struct {
 			target **pgxpool.Pool
@@ -39,7 +39,7 @@ func (db *DB) openHosts(ctx context.Context, base *pgxpool.Config, deps Deps) (*
 			{&h.control, "control", controlConnections, db.readParams("control")},
 		} {
 			cfg := db.poolConfig(base, addr, pool.size, pool.params)
-			cfg.ConnConfig.Tracer = tracer
+			cfg.ConnConfig.Tracer, cfg.BeforeConnect = tracer, db.files.beforeConnect
 			p, err := pgxpool.NewWithConfig(ctx, cfg)
 			if err == nil {
 				err = otelpgx.RecordStats(p, otelpgx.WithStatsMeterProvider(deps.Meter),
@@ -87,6 +87,9 @@ func (db *DB) hotParams() map[string]string {
 		params["disallow_full_table_scans"] = "on"
 		params["large_full_scan_rows"] = "0"
 		params["default_transaction_quality_of_service"] = "critical"
+		// The default, unless somebody has changed it for the cluster: the
+		// fence relies on it.
+		params["default_transaction_isolation"] = "serializable"
 	}
 	return params
 }

@@ -16,14 +16,16 @@ import (
 
 var (
 	insertSQL   = statement("insert")
-	lookupSQL   = strings.Replace(insertSQL, "\nJOIN homes", "\nINNER LOOKUP JOIN homes", 1)
+	lookupSQL   = strings.NewReplacer("\nJOIN homes", "\nINNER LOOKUP JOIN homes", "\nFOR SHARE OF h", "").Replace(insertSQL)
 	readbackSQL = statement("readback")
 	existSQL    = `SELECT company_id FROM companies WHERE company_id = ANY ($1::text[])`
 )
 
 // insertSQL returns the hot statement. With few companies and fresh statistics
 // CockroachDB would scan all of a home's fence rows and make every punch wait for
-// any company's change; PostgreSQL does not know the hint.
+// any company's change; PostgreSQL does not know the hint. To lock the fence
+// does nothing where transactions are serializable, and there it would take the
+// right to change homes.
 func (db *DB) insertSQL() string {
 	if db.Engine == CockroachDB {
 		return lookupSQL

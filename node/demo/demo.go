@@ -115,7 +115,7 @@ func (c *Demo) show(ctx context.Context, st *stage.Stage) (rush.Result, drill.Re
 		return result, drill.Report{}, err
 	}
 	st.Say("auditing")
-	report, err := auditLedger(ctx, path, st.DatabaseURL(st.Regions()[0]))
+	report, err := auditLedger(ctx, path, st.OperatorURL(st.Regions()[0]))
 	if err == nil && report.Verdict() != nil {
 		st.Keep() // the evidence
 	}

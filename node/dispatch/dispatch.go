@@ -53,10 +53,10 @@ type Writer interface {
 	Write(ctx context.Context, items []punch.Item) []punch.Outcome
 }
 
-// Caller asks another node to record a batch. The overhead is what the call
+// Caller asks a region's node to record a batch. The overhead is what the call
 // took beyond the peer's own handling of it.
 type Caller interface {
-	Record(ctx context.Context, addr string, items []punch.Item) (outcomes []punch.Outcome, overhead time.Duration, err error)
+	Record(ctx context.Context, region, addr string, items []punch.Item) (outcomes []punch.Outcome, overhead time.Duration, err error)
 }
 
 // Config bounds what dispatch does.

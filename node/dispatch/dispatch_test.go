@@ -109,7 +109,7 @@ func (w *world) settle(items []punch.Item) []punch.Outcome {
 	return out
 }
 
-func (w *world) Record(_ context.Context, addr string, items []punch.Item) ([]punch.Outcome, time.Duration, error) {
+func (w *world) Record(_ context.Context, _, addr string, items []punch.Item) ([]punch.Outcome, time.Duration, error) {
 	w.note("peer %s", addr)
 	if f := w.peers[addr]; f != nil {
 		err := f()

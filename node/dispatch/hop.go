@@ -91,7 +91,7 @@ func (h *hop) call(ctx context.Context, c region.Candidate, items []punch.Item, 
 	defer cancel()
 	lag, began := watchLag(), time.Now()
 	defer lag.stop()
-	results, overhead, err := h.dispatch.deps.Peers.Record(call, c.PeerAddr, gather(items, places))
+	results, overhead, err := h.dispatch.deps.Peers.Record(call, string(c.Region), c.PeerAddr, gather(items, places))
 	if err != nil {
 		h.dispatch.metrics.hopped(ctx, h.home, "failed", len(places))
 		err = punch.Wait(punch.Unavailable, time.Second, "the company's home region did not answer in time; send the punch again with the same id", err)

@@ -138,7 +138,8 @@ func switchRegion(verb string) func(context.Context, *site) error {
 			if n.Region == s.victim {
 				continue
 			}
-			cmd := exec.CommandContext(ctx, s.binary, "region", verb, s.victim, "--ops-url", n.OpsURL)
+			cmd := exec.CommandContext(ctx, s.binary, "region", verb, s.victim, "--ops-url", n.OpsURL,
+				"--ops-authority-file="+s.state.Authority, "--ops-deployment="+s.state.Deployment)
 			cmd.Env = append(os.Environ(), "PUNCHCLOCK_TOKEN="+s.state.OperatorToken) // not where every account can read it
 			text, err := cmd.CombinedOutput()
 			if err != nil {

@@ -17,6 +17,7 @@ import (
 type Client struct {
 	URL   string // base URL of the listener
 	Token string
+	HTTP  *http.Client // http.DefaultClient when nil
 }
 
 // Status asks what the node believes of the cluster.
@@ -61,7 +62,11 @@ func (c Client) do(ctx context.Context, method, path string, in, out any) error 
 		return err
 	}
 	req.Header.Set("Authorization", "Bearer "+c.Token)
-	res, err := http.DefaultClient.Do(req)
+	client := c.HTTP
+	if client == nil {
+		client = http.DefaultClient
+	}
+	res, err := client.Do(req)
 	if err != nil {
 		return err
 	}

@@ -2,9 +2,11 @@ package peer
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"connectrpc.com/connect/v2"
@@ -20,19 +22,40 @@ const maxMessage = 4 << 20
 
 // Client calls other nodes. It is safe for concurrent use.
 type Client struct {
-	http   *http.Client
-	secret string
+	tls func(region string) *tls.Config
+
+	mu sync.Mutex // guards regions
+	// One per region, because a connection is only good for calls to the
+	// region whose node was checked when it was made. Regions are the
+	// database's, so they are few.
+	regions map[string]*http.Client
 }
 
-// NewClient makes a client that shows secret with every call.
-func NewClient(secret string) *Client {
+// NewClient makes a client that connects as the configuration for a region's
+// nodes says; in plain text without one.
+func NewClient(config func(region string) *tls.Config) *Client {
+	return &Client{tls: config, regions: make(map[string]*http.Client)}
+}
+
+func (c *Client) to(region string) *http.Client {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.regions[region] == nil {
+		c.regions[region] = &http.Client{Transport: c.transport(region)}
+	}
+	return c.regions[region]
+}
+
+func (c *Client) transport(region string) *http.Transport {
 	var protocols http.Protocols
-	protocols.SetUnencryptedHTTP2(true)
 	transport := &http.Transport{
 		Protocols: &protocols,
 		// A peer that does not even accept is left for the next candidate
 		// while most of the punch's time remains.
 		DialContext: (&net.Dialer{Timeout: time.Second, KeepAlive: 15 * time.Second}).DialContext,
+		// One that accepts and is frozen is left as soon as one that freezes
+		// later, see below. A handshake is one round trip and some arithmetic.
+		TLSHandshakeTimeout: 2 * time.Second,
 		// A frozen peer, or one whose machine vanished, does not answer pings,
 		// while one that waits for its database does: all calls on its
 		// connection fail within two seconds and the next candidate takes
@@ -40,17 +63,36 @@ func NewClient(secret string) *Client {
 		HTTP2:           &http.HTTP2Config{SendPingTimeout: time.Second, PingTimeout: time.Second, WriteByteTimeout: 2 * time.Second},
 		IdleConnTimeout: 5 * time.Minute, // nodes talk all the time or are gone
 	}
-	return &Client{http: &http.Client{Transport: transport}, secret: secret}
+	if c.tls == nil {
+		protocols.SetUnencryptedHTTP2(true)
+		return transport
+	}
+	protocols.SetHTTP2(true)
+	transport.TLSClientConfig = c.tls(region)
+	return transport
+}
+
+func (c *Client) url(addr string) string {
+	if c.tls == nil {
+		return "http://" + addr
+	}
+	return "https://" + addr
 }
 
 // Close drops idle connections. Calls in flight end by their contexts.
-func (c *Client) Close() { c.http.CloseIdleConnections() }
+func (c *Client) Close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, client := range c.regions {
+		client.CloseIdleConnections()
+	}
+}
 
-// Record asks the node at addr to settle the items and returns one outcome for
-// each, in order, and how long the call took beyond the peer's own handling.
-// An error means that the call failed as a whole: the items may or may not be
-// committed.
-func (c *Client) Record(ctx context.Context, addr string, items []punch.Item) (outcomes []punch.Outcome, overhead time.Duration, err error) {
+// Record asks the region's node at addr to settle the items and returns one
+// outcome for each, in order, and how long the call took beyond the peer's own
+// handling. An error means that the call failed as a whole: the items may or may
+// not be committed.
+func (c *Client) Record(ctx context.Context, region, addr string, items []punch.Item) (outcomes []punch.Outcome, overhead time.Duration, err error) {
 	now := time.Now()
 	ends, bounded := ctx.Deadline()
 	if !bounded {
@@ -60,11 +102,7 @@ func (c *Client) Record(ctx context.Context, addr string, items []punch.Item) (o
 	for i := range items {
 		req.Items[i] = toWire(&items[i], now, ends)
 	}
-	ctx, info := connect.NewClientContext(ctx)
-	if c.secret != "" {
-		info.RequestHeader().Set("Authorization", "Bearer "+c.secret)
-	}
-	transport := connecthttp.NewTransport(c.http, "http://"+addr, connecthttp.WithReadMaxBytes(maxMessage))
+	transport := connecthttp.NewTransport(c.to(region), c.url(addr), connecthttp.WithReadMaxBytes(maxMessage))
 	res, err := peerpb.NewPeerClient(connect.NewClient(transport)).Record(ctx, req)
 	if err != nil {
 		return nil, 0, fmt.Errorf("peer %s: %w", addr, err)

@@ -1,13 +1,14 @@
 // Package peer is the RPC between nodes, both ends: a batch of punches goes to
 // a node in their home region, and a result comes back for each. It does not
-// choose the node and does not decide what a punch is worth retrying.
+// choose the node, does not decide what a punch is worth retrying, and does not
+// know who may call: the TLS configurations that it is given do.
 //
 // One call carries a batch. Each item keeps its own deadline and its own
 // trace: both travel in the item, because the request's belong to the batch.
 //
 //	entry node                          home node
 //	lane towards the region
-//	  └ Client.Record ── RecordRequest ──▶ Handler: secret, size, validity
+//	  └ Client.Record ── RecordRequest ──▶ Handler: size, validity
 //	                                        └ Home.RecordAll: its own lane
 //	    outcomes ◀───── RecordResponse ────────┘
 //

@@ -2,8 +2,8 @@ package peer
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -26,15 +26,13 @@ type homeFunc func(items []punch.Item) []punch.Outcome
 
 func (f homeFunc) RecordAll(items []punch.Item) []punch.Outcome { return f(items) }
 
-const secret = "a secret of some length"
+const home = "eu-west" // the region that is called
 
-// mustServe runs the handler on loopback over HTTP/2, as a node does, and
-// returns its address.
-func mustServe(tb testing.TB, secret string, home Home) string {
+// mustServe runs the handler on loopback over HTTP/2, as a node does in
+// development, and returns its address.
+func mustServe(tb testing.TB, home Home) string {
 	tb.Helper()
-	server := httptest.NewUnstartedServer(NewHandler(secret, Deps{
-		Home: home, Tracer: tracenoop.NewTracerProvider(), Log: slog.New(slog.DiscardHandler),
-	}))
+	server := httptest.NewUnstartedServer(NewHandler(Deps{Home: home, Tracer: tracenoop.NewTracerProvider()}))
 	server.Config.Protocols = new(http.Protocols)
 	server.Config.Protocols.SetUnencryptedHTTP2(true)
 	server.Start()
@@ -42,9 +40,9 @@ func mustServe(tb testing.TB, secret string, home Home) string {
 	return server.Listener.Addr().String()
 }
 
-func mustClient(tb testing.TB, secret string) *Client {
+func mustClient(tb testing.TB, config func(region string) *tls.Config) *Client {
 	tb.Helper()
-	c := NewClient(secret)
+	c := NewClient(config)
 	tb.Cleanup(c.Close)
 	return c
 }
@@ -60,7 +58,7 @@ func anItem(ctx context.Context, employee string) punch.Item {
 func TestEachItemHasItsOwnResult(t *testing.T) {
 	recordedAt := punch.Microseconds(time.Now())
 	original := punch.Stamp{ReceivedAt: recordedAt.Add(-time.Hour), EntryRegion: "ap-south", TraceID: "first", Late: true}
-	addr := mustServe(t, secret, homeFunc(func(items []punch.Item) []punch.Outcome {
+	addr := mustServe(t, homeFunc(func(items []punch.Item) []punch.Outcome {
 		out := make([]punch.Outcome, len(items))
 		for i := range items {
 			p := items[i].Punch
@@ -80,7 +78,7 @@ func TestEachItemHasItsOwnResult(t *testing.T) {
 	broken := anItem(t.Context(), "broken")
 	broken.Employee = "not a name"
 	items := []punch.Item{anItem(t.Context(), "recorded"), broken, anItem(t.Context(), "replayed"), anItem(t.Context(), "refused")}
-	out, _, err := mustClient(t, secret).Record(t.Context(), addr, items)
+	out, _, err := mustClient(t, nil).Record(t.Context(), home, addr, items)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,27 +100,9 @@ func TestEachItemHasItsOwnResult(t *testing.T) {
 	}
 }
 
-func TestTheSecretIsChecked(t *testing.T) {
-	called := false
-	addr := mustServe(t, secret, homeFunc(func(items []punch.Item) []punch.Outcome {
-		called = true
-		return make([]punch.Outcome, len(items))
-	}))
-	for _, wrong := range []string{"", "wrong", secret + "x"} {
-		if _, _, err := mustClient(t, wrong).Record(t.Context(), addr, []punch.Item{anItem(t.Context(), "anna")}); err == nil || called {
-			t.Errorf("the secret %q was taken: %v", wrong, err)
-		}
-	}
-	for remote, want := range map[string]bool{"127.0.0.1:1": true, "[::1]:1": true, "10.0.0.1:1": false, "nonsense": false} {
-		if got := allowed(&http.Request{RemoteAddr: remote}, ""); got != want {
-			t.Errorf("without a secret, %s is allowed: %t, want %t", remote, got, want)
-		}
-	}
-}
-
 func TestDeadlinesTravelAndShrink(t *testing.T) {
 	var left []time.Duration
-	addr := mustServe(t, secret, homeFunc(func(items []punch.Item) []punch.Outcome {
+	addr := mustServe(t, homeFunc(func(items []punch.Item) []punch.Outcome {
 		for i := range items {
 			deadline, ok := items[i].Ctx.Deadline()
 			if !ok {
@@ -136,7 +116,7 @@ func TestDeadlinesTravelAndShrink(t *testing.T) {
 	defer cancel()
 	long, cancel2 := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel2()
-	if _, _, err := mustClient(t, secret).Record(t.Context(), addr, []punch.Item{anItem(short, "a"), anItem(long, "b")}); err != nil {
+	if _, _, err := mustClient(t, nil).Record(t.Context(), home, addr, []punch.Item{anItem(short, "a"), anItem(long, "b")}); err != nil {
 		t.Fatal(err)
 	}
 	if left[0] >= 1800*time.Millisecond || left[0] <= 0 || left[1] >= 9700*time.Millisecond || left[1] <= 2*time.Second {
@@ -145,7 +125,7 @@ func TestDeadlinesTravelAndShrink(t *testing.T) {
 }
 
 func TestItemsEndBeforeTheCallDoes(t *testing.T) {
-	addr := mustServe(t, secret, homeFunc(func(items []punch.Item) []punch.Outcome {
+	addr := mustServe(t, homeFunc(func(items []punch.Item) []punch.Outcome {
 		<-items[0].Ctx.Done() // a database that answers nothing
 		return []punch.Outcome{{Err: punch.Wait(punch.Unavailable, time.Second, "away", nil)}}
 	}))
@@ -153,7 +133,7 @@ func TestItemsEndBeforeTheCallDoes(t *testing.T) {
 	defer cancel()
 	call, cancel2 := context.WithTimeout(t.Context(), time.Second)
 	defer cancel2()
-	out, _, err := mustClient(t, secret).Record(call, addr, []punch.Item{anItem(long, "anna")})
+	out, _, err := mustClient(t, nil).Record(call, home, addr, []punch.Item{anItem(long, "anna")})
 	if err != nil || punch.CodeOf(out[0].Err) != punch.Unavailable {
 		t.Errorf("a peer whose database is away: %v, %v; want its own answer within the call", out, err)
 	}
@@ -167,22 +147,22 @@ func TestASilentPeerEndsWithTheCall(t *testing.T) {
 	defer listener.Close() //nolint:errcheck // nothing was sent
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	if _, _, err := mustClient(t, secret).Record(ctx, listener.Addr().String(), []punch.Item{anItem(ctx, "anna")}); err == nil {
+	if _, _, err := mustClient(t, nil).Record(ctx, home, listener.Addr().String(), []punch.Item{anItem(ctx, "anna")}); err == nil {
 		t.Error("a call without an answer succeeded")
 	}
 }
 
 func TestAPeerThatForgetsAnItemHasFailed(t *testing.T) {
-	addr := mustServe(t, secret, homeFunc(func(items []punch.Item) []punch.Outcome { return make([]punch.Outcome, len(items)) }))
-	c := mustClient(t, secret)
+	addr := mustServe(t, homeFunc(func(items []punch.Item) []punch.Outcome { return make([]punch.Outcome, len(items)) }))
+	c := mustClient(t, nil)
 	items := make([]punch.Item, maxItems+1)
 	for i := range items {
 		items[i] = anItem(t.Context(), "anna")
 	}
-	if _, _, err := c.Record(t.Context(), addr, items); err == nil {
+	if _, _, err := c.Record(t.Context(), home, addr, items); err == nil {
 		t.Error("a batch beyond the bound was taken")
 	}
-	if out, _, err := c.Record(t.Context(), addr, nil); err != nil || len(out) != 0 {
+	if out, _, err := c.Record(t.Context(), home, addr, nil); err != nil || len(out) != 0 {
 		t.Errorf("an empty batch: %v, %v", out, err)
 	}
 }

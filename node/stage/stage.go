@@ -185,7 +185,7 @@ func (s *Stage) newCompanies(ctx context.Context, perRegion int) error {
 	if err := os.WriteFile(s.Path("companies.csv"), list.Bytes(), 0o600); err != nil {
 		return err
 	}
-	if _, err := s.Run(ctx, "company", "import", s.Path("companies.csv"), "--database-url="+s.DatabaseURL(s.Regions()[0])); err != nil {
+	if _, err := s.Run(ctx, "company", "import", s.Path("companies.csv"), "--database-url="+s.OperatorURL(s.Regions()[0])); err != nil {
 		return err
 	}
 	var err error

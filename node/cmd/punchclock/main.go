@@ -35,6 +35,7 @@ type commands struct {
 	Region  regionCommand  `cmd:"" help:"Evacuate and restore regions."`
 	Gossip  gossipCommand  `cmd:"" help:"Show and rotate the keys that encrypt gossip."`
 	Company companyCommand `cmd:"" help:"Create, list, show and import companies."`
+	DevCA   devCACommand   `cmd:"" name:"dev-ca" help:"Make an authority for development, and certificates of it for nodes, database and the database's users. Run it again to renew them."`
 	Token   tokenCommand   `cmd:"" help:"Print a token signed by a development key, which nodes take only with --development."`
 	ID      idCommand      `cmd:"" name:"id" help:"Print an id for a punch. Keep it over all retries of that punch."`
 	Punch   client.Command `cmd:"" help:"Punch: print the receipt, or keep the punch in an outbox on disk for later. Exit status 0: recorded, 1: refused for good, 3: kept, 4: neither."`

@@ -12,6 +12,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/punchclock/punchclock/node/cluster"
+	"github.com/punchclock/punchclock/node/crdb"
 )
 
 func TestMain(m *testing.M) {
@@ -40,8 +41,12 @@ func TestScripts(t *testing.T) {
 				Setup: func(env *testscript.Env) error {
 					// Each script has a database of its own; they run at once.
 					name := fmt.Sprintf("script%d", number.Add(1))
-					url := db.URLOf(name, "us-east")
-					env.Setenv("DB", url)
+					env.Setenv("DB", db.URLOf(name, "us-east"))
+					for variable, role := range map[string]string{
+						"DB_NODE": crdb.NodeRole, "DB_OPERATOR": crdb.OperatorRole, "DB_MIGRATOR": crdb.MigratorRole,
+					} {
+						env.Setenv(variable, db.URLAs(role, name, "us-east"))
+					}
 					env.Setenv("ENGINE", e.Name)
 					env.Setenv("GORACE", os.Getenv("GORACE"))
 					ctx, cancel := context.WithTimeout(context.Background(), time.Minute)

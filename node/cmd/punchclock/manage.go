@@ -31,11 +31,21 @@ const commandTimeout = 15 * time.Minute
 const connectPatience = 15 * time.Second
 
 type database struct {
-	config.DB `embed:"" prefix:"database-"`
+	config.DB            `embed:"" prefix:"database-"`
+	DevelopmentPlaintext bool `help:"Let the database go unprotected, on loopback alone."`
+}
+
+// url returns the database's URL if that is reached safely.
+func (d *database) url() (string, error) {
+	url, err := d.DatabaseURL()
+	if err == nil {
+		err = crdb.CheckTransport(url, d.DevelopmentPlaintext)
+	}
+	return url, err
 }
 
 func (d *database) open(ctx context.Context) (*crdb.DB, error) {
-	url, err := d.DatabaseURL()
+	url, err := d.url()
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +74,7 @@ type migrateCommand struct {
 func (c *migrateCommand) Run(ctx context.Context, out io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
-	url, err := c.DatabaseURL()
+	url, err := c.url()
 	if err != nil {
 		return err
 	}

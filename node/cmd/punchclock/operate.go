@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"strings"
 	"time"
 
+	"github.com/punchclock/punchclock/node/certs"
 	"github.com/punchclock/punchclock/node/opsapi"
 	"github.com/punchclock/punchclock/region"
 )
@@ -19,6 +21,9 @@ type operator struct {
 	OpsURL    string `help:"Base URL of a node's operations listener; any node will do." default:"http://127.0.0.1:9090"`
 	Token     string `help:"Operator's token; better in a file."`
 	TokenFile string `help:"File that holds the operator's token." type:"path"`
+	// Nodes are known by their names in the deployment, not by their hosts'.
+	OpsAuthorityFile string `help:"PEM certificates of the authorities that sign nodes; for an https --ops-url." type:"path"`
+	OpsDeployment    string `help:"Deployment whose nodes are asked, the --gossip-label of its nodes." default:"punchclock"`
 }
 
 func (o *operator) client() (opsapi.Client, error) {
@@ -33,7 +38,19 @@ func (o *operator) client() (opsapi.Client, error) {
 	if token == "" {
 		return opsapi.Client{}, errors.New("--token-file: an operator's token is needed")
 	}
-	return opsapi.Client{URL: strings.TrimSuffix(o.OpsURL, "/"), Token: token}, nil
+	client := opsapi.Client{URL: strings.TrimSuffix(o.OpsURL, "/"), Token: token}
+	if !strings.HasPrefix(client.URL, "https://") {
+		return client, nil
+	}
+	if o.OpsAuthorityFile == "" {
+		return client, errors.New("--ops-authority-file: is needed to know the node behind " + client.URL)
+	}
+	config, err := certs.OperatorClient(o.OpsAuthorityFile, o.OpsDeployment)
+	if err != nil {
+		return client, fmt.Errorf("--ops-authority-file: %w", err)
+	}
+	client.HTTP = &http.Client{Transport: &http.Transport{TLSClientConfig: config}}
+	return client, nil
 }
 
 type statusCommand struct {

@@ -1,7 +1,8 @@
 -- One batch of one home region. The join is the fence: a row applies only
 -- while its company's home in this very region has the epoch under which the
 -- punch was routed. FOR SHARE holds the fence shut until the commit on
--- PostgreSQL, where READ COMMITTED would let a stalled statement past a move.
+-- PostgreSQL, where READ COMMITTED would let a stalled statement past a move;
+-- CockroachDB's SERIALIZABLE needs no lock (see insertSQL).
 -- Sorted, because overlapping batches in opposite order deadlock there.
 INSERT INTO punches (
     crdb_region, company_id, day, employee_id, punch_id,

@@ -1,0 +1,106 @@
+package node
+
+import (
+	"context"
+	"crypto/tls"
+	"net/http"
+
+	"github.com/punchclock/punchclock/node/certs"
+	"github.com/punchclock/punchclock/node/config"
+	"github.com/punchclock/punchclock/node/crdb"
+)
+
+// certificates are what this node shows, and what it checks others by.
+type certificates struct {
+	peer   *certs.Source // nil with --development-plaintext
+	public *certs.Source // nil without a public certificate
+}
+
+func (n *Node) startCertificates(context.Context) error {
+	set, err := certs.NewSet(certs.Deps{Log: n.log, Meter: n.telemetry.MeterProvider})
+	if err != nil {
+		return err
+	}
+	n.closer.add("certificates", 0, func(context.Context) error { set.Close(); return nil })
+	if !n.cfg.DevelopmentPlaintext {
+		n.certs.peer, err = set.Hold(certs.Files{
+			Certificate: certs.File{Path: n.cfg.Peer.CertificateFile, Setting: "--peer-certificate-file", Use: "peer"},
+			Key:         certs.File{Path: n.cfg.Peer.KeyFile, Setting: "--peer-key-file"},
+			Authority:   certs.File{Path: n.cfg.Peer.AuthorityFile, Setting: "--peer-authority-file", Use: "authority"},
+			Self:        n.name(n.cfg.Region),
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if n.cfg.Public.CertificateFile != "" {
+		n.certs.public, err = set.Hold(certs.Files{
+			Certificate: certs.File{Path: n.cfg.Public.CertificateFile, Setting: "--public-certificate-file", Use: "public"},
+			Key:         certs.File{Path: n.cfg.Public.KeyFile, Setting: "--public-key-file"},
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return n.holdDatabase(set)
+}
+
+// holdDatabase watches the files of the database URL. The connections read
+// them by themselves; here they are looked after and their ends are told.
+func (n *Node) holdDatabase(set *certs.Set) error {
+	url, err := n.cfg.DB.DatabaseURL()
+	if err != nil {
+		return err
+	}
+	certificate, key, authority := crdb.CertificateFiles(url)
+	if certificate == "" && authority == "" {
+		return nil
+	}
+	_, err = set.Hold(certs.Files{
+		Certificate: certs.File{Path: certificate, Setting: "--database-url: sslcert", Use: "database"},
+		Key:         certs.File{Path: key, Setting: "sslkey"},
+		Authority:   certs.File{Path: authority, Setting: "--database-url: sslrootcert", Use: "database_authority"},
+	})
+	return err
+}
+
+// name is how certificates call the nodes of a region.
+func (n *Node) name(region string) certs.Name {
+	return certs.Name{Deployment: n.cfg.Gossip.Label, Region: region}
+}
+
+// peerServer is nil in plain text.
+func (n *Node) peerServer() (*tls.Config, *http.Protocols) {
+	protocols := new(http.Protocols)
+	if n.certs.peer == nil {
+		protocols.SetUnencryptedHTTP2(true)
+		return nil, protocols
+	}
+	protocols.SetHTTP2(true)
+	return n.certs.peer.PeerServer(n.cfg.Gossip.Label), protocols
+}
+
+// peerClient is nil in plain text.
+func (n *Node) peerClient() func(region string) *tls.Config {
+	if n.certs.peer == nil {
+		return nil
+	}
+	return func(region string) *tls.Config { return n.certs.peer.PeerClient(n.name(region)) }
+}
+
+// publicServer is nil without a certificate.
+func (n *Node) publicServer() *tls.Config {
+	if n.certs.public == nil {
+		return nil
+	}
+	return n.certs.public.Server()
+}
+
+// opsServer is nil on loopback: nobody listens in there, and whoever is logged
+// in on the machine needs no files to look at a node.
+func (n *Node) opsServer() *tls.Config {
+	if n.certs.peer == nil || config.Loopback(n.cfg.Ops.Addr) {
+		return nil
+	}
+	return n.certs.peer.Server()
+}

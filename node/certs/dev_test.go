@@ -1,0 +1,94 @@
+package certs
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+func mustKey() crypto.Signer {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		panic(err)
+	}
+	return key
+}
+
+func mustCertificate(text []byte) *x509.Certificate {
+	c, err := x509.ParseCertificate(text)
+	if err != nil {
+		panic(err)
+	}
+	return c
+}
+
+func TestKeysAreForTheirOwnerAndTheAuthorityStays(t *testing.T) {
+	w := mustWorld(t)
+	keys := 0
+	err := filepath.Walk(string(w.dir), func(path string, info os.FileInfo, err error) error {
+		if err == nil && filepath.Ext(path) == ".key" {
+			keys++
+			if info.Mode().Perm() != 0o600 {
+				t.Errorf("%s has mode %v", path, info.Mode())
+			}
+		}
+		return err
+	})
+	if err != nil || keys != 6 { // the authority, two nodes, node, server, a user
+		t.Errorf("%d keys, %v", keys, err)
+	}
+	authority, key := w.dir.Authority(), filepath.Join(string(w.dir), "ca.key")
+	was, err := os.ReadFile(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.mustMake(w.dir, deployment, time.Hour)
+	if is, err := os.ReadFile(key); err != nil || !bytes.Equal(is, was) {
+		t.Errorf("the authority's key was replaced, %v", err)
+	}
+	// Half an authority is a mistake, and no reason to make another.
+	if err := os.Remove(authority); err != nil {
+		t.Fatal(err)
+	}
+	dev := Dev{Deployment: deployment, Regions: []string{"us-east"}, DatabaseHosts: []string{"localhost"}, Life: time.Hour}
+	if err := w.dir.Make(dev); err == nil {
+		t.Error("an authority was made beside a key without certificate")
+	}
+	if is, err := os.ReadFile(key); err != nil || !bytes.Equal(is, was) {
+		t.Errorf("the key that was left was replaced, %v", err)
+	}
+}
+
+func TestNobodyIsBelievedLongerThanTheAuthority(t *testing.T) {
+	w := mustWorld(t)
+	w.mustMake(w.dir, deployment, 10*authorityLife)
+	h := w.node("us-east").held.Load()
+	if h.ownEnds.After(h.rootsEnd) {
+		t.Errorf("a certificate ends %s, its authority %s", h.ownEnds, h.rootsEnd)
+	}
+}
+
+func TestBadWishesAreRefused(t *testing.T) {
+	for what, dev := range map[string]Dev{
+		"no life":         {Deployment: "x", Regions: []string{"a"}, DatabaseHosts: []string{"h"}},
+		"no region":       {Deployment: "x", DatabaseHosts: []string{"h"}, Life: time.Hour},
+		"no host":         {Deployment: "x", Regions: []string{"a"}, Life: time.Hour},
+		"a bad name":      {Deployment: "X Y", Regions: []string{"a"}, DatabaseHosts: []string{"h"}, Life: time.Hour},
+		"a region's path": {Deployment: "x", Regions: []string{"../a"}, DatabaseHosts: []string{"h"}, Life: time.Hour},
+	} {
+		dir := filepath.Join(t.TempDir(), "d")
+		if err := Dir(dir).Make(dev); err == nil {
+			t.Errorf("%s was taken", what)
+		}
+		if _, err := os.Stat(dir); err == nil {
+			t.Errorf("%s left something behind", what)
+		}
+	}
+}

@@ -1,0 +1,152 @@
+package certs
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+)
+
+// contents are the files as they were read.
+type contents struct{ certificate, key, authority []byte }
+
+// sum tells contents, or the reason why there are none, from others.
+type sum [sha256.Size]byte
+
+func sumOf(c contents, err error) (s sum) {
+	hash := sha256.New()
+	for _, part := range [][]byte{c.certificate, c.key, c.authority} {
+		fmt.Fprintf(hash, "%d:", len(part))
+		_, _ = hash.Write(part) // a hash never fails
+	}
+	if err != nil {
+		_, _ = io.WriteString(hash, err.Error())
+	}
+	hash.Sum(s[:0])
+	return s
+}
+
+// maxFile bounds what is read: hundreds of authorities.
+const maxFile = 1 << 20
+
+func read(files Files) (c contents, err error) {
+	for _, f := range []struct {
+		file File
+		into *[]byte
+	}{{files.Certificate, &c.certificate}, {files.Key, &c.key}, {files.Authority, &c.authority}} {
+		if f.file.Path == "" {
+			continue
+		}
+		if *f.into, err = readFile(f.file.Path); err != nil {
+			return contents{}, fmt.Errorf("%s: %w", f.file.Setting, err)
+		}
+	}
+	return c, nil
+}
+
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(b) > maxFile {
+		err = fmt.Errorf("%s is larger than %d bytes", path, maxFile)
+	}
+	return b, err
+}
+
+// parse checks that the parts are what they should be and belong together.
+func parse(files Files, c contents) (*held, error) {
+	h := new(held)
+	if files.Authority.Path != "" {
+		list, err := authorities(c.authority)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", files.Authority.Setting, err)
+		}
+		h.roots = x509.NewCertPool()
+		for _, a := range list {
+			h.roots.AddCert(a)
+		}
+		h.rootsEnd = firstEnd(list)
+	}
+	if files.Certificate.Path == "" {
+		return h, nil
+	}
+	pair, err := tls.X509KeyPair(c.certificate, c.key)
+	if err != nil {
+		return nil, fmt.Errorf("%s and %s: %w", files.Certificate.Setting, files.Key.Setting, err)
+	}
+	chain := []*x509.Certificate{pair.Leaf}
+	for _, raw := range pair.Certificate[1:] {
+		more, err := x509.ParseCertificate(raw)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", files.Certificate.Setting, err)
+		}
+		chain = append(chain, more)
+	}
+	h.own, h.ownEnds = &pair, firstEnd(chain)
+	h.ownExpired = time.Now().After(h.ownEnds)
+	if files.Self == (Name{}) {
+		return h, nil
+	}
+	if err := isSelf(chain, h, files.Self); err != nil {
+		return nil, fmt.Errorf("%s: %w", files.Certificate.Setting, err)
+	}
+	return h, nil
+}
+
+// isSelf checks the node's own certificate as its peers will, as client and as
+// server.
+func isSelf(chain []*x509.Certificate, h *held, self Name) error {
+	name, err := nameOf(chain[0])
+	if err != nil {
+		return err
+	}
+	if name != self {
+		return fmt.Errorf("is for %s, and this node is %s", name, self)
+	}
+	for _, usage := range []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth} {
+		err := verifyChain(chain, h.roots, usage)
+		if err != nil && !isExpired(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+func authorities(text []byte) (list []*x509.Certificate, err error) {
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, err
+		}
+		if !cert.IsCA {
+			return nil, fmt.Errorf("the certificate of %q is no authority's", cert.Subject)
+		}
+		list = append(list, cert)
+	}
+	if len(list) == 0 {
+		err = errors.New("holds no certificate in PEM")
+	}
+	return list, err
+}
+
+func firstEnd(list []*x509.Certificate) time.Time {
+	first := list[0].NotAfter
+	for _, c := range list[1:] {
+		if c.NotAfter.Before(first) {
+			first = c.NotAfter
+		}
+	}
+	return first
+}

@@ -1,0 +1,72 @@
+package config
+
+import (
+	"net"
+	"regexp"
+	"slices"
+)
+
+// labelPattern is what can stand in a certificate's name: the label is the
+// deployment there.
+var labelPattern = regexp.MustCompile(`^[a-z0-9_-]+(\.[a-z0-9_-]+)*$`)
+
+// checkSecurity asks for everything that secures nodes between each other, or
+// for nothing of it: a cluster that is half in plain text is a mistake.
+func (c *Node) checkSecurity(wrong *problems) {
+	if !labelPattern.MatchString(c.Gossip.Label) || len(c.Gossip.Label) > 255 { // memberlist's bound
+		wrong.add("gossip-label", "must be 1 to 255 of lower-case letters, digits, '_', '-' and single dots between them, is %q", c.Gossip.Label)
+	}
+	files := []struct {
+		setting, path string
+		needed        bool
+	}{
+		{"peer-certificate-file", c.Peer.CertificateFile, true},
+		{"peer-key-file", c.Peer.KeyFile, true},
+		{"peer-authority-file", c.Peer.AuthorityFile, true},
+		{"gossip-key-file", c.Gossip.KeyFile, true},
+		{"public-certificate-file", c.Public.CertificateFile, c.Public.KeyFile != ""},
+		{"public-key-file", c.Public.KeyFile, c.Public.CertificateFile != ""},
+	}
+	for _, f := range files {
+		switch {
+		case c.DevelopmentPlaintext && f.path != "":
+			wrong.add("development-plaintext", "is refused together with --%s: choose one", f.setting)
+		case !c.DevelopmentPlaintext && f.needed && f.path == "":
+			wrong.add(f.setting, "is needed; for development on loopback alone there is --development-plaintext")
+		}
+	}
+	if c.DevelopmentPlaintext {
+		for setting, addr := range c.addresses() {
+			if !Loopback(addr) {
+				wrong.add("development-plaintext", "is refused because --%s %s is not on loopback", setting, addr)
+			}
+		}
+	}
+}
+
+// addresses are all that the node listens on, tells others or joins.
+func (c *Node) addresses() map[string]string {
+	list := map[string]string{
+		"public-addr": c.Public.Addr, "peer-addr": c.Peer.Addr, "ops-addr": c.Ops.Addr, "gossip-addr": c.Gossip.Addr,
+	}
+	if c.Peer.Advertise != "" {
+		list["peer-advertise"] = c.Peer.Advertise
+	}
+	if c.Gossip.Advertise != "" {
+		list["gossip-advertise"] = c.Gossip.Advertise
+	}
+	if i := slices.IndexFunc(c.Gossip.Seeds, func(seed string) bool { return !Loopback(seed) }); i >= 0 {
+		list["gossip-seeds"] = c.Gossip.Seeds[i]
+	}
+	return list
+}
+
+// Loopback says whether host:port can only be reached from this machine.
+func Loopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || (ip != nil && ip.IsLoopback())
+}
