@@ -44,7 +44,7 @@ drill: build database ## Break the cluster in every way under load and account f
 	@exec bin/punchclock drill $(DRILL) $(ARGS)
 
 .PHONY: test
-test: database compiler ## Check format, vet, and run all tests with -race, on a real database and real processes
+test: database compiler dns ## Check format, vet, and run all tests with -race, on a real database and real processes
 	@scripts/check-format
 	go vet $(PKG)
 	go test -race -vet=off -timeout $(TIMEOUT) $(TESTFLAGS) $(PKG)
@@ -84,8 +84,8 @@ clean: ## Remove what was built, and cached tools
 	rm -rf bin .cache
 
 # Not for the list: what the targets above need from the machine.
-.PHONY: database compiler
-database compiler:
+.PHONY: database compiler dns
+database compiler dns:
 	@scripts/setup $@
 
 $(GOLANGCI_LINT):

@@ -45,6 +45,7 @@ type NodeState struct {
 	OpsURL     string `json:"ops_url"`
 	PeerAddr   string `json:"peer_addr"`
 	GossipAddr string `json:"gossip_addr"`
+	DNSAddr    string `json:"dns_addr,omitempty"`
 	PID        int    `json:"pid"`
 	Log        string `json:"log"`
 }
@@ -62,7 +63,7 @@ func (c *Cluster) State() State {
 	for _, n := range c.nodes {
 		s.Nodes = append(s.Nodes, NodeState{
 			Region: n.Region, Name: n.Name, PublicURL: n.PublicURL, OpsURL: n.OpsURL,
-			PeerAddr: n.PeerAddr, GossipAddr: n.GossipAddr, PID: n.PID(), Log: n.Logs(),
+			PeerAddr: n.PeerAddr, GossipAddr: n.GossipAddr, DNSAddr: n.DNSAddr, PID: n.PID(), Log: n.Logs(),
 		})
 	}
 	return s
