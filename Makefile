@@ -47,7 +47,7 @@ drill: build database ## Break the cluster in every way under load and account f
 	@exec bin/punchclock drill $(DRILL) $(ARGS)
 
 .PHONY: test
-test: database compiler promtool ## Check format, vet, and run all tests with -race, on a real database and real processes
+test: database compiler promtool dns ## Check format, vet, and run all tests with -race, on a real database and real processes
 	@scripts/check-format
 	go vet $(PKG)
 	go test -race -vet=off -timeout $(TIMEOUT) $(TESTFLAGS) $(PKG)
@@ -92,8 +92,8 @@ clean: ## Remove what was built, and cached tools
 	rm -rf bin .cache
 
 # Not for the list: what the targets above need from the machine.
-.PHONY: database compiler promtool
-database compiler promtool:
+.PHONY: database compiler promtool dns
+database compiler promtool dns:
 	@scripts/setup $@
 
 # The builder writes a program of its own and builds it. Minutes, once.

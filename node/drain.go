@@ -30,6 +30,12 @@ func (c *closer) add(name string, reserve time.Duration, stop func(context.Conte
 	c.parts = append(c.parts, part{name, reserve, stop})
 }
 
+// addLast adds a part that is closed when all others are, but for the first:
+// telemetry still hears of its end.
+func (c *closer) addLast(name string, stop func(context.Context) error) {
+	c.parts = slices.Insert(c.parts, min(1, len(c.parts)), part{name, 0, stop})
+}
+
 // close closes every part, whatever the others say.
 func (c *closer) close(ctx context.Context) error {
 	var errs []error

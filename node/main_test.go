@@ -136,7 +136,7 @@ func mustWorld(t *testing.T, e cluster.Engine) *world {
 		}
 	}
 	c, err := cluster.Start(ctx, cluster.Config{
-		Binary: shared.binary, Engine: e.Name, Regions: regions, NodesPerRegion: 2, JWKS: shared.jwks,
+		Binary: shared.binary, Engine: e.Name, Regions: regions, NodesPerRegion: 2, JWKS: shared.jwks, DNSZone: "test",
 		ExtraEnv: func(*cluster.Node) []string {
 			return []string{
 				"OTEL_TRACES_EXPORTER=otlp", "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf",

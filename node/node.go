@@ -76,7 +76,7 @@ func New(cfg config.Node, log *slog.Logger) (*Node, error) {
 	n := &Node{
 		cfg: cfg, log: log.With("node", name, "region", cfg.Region), ready: newReadiness(), board: new(region.Board),
 		self: region.Member{
-			Node: name, Region: home, PublicURL: cfg.Public.URL, Weight: cfg.Weight, // PeerAddr once it is bound
+			Node: name, Region: home, PublicURL: cfg.Public.URL, PublicAddrs: publicAddrs(cfg.Public.Addresses), Weight: cfg.Weight, // PeerAddr once it is bound
 		},
 		failed:     make(chan error, 3), // one for each listener
 		switchNews: make(chan region.Evacuation, 64),
@@ -120,6 +120,7 @@ func (n *Node) start(ctx context.Context) error {
 		{"peer listener", n.startPeers},
 		{"gossip", n.startGossip},
 		{"switches", n.startSwitches},
+		{"DNS", n.startDNS},
 		{"public listener", n.startPublic},
 		{"clock", n.startWatch},
 	} {

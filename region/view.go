@@ -1,6 +1,7 @@
 package region
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -43,9 +44,12 @@ type Member struct {
 	State     State
 	PeerAddr  string // host:port of its peer RPC
 	PublicURL string // base URL of its public API, may be empty
-	Weight    uint16 // relative capability, 100 is an ordinary node
-	Load      Load
-	StateAt   time.Time // when this node first saw it in State
+	// PublicAddrs are the addresses at which clients reach it or its balancer,
+	// as DNS answers them. Nobody changes the slice.
+	PublicAddrs []netip.Addr
+	Weight      uint16 // relative capability, 100 is an ordinary node
+	Load        Load
+	StateAt     time.Time // when this node first saw it in State
 }
 
 // View is what this node believes about the cluster at one moment. It is

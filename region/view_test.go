@@ -1,6 +1,7 @@
 package region
 
 import (
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -37,7 +38,7 @@ func TestViewSortsAndKeepsItsOwnCopy(t *testing.T) {
 		}
 		byNode := func(a, b Member) int { return strings.Compare(a.Node, b.Node) }
 		slices.SortFunc(want, byNode)
-		if got := v.Members(); !slices.Equal(got, want) {
+		if got := v.Members(); len(got)+len(want) > 0 && !reflect.DeepEqual(got, want) {
 			t.Fatalf("members are\n%v\nwant what was given, sorted\n%v", got, want)
 		}
 		count := 0

@@ -35,11 +35,15 @@ func newLoopback() loopback {
 
 // host returns the address of a region by its number from 1 on; 0 is for what
 // belongs to no region.
-func (l loopback) host(region int) string {
+func (l loopback) host(region int) string { return l.nodeHost(region, 0) }
+
+// nodeHost returns the address of a region's node by its number from 0 on, so
+// that DNS can tell nodes apart.
+func (l loopback) nodeHost(region, node int) string {
 	if l.cluster == 0 {
 		return "127.0.0.1"
 	}
-	return fmt.Sprintf("127.%d.%d.1", l.cluster, region)
+	return fmt.Sprintf("127.%d.%d.%d", l.cluster, region, 1+node%254)
 }
 
 // freeAddrs returns n different host:port that nobody uses now.

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -101,7 +102,7 @@ func (c *Cluster) Migrate(ctx context.Context) error {
 func (c *Cluster) planNodes() error {
 	for _, region := range c.cfg.Regions {
 		for i := range c.cfg.NodesPerRegion {
-			n := &Node{Region: region, Name: fmt.Sprintf("%s-n%d", region, i+1), ws: c.ws}
+			n := &Node{Region: region, Name: fmt.Sprintf("%s-n%d", region, i+1), number: i, ws: c.ws}
 			if err := c.assign(n); err != nil {
 				return err
 			}
@@ -114,11 +115,21 @@ func (c *Cluster) planNodes() error {
 	return nil
 }
 
-// assign gives a node free addresses.
+// assign gives a node free addresses. What clients are told by DNS is the node's
+// own; all else is on its region's.
 func (c *Cluster) assign(n *Node) error {
-	addrs, err := c.ws.pick(c.ws.host(1+slices.Index(c.cfg.Regions, n.Region)), 4)
+	region := 1 + slices.Index(c.cfg.Regions, n.Region)
+	addrs, err := c.ws.pick(c.ws.nodeHost(region, n.number), 1)
 	if err != nil {
 		return fmt.Errorf("%s: %w", n.Name, err)
+	}
+	private, err := c.ws.pick(c.ws.host(region), 4)
+	if err != nil {
+		return fmt.Errorf("%s: %w", n.Name, err)
+	}
+	addrs = append(addrs, private...)
+	if c.cfg.DNSZone != "" {
+		n.DNSAddr = addrs[4]
 	}
 	n.PublicURL, n.OpsURL, n.PeerAddr, n.GossipAddr = "http://"+addrs[0], opsURL(addrs[1]), addrs[2], addrs[3]
 	return nil
@@ -156,7 +167,7 @@ func (c *Cluster) startNode(ctx context.Context, n *Node) error {
 		}
 		n.command.env = append(n.command.env, c.extraEnv(n)...)
 		err := n.start(ctx)
-		if err == nil || ctx.Err() != nil || attempt == startAttempts || !c.ws.taken(address(n.PublicURL), address(n.OpsURL), n.PeerAddr, n.GossipAddr) {
+		if err == nil || ctx.Err() != nil || attempt == startAttempts || !c.ws.taken(address(n.PublicURL), address(n.OpsURL), n.PeerAddr, n.GossipAddr, cmp.Or(n.DNSAddr, n.GossipAddr)) {
 			return err
 		}
 		c.ws.log.Warn("a port of the node was taken by another process; trying others", "node", n.Name, "attempt", attempt)

@@ -47,6 +47,9 @@ type Config struct {
 	ExtraFlags []string
 	// Proxies puts a Proxy between the nodes and each region's database.
 	Proxies bool
+	// DNSZone makes every node answer DNS for clock.<zone>, with the addresses
+	// of the nodes; empty for none.
+	DNSZone string
 	// Networks gives each region a network of its own, with RoundTrip between
 	// them, which Cut and Mend can part. CheckNetworks tells whether that is
 	// possible here. Not together with Proxies.

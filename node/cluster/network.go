@@ -50,6 +50,15 @@ func (w *workspace) host(region int) string {
 	return w.loopback.host(region)
 }
 
+// nodeHost is the address of a region's node by its number from 0 on. In a
+// network of their own all nodes of a region have one.
+func (w *workspace) nodeHost(region, node int) string {
+	if w.network != nil {
+		return w.network.host(region)
+	}
+	return w.loopback.nodeHost(region, node)
+}
+
 // freshAddrs returns n different host:port of a network in which nobody else
 // is.
 func freshAddrs(host string, n int) (addrs []string, err error) {

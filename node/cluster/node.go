@@ -23,6 +23,9 @@ type Node struct {
 	OpsURL     string // base URL of health, metrics and profiles
 	PeerAddr   string // host:port of the node to node RPC
 	GossipAddr string // host:port, TCP and UDP
+	DNSAddr    string // host:port, TCP and UDP; empty without Config.DNSZone
+
+	number int // within its region, from 0 on
 
 	ws      *workspace
 	command command
@@ -173,7 +176,7 @@ func (c *Cluster) flags(n *Node, host string) []string {
 		// Nobody balances load here who would have to notice first; gossip
 		// tells the peers within a second.
 		"--drain-delay=" + time.Second.String(),
-	}, c.cfg.ExtraFlags...)
+	}, append(c.dnsFlags(n), c.cfg.ExtraFlags...)...)
 }
 
 func address(url string) string {

@@ -49,6 +49,7 @@ type NodeState struct {
 	OpsURL     string `json:"ops_url"`
 	PeerAddr   string `json:"peer_addr"`
 	GossipAddr string `json:"gossip_addr"`
+	DNSAddr    string `json:"dns_addr,omitempty"`
 	PID        int    `json:"pid,omitempty"` // 0 when it is not the cluster that runs it
 	Log        string `json:"log"`
 	// Settings and Env are what the cluster gives the node, for whoever starts
@@ -73,7 +74,7 @@ func (c *Cluster) State() State {
 	for _, n := range c.nodes {
 		node := NodeState{
 			Region: n.Region, Name: n.Name, PublicURL: n.PublicURL, OpsURL: n.OpsURL,
-			PeerAddr: n.PeerAddr, GossipAddr: n.GossipAddr, Log: c.ws.logFile(n.Name),
+			PeerAddr: n.PeerAddr, GossipAddr: n.GossipAddr, DNSAddr: n.DNSAddr, Log: c.ws.logFile(n.Name),
 			Settings: c.settings(n), Env: c.extraEnv(n),
 		}
 		if n.Running() {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"regexp"
@@ -25,6 +26,7 @@ type Node struct {
 	Peer    Peer    `embed:"" prefix:"peer-"`
 	Ops     Ops     `embed:"" prefix:"ops-"`
 	Gossip  Gossip  `embed:"" prefix:"gossip-"`
+	DNS     DNS     `embed:"" prefix:"dns-"`
 	DB      DB      `embed:"" prefix:"database-"`
 	Tokens  Tokens  `embed:"" prefix:"token-"`
 	Lane    Lane    `embed:"" prefix:"lane-"`
@@ -49,6 +51,8 @@ type Node struct {
 type Public struct {
 	Addr string `help:"Address of the public API." default:"127.0.0.1:8080"`
 	URL  string `help:"Base URL at which clients reach this node or its balancer; shown by /v1/regions."`
+	// Eight fit into what gossip carries.
+	Addresses []netip.Addr `help:"IP addresses, at most 8, at which clients reach this node or its balancer; answered by DNS."`
 	// One batch of 1,000 punches takes about 300 kB.
 	MaxBody         int64  `help:"Largest request body in bytes." default:"1048576"`
 	CertificateFile string `help:"PEM certificate, with intermediates, with which the public API speaks TLS; plain HTTP without it. Read anew when it changes." type:"path"`
@@ -144,6 +148,7 @@ func (c *Node) Validate() error {
 	c.checkAddresses(&wrong)
 	c.checkSecurity(&wrong)
 	c.checkBounds(&wrong)
+	c.DNS.check(&wrong)
 	if err := c.DB.check(); err != nil {
 		wrong = append(wrong, err)
 	}
@@ -182,6 +187,9 @@ func (c *Node) checkAddresses(wrong *problems) {
 		if u, err := url.Parse(c.Public.URL); err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
 			wrong.add("public-url", "must be an http or https URL, is %q", c.Public.URL)
 		}
+	}
+	if len(c.Public.Addresses) > 8 {
+		wrong.add("public-addresses", "must be at most 8, are %d", len(c.Public.Addresses))
 	}
 }
 

@@ -100,6 +100,11 @@ func TestWrongValuesNameTheSetting(t *testing.T) {
 		"deadline":                      {"--deadline=1ms"},
 		"clock-skew":                    {"--clock-skew=-1s"},
 		"stop-timeout":                  {"--stop-timeout=1s"},
+		"public-addresses":              {"--public-addresses=node.example"},
+		"dns-addr":                      {"--dns-addr=:53", "--dns-zone=example.com", "--dns-name-servers=ns.example.com"},
+		"dns-zone":                      {"--dns-addr=127.0.0.1:53", "--dns-name-servers=ns.example.com"},
+		"dns-name-servers":              {"--dns-addr=127.0.0.1:53", "--dns-zone=example.com"},
+		"dns-ttl":                       {"--dns-addr=127.0.0.1:53", "--dns-zone=example.com", "--dns-name-servers=ns.example.com", "--dns-ttl=1m"},
 	} {
 		n, err := parse(t, append(append([]string{}, least...), args...), nil)
 		if err == nil {
@@ -153,6 +158,18 @@ func TestPlaintextIsForLoopbackAlone(t *testing.T) {
 		if err := check(arg); err == nil || !strings.Contains(err.Error(), "--development-plaintext: is refused") || !strings.Contains(err.Error(), setting) {
 			t.Errorf("%s: %v, want a refusal that names both settings", arg, err)
 		}
+	}
+}
+
+func TestAddressesAndNameServersAreLists(t *testing.T) {
+	n, err := parse(t, with("--public-addresses=192.0.2.1,2001:db8::1", "--dns-addr=[::]:53", "--dns-zone=example.com",
+		"--dns-name-servers=ns1.example.com,ns2.example.com", "--dns-regions=us-east,eu-west", "--dns-networks-file=/x"), nil)
+	if err == nil {
+		err = n.Validate()
+	}
+	if err != nil || len(n.Public.Addresses) != 2 || n.Public.Addresses[1].String() != "2001:db8::1" || len(n.DNS.NameServers) != 2 ||
+		len(n.DNS.Regions) != 2 || n.DNS.NetworkFile != "/x" || n.DNS.TTL.Seconds() != 10 {
+		t.Errorf("%v: %+v, %+v", err, n.Public, n.DNS)
 	}
 }
 

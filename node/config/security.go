@@ -55,6 +55,9 @@ func (c *Node) addresses() map[string]string {
 	if c.Gossip.Advertise != "" {
 		list["gossip-advertise"] = c.Gossip.Advertise
 	}
+	if c.DNS.Addr != "" {
+		list["dns-addr"] = c.DNS.Addr
+	}
 	if i := slices.IndexFunc(c.Gossip.Seeds, func(seed string) bool { return !Loopback(seed) }); i >= 0 {
 		list["gossip-seeds"] = c.Gossip.Seeds[i]
 	}

@@ -30,6 +30,7 @@ type Setup struct {
 	NodesPerRegion     int    `help:"Nodes in each region." default:"2"`
 	CompaniesPerRegion int    `help:"Companies with their home in each region." default:"10"`
 	Binary             string `help:"The punchclock executable that the nodes run; this one when empty." type:"path"`
+	DNSZone            string `help:"Answer DNS for clock.<zone> on every node, such as test; not at all when empty."`
 	KeepDir            bool   `help:"Leave data and logs behind."`
 	Verbose            bool   `help:"Log what is started and stopped."`
 }
@@ -87,7 +88,7 @@ func (s *Setup) Start(ctx context.Context, progress io.Writer, adjust func(*clus
 
 func (s *Setup) config(st *Stage, progress io.Writer, adjust func(*cluster.Config)) cluster.Config {
 	cfg := cluster.Config{
-		Binary: st.Binary, Engine: s.Engine, NodesPerRegion: s.NodesPerRegion, KeepDir: s.KeepDir, JWKS: st.Path("jwks.json"),
+		Binary: st.Binary, Engine: s.Engine, NodesPerRegion: s.NodesPerRegion, KeepDir: s.KeepDir, DNSZone: s.DNSZone, JWKS: st.Path("jwks.json"),
 	}
 	if s.Verbose {
 		cfg.Log = slog.New(slog.NewTextHandler(progress, nil))

@@ -19,7 +19,7 @@ import (
 // Config says who this node is and whom it may gossip with.
 type Config struct {
 	// Self is this node as others shall see it: Node (see NodeName), Region,
-	// PeerAddr, PublicURL and Weight. State is the one it begins in.
+	// PeerAddr, PublicURL, PublicAddrs and Weight. State is the one it begins in.
 	Self region.Member
 	// Addr is the IP address and port to gossip on, TCP and UDP. Port 0 takes
 	// a free one, no address means all.
@@ -111,6 +111,14 @@ func (c *Config) validate() error {
 // validateMeta makes sure that no state this node will ever publish is refused
 // by others, or too big: memberlist panics then.
 func validateMeta(self region.Member) error {
+	if len(self.PublicAddrs) > maxPublicAddrs {
+		return fmt.Errorf("gossip: Self.PublicAddrs: at most %d are told, there are %d", maxPublicAddrs, len(self.PublicAddrs))
+	}
+	for _, a := range self.PublicAddrs {
+		if !dialable(a) {
+			return fmt.Errorf("gossip: Self.PublicAddrs: %s is no address that a client can dial", a)
+		}
+	}
 	meta := encodeMeta(self)
 	if len(meta) > memberlist.MetaMaxSize {
 		setting, size := "Self.PublicURL", len(self.PublicURL)

@@ -2,6 +2,7 @@ package gossip
 
 import (
 	"log/slog"
+	"net/netip"
 	"regexp"
 	"strings"
 	"testing"
@@ -46,6 +47,8 @@ func TestAWrongConfigurationNamesTheSetting(t *testing.T) {
 		"Self.PeerAddr of":  func(c *Config) { c.Self.PeerAddr = strings.Repeat("p", 500) + ":7400" },
 		"Self: ":            func(c *Config) { c.Self.PeerAddr = "no port" },
 		"Self: metadata":    func(c *Config) { c.Self.PublicURL = "https://a\nb" },
+		"PublicAddrs: at":   func(c *Config) { c.Self.PublicAddrs = make([]netip.Addr, maxPublicAddrs+1) },
+		"PublicAddrs: 0.0":  func(c *Config) { c.Self.PublicAddrs = []netip.Addr{netip.IPv4Unspecified()} },
 		"Addr: must":        func(c *Config) { c.Addr = "localhost:0" },
 		"Addr: ":            func(c *Config) { c.Addr = "127.0.0.1" },
 		"Addr: port":        func(c *Config) { c.Addr = "127.0.0.1:65536" },

@@ -5,7 +5,7 @@
 //
 // One pool spans all regions. What travels, and what its loss costs:
 //
-//   - Metadata (region, state, peer address, public URL, weight) rides on
+//   - Metadata (region, state, peer address, public URL and addresses, weight) rides on
 //     memberlist's own alive messages: bounded by 512 bytes, repaired by each
 //     push/pull, so a lost state is late and never missing.
 //   - Load figures are sent about once a second by every node, found by a

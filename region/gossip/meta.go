@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net/netip"
 	"unicode"
 	"unicode/utf8"
 
@@ -22,7 +23,12 @@ const (
 	tagPeerAddr  = 3 // text
 	tagPublicURL = 4 // text
 	tagWeight    = 5 // uvarint
+	tagPublicIP  = 6 // 4 or 16 bytes, once for each address
 )
+
+// maxPublicAddrs is two balancers of three zones with both families, nearly: the
+// metadata has room for little more.
+const maxPublicAddrs = 8
 
 // stateCodes are the states on the wire. They are added, never renumbered. A
 // code this release does not know reads as Warming, which is never asked.
@@ -42,11 +48,15 @@ func encodeMeta(m region.Member) []byte {
 	if m.PublicURL != "" {
 		b = appendField(b, tagPublicURL, []byte(m.PublicURL))
 	}
-	return appendField(b, tagWeight, binary.AppendUvarint(nil, uint64(m.Weight)))
+	b = appendField(b, tagWeight, binary.AppendUvarint(nil, uint64(m.Weight)))
+	for _, a := range m.PublicAddrs {
+		b = appendField(b, tagPublicIP, a.AsSlice())
+	}
+	return b
 }
 
 // decodeMeta reads metadata of any version. It fills in Region, State,
-// PeerAddr, PublicURL and Weight.
+// PeerAddr, PublicURL, PublicAddrs and Weight.
 func decodeMeta(b []byte) (region.Member, error) {
 	var m region.Member
 	if len(b) == 0 || b[0] == 0 {
@@ -98,9 +108,20 @@ func setField(m *region.Member, tag byte, value []byte) bool {
 		weight, n := binary.Uvarint(value)
 		m.Weight = uint16(min(weight, 1<<16-1))
 		return n > 0
+	case tagPublicIP:
+		// What no client could dial is left out: the node itself is well.
+		if a, ok := netip.AddrFromSlice(value); ok && dialable(a) && len(m.PublicAddrs) < maxPublicAddrs {
+			m.PublicAddrs = append(m.PublicAddrs, a)
+		}
+		return true
 	default: // of a newer release
 		return true
 	}
+}
+
+// dialable says whether a client may be sent to the address.
+func dialable(a netip.Addr) bool {
+	return !a.Is4In6() && a.Zone() == "" && (a.IsGlobalUnicast() || a.IsLoopback())
 }
 
 // printable keeps what others sent out of logs and pages unless it is text.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"math"
+	"net/netip"
 	"reflect"
 	"strings"
 	"testing"
@@ -21,16 +22,22 @@ func TestMetadataIsReadAsWritten(t *testing.T) {
 			PeerAddr:  rapid.SampledFrom([]string{"", "127.0.0.1:7400", "[::1]:1", "node.example:65535"}).Draw(t, "peer"),
 			PublicURL: rapid.SampledFrom([]string{"", "https://é.example/"}).Draw(t, "url"),
 			Weight:    rapid.Uint16().Draw(t, "weight"),
+			PublicAddrs: rapid.SliceOfN(rapid.SampledFrom([]netip.Addr{
+				netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("127.0.0.9"), netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("::1"),
+			}), 0, maxPublicAddrs).Draw(t, "addresses"),
+		}
+		if len(want.PublicAddrs) == 0 {
+			want.PublicAddrs = nil // as nothing is read
 		}
 		b := encodeMeta(want)
-		if got, err := decodeMeta(b); got != want || err != nil {
+		if got, err := decodeMeta(b); !reflect.DeepEqual(got, want) || err != nil {
 			t.Fatalf("decodeMeta(%x) = %+v, %v; want %+v", b, got, err, want)
 		}
 		// A newer release adds fields, in any place, and a version.
 		b[0] = rapid.ByteRange(1, 255).Draw(t, "version")
-		field := appendField(nil, rapid.ByteRange(6, 255).Draw(t, "tag"), rapid.SliceOfN(rapid.Byte(), 0, 40).Draw(t, "value"))
+		field := appendField(nil, rapid.ByteRange(7, 255).Draw(t, "tag"), rapid.SliceOfN(rapid.Byte(), 0, 40).Draw(t, "value"))
 		b = append(append([]byte{b[0]}, field...), b[1:]...)
-		if got, err := decodeMeta(b); got != want || err != nil {
+		if got, err := decodeMeta(b); !reflect.DeepEqual(got, want) || err != nil {
 			t.Fatalf("decodeMeta(%x) of a newer release = %+v, %v; want %+v", b, got, err, want)
 		}
 	})
@@ -45,6 +52,11 @@ func TestTheWireFormatStays(t *testing.T) {
 	meta = append(meta, 4, 17)
 	meta = append(meta, "https://a.example"...)
 	meta = append(meta, 5, 2, 0xac, 0x02)
+	if got := encodeMeta(m); !bytes.Equal(got, meta) {
+		t.Errorf("metadata without addresses is written as\n%x, want\n%x", got, meta)
+	}
+	m.PublicAddrs = []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}
+	meta = append(meta, 6, 4, 192, 0, 2, 1, 6, 16, 0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1)
 	if got := encodeMeta(m); !bytes.Equal(got, meta) {
 		t.Errorf("metadata is written as\n%x, want\n%x", got, meta)
 	}
@@ -77,6 +89,24 @@ func TestAStateOfTheFutureIsNotReady(t *testing.T) {
 	b := appendField(encodeMeta(region.Member{Region: "us-east", State: region.Ready}), tagState, []byte{77, 1, 2})
 	if m, err := decodeMeta(b); err != nil || m.State != region.Warming {
 		t.Errorf("an unknown state is read as %s, %v; want warming", m.State, err)
+	}
+}
+
+// A node whose addresses make no sense is still asked by its peers.
+func TestAddressesThatNobodyCouldDialAreLeftOut(t *testing.T) {
+	b := encodeMeta(region.Member{Region: "us-east"})
+	for _, value := range [][]byte{{}, {1, 2, 3}, {0, 0, 0, 0}, {224, 0, 0, 1}, make([]byte, 16), {10, 0, 0, 1}, append(make([]byte, 10), 0xff, 0xff, 10, 0, 0, 2)} {
+		b = appendField(b, tagPublicIP, value)
+	}
+	m, err := decodeMeta(b)
+	if want := []netip.Addr{netip.MustParseAddr("10.0.0.1")}; err != nil || !reflect.DeepEqual(m.PublicAddrs, want) {
+		t.Errorf("the addresses are read as %v, %v; want %v", m.PublicAddrs, err, want)
+	}
+	for range 20 {
+		b = appendField(b, tagPublicIP, []byte{10, 0, 0, 2})
+	}
+	if m, err := decodeMeta(b); err != nil || len(m.PublicAddrs) != maxPublicAddrs {
+		t.Errorf("%d addresses are read, %v; want %d", len(m.PublicAddrs), err, maxPublicAddrs)
 	}
 }
 
@@ -179,7 +209,7 @@ func FuzzDecodeMeta(f *testing.F) {
 		if _, err := region.ParseName(string(m.Region)); err != nil {
 			t.Errorf("decodeMeta(%x) has the region %q", b, m.Region)
 		}
-		if again, err := decodeMeta(encodeMeta(m)); again != m || err != nil {
+		if again, err := decodeMeta(encodeMeta(m)); !reflect.DeepEqual(again, m) || err != nil {
 			t.Errorf("%+v is read as %+v, %v after it was written anew", m, again, err)
 		}
 	})

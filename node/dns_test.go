@@ -1,0 +1,164 @@
+package node_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/punchclock/punchclock/node/cluster"
+	"github.com/punchclock/punchclock/node/punch"
+)
+
+// askDNS asks a node's name server with kdig, and returns the addresses, sorted;
+// none when it does not answer.
+func askDNS(t *testing.T, server *cluster.Node, name string) []string {
+	t.Helper()
+	host, port, err := net.SplitHostPort(server.DNSAddr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.CommandContext(testContext(t), "kdig", "@"+host, "-p", port, "+short", "+timeout=1", "+retry=0", name, "A").Output()
+	if err != nil {
+		return nil
+	}
+	list := strings.Fields(string(out))
+	slices.Sort(list)
+	return list
+}
+
+// awaitDNS waits until each of the servers answers a name with the addresses of
+// these nodes, and returns how long that took.
+func awaitDNS(t *testing.T, servers []*cluster.Node, name string, of ...*cluster.Node) time.Duration {
+	t.Helper()
+	var want []string
+	for _, n := range of {
+		want = append(want, publicIP(t, n))
+	}
+	slices.Sort(want)
+	want = slices.Compact(want) // where the machine has one loopback address
+	began := time.Now()
+	for _, s := range servers {
+		for {
+			got := askDNS(t, s, name)
+			if slices.Equal(got, want) {
+				break
+			}
+			if time.Since(began) > 30*time.Second {
+				t.Fatalf("%s answers %s with %v, want %v", s.Name, name, got, want)
+			}
+			time.Sleep(20 * time.Millisecond) // poll
+		}
+	}
+	return time.Since(began)
+}
+
+func publicIP(t *testing.T, n *cluster.Node) string {
+	t.Helper()
+	host, _, err := net.SplitHostPort(strings.TrimPrefix(n.PublicURL, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return host
+}
+
+// withDNS runs a test where kdig is, once: what it shows does not depend on the
+// database.
+func withDNS(t *testing.T, test func(t *testing.T, w *world)) {
+	t.Helper()
+	if _, err := exec.LookPath("kdig"); err != nil {
+		t.Skip("SKIPPED: kdig was not found; `scripts/setup dns` installs it")
+	}
+	onOneEngine(t, test)
+}
+
+func TestDNSFollowsTheCluster(t *testing.T) {
+	withDNS(t, func(t *testing.T, w *world) {
+		all := w.cluster.Nodes()
+		us, eu := w.cluster.Region("us-east"), w.cluster.Region("eu-west")
+		far := w.cluster.Region("ap-south")
+		awaitDNS(t, all, "clock.test", us...)
+		awaitDNS(t, all, "eu-west.clock.test", eu...)
+
+		mustOperate(t, far[0], "region", "evacuate", "us-east")
+		t.Logf("an evacuation was withdrawn from six servers after %s", awaitDNS(t, all, "clock.test", eu...))
+		awaitDNS(t, all, "us-east.clock.test", eu...)
+		mustOperate(t, far[0], "region", "restore", "us-east")
+		awaitDNS(t, all, "clock.test", us...)
+
+		// A node that drains goes on answering, without itself.
+		stopped := make(chan error, 1)
+		go func() { stopped <- us[0].Stop(testContext(t)) }()
+		awaitDNS(t, us[:1], "clock.test", us[1])
+		t.Logf("a node that drains was withdrawn from the others after %s", awaitDNS(t, all[1:], "clock.test", us[1]))
+		if err := <-stopped; err != nil {
+			t.Error(err)
+		}
+
+		// The whole region is lost, without a word.
+		if err := us[1].Kill(); err != nil {
+			t.Error(err)
+		}
+		left := slices.Concat(eu, far)
+		t.Logf("a lost region was withdrawn after %s", awaitDNS(t, left, "clock.test", eu...))
+		awaitDNS(t, left, "us-east.clock.test", eu...)
+		for _, n := range us {
+			if err := n.Restart(testContext(t)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		awaitDNS(t, all, "clock.test", us...)
+		w.awaitMembers(t, 6)
+		if got := metricOf(t, far[0], "punchclock_dns_answers_total", `region="eu-west"`, `why="good"`); got == 0 {
+			t.Error("no answer is counted")
+		}
+	})
+}
+
+// TestDNSPrefersRegionsThatCommit keeps the database from committing to one
+// home, by a transaction that sits on all its fence rows.
+func TestDNSPrefersRegionsThatCommit(t *testing.T) {
+	withDNS(t, func(t *testing.T, w *world) {
+		us, eu := w.cluster.Region("us-east"), w.cluster.Region("eu-west")
+		company := w.company(t, "us-east")
+		tx, err := w.db.Begin(testContext(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tx.Rollback(context.Background()) //nolint:errcheck // it is committed below
+		if _, err := tx.Exec(testContext(t), `UPDATE homes SET epoch = epoch WHERE crdb_region = 'us-east'`); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(testContext(t))
+		var waiting sync.WaitGroup
+		for i := range 4 {
+			waiting.Go(func() {
+				in := body{"id": punch.NewID().String(), "employee": fmt.Sprintf("s%d", i), "kind": "in"}
+				_ = quietPost(ctx, us[0], token(t, company), in) // is given up below
+			})
+		}
+		// Its circuit opens 10 s after the first write that did not end.
+		awaitDNS(t, us[:1], "clock.test", eu...)
+		awaitDNS(t, us[:1], "us-east.clock.test", us...)
+		cancel()
+		waiting.Wait()
+		if err := tx.Commit(testContext(t)); err != nil {
+			t.Fatal(err)
+		}
+		// A write that works closes the circuit.
+		deadline := time.Now().Add(20 * time.Second)
+		for post(t, us[0], token(t, company), body{"id": punch.NewID().String(), "employee": "after", "kind": "in"}).status != http.StatusCreated {
+			if time.Now().After(deadline) {
+				t.Fatal("no punch is taken any more")
+			}
+			time.Sleep(100 * time.Millisecond) // poll
+		}
+		awaitDNS(t, us[:1], "clock.test", us...)
+	})
+}

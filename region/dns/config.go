@@ -1,0 +1,127 @@
+package dns
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	miekg "github.com/miekg/dns"
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/punchclock/punchclock/region"
+)
+
+// Config says what is answered.
+type Config struct {
+	// Addr is the IP address and port to answer on, UDP and TCP. Port 0 takes a
+	// free one.
+	Addr netip.AddrPort
+	// Zone is the domain in which clock.<zone> lies, such as example.com. Only
+	// clock.<zone> and what is below it is answered.
+	Zone string
+	// TTL of addresses and of negative answers, 5 to 15 s.
+	TTL time.Duration
+	// Regions is the order in which regions are answered. Others follow, by
+	// name.
+	Regions []region.Name
+	// Networks knows which regions are near to a client; nil knows nothing.
+	Networks *Networks
+	// NameServers are the names of the servers of clock.<zone>, at least one.
+	// They lie outside of it: here nobody knows their addresses.
+	NameServers []string
+}
+
+// Deps is what a Server works with. The functions may be nil.
+type Deps struct {
+	Board *region.Board
+	Log   *slog.Logger
+	Meter metric.Meter
+	// Regions returns regions that exist beside those on the board, so that
+	// their names do. All of these functions are called five times a second.
+	Regions func() []region.Name
+	// Evacuated reports whether a region is out of service.
+	Evacuated func(region.Name) bool
+	// Stuck returns the regions whose database commits nothing: they go last.
+	Stuck func() []region.Name
+	// Suspects returns the nodes that do not answer this one's calls.
+	Suspects func() []string
+}
+
+const (
+	// A resolver keeps an answer for so long after it was withdrawn. Shorter
+	// than 5 s many ask for each punch, and some resolvers do not believe it;
+	// longer than 15 s is no faster than a client that tries its next endpoint.
+	minTTL, maxTTL = 5 * time.Second, 15 * time.Second
+	// clock is the name below the zone.
+	clock = "clock"
+	// A region's name has 32 bytes at most, and a name 253 without the last dot.
+	maxZone = 253 - len(clock+".") - 32 - 1
+	// maxNameServers is as many as fit into a packet of 512 bytes, nearly
+	// whatever they are called.
+	maxNameServers = 8
+)
+
+func (c *Config) validate() error {
+	zone := strings.TrimSuffix(strings.ToLower(c.Zone), ".")
+	if _, ok := miekg.IsDomainName(zone); !ok || !hostname(zone) || len(zone) > maxZone {
+		return fmt.Errorf("dns: Zone must be a domain of at most %d bytes, is %q", maxZone, c.Zone)
+	}
+	if !c.Addr.IsValid() {
+		return errors.New("dns: Addr must be an IP address and a port")
+	}
+	if c.TTL < minTTL || c.TTL > maxTTL || c.TTL%time.Second != 0 {
+		return fmt.Errorf("dns: TTL must be whole seconds from %s to %s, is %s", minTTL, maxTTL, c.TTL)
+	}
+	for _, r := range c.Regions {
+		if _, err := region.ParseName(string(r)); err != nil {
+			return fmt.Errorf("dns: Regions: %q: %w", r, err)
+		}
+	}
+	if len(c.NameServers) == 0 || len(c.NameServers) > maxNameServers {
+		return fmt.Errorf("dns: NameServers must be 1 to %d, there are %d", maxNameServers, len(c.NameServers))
+	}
+	for _, ns := range c.NameServers {
+		name := strings.TrimSuffix(strings.ToLower(ns), ".")
+		if !hostname(name) {
+			return fmt.Errorf("dns: NameServers must be names of hosts, one is %q", ns)
+		}
+		if miekg.IsSubDomain(apexOf(zone), name+".") {
+			return fmt.Errorf("dns: NameServers must lie outside of %s, which is asked for their addresses in vain; one is %q", apexOf(zone), ns)
+		}
+	}
+	return nil
+}
+
+func (d *Deps) validate() error {
+	switch {
+	case d.Board == nil:
+		return errors.New("dns: Board is missing")
+	case d.Log == nil:
+		return errors.New("dns: Log is missing")
+	case d.Meter == nil:
+		return errors.New("dns: Meter is missing")
+	default:
+		return nil
+	}
+}
+
+// hostname reports whether s is labels of letters, digits and hyphens, without
+// a dot at its end.
+func hostname(s string) bool {
+	if len(s) > 253 {
+		return false
+	}
+	return !slices.ContainsFunc(strings.Split(s, "."), func(label string) bool {
+		return label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' ||
+			strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789-") != ""
+	})
+}
+
+// apexOf returns clock.<zone>. in lower case.
+func apexOf(zone string) string {
+	return clock + "." + strings.TrimSuffix(strings.ToLower(zone), ".") + "."
+}

@@ -1,0 +1,140 @@
+package dns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/punchclock/punchclock/region"
+)
+
+// Server answers DNS. It is safe for concurrent use.
+type Server struct {
+	cfg     Config
+	deps    Deps
+	log     *slog.Logger
+	metrics *metrics
+	apex    string // clock.<zone>. in lower case
+	ttl     uint32 // seconds
+	now     func() time.Time
+	plan    atomic.Pointer[plan]
+
+	life    sync.Mutex // guards udp to closed, and orders Start and Close
+	udp     *net.UDPConn
+	tcp     *net.TCPListener
+	stop    context.CancelFunc
+	closed  bool
+	running sync.WaitGroup
+	conns   connections
+}
+
+// New checks the configuration. It starts nothing.
+func New(cfg Config, deps Deps) (*Server, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	if err := deps.validate(); err != nil {
+		return nil, err
+	}
+	m, err := newMetrics(deps.Meter)
+	if err != nil {
+		return nil, fmt.Errorf("dns: metrics: %w", err)
+	}
+	s := &Server{
+		cfg: cfg, deps: deps, log: deps.Log, metrics: m, now: time.Now,
+		apex: apexOf(cfg.Zone), ttl: uint32(cfg.TTL / time.Second),
+	}
+	s.look()
+	return s, nil
+}
+
+// lookEvery is how old the view may be that is answered: much less than the
+// second that news takes through gossip, and looking takes some microseconds.
+const lookEvery = 200 * time.Millisecond
+
+// look takes in how the regions stand. Queries read what it found, so that many
+// of them ask nobody else.
+func (s *Server) look() { s.plan.Store(next(s.plan.Load(), s.cfg.Regions, s.deps)) }
+
+// Start binds the address and begins to answer.
+func (s *Server) Start(ctx context.Context) error {
+	s.life.Lock()
+	defer s.life.Unlock()
+	if s.udp != nil || s.closed {
+		return errors.New("dns: Start may be called once, and not after Close")
+	}
+	var err error
+	if s.udp, s.tcp, err = listen(ctx, s.cfg.Addr); err != nil {
+		return fmt.Errorf("dns: Addr %s: %w", s.cfg.Addr, err)
+	}
+	looking, stop := context.WithCancel(context.Background())
+	s.stop = stop
+	s.running.Go(func() {
+		tick := time.NewTicker(lookEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				s.look()
+			case <-looking.Done():
+				return
+			}
+		}
+	})
+	for range udpReaders {
+		s.running.Go(s.serveUDP)
+	}
+	s.running.Go(s.serveTCP)
+	return nil
+}
+
+// Addr returns where it answers. It is not known before Start has returned.
+func (s *Server) Addr() netip.AddrPort {
+	s.life.Lock()
+	defer s.life.Unlock()
+	if s.udp == nil {
+		return netip.AddrPort{}
+	}
+	return addrPort(s.udp.LocalAddr())
+}
+
+// Close stops answering and waits for all that Start began. It may be called
+// twice, and before Start.
+func (s *Server) Close() error {
+	s.life.Lock()
+	defer s.life.Unlock()
+	if s.closed || s.udp == nil {
+		s.closed = true
+		return nil
+	}
+	s.closed = true
+	s.stop()
+	err := errors.Join(s.udp.Close(), s.tcp.Close())
+	s.conns.close()
+	s.running.Wait()
+	return err
+}
+
+// answer is respond, for bytes from strangers: whatever they are, the node must
+// not end with them.
+func (s *Server) answer(query []byte, from netip.Addr, udp bool) (reply []byte) {
+	defer func() {
+		if why := recover(); why != nil {
+			s.metrics.drop(droppedPanic)
+			s.log.Error("a DNS query was not foreseen", "why", fmt.Sprint(why), "query", fmt.Sprintf("%x", query), "stack", string(debug.Stack()))
+			reply = nil
+		}
+	}()
+	return s.respond(query, from, udp)
+}
+
+// Regions returns the regions that have a name here, in the order in which they
+// are answered.
+func (s *Server) Regions() []region.Name { return s.plan.Load().order }

@@ -1,0 +1,168 @@
+package dns
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/punchclock/punchclock/region"
+)
+
+// standing is how a region stands.
+type standing struct {
+	// good are the addresses of ready nodes that reach their database and
+	// answer calls.
+	good []netip.Addr
+	// ready are those of all ready nodes.
+	ready []netip.Addr
+	// last are those that ready was when it last was not empty.
+	last      []netip.Addr
+	evacuated bool // good and ready are empty
+	stuck     bool // its database commits nothing
+}
+
+// plan is how all regions stood at one moment. It is not changed.
+type plan struct {
+	order   []region.Name // the configured ones, then the others by name
+	regions map[region.Name]standing
+}
+
+// Why an answer was chosen.
+const (
+	whyGood  = "good"
+	whyReady = "ready" // there is a better state, which no region is in
+	whyLast  = "last"  // nobody is ready
+)
+
+// choice is whose addresses are answered.
+type choice struct {
+	region region.Name
+	why    string
+	addrs  []netip.Addr
+}
+
+// general chooses for clock.<zone>, with some regions before all others.
+func (p *plan) general(near []region.Name) choice {
+	return p.choose(near, func(s standing) []netip.Addr {
+		if s.stuck {
+			return nil
+		}
+		return s.good
+	})
+}
+
+// regional chooses for a region's own name. That its database is stuck is no
+// reason to leave it: punches of its companies are stuck everywhere, and those
+// of other companies are not.
+func (p *plan) regional(own region.Name) choice {
+	return p.choose([]region.Name{own}, func(s standing) []netip.Addr { return s.good })
+}
+
+// choose returns the first region, of those first and then in order, with the
+// best addresses that any region has; no addresses when none has been known.
+func (p *plan) choose(first []region.Name, best func(standing) []netip.Addr) choice {
+	for _, tier := range []struct {
+		why string
+		of  func(standing) []netip.Addr
+	}{
+		{whyGood, best},
+		{whyReady, func(s standing) []netip.Addr { return s.ready }},
+		{whyLast, func(s standing) []netip.Addr {
+			if s.evacuated {
+				return nil
+			}
+			return s.last
+		}},
+		{whyLast, func(s standing) []netip.Addr { return s.last }},
+	} {
+		for _, names := range [][]region.Name{first, p.order} {
+			for _, name := range names {
+				if addrs := tier.of(p.regions[name]); len(addrs) > 0 {
+					return choice{name, tier.why, addrs}
+				}
+			}
+		}
+	}
+	return choice{}
+}
+
+// maxRegions bounds what is remembered of regions that are gone.
+const maxRegions = 256
+
+// next makes the plan that follows before, nil for the first.
+func next(before *plan, configured []region.Name, d Deps) *plan {
+	p := &plan{regions: make(map[region.Name]standing)}
+	for _, name := range configured {
+		p.regions[name] = standing{}
+	}
+	view := d.Board.View()
+	names := view.Regions()
+	if d.Regions != nil {
+		names = append(names, d.Regions()...)
+	}
+	for _, name := range names {
+		p.regions[name] = standing{}
+	}
+	if before != nil {
+		for name, s := range before.regions {
+			if _, known := p.regions[name]; known || len(p.regions) < maxRegions {
+				p.regions[name] = standing{last: s.last}
+			}
+		}
+	}
+	var stuck []region.Name
+	if d.Stuck != nil {
+		stuck = d.Stuck()
+	}
+	var suspects []string
+	if d.Suspects != nil {
+		suspects = d.Suspects()
+	}
+	for name, s := range p.regions {
+		s.evacuated = d.Evacuated != nil && d.Evacuated(name)
+		s.stuck = slices.Contains(stuck, name)
+		if !s.evacuated {
+			s.fill(view.In(name), suspects)
+		}
+		p.regions[name] = s
+	}
+	p.order = orderOf(configured, p.regions)
+	return p
+}
+
+// fill takes in the region's nodes.
+func (s *standing) fill(members []region.Member, suspects []string) {
+	for _, m := range members {
+		if m.State != region.Ready {
+			continue
+		}
+		s.ready = union(s.ready, m.PublicAddrs)
+		if !m.Load.DatabaseAway && !slices.Contains(suspects, m.Node) {
+			s.good = union(s.good, m.PublicAddrs)
+		}
+	}
+	if len(s.ready) > 0 {
+		s.last = s.ready
+	}
+}
+
+// union adds addresses that are not there: all nodes may be behind one balancer.
+func union(addrs, more []netip.Addr) []netip.Addr {
+	for _, a := range more {
+		if !slices.Contains(addrs, a) {
+			addrs = append(addrs, a)
+		}
+	}
+	return addrs
+}
+
+func orderOf(configured []region.Name, regions map[region.Name]standing) []region.Name {
+	order := slices.Clone(configured)
+	var others []region.Name
+	for name := range regions {
+		if !slices.Contains(configured, name) {
+			others = append(others, name)
+		}
+	}
+	slices.Sort(others)
+	return append(order, others...)
+}

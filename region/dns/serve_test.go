@@ -1,0 +1,299 @@
+package dns
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	miekg "github.com/miekg/dns"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+
+	"github.com/punchclock/punchclock/region"
+)
+
+// patience bounds every wait of these tests. It is only spent on failure.
+const patience = 20 * time.Second
+
+func mustStart(t testing.TB, c *cluster, change ...func(*Config, *Deps)) *Server {
+	t.Helper()
+	s := mustNew(t, c, change...)
+	if err := s.Start(context.Background()); err != nil {
+		t.Fatalf("Start: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
+	return s
+}
+
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if ok() {
+			return
+		}
+	}
+	t.Fatalf("waited %s in vain: %s", patience, what)
+}
+
+func exchange(t testing.TB, s *Server, network string, q *miekg.Msg) *miekg.Msg {
+	t.Helper()
+	client := miekg.Client{Net: network, Timeout: patience}
+	reply, _, err := client.Exchange(q, s.Addr().String())
+	if err != nil {
+		t.Fatalf("%s over %s: %v", q.Question[0].String(), network, err)
+	}
+	return reply
+}
+
+func TestAChangeIsAnsweredAtOnce(t *testing.T) {
+	c := newCluster()
+	var mu sync.Mutex // guards evacuated
+	evacuated := false
+	s := mustStart(t, c, func(_ *Config, d *Deps) {
+		d.Evacuated = func(r region.Name) bool {
+			mu.Lock()
+			defer mu.Unlock()
+			return evacuated && r == "us-east"
+		}
+	})
+	answers := func(want ...string) func() bool {
+		return func() bool {
+			return slices.Equal(answered(exchange(t, s, "udp", question("clock.example.com.", miekg.TypeA))), addrs(want...))
+		}
+	}
+	eventually(t, "us-east is answered", answers("192.0.1.1", "192.0.1.2"))
+	mu.Lock()
+	evacuated = true
+	mu.Unlock()
+	began := time.Now()
+	eventually(t, "eu-west is answered", answers("192.0.2.1", "192.0.2.2"))
+	t.Logf("withdrawn after %s", time.Since(began))
+	c.set("eu-west", nil)
+	eventually(t, "ap-south is answered", answers("192.0.3.1", "192.0.3.2"))
+}
+
+func TestBothTransportsAnswer(t *testing.T) {
+	s := mustStart(t, newCluster())
+	for _, network := range []string{"udp", "tcp"} {
+		reply := exchange(t, s, network, question("eu-west.clock.example.com.", miekg.TypeAAAA))
+		if got := answered(reply); !slices.Equal(got, addrs("2001:db8:2::1", "2001:db8:2::2")) {
+			t.Errorf("over %s: %v", network, got)
+		}
+	}
+}
+
+// An answer comes from the address that was asked, or the asker drops it.
+func TestTheAnswerComesFromWhereItWasAsked(t *testing.T) {
+	s := mustStart(t, newCluster(), func(c *Config, _ *Deps) { c.Addr = netip.MustParseAddrPort("0.0.0.0:0") })
+	to := net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr("127.9.9.9"), s.Addr().Port()))
+	c, err := net.DialUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}, to) // takes answers of that address only
+	if err != nil {
+		t.Skipf("this machine has one loopback address: %v", err)
+	}
+	defer c.Close() //nolint:errcheck // nothing is left to say
+	client := miekg.Client{Timeout: patience}
+	reply, _, err := client.ExchangeWithConn(question("clock.example.com.", miekg.TypeA), &miekg.Conn{Conn: c})
+	if err != nil || len(reply.Answer) != 2 {
+		t.Errorf("answered %v, %v", reply, err)
+	}
+}
+
+func dialTCP(t *testing.T, s *Server) net.Conn {
+	t.Helper()
+	c, err := net.Dial("tcp", s.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestOneConnectionBringsSeveralQueries(t *testing.T) {
+	s := mustStart(t, newCluster())
+	c := &miekg.Conn{Conn: dialTCP(t, s)}
+	for i := range 3 {
+		if err := c.WriteMsg(question("clock.example.com.", miekg.TypeA)); err != nil {
+			t.Fatal(err)
+		}
+		if reply, err := c.ReadMsg(); err != nil || len(reply.Answer) != 2 {
+			t.Fatalf("query %d is answered %v, %v", i, reply, err)
+		}
+	}
+}
+
+func TestConnectionsAreBounded(t *testing.T) {
+	reader := sdkmetric.NewManualReader()
+	s := mustStart(t, newCluster(), func(_ *Config, d *Deps) {
+		d.Meter = sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)).Meter("test")
+	})
+	var held []net.Conn
+	for range maxConnectionsOfOne {
+		c := dialTCP(t, s)
+		if err := (&miekg.Conn{Conn: c}).WriteMsg(question("clock.example.com.", miekg.TypeA)); err != nil {
+			t.Fatal(err)
+		}
+		held = append(held, c)
+	}
+	for _, c := range held { // each is open, since it answers
+		if _, err := (&miekg.Conn{Conn: c}).ReadMsg(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := dialTCP(t, s).Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("one connection more is answered %v, want it to be closed", err)
+	}
+	if got := sum(t, reader, "punchclock.dns.dropped"); got != 1 {
+		t.Errorf("%d were dropped, want one", got)
+	}
+	// UDP goes on, and whoever leaves makes room.
+	exchange(t, s, "udp", question("clock.example.com.", miekg.TypeA))
+	_ = held[0].Close()
+	eventually(t, "there is room again", func() bool {
+		client := miekg.Client{Net: "tcp", Timeout: patience}
+		_, _, err := client.Exchange(question("clock.example.com.", miekg.TypeA), s.Addr().String())
+		return err == nil
+	})
+	if got := sum(t, reader, "punchclock.dns.answers"); got < maxConnectionsOfOne+2 {
+		t.Errorf("%d answers are counted", got)
+	}
+}
+
+func sum(t *testing.T, reader *sdkmetric.ManualReader, name string) (total int64) {
+	t.Helper()
+	var rm metricdata.ResourceMetrics
+	if err := reader.Collect(context.Background(), &rm); err != nil {
+		t.Fatal(err)
+	}
+	for _, sm := range rm.ScopeMetrics {
+		for _, m := range sm.Metrics {
+			if m.Name == name {
+				for _, p := range m.Data.(metricdata.Sum[int64]).DataPoints {
+					total += p.Value
+				}
+			}
+		}
+	}
+	return total
+}
+
+func TestTheTotalOfConnectionsIsBounded(t *testing.T) {
+	var cs connections
+	taken := 0
+	for i := range 100 {
+		from := netip.AddrFrom4([4]byte{10, 0, 0, byte(i)})
+		for range 2 {
+			if cs.add(new(net.TCPConn), from) {
+				taken++
+			}
+		}
+	}
+	if taken != maxConnections {
+		t.Errorf("%d connections of many addresses are open, want %d", taken, maxConnections)
+	}
+}
+
+func TestWhatIsNoQueryEndsAConnection(t *testing.T) {
+	s := mustStart(t, newCluster())
+	for name, sent := range map[string][]byte{
+		"too long":  binary.BigEndian.AppendUint16(nil, maxPacket+1),
+		"too short": {0, 1, 7},
+		"an answer": append([]byte{0, 12}, bytes.Repeat([]byte{0xff}, 12)...),
+	} {
+		c := dialTCP(t, s)
+		if _, err := c.Write(sent); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+			t.Errorf("%s: %v, want the connection to be closed", name, err)
+		}
+	}
+}
+
+func TestLifeCycle(t *testing.T) {
+	c := newCluster()
+	t.Run("close before start", func(t *testing.T) {
+		s := mustNew(t, c)
+		for range 2 {
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := s.Start(context.Background()); err == nil {
+			t.Error("Start after Close is accepted")
+		}
+		if s.Addr().IsValid() {
+			t.Errorf("it answers on %s", s.Addr())
+		}
+	})
+	t.Run("start twice", func(t *testing.T) {
+		s := mustStart(t, c)
+		if err := s.Start(context.Background()); err == nil {
+			t.Error("a second Start is accepted")
+		}
+	})
+	t.Run("an address in use", func(t *testing.T) {
+		s := mustStart(t, c)
+		second := mustNew(t, c, func(cfg *Config, _ *Deps) { cfg.Addr = s.Addr() })
+		if err := second.Start(context.Background()); err == nil {
+			t.Error("a used address is taken")
+		}
+		if err := second.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("close with an open connection", func(t *testing.T) {
+		s := mustStart(t, c)
+		conn := dialTCP(t, s)
+		if err := (&miekg.Conn{Conn: conn}).WriteMsg(question("clock.example.com.", miekg.TypeA)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := (&miekg.Conn{Conn: conn}).ReadMsg(); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(began); took > idleTimeout/2 {
+			t.Errorf("Close took %s, the connection's own patience is %s", took, idleTimeout)
+		}
+	})
+}
+
+func TestStartStopStress(t *testing.T) {
+	c := newCluster()
+	for range 20 {
+		s := mustNew(t, c)
+		if err := s.Start(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		var busy sync.WaitGroup
+		for _, network := range []string{"udp", "tcp"} {
+			busy.Go(func() {
+				client := miekg.Client{Net: network, Timeout: 100 * time.Millisecond}
+				for range 20 { // may lose against Close
+					_, _, _ = client.Exchange(question("clock.example.com.", miekg.TypeA), s.Addr().String())
+				}
+			})
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		busy.Wait()
+	}
+}
