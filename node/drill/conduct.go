@@ -78,27 +78,15 @@ func (r *run) hold(ctx context.Context) (result rush.Result, err error) {
 	return result, errors.Join(err, played, watched)
 }
 
-// play breaks and heals. What was broken is healed even when ctx ends: a
+// play breaks and heals. Once it has begun to break it heals, whatever comes
+// of it and although ctx ends meanwhile, before the heal or during it: a
 // cluster that somebody else runs is not left broken.
-func (r *run) play(ctx context.Context) (err error) {
+func (r *run) play(ctx context.Context) error {
 	if !pause(ctx, r.scenario.Before) {
 		return context.Cause(ctx)
 	}
-	r.site.say("breaking: %s (%s)", r.scenario.About, r.site.victim)
-	r.mark(func(m *Moments) *time.Time { return &m.Breaking })
-	defer func() {
-		if r.moments.Healing.IsZero() { // only written by this goroutine
-			err = errors.Join(err, r.heal(context.WithoutCancel(ctx)))
-		}
-	}()
-	if err := r.scenario.inject(ctx, r.site); err != nil {
-		return fmt.Errorf("breaking: %w", err)
-	}
-	r.mark(func(m *Moments) *time.Time { return &m.Broken })
-	if !pause(ctx, r.scenario.During) {
-		return context.Cause(ctx)
-	}
-	if err := r.heal(ctx); err != nil {
+	broke := r.damage(ctx)
+	if err := errors.Join(broke, r.heal(context.WithoutCancel(ctx))); err != nil {
 		return err
 	}
 	if !pause(ctx, r.scenario.After) {
@@ -107,18 +95,38 @@ func (r *run) play(ctx context.Context) (err error) {
 	return nil
 }
 
-// healTimeout is for a database that recovers from its log, or an operator's
-// tool that builds machines.
-const healTimeout = 5 * time.Minute
+// actTimeout bounds a break and a heal, each: a database recovers from its log
+// within a minute, six nodes restart in turn within two, and an operator's tool
+// that builds machines and waits until they are healthy takes up to ten.
+const actTimeout = 15 * time.Minute
 
+var errActTimeout = fmt.Errorf("took longer than %s", actTimeout)
+
+// damage breaks, and returns when it is time to heal.
+func (r *run) damage(ctx context.Context) error {
+	r.site.say("breaking: %s (%s)", r.scenario.About, r.site.victim)
+	r.mark(func(m *Moments) *time.Time { return &m.Breaking })
+	acting, cancel := context.WithTimeoutCause(ctx, actTimeout, errActTimeout)
+	defer cancel()
+	if err := r.scenario.inject(acting, r.site); err != nil {
+		return fmt.Errorf("breaking: %w", err)
+	}
+	r.mark(func(m *Moments) *time.Time { return &m.Broken })
+	if !pause(ctx, r.scenario.During) {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// heal is not to be cancelled: ctx is detached from the drill's.
 func (r *run) heal(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, healTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, actTimeout, errActTimeout)
 	defer cancel()
 	r.mark(func(m *Moments) *time.Time { return &m.Healing })
 	if r.scenario.heal != nil {
 		r.site.say("healing")
 		if err := r.scenario.heal(ctx, r.site); err != nil {
-			return fmt.Errorf("healing: %w", err)
+			return fmt.Errorf("healing, and it may still be broken: %w", err)
 		}
 	}
 	r.mark(func(m *Moments) *time.Time { return &m.Healed })
@@ -183,7 +191,13 @@ func (r *run) observe(ctx context.Context, enough <-chan struct{}) error {
 	}
 }
 
+// auditTimeout is for a database that has just lost a region and is asked for
+// a million rows, which takes it well under a minute when it is whole.
+const auditTimeout = 5 * time.Minute
+
 func (r *run) audit(ctx context.Context) (Report, error) {
+	ctx, cancel := context.WithTimeout(ctx, auditTimeout)
+	defer cancel()
 	file, err := os.Open(r.ledger)
 	if err != nil {
 		return Report{}, err

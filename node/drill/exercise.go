@@ -227,7 +227,7 @@ func (c *Exercise) load(sc *Scenario) rush.Load {
 	const patience = 45 * time.Second
 	return rush.Load{
 		Rate: c.Rate, Steady: true,
-		Duration: sc.Before + sc.During + sc.After + 2*healTimeout, // it is ended before
+		Duration: sc.Before + sc.During + sc.After + 2*actTimeout, // it is ended before
 		// Two of three: every home is punched for through every entry alike.
 		Travellers: 2. / 3, Repeats: 0.02, Seed: uint64(time.Now().UnixNano()),
 		MaxInFlight: int(c.Rate*patience.Seconds()) + 1000,

@@ -1,6 +1,7 @@
 package drill
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -66,19 +67,6 @@ func restartRegion(ctx context.Context, s *site) error {
 	})
 }
 
-// shell is a command of the operator's, who is told which region is meant.
-func shell(command string) func(context.Context, *site) error {
-	return func(ctx context.Context, s *site) error {
-		cmd := exec.CommandContext(ctx, "sh", "-c", command)
-		cmd.Env = append(append(os.Environ(), "PUNCHCLOCK_DRILL_REGION="+s.victim), s.env...)
-		cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr // standard output is for the result
-		if err := cmd.Run(); err != nil {
-			return fmt.Errorf("%s: %w", command, err)
-		}
-		return nil
-	}
-}
-
 func killRegionWithDatabase(ctx context.Context, s *site) error {
 	return errors.Join(s.stage.Database.Kill(s.victim), killRegion(ctx, s))
 }
@@ -140,9 +128,10 @@ func switchRegion(verb string) func(context.Context, *site) error {
 			}
 			cmd := exec.CommandContext(ctx, s.binary, "region", verb, s.victim, "--ops-url", n.OpsURL)
 			cmd.Env = append(os.Environ(), "PUNCHCLOCK_TOKEN="+s.state.OperatorToken) // not where every account can read it
-			text, err := cmd.CombinedOutput()
-			if err != nil {
-				return fmt.Errorf("region %s %s: %w\n%s", verb, s.victim, err, text)
+			var text bytes.Buffer
+			cmd.Stdout, cmd.Stderr = &text, &text
+			if err := obey(ctx, cmd, operatorGrace); err != nil {
+				return fmt.Errorf("region %s %s: %w\n%s", verb, s.victim, err, &text)
 			}
 			return nil
 		}
