@@ -30,22 +30,23 @@ type run struct {
 	watch   Watch
 }
 
-// conduct runs the drill and returns what it found. Its error says why there
-// is nothing to judge; whether what was found is good is for Outcome.Verdict.
+// conduct runs the drill and returns what it found. Its error says why that is
+// not all that was to be found; the outcome, which is never empty, says so too.
+// Whether what was found is good is for Outcome.Verdict.
 func (r *run) conduct(ctx context.Context) (Outcome, error) {
 	r.watcher = newWatcher(&r.site.state)
 	defer r.watcher.close()
 	r.moments.Begin = time.Now()
 	result, err := r.hold(ctx)
-	if err != nil {
-		return Outcome{}, err
+	if cause := context.Cause(ctx); cause != nil && errors.Is(err, cause) {
+		err = fmt.Errorf("interrupted: %w", err)
 	}
 	r.site.say("auditing")
-	report, err := r.audit(ctx)
-	if err != nil {
-		return Outcome{}, err
-	}
-	return r.outcome(&result, &report), nil
+	// Also after an error or an interruption: what was sent until then is in
+	// the ledger, and a cluster of the drill's own is gone afterwards.
+	report, failure := r.audit(context.WithoutCancel(ctx))
+	err = errors.Join(err, failure)
+	return r.outcome(&result, report, err), err
 }
 
 // hold keeps up the load while the scenario is played, and returns once all
@@ -56,8 +57,8 @@ func (r *run) hold(ctx context.Context) (result rush.Result, err error) {
 		return rush.Result{}, err
 	}
 	defer func() { err = errors.Join(err, ledger.Close()) }()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	enough := make(chan struct{})
 	var played, watched error
 	var actors sync.WaitGroup
@@ -72,10 +73,21 @@ func (r *run) hold(ctx context.Context) (result rush.Result, err error) {
 		Journal: ledger, Observe: r.samples.add, Enough: enough, Progress: r.progress,
 	})
 	if err != nil {
-		cancel()
+		cancel(err)
 	}
 	actors.Wait()
-	return result, errors.Join(err, played, watched)
+	return result, distinct(played, watched, err)
+}
+
+// distinct joins errors and leaves out what an earlier one says already: an
+// interruption ends everybody.
+func distinct(errs ...error) (joined error) {
+	for _, err := range errs {
+		if !errors.Is(joined, err) {
+			joined = errors.Join(joined, err)
+		}
+	}
+	return joined
 }
 
 // play breaks and heals. Once it has begun to break it heals, whatever comes
@@ -195,28 +207,33 @@ func (r *run) observe(ctx context.Context, enough <-chan struct{}) error {
 // a million rows, which takes it well under a minute when it is whole.
 const auditTimeout = 5 * time.Minute
 
-func (r *run) audit(ctx context.Context) (Report, error) {
+func (r *run) audit(ctx context.Context) (*Report, error) {
 	ctx, cancel := context.WithTimeout(ctx, auditTimeout)
 	defer cancel()
 	file, err := os.Open(r.ledger)
 	if err != nil {
-		return Report{}, err
+		return nil, err
 	}
 	defer file.Close() //nolint:errcheck // only read
-	return Audit(ctx, file, r.site.state.Database.URL)
+	report, err := Audit(ctx, file, r.site.state.Database.URL)
+	if err != nil {
+		return nil, err
+	}
+	return &report, nil
 }
 
 // lateAlready is many times what an idle machine is late.
 const lateAlready = 50 * time.Millisecond
 
-// outcome puts together what was found.
-func (r *run) outcome(result *rush.Result, report *Report) Outcome {
+// outcome puts together what was found. It is judged when that is all there
+// was to find.
+func (r *run) outcome(result *rush.Result, report *Report, failure error) Outcome {
 	state := &r.site.state
 	o := Outcome{
 		Scenario: r.scenario.Name, About: r.scenario.About,
 		Engine: state.Database.Engine + " " + state.Database.Version, Nodes: len(state.Nodes),
 		Victim: r.site.victim, Rate: r.load.Rate, Notes: r.site.notes, Moments: r.moments, Watch: r.watch,
-		Ledger: *report, Dropped: result.Dropped, Late: result.Late, Failed: result.Sent - result.Acknowledged, Retries: result.Retries,
+		Ledger: report, Dropped: result.Dropped, Late: result.Late, Failed: result.Sent - result.Acknowledged, Retries: result.Retries,
 		Homes:   homeFigures(r.samples.all, state.Regions, &r.moments),
 		Gaps:    gaps(r.samples.all, state.Regions, &r.moments),
 		Seconds: timeline(r.samples.all, state.Regions, r.moments.Begin),
@@ -227,6 +244,10 @@ func (r *run) outcome(result *rush.Result, report *Report) Outcome {
 	if state.Database.Engine == cluster.Postgres {
 		o.Watch.LeasesBack = nil // it has none
 		o.Notes = append(o.Notes, "PostgreSQL stands in for the databases of all regions: this shows nothing of the loss of one of them")
+	}
+	if failure != nil {
+		o.Error = failure.Error()
+		return o
 	}
 	o.judge(r.scenario.Bounds)
 	return o

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/punchclock/punchclock/node/cluster"
 	"github.com/punchclock/punchclock/node/rush"
 	"github.com/punchclock/punchclock/node/stage"
@@ -113,24 +115,35 @@ func (c *Exercise) one(ctx context.Context, sc Scenario, out io.Writer) (err err
 		return errors.Join(err, os.Remove(dir)) // nothing is in it
 	}
 	if err := s.rest(ctx); err != nil {
-		return err
+		return errors.Join(err, os.Remove(dir))
 	}
 	s.say("%s: %.0f punches/s through %s", sc.Name, c.Rate, strings.Join(s.state.Regions, ", "))
 	r := &run{scenario: sc, site: s, load: c.load(&sc), ledger: filepath.Join(dir, "ledger.jsonl"), settle: c.Settle, progress: showProgress(os.Stderr, sc.Name)}
 	o, err := r.conduct(ctx)
-	if err != nil {
-		return err
+	// What was found is left behind whatever happened.
+	err = errors.Join(err, c.publish(&o, dir, out))
+	if err == nil {
+		err = o.Verdict()
 	}
-	if err := c.publish(&o, dir, out); err != nil {
-		return err
+	if err == nil {
+		return nil
 	}
-	if err := o.Verdict(); err != nil {
-		if s.stage != nil {
-			s.stage.Keep() // the evidence
-		}
-		return err
+	if s.stage != nil {
+		s.stage.Keep() // the evidence
 	}
-	return nil
+	if o.Error != "" {
+		s.say("reconcile by hand: %s", auditCommand(r.ledger, s.state.Database.URL))
+	}
+	return err
+}
+
+// auditCommand is what an operator types to audit a ledger later. A password
+// is not shown.
+func auditCommand(ledger, databaseURL string) string {
+	if cfg, err := pgx.ParseConfig(databaseURL); err != nil || cfg.Password != "" {
+		databaseURL = "$PUNCHCLOCK_DATABASE_URL"
+	}
+	return fmt.Sprintf("punchclock audit %s --database-url %q", ledger, databaseURL)
 }
 
 // adapt applies the flags to a scenario.

@@ -93,7 +93,7 @@ func drilled() *Outcome {
 		Scenario: "kill-node", Engine: "cockroach v1", Nodes: 6, Victim: "us-east", Rate: 100,
 		Notes:   []string{"<b>not bold</b>"},
 		Moments: Moments{Begin: at(0), Breaking: at(10), Broken: at(10), Healing: at(20), Healed: at(27), End: at(40)},
-		Ledger:  Report{Sent: 3, Acknowledged: 3},
+		Ledger:  &Report{Sent: 3, Acknowledged: 3},
 	}
 	all := []rush.Outcome{settled(1, 1.1), settled(11, 13.5), settled(30, 30.1)}
 	for i, home := range regions {

@@ -16,8 +16,11 @@ type Outcome struct {
 	Rate     float64  `json:"rate"`   // punches per second that were asked for
 	Notes    []string `json:"notes,omitempty"`
 	Moments  Moments  `json:"moments"`
-	Ledger   Report   `json:"ledger"`
-	Dropped  int      `json:"dropped"` // due and never sent: the numbers are void
+	// Error is why the drill did not come to its end; the figures are of what
+	// there was until then, and nothing was judged.
+	Error   string  `json:"error,omitempty"`
+	Ledger  *Report `json:"ledger"`  // nil when it could not be audited
+	Dropped int     `json:"dropped"` // due and never sent: the numbers are void
 	// Late is how long after its due time a punch was begun, at the 99th
 	// percentile: more than some milliseconds is a machine that is too busy to
 	// be measured.
@@ -42,10 +45,24 @@ type Check struct {
 // ErrBound is returned when a bound does not hold.
 var ErrBound = errors.New("a bound does not hold")
 
-// Verdict is nil when the ledger is clean and rests on evidence, the load was
-// the one that was asked for, and all bounds hold.
+// ErrUnfinished is returned for a drill that did not come to its end.
+var ErrUnfinished = errors.New("the drill did not come to its end")
+
+// ErrNotAudited is returned when nobody has held the ledger against the rows.
+var ErrNotAudited = errors.New("the ledger was not audited")
+
+// Verdict is nil when the drill came to its end, the ledger is clean and rests
+// on evidence, the load was the one that was asked for, and all bounds hold.
 func (o *Outcome) Verdict() error {
-	errs := []error{o.Ledger.Verdict()}
+	var errs []error
+	if o.Error != "" {
+		errs = append(errs, fmt.Errorf("%w: %s", ErrUnfinished, o.Error))
+	}
+	if o.Ledger == nil {
+		errs = append(errs, ErrNotAudited)
+	} else {
+		errs = append(errs, o.Ledger.Verdict())
+	}
 	for _, c := range o.Checks {
 		if !c.OK {
 			errs = append(errs, fmt.Errorf("%w: %s: %s, must be %s", ErrBound, c.What, c.Measured, c.Limit))

@@ -14,6 +14,9 @@ func (o *Outcome) String() string {
 	line := func(format string, args ...any) { _, _ = fmt.Fprintf(&s, format+"\n", args...) } // a Builder takes everything
 	line("\n%s: %s", o.Scenario, o.About)
 	line("%s, %d nodes, %.0f punches/s, %s was broken", o.Engine, o.Nodes, o.Rate, o.Victim)
+	if o.Error != "" {
+		line("UNFINISHED, and so not judged: %s", o.Error)
+	}
 	for _, note := range o.Notes {
 		line("NOTE: %s", note)
 	}
@@ -28,9 +31,12 @@ func (o *Outcome) String() string {
 	o.writeHomes(line)
 	o.writeGaps(line)
 	line("%s\n", o.members())
-	s.WriteString(o.Ledger.String())
+	if o.Ledger != nil {
+		s.WriteString(o.Ledger.String())
+	}
 	line("%-13s%9d  not acknowledged within the client's patience", "failed", o.Failed)
-	line("%-13s%9d  requests beyond the first of a punch\n", "retries", o.Retries)
+	line("%-13s%9d  requests beyond the first of a punch", "retries", o.Retries)
+	line("%-13s%9d  due and not sent\n", "dropped", o.Dropped)
 	for _, c := range o.Checks {
 		verdict := "holds"
 		if !c.OK {
