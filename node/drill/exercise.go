@@ -14,6 +14,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/punchclock/punchclock/node/client"
 	"github.com/punchclock/punchclock/node/cluster"
 	"github.com/punchclock/punchclock/node/rush"
 	"github.com/punchclock/punchclock/node/stage"
@@ -23,7 +24,7 @@ import (
 type Exercise struct {
 	Name        string `arg:"" help:"Scenario, or all of them in turn. Without one they are listed." optional:""`
 	stage.Setup `embed:""`
-	Cluster     string `help:"File that tells of a cluster that runs already, as 'punchclock up' writes it; none is started then." type:"existingfile"`
+	Cluster     string `help:"File that tells of a cluster that runs already, as 'punchclock up' writes it; none is started then. Its companies must have no other traffic: a row that the drill did not send counts as a fault." type:"existingfile"`
 	Inject      string `help:"Shell command that breaks something, in place of the scenario's own way." placeholder:"CMD"`
 	Heal        string `help:"Shell command that undoes it." placeholder:"CMD"`
 	Region      string `help:"Region that is broken; the database's primary one when empty, which is the hardest to lose."`
@@ -40,8 +41,14 @@ type Exercise struct {
 	Out       string `help:"Folder for ledgers, results and pages." default:".run/drills" type:"path"`
 }
 
+// ExitSkipped is the exit status of a scenario that was asked for by its name
+// and cannot be played here, so that nobody takes it for a pass. Test harnesses
+// know 77 as that.
+const ExitSkipped = 77
+
 // Run runs a drill, or all, writes summaries to out, and is nil only if every
-// ledger is clean and every bound holds.
+// ledger is clean and every bound holds. Of all, those that cannot be played
+// here are named and no error; one that was asked for is a *client.ExitError.
 func (c *Exercise) Run(ctx context.Context, out io.Writer) error {
 	switch c.Name {
 	case "":
@@ -56,7 +63,7 @@ func (c *Exercise) Run(ctx context.Context, out io.Writer) error {
 		err := c.one(ctx, sc, out)
 		if skip, ok := errors.AsType[*skipped](err); ok {
 			_, werr := fmt.Fprintf(out, "\nSKIPPED  %s: %s\n", sc.Name, skip.reason)
-			return werr
+			return errors.Join(&client.ExitError{Status: ExitSkipped, Err: fmt.Errorf("%s was not played: %s", sc.Name, skip.reason)}, werr)
 		}
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/punchclock/punchclock/node/client"
 	"github.com/punchclock/punchclock/node/cluster"
 	"github.com/punchclock/punchclock/node/stage"
 )
@@ -170,18 +171,23 @@ func TestPointedAtARunningCluster(t *testing.T) {
 }
 
 // TestSaysWhatItCannotPlay: a scenario that this machine or engine does not
-// permit is no failure, and is not passed over in silence.
+// permit is passed over when all are played, and not in silence; it is an error
+// with a status of its own when it was asked for.
 func TestSaysWhatItCannotPlay(t *testing.T) {
 	if !slices.Contains(mustEngines(t), cluster.Postgres) {
 		t.Skip("no PostgreSQL here")
 	}
 	c := &Exercise{Name: "kill-region-with-database", Setup: stage.Setup{Engine: cluster.Postgres}, Rate: shortRate, Out: t.TempDir()}
 	var out strings.Builder
-	if err := c.Run(testContext(t), &out); err != nil {
-		t.Fatal(err)
+	err := c.Run(testContext(t), &out)
+	if exit, ok := errors.AsType[*client.ExitError](err); !ok || exit.Status != ExitSkipped {
+		t.Errorf("got %v, want exit status %d", err, ExitSkipped)
 	}
 	if !strings.Contains(out.String(), "SKIPPED  kill-region-with-database: needs CockroachDB") {
 		t.Errorf("it says:\n%s", &out)
+	}
+	if left, err := filepath.Glob(filepath.Join(c.Out, "*")); err != nil || len(left) > 0 {
+		t.Errorf("it left %q, %v", left, err)
 	}
 	c.Name = "kill-everything"
 	if err := c.Run(testContext(t), &out); err == nil {
