@@ -25,9 +25,10 @@ type run struct {
 	samples samples
 	watcher *watcher
 
-	mu      sync.Mutex // guards both
+	seen seen // written by observe alone
+
+	mu      sync.Mutex // guards moments
 	moments Moments
-	watch   Watch
 }
 
 // conduct runs the drill and returns what it found. Its error says why that is
@@ -169,29 +170,22 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// observe watches until the arrivals have ended and the cluster is whole, or
-// has had its time to become so.
+// observe watches from the break on until the arrivals have ended and the
+// cluster is whole, or has had its time to become so.
 func (r *run) observe(ctx context.Context, enough <-chan struct{}) error {
 	for {
-		m := r.now()
-		sights := r.watcher.look(ctx)
-		if r.watch.LossSeen == nil && !m.Breaking.IsZero() && m.Healed.IsZero() && lossSeen(sights, r.site.victim) {
-			r.watch.LossSeen = new(time.Since(m.Breaking))
-		}
-		if !m.Healed.IsZero() {
-			if r.watch.MembersBack == nil && allWhole(sights) {
-				r.watch.MembersBack = new(time.Since(m.Healed))
-			}
-			if r.watch.MembersBack != nil && r.watch.LeasesBack == nil {
-				// An error is a database that is not back; it may take its time.
-				if home, err := r.watcher.leasesHome(ctx); err == nil && home {
-					r.watch.LeasesBack = new(time.Since(m.Healed))
-				}
+		switch m := r.now(); {
+		case !m.Healed.IsZero():
+			r.watchReturn(ctx)
+		case !m.Breaking.IsZero() && r.seen.loss.IsZero():
+			if lossSeen(r.watcher.look(ctx, r.site.victim)) {
+				r.seen.loss = time.Now()
 			}
 		}
 		select {
 		case <-enough:
-			whole := r.watch.MembersBack != nil && r.watch.LeasesBack != nil
+			m := r.now()
+			whole := !r.seen.members.IsZero() && !r.seen.leases.IsZero()
 			if whole || m.Healed.IsZero() || time.Since(m.Healed) > r.settle {
 				return nil
 			}
@@ -201,6 +195,32 @@ func (r *run) observe(ctx context.Context, enough <-chan struct{}) error {
 			return context.Cause(ctx)
 		}
 	}
+}
+
+func (r *run) watchReturn(ctx context.Context) {
+	if r.seen.members.IsZero() && allWhole(r.watcher.look(ctx, nobody)) {
+		r.seen.members = time.Now()
+	}
+	if !r.seen.members.IsZero() && r.seen.leases.IsZero() {
+		// An error is a database that is not back; it may take its time.
+		if home, err := r.watcher.leasesHome(ctx); err == nil && home {
+			r.seen.leases = time.Now()
+		}
+	}
+}
+
+// seen is when something was seen first; zero when it never was.
+type seen struct{ loss, members, leases time.Time }
+
+// watch counts from the moments of the drill.
+func (s *seen) watch(m *Moments) Watch {
+	since := func(moment, seen time.Time) *time.Duration {
+		if moment.IsZero() || seen.IsZero() {
+			return nil
+		}
+		return new(max(0, seen.Sub(moment)))
+	}
+	return Watch{LossSeen: since(m.Broken, s.loss), MembersBack: since(m.Healed, s.members), LeasesBack: since(m.Healed, s.leases)}
 }
 
 // auditTimeout is for a database that has just lost a region and is asked for
@@ -228,15 +248,15 @@ const lateAlready = 50 * time.Millisecond
 // outcome puts together what was found. It is judged when that is all there
 // was to find.
 func (r *run) outcome(result *rush.Result, report *Report, failure error) Outcome {
-	state := &r.site.state
+	state, homes, entries := &r.site.state, r.site.homes(), r.site.entries()
 	o := Outcome{
 		Scenario: r.scenario.Name, About: r.scenario.About,
 		Engine: state.Database.Engine + " " + state.Database.Version, Nodes: len(state.Nodes),
-		Victim: r.site.victim, Rate: r.load.Rate, Notes: r.site.notes, Moments: r.moments, Watch: r.watch,
+		Victim: r.site.victim, Rate: r.load.Rate, Notes: r.site.notes, Moments: r.moments, Watch: r.seen.watch(&r.moments),
 		Ledger: report, Dropped: result.Dropped, Late: result.Late, Failed: result.Sent - result.Acknowledged, Retries: result.Retries,
-		Homes:   homeFigures(r.samples.all, state.Regions, &r.moments),
-		Gaps:    gaps(r.samples.all, state.Regions, &r.moments),
-		Seconds: timeline(r.samples.all, state.Regions, r.moments.Begin),
+		Homes:   homeFigures(r.samples.all, homes, &r.moments),
+		Gaps:    gaps(r.samples.all, homes, entries, &r.moments),
+		Seconds: timeline(r.samples.all, homes, r.moments.Begin),
 	}
 	if result.Late > lateAlready {
 		o.Notes = append(o.Notes, "the machine was busy: punches were begun "+brief(result.Late)+" late at the 99th percentile, so its figures are no measure of Punchclock")
@@ -249,6 +269,6 @@ func (r *run) outcome(result *rush.Result, report *Report, failure error) Outcom
 		o.Error = failure.Error()
 		return o
 	}
-	o.judge(r.scenario.Bounds)
+	o.judge(r.scenario.Bounds, r.settle)
 	return o
 }

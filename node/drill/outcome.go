@@ -71,60 +71,6 @@ func (o *Outcome) Verdict() error {
 	return errors.Join(errs...)
 }
 
-// judge fills in the checks.
-func (o *Outcome) judge(b Bounds) {
-	o.check("punches that were due and not sent", o.Dropped, 0)
-	if b.NoneFailed {
-		o.check("punches that failed", o.Failed, 0)
-	}
-	homes := func(limit time.Duration, what string, bound func(home string) bool) {
-		if limit == 0 {
-			return
-		}
-		var worst HomeFigures
-		for _, h := range o.Homes {
-			if h.Phase != Before && bound(h.Home) && h.P99 >= worst.P99 {
-				worst = h
-			}
-		}
-		o.checkTime("p99 of "+what, worst.P99, fmt.Sprintf("%s, %s", worst.Home, worst.Phase), limit)
-	}
-	homes(b.P99, "each home", func(string) bool { return true })
-	homes(b.OthersP99, "the other homes", func(home string) bool { return home != o.Victim })
-	cells := func(limit time.Duration, what string, bound func(*Gap) bool) {
-		if limit == 0 {
-			return
-		}
-		if gap := o.longest(bound); gap.Open {
-			o.Checks = append(o.Checks, Check{What: what, Limit: "within " + limit.String(), Measured: "never, for " + gap.Home + " through " + gap.Entry})
-		} else {
-			o.checkTime(what, gap.Took, gap.Home+" through "+gap.Entry, limit)
-		}
-	}
-	cells(b.Gap, "recovery of every home through every entry", func(*Gap) bool { return true })
-	cells(b.VictimGap, "recovery of the victim's home", func(g *Gap) bool { return g.Home == o.Victim })
-	cells(b.MajorityGap, "recovery of the majority's side", func(g *Gap) bool { return g.Entry != o.Victim })
-}
-
-func (o *Outcome) longest(among func(*Gap) bool) (longest Gap) {
-	for _, g := range o.Gaps {
-		if among(&g) && (g.Open && !longest.Open || g.Open == longest.Open && g.Took >= longest.Took) {
-			longest = g
-		}
-	}
-	return longest
-}
-
-func (o *Outcome) check(what string, n, limit int) {
-	o.Checks = append(o.Checks, Check{What: what, Limit: fmt.Sprint(limit), Measured: fmt.Sprint(n), OK: n <= limit})
-}
-
-func (o *Outcome) checkTime(what string, d time.Duration, where string, limit time.Duration) {
-	o.Checks = append(o.Checks, Check{
-		What: what, Limit: "under " + limit.String(), Measured: fmt.Sprintf("%s (%s)", brief(d), where), OK: d < limit,
-	})
-}
-
 // brief writes a duration with a sensible number of digits.
 func brief(d time.Duration) string {
 	switch {

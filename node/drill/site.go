@@ -8,12 +8,14 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/punchclock/punchclock/node/cluster"
+	"github.com/punchclock/punchclock/node/rush"
 	"github.com/punchclock/punchclock/node/stage"
 	"github.com/punchclock/punchclock/tracing/tracesink"
 )
@@ -35,6 +37,21 @@ type site struct {
 
 // nodes are those of the victim.
 func (s *site) nodes() []*cluster.Node { return s.stage.Region(s.victim) }
+
+// homes are the regions in which companies have their home.
+func (s *site) homes() []string {
+	return slices.DeleteFunc(slices.Clone(s.state.Regions), func(region string) bool {
+		return !slices.ContainsFunc(s.state.Companies, func(c rush.Company) bool { return c.Home == region })
+	})
+}
+
+// entries are the regions with nodes.
+func (s *site) entries() (names []string) {
+	for _, region := range s.state.Entries() {
+		names = append(names, region.Name)
+	}
+	return names
+}
 
 func killNode(_ context.Context, s *site) error { return s.nodes()[0].Kill() }
 
@@ -205,7 +222,7 @@ func (s *site) rest(ctx context.Context) error {
 	defer w.close()
 	for {
 		home, err := w.leasesHome(ctx)
-		sights := w.look(ctx)
+		sights := w.look(ctx, nobody)
 		if err == nil && home && allWhole(sights) {
 			return nil
 		}

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"time"
-
-	"github.com/punchclock/punchclock/node/cluster"
 )
 
 // String is the outcome for people.
@@ -85,7 +83,7 @@ func (o *Outcome) members() string {
 
 // leases says when they were back, where there are any.
 func (o *Outcome) leases() string {
-	if strings.HasPrefix(o.Engine, cluster.Postgres) {
+	if !o.hasLeases() {
 		return ""
 	}
 	return "; leases at home " + orNever(o.Watch.LeasesBack) + " after it"
