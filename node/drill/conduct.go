@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -24,6 +25,7 @@ type run struct {
 
 	samples samples
 	watcher *watcher
+	devices []*device // that can reach the victim alone
 
 	seen seen // written by observe alone
 
@@ -45,9 +47,17 @@ func (r *run) conduct(ctx context.Context) (Outcome, error) {
 	r.site.say("auditing")
 	// Also after an error or an interruption: what was sent until then is in
 	// the ledger, and a cluster of the drill's own is gone afterwards.
-	report, failure := r.audit(context.WithoutCancel(ctx))
-	err = errors.Join(err, failure)
-	return r.outcome(&result, report, err), err
+	detached := context.WithoutCancel(ctx)
+	report, failure := r.audit(detached)
+	boxes, unread := r.countOutboxes(detached)
+	err = errors.Join(err, failure, unread)
+	o := r.outcome(&result, report, boxes)
+	if err != nil {
+		o.Error = err.Error()
+	} else {
+		o.judge(r.scenario.Bounds, r.settle)
+	}
+	return o, err
 }
 
 // hold keeps up the load while the scenario is played, and returns once all
@@ -58,17 +68,26 @@ func (r *run) hold(ctx context.Context) (result rush.Result, err error) {
 		return rush.Result{}, err
 	}
 	defer func() { err = errors.Join(err, ledger.Close()) }()
+	if r.scenario.stranded {
+		if r.devices, err = newDevices(r.site, ledger, r.outboxDir()); err != nil {
+			return rush.Result{}, err
+		}
+		defer closeDevices(r.devices)
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	enough := make(chan struct{})
-	var played, watched error
+	errs := make([]error, 2+len(r.devices))
 	var actors sync.WaitGroup
 	actors.Go(func() {
 		defer close(enough)
-		played = r.play(ctx)
+		errs[0] = r.play(ctx)
 		r.mark(func(m *Moments) *time.Time { return &m.End })
 	})
-	actors.Go(func() { watched = r.observe(ctx, enough) })
+	actors.Go(func() { errs[1] = r.observe(ctx, enough) })
+	for i, d := range r.devices {
+		actors.Go(func() { errs[2+i] = d.run(ctx, enough, r.settle) })
+	}
 	result, err = rush.Run(ctx, rush.Config{
 		Load: r.load, Regions: r.site.state.Entries(), Companies: r.site.state.Companies,
 		Journal: ledger, Observe: r.samples.add, Enough: enough, Progress: r.progress,
@@ -77,8 +96,11 @@ func (r *run) hold(ctx context.Context) (result rush.Result, err error) {
 		cancel(err)
 	}
 	actors.Wait()
-	return result, distinct(played, watched, err)
+	return result, distinct(append(errs, err)...)
 }
+
+// outboxDir is beside the ledger.
+func (r *run) outboxDir() string { return filepath.Join(filepath.Dir(r.ledger), "outboxes") }
 
 // distinct joins errors and leaves out what an earlier one says already: an
 // interruption ends everybody.
@@ -242,18 +264,29 @@ func (r *run) audit(ctx context.Context) (*Report, error) {
 	return &report, nil
 }
 
+// countOutboxes is nil where no device has one. Empty ones are removed.
+func (r *run) countOutboxes(ctx context.Context) (*Outboxes, error) {
+	if len(r.devices) == 0 {
+		return nil, nil
+	}
+	boxes, err := outboxes(ctx, r.devices, r.moments.Healed)
+	if err != nil {
+		return nil, err
+	}
+	return boxes, boxes.removeEmpty(r.outboxDir())
+}
+
 // lateAlready is many times what an idle machine is late.
 const lateAlready = 50 * time.Millisecond
 
-// outcome puts together what was found. It is judged when that is all there
-// was to find.
-func (r *run) outcome(result *rush.Result, report *Report, failure error) Outcome {
+// outcome puts together what was found.
+func (r *run) outcome(result *rush.Result, report *Report, boxes *Outboxes) Outcome {
 	state, homes, entries := &r.site.state, r.site.homes(), r.site.entries()
 	o := Outcome{
 		Scenario: r.scenario.Name, About: r.scenario.About,
 		Engine: state.Database.Engine + " " + state.Database.Version, Nodes: len(state.Nodes),
 		Victim: r.site.victim, Rate: r.load.Rate, Notes: r.site.notes, Moments: r.moments, Watch: r.seen.watch(&r.moments),
-		Ledger: report, Dropped: result.Dropped, Late: result.Late, Failed: result.Sent - result.Acknowledged, Retries: result.Retries,
+		Ledger: report, Outboxes: boxes, Dropped: result.Dropped, Late: result.Late, Failed: result.Sent - result.Acknowledged, Retries: result.Retries,
 		Homes:   homeFigures(r.samples.all, homes, &r.moments),
 		Gaps:    gaps(r.samples.all, homes, entries, &r.moments),
 		Seconds: timeline(r.samples.all, homes, r.moments.Begin),
@@ -265,10 +298,5 @@ func (r *run) outcome(result *rush.Result, report *Report, failure error) Outcom
 		o.Watch.LeasesBack = nil // it has none
 		o.Notes = append(o.Notes, "PostgreSQL stands in for the databases of all regions: this shows nothing of the loss of one of them")
 	}
-	if failure != nil {
-		o.Error = failure.Error()
-		return o
-	}
-	o.judge(r.scenario.Bounds, r.settle)
 	return o
 }

@@ -18,6 +18,7 @@ func (o *Outcome) judge(b Bounds, settle time.Duration) {
 	o.judgeLatencies(b)
 	o.judgeGaps(b)
 	o.judgeWatch(b, settle)
+	o.judgeOutboxes()
 }
 
 // judgeEvidence fails what would pass because nobody punched or was answered.
@@ -118,6 +119,23 @@ func (o *Outcome) judgeWatch(b Bounds, settle time.Duration) {
 	if o.hasLeases() {
 		within("all leases are at home, after the heal", o.Watch.LeasesBack, settle)
 	}
+}
+
+// judgeOutboxes: what the victim did not take while it was cut off was kept,
+// and is recorded now. With PostgreSQL, which every region still reaches, there
+// need be nothing to keep.
+func (o *Outcome) judgeOutboxes() {
+	boxes := o.Outboxes
+	if boxes == nil {
+		return
+	}
+	if o.hasLeases() {
+		const what, limit = "punches that the victim did not take, kept by devices that reach it alone", "at least 1"
+		o.Checks = append(o.Checks, Check{What: what, Limit: limit, Measured: fmt.Sprint(boxes.Kept), OK: boxes.Kept > 0})
+	}
+	o.check("punches that still wait in an outbox", boxes.Waiting, 0)
+	o.check("punches that were refused and are in a quarantine", boxes.Refused, 0)
+	o.check("punches in the ledger without an answer", o.Ledger.Unresolved, 0)
 }
 
 // hasLeases: CockroachDB alone keeps rows in regions.

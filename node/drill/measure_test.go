@@ -145,6 +145,12 @@ func TestJudge(t *testing.T) {
 		{"leases are never back", Bounds{}, func(o *Outcome) { o.Watch.LeasesBack = nil }, "leases"},
 		{"leases are back late", Bounds{}, func(o *Outcome) { o.Watch.LeasesBack = new(91 * second) }, "leases"},
 		{"there are no leases", Bounds{}, func(o *Outcome) { o.Engine, o.Watch.LeasesBack = "postgres 15", nil }, ""},
+		{"outboxes that emptied", Bounds{}, func(o *Outcome) { o.Outboxes = &Outboxes{Kept: 3, Flushed: 3} }, ""},
+		{"outboxes that kept nothing", Bounds{}, func(o *Outcome) { o.Outboxes = &Outboxes{} }, "kept by devices"},
+		{"outboxes that need keep nothing", Bounds{}, func(o *Outcome) { o.Engine, o.Outboxes = "postgres 15", &Outboxes{} }, ""},
+		{"an outbox that is not empty", Bounds{}, func(o *Outcome) { o.Outboxes = &Outboxes{Kept: 3, Flushed: 2, Waiting: 1} }, "wait in an outbox"},
+		{"a quarantine that is not empty", Bounds{}, func(o *Outcome) { o.Outboxes = &Outboxes{Kept: 3, Flushed: 2, Refused: 1} }, "in a quarantine"},
+		{"an outbox that forgot", Bounds{}, func(o *Outcome) { o.Outboxes, o.Ledger.Unresolved = &Outboxes{Kept: 3, Flushed: 2}, 1 }, "without an answer"},
 		{"it did not come to its end", Bounds{}, func(o *Outcome) { o.Error = "interrupted" }, "interrupted"},
 		{"a lost punch", Bounds{}, func(o *Outcome) { o.Ledger.Lost = 1 }, ErrNotClean.Error()},
 		{"no evidence", Bounds{}, func(o *Outcome) { o.Ledger.Acknowledged = 0 }, ErrNoEvidence.Error()},
@@ -168,6 +174,8 @@ func TestJudge(t *testing.T) {
 
 func TestPageStandsAlone(t *testing.T) {
 	o := drilled()
+	o.Ledger.Refused, o.Dropped, o.Retries = 4711, 4712, 4713
+	o.Outboxes = &Outboxes{Devices: 3, Kept: 4714, Flushed: 4714, Oldest: 63 * time.Second, Emptied: new(17 * time.Second)}
 	o.judge(Bounds{Gap: time.Second}, time.Minute)
 	path := filepath.Join(t.TempDir(), "index.html")
 	if err := writePage(path, o); err != nil {
@@ -178,7 +186,7 @@ func TestPageStandsAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	page := string(text)
-	for _, want := range []string{"kill-node", "failed", "&lt;b&gt;not bold", "<svg", ">break<", ">heal<", ">healed<", "us-east", "FAILS", "2.5s"} {
+	for _, want := range []string{"kill-node", "failed", "&lt;b&gt;not bold", "<svg", ">break<", ">heal<", ">healed<", "us-east", "FAILS", "2.5s", "4711", "4712", "4713", "4714", "1m3s", "17s"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page has no %q", want)
 		}

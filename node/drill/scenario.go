@@ -17,8 +17,11 @@ type Scenario struct {
 	// During for how long the break lasts once it is brought about.
 	Before, During, After time.Duration
 	Bounds                Bounds
-	needs                 needs
-	inject, heal          func(ctx context.Context, s *site) error // heal may be nil
+	// stranded adds devices that can reach the victim alone and keep in an
+	// outbox what it does not take: all of it must be recorded once healed.
+	stranded     bool
+	needs        needs
+	inject, heal func(ctx context.Context, s *site) error // heal may be nil
 }
 
 // needs is what a scenario cannot do without.
@@ -88,10 +91,11 @@ func regionScenarios() []Scenario {
 			Name: "partition-region", About: "a region is cut off from the others, 40 ms away, and its clients still reach it",
 			// Longer than members take to forget each other.
 			Before: before, During: 60 * second, After: 2 * after,
-			Bounds: Bounds{MajorityGap: 20 * second, LossSeen: regionLoss},
-			needs:  needs{networks: true},
-			inject: func(_ context.Context, s *site) error { return s.stage.Cut(s.victim) },
-			heal:   func(_ context.Context, s *site) error { return s.stage.Mend(s.victim) },
+			Bounds:   Bounds{MajorityGap: 20 * second, LossSeen: regionLoss},
+			stranded: true,
+			needs:    needs{networks: true},
+			inject:   func(_ context.Context, s *site) error { return s.stage.Cut(s.victim) },
+			heal:     func(_ context.Context, s *site) error { return s.stage.Mend(s.victim) },
 		},
 		{
 			Name: "evacuate-region", About: "the operator takes a region out of service and puts it back",

@@ -29,6 +29,9 @@ func (o *Outcome) String() string {
 	o.writeHomes(line)
 	o.writeGaps(line)
 	line("%s\n", o.members())
+	if o.Outboxes != nil {
+		line("%s\n", o.outboxes())
+	}
 	if o.Ledger != nil {
 		s.WriteString(o.Ledger.String())
 	}
@@ -79,6 +82,17 @@ func (o *Outcome) members() string {
 		missed = "members were missed " + brief(*o.Watch.LossSeen) + " after the break"
 	}
 	return missed + "; all were there " + orNever(o.Watch.MembersBack) + " after the heal" + o.leases()
+}
+
+// outboxes says what became of the punches of devices with one.
+func (o *Outcome) outboxes() string {
+	b := o.Outboxes
+	emptied := "nothing waited at the heal"
+	if b.Emptied != nil {
+		emptied = "what waited at the heal was recorded within " + brief(*b.Emptied)
+	}
+	return fmt.Sprintf("%d devices that reach %s alone punched %d times: %d kept on disk, %d of them flushed, the oldest after %s; %s; %d still wait, %d are in quarantine",
+		b.Devices, o.Victim, b.Punched, b.Kept, b.Flushed, brief(b.Oldest), emptied, b.Waiting, b.Refused)
 }
 
 // leases says when they were back, where there are any.
