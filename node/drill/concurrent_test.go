@@ -153,8 +153,7 @@ func (r *recorder) numberOf(id punch.ID) int {
 // through all nodes while nodes are killed, and asks porcupine for an order
 // that explains all they saw.
 func TestConcurrentHistory(t *testing.T) {
-	engines := mustEngines(t)
-	s := mustSite(t, engines[len(engines)-1])
+	s := mustSite(t, mustEngine(t))
 	r := newRecorder()
 	stop, kills := make(chan struct{}), 0
 	var killing sync.WaitGroup

@@ -231,11 +231,11 @@ func (r *run) watchReturn(ctx context.Context) {
 	}
 }
 
-// seen is when something was seen first; zero when it never was.
-type seen struct{ loss, members, leases time.Time }
+// sightings are when something was seen first; zero when it never was.
+type sightings struct{ loss, members, leases time.Time }
 
 // watch counts from the moments of the drill.
-func (s *seen) watch(m *Moments) Watch {
+func (s *sightings) watch(m *Moments) Watch {
 	since := func(moment, seen time.Time) *time.Duration {
 		if moment.IsZero() || seen.IsZero() {
 			return nil

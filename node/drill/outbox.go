@@ -143,6 +143,14 @@ func (d *device) punch(ctx context.Context) {
 	case errors.As(err, &answer) && !errors.Is(err, client.ErrNotKept):
 		d.keptAt[r.ID] = r.ID.Time()
 	default:
+		d.note(err)
+	}
+}
+
+// note keeps an error; a disk that fails does so each time. It needs the lock.
+func (d *device) note(err error) {
+	const enough = 10
+	if err != nil && len(d.errs) < enough {
 		d.errs = append(d.errs, err)
 	}
 }
@@ -155,9 +163,7 @@ func (d *device) flushed(f client.Flushed, err error) {
 	for _, r := range f.Receipts {
 		d.receipts[r.ID] = now
 	}
-	if err != nil && len(d.errs) < 10 { // a disk that fails does so each time
-		d.errs = append(d.errs, err)
-	}
+	d.note(err)
 }
 
 // drain flushes until the outbox is empty.
