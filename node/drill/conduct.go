@@ -27,7 +27,7 @@ type run struct {
 	watcher *watcher
 	devices []*device // that can reach the victim alone
 
-	seen seen // written by observe alone
+	seen sightings // written by observe alone
 
 	mu      sync.Mutex // guards moments
 	moments Moments

@@ -13,7 +13,7 @@ import (
 func (o *Outcome) judge(b Bounds, settle time.Duration) {
 	o.judgeEvidence()
 	if b.NoneFailed {
-		o.check("punches that failed", o.Failed, 0)
+		o.checkZero("punches that failed", o.Failed)
 	}
 	o.judgeLatencies(b)
 	o.judgeGaps(b)
@@ -26,8 +26,8 @@ func (o *Outcome) judge(b Bounds, settle time.Duration) {
 // through each entry: an entry is the region that a device asks first, and the
 // device goes on to the others when that one is gone.
 func (o *Outcome) judgeEvidence() {
-	o.check("punches that were due and not sent", o.Dropped, 0)
-	o.check("punches that were refused for good", o.Ledger.Refused, 0) // all are valid
+	o.checkZero("punches that were due and not sent", o.Dropped)
+	o.checkZero("punches that were refused for good", o.Ledger.Refused) // all are valid
 	var silent []string
 	for _, h := range o.Homes {
 		if h.Acknowledged() == 0 {
@@ -133,16 +133,16 @@ func (o *Outcome) judgeOutboxes() {
 		const what, limit = "punches that the victim did not take, kept by devices that reach it alone", "at least 1"
 		o.Checks = append(o.Checks, Check{What: what, Limit: limit, Measured: fmt.Sprint(boxes.Kept), OK: boxes.Kept > 0})
 	}
-	o.check("punches that still wait in an outbox", boxes.Waiting, 0)
-	o.check("punches that were refused and are in a quarantine", boxes.Refused, 0)
-	o.check("punches in the ledger without an answer", o.Ledger.Unresolved, 0)
+	o.checkZero("punches that still wait in an outbox", boxes.Waiting)
+	o.checkZero("punches that were refused and are in a quarantine", boxes.Refused)
+	o.checkZero("punches in the ledger without an answer", o.Ledger.Unresolved)
 }
 
 // hasLeases: CockroachDB alone keeps rows in regions.
 func (o *Outcome) hasLeases() bool { return !strings.HasPrefix(o.Engine, cluster.Postgres) }
 
-func (o *Outcome) check(what string, n, limit int) {
-	o.Checks = append(o.Checks, Check{What: what, Limit: fmt.Sprint(limit), Measured: fmt.Sprint(n), OK: n <= limit})
+func (o *Outcome) checkZero(what string, n int) {
+	o.Checks = append(o.Checks, Check{What: what, Limit: "0", Measured: fmt.Sprint(n), OK: n == 0})
 }
 
 func (o *Outcome) checkNone(what string, found []string) {

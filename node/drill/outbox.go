@@ -108,7 +108,7 @@ func (d *device) run(ctx context.Context, enough <-chan struct{}, settle time.Du
 	flushing, stop := context.WithCancel(ctx)
 	var all sync.WaitGroup
 	all.Go(func() {
-		d.box.Run(flushing, d.asks, func(f client.Flushed, err error) { d.flushed(f, unless(flushing, err)) })
+		d.box.Run(flushing, d.asks, func(f client.Flushed, err error) { d.flushed(f, whileOpen(flushing, err)) })
 	})
 	tick := time.NewTicker(deviceEvery)
 	defer tick.Stop()
@@ -172,19 +172,21 @@ func (d *device) drain(ctx context.Context, settle time.Duration) {
 	defer cancel()
 	for {
 		done, err := d.box.Flush(ctx, d.asks)
-		d.flushed(done, unless(ctx, err))
+		d.flushed(done, whileOpen(ctx, err))
 		if err != nil || done.Kept == 0 || !pause(ctx, drainEvery) {
 			return // what waits is counted by others
 		}
 	}
 }
 
-// unless drops an error that came because ctx had ended.
-func unless(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
+// whileOpen is err unless ctx has ended, which is then why it came.
+func whileOpen(ctx context.Context, err error) error {
+	select {
+	case <-ctx.Done():
 		return nil
+	default:
+		return err
 	}
-	return err
 }
 
 // outboxes counts what all devices have done.

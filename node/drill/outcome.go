@@ -18,9 +18,11 @@ type Outcome struct {
 	Moments  Moments  `json:"moments"`
 	// Error is why the drill did not come to its end; the figures are of what
 	// there was until then, and nothing was judged.
-	Error   string  `json:"error,omitempty"`
-	Ledger  *Report `json:"ledger"`  // nil when it could not be audited
-	Dropped int     `json:"dropped"` // due and never sent: the numbers are void
+	Error  string  `json:"error,omitempty"`
+	Ledger *Report `json:"ledger"` // nil when it could not be audited
+	// Outboxes is nil unless the scenario strands devices.
+	Outboxes *Outboxes `json:"outboxes,omitempty"`
+	Dropped  int       `json:"dropped"` // due and never sent: the numbers are void
 	// Late is how long after its due time a punch was begun, at the 99th
 	// percentile: more than some milliseconds is a machine that is too busy to
 	// be measured.
