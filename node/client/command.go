@@ -51,7 +51,7 @@ type Command struct {
 	Discard    string `help:"Remove a quarantined punch and print it." placeholder:"ID" xor:"local"`
 }
 
-// ExitError is an error of Command with the exit status it asks for.
+// ExitError is an error of a command with the exit status it asks for.
 type ExitError struct {
 	Status int
 	Err    error

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
 	"sync"
 	"testing"
 	"time"
@@ -39,6 +41,14 @@ type recorder struct {
 	distinct   map[punch.ID]int      // commits of a punch; one, if all is well
 	operations []porcupine.Operation
 	unknown    int
+	refused    []string // for good: nothing here gives a reason for that
+}
+
+func newRecorder() *recorder {
+	return &recorder{
+		began: time.Now(), employee: "one", from: time.Now().Add(-time.Hour), to: time.Now().Add(time.Hour),
+		number: make(map[punch.ID]int), commits: make(map[punch.Receipt]int), distinct: make(map[punch.ID]int),
+	}
 }
 
 // commit is the number of a receipt's commit.
@@ -68,7 +78,8 @@ func (r *recorder) punch(fresh bool) (int, client.Request) {
 }
 
 // call makes a call and writes it down. A reading without an answer says
-// nothing and is left out.
+// nothing and is left out; a refusal for good is a fault by itself, since all
+// that is asked is valid.
 func (r *recorder) call(who int, c *client.Client) {
 	verb := []string{"record", "record", "record", "find", "list"}[rand.IntN(5)]
 	number, request := r.punch(verb == "record" && rand.IntN(2) == 0)
@@ -94,7 +105,7 @@ func (r *recorder) ask(c *client.Client, in call, request client.Request) (out a
 	case "record":
 		receipt, err := c.Punch(ctx, request)
 		if err != nil {
-			return answer{unknown: true}, !client.IsFinal(err)
+			return answer{unknown: true}, !r.refusal(in, err)
 		}
 		return answer{commit: r.commit(receipt.Receipt), replayed: receipt.Replayed, tried: receipt.Attempts > 1}, true
 	case "find":
@@ -102,10 +113,15 @@ func (r *recorder) ask(c *client.Client, in call, request client.Request) (out a
 		if err == nil {
 			return answer{commit: r.commit(receipt.Receipt)}, true
 		}
-		return answer{commit: nothing}, isNotFound(err)
+		if isNotFound(err) {
+			return answer{commit: nothing}, true
+		}
+		r.refusal(in, err)
+		return answer{}, false
 	default:
 		receipts, err := c.List(ctx, r.employee, r.from, r.to)
 		if err != nil {
+			r.refusal(in, err)
 			return answer{}, false
 		}
 		out.listed = make(map[int]int)
@@ -114,6 +130,17 @@ func (r *recorder) ask(c *client.Client, in call, request client.Request) (out a
 		}
 		return out, true
 	}
+}
+
+// refusal notes a refusal for good and reports whether err is one.
+func (r *recorder) refusal(in call, err error) bool {
+	if !client.IsFinal(err) {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.refused = append(r.refused, fmt.Sprintf("%s of punch %d: %v", in.verb, in.punch, err))
+	return true
 }
 
 func (r *recorder) numberOf(id punch.ID) int {
@@ -126,12 +153,8 @@ func (r *recorder) numberOf(id punch.ID) int {
 // through all nodes while nodes are killed, and asks porcupine for an order
 // that explains all they saw.
 func TestConcurrentHistory(t *testing.T) {
-	engines := mustEngines(t)
-	s := mustSite(t, engines[len(engines)-1])
-	r := &recorder{
-		began: time.Now(), employee: "one", from: time.Now().Add(-time.Hour), to: time.Now().Add(time.Hour),
-		number: make(map[punch.ID]int), commits: make(map[punch.Receipt]int), distinct: make(map[punch.ID]int),
-	}
+	s := mustSite(t, mustEngine(t))
+	r := newRecorder()
 	stop, kills := make(chan struct{}), 0
 	var killing sync.WaitGroup
 	killing.Go(func() { kills = killInTurn(t, s, stop) })
@@ -150,6 +173,9 @@ func TestConcurrentHistory(t *testing.T) {
 	killing.Wait()
 	result := porcupine.CheckOperationsTimeout(growingSet(len(r.requests)), r.operations, time.Minute)
 	t.Logf("%d calls, %d punches, %d calls without an answer, %d kills, %s", len(r.operations), len(r.requests), r.unknown, kills, time.Since(r.began))
+	for _, refusal := range r.refused {
+		t.Errorf("refused for good: %s", refusal)
+	}
 	if result != porcupine.Ok {
 		for _, o := range r.operations {
 			t.Logf("client %d, %d to %d: %+v -> %+v", o.ClientId, o.Call, o.Return, o.Input, o.Output)
@@ -158,6 +184,44 @@ func TestConcurrentHistory(t *testing.T) {
 	}
 	if len(r.operations) < historyClients*historyCalls/2 || kills == 0 {
 		t.Fatalf("only %d calls had an answer, and %d nodes were killed: this shows little", len(r.operations), kills)
+	}
+}
+
+// TestARefusalIsNoSilence: an answer that refuses a valid call for good is not
+// left out of the history as if none had come.
+func TestARefusalIsNoSilence(t *testing.T) {
+	for _, c := range []struct {
+		code    punch.Code
+		status  int
+		verb    string
+		refused bool
+	}{
+		{punch.Conflict, http.StatusConflict, "record", true},
+		{punch.NotFound, http.StatusNotFound, "record", true},
+		{punch.NotFound, http.StatusNotFound, "find", false}, // is what a find may find
+		{punch.Forbidden, http.StatusForbidden, "find", true},
+		{punch.Forbidden, http.StatusForbidden, "list", true},
+		{punch.Unavailable, http.StatusServiceUnavailable, "record", false},
+	} {
+		t.Run(fmt.Sprintf("%s of a %s", c.code, c.verb), func(t *testing.T) {
+			service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", "application/problem+json")
+				w.WriteHeader(c.status)
+				_, _ = fmt.Fprintf(w, `{"status":%d,"code":%q}`, c.status, c.code)
+			}))
+			defer service.Close()
+			device, err := client.New(client.Config{Endpoints: []string{service.URL}, Token: client.StaticToken("any"), TotalTimeout: 200 * time.Millisecond})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer device.Close()
+			r := newRecorder()
+			number, request := r.punch(true)
+			r.ask(device, call{number, c.verb}, request)
+			if (len(r.refused) > 0) != c.refused {
+				t.Errorf("refusals: %q, want one: %t", r.refused, c.refused)
+			}
+		})
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -24,28 +25,39 @@ type run struct {
 
 	samples samples
 	watcher *watcher
+	devices []*device // that can reach the victim alone
 
-	mu      sync.Mutex // guards both
+	seen sightings // written by observe alone
+
+	mu      sync.Mutex // guards moments
 	moments Moments
-	watch   Watch
 }
 
-// conduct runs the drill and returns what it found. Its error says why there
-// is nothing to judge; whether what was found is good is for Outcome.Verdict.
+// conduct runs the drill and returns what it found. Its error says why that is
+// not all that was to be found; the outcome, which is never empty, says so too.
+// Whether what was found is good is for Outcome.Verdict.
 func (r *run) conduct(ctx context.Context) (Outcome, error) {
 	r.watcher = newWatcher(&r.site.state)
 	defer r.watcher.close()
 	r.moments.Begin = time.Now()
 	result, err := r.hold(ctx)
-	if err != nil {
-		return Outcome{}, err
+	if cause := context.Cause(ctx); cause != nil && errors.Is(err, cause) {
+		err = fmt.Errorf("interrupted: %w", err)
 	}
 	r.site.say("auditing")
-	report, err := r.audit(ctx)
+	// Also after an error or an interruption: what was sent until then is in
+	// the ledger, and a cluster of the drill's own is gone afterwards.
+	detached := context.WithoutCancel(ctx)
+	report, failure := r.audit(detached)
+	boxes, unread := r.countOutboxes(detached)
+	err = errors.Join(err, failure, unread)
+	o := r.outcome(&result, report, boxes)
 	if err != nil {
-		return Outcome{}, err
+		o.Error = err.Error()
+	} else {
+		o.judge(r.scenario.Bounds, r.settle)
 	}
-	return r.outcome(&result, &report), nil
+	return o, err
 }
 
 // hold keeps up the load while the scenario is played, and returns once all
@@ -56,49 +68,60 @@ func (r *run) hold(ctx context.Context) (result rush.Result, err error) {
 		return rush.Result{}, err
 	}
 	defer func() { err = errors.Join(err, ledger.Close()) }()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	if r.scenario.stranded {
+		if r.devices, err = newDevices(r.site, ledger, r.outboxDir()); err != nil {
+			return rush.Result{}, err
+		}
+		defer closeDevices(r.devices)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	enough := make(chan struct{})
-	var played, watched error
+	errs := make([]error, 2+len(r.devices))
 	var actors sync.WaitGroup
 	actors.Go(func() {
 		defer close(enough)
-		played = r.play(ctx)
+		errs[0] = r.play(ctx)
 		r.mark(func(m *Moments) *time.Time { return &m.End })
 	})
-	actors.Go(func() { watched = r.observe(ctx, enough) })
+	actors.Go(func() { errs[1] = r.observe(ctx, enough) })
+	for i, d := range r.devices {
+		actors.Go(func() { errs[2+i] = d.run(ctx, enough, r.settle) })
+	}
 	result, err = rush.Run(ctx, rush.Config{
 		Load: r.load, Regions: r.site.state.Entries(), Companies: r.site.state.Companies,
 		Journal: ledger, Observe: r.samples.add, Enough: enough, Progress: r.progress,
 	})
 	if err != nil {
-		cancel()
+		cancel(err)
 	}
 	actors.Wait()
-	return result, errors.Join(err, played, watched)
+	return result, distinct(append(errs, err)...)
 }
 
-// play breaks and heals. What was broken is healed even when ctx ends: a
+// outboxDir is beside the ledger.
+func (r *run) outboxDir() string { return filepath.Join(filepath.Dir(r.ledger), "outboxes") }
+
+// distinct joins errors and leaves out what an earlier one says already: an
+// interruption ends everybody.
+func distinct(errs ...error) (joined error) {
+	for _, err := range errs {
+		if !errors.Is(joined, err) {
+			joined = errors.Join(joined, err)
+		}
+	}
+	return joined
+}
+
+// play breaks and heals. Once it has begun to break it heals, whatever comes
+// of it and although ctx ends meanwhile, before the heal or during it: a
 // cluster that somebody else runs is not left broken.
-func (r *run) play(ctx context.Context) (err error) {
+func (r *run) play(ctx context.Context) error {
 	if !pause(ctx, r.scenario.Before) {
 		return context.Cause(ctx)
 	}
-	r.site.say("breaking: %s (%s)", r.scenario.About, r.site.victim)
-	r.mark(func(m *Moments) *time.Time { return &m.Breaking })
-	defer func() {
-		if r.moments.Healing.IsZero() { // only written by this goroutine
-			err = errors.Join(err, r.heal(context.WithoutCancel(ctx)))
-		}
-	}()
-	if err := r.scenario.inject(ctx, r.site); err != nil {
-		return fmt.Errorf("breaking: %w", err)
-	}
-	r.mark(func(m *Moments) *time.Time { return &m.Broken })
-	if !pause(ctx, r.scenario.During) {
-		return context.Cause(ctx)
-	}
-	if err := r.heal(ctx); err != nil {
+	broke := r.damage(ctx)
+	if err := errors.Join(broke, r.heal(context.WithoutCancel(ctx))); err != nil {
 		return err
 	}
 	if !pause(ctx, r.scenario.After) {
@@ -107,18 +130,38 @@ func (r *run) play(ctx context.Context) (err error) {
 	return nil
 }
 
-// healTimeout is for a database that recovers from its log, or an operator's
-// tool that builds machines.
-const healTimeout = 5 * time.Minute
+// actTimeout bounds a break and a heal, each: a database recovers from its log
+// within a minute, six nodes restart in turn within two, and an operator's tool
+// that builds machines and waits until they are healthy takes up to ten.
+const actTimeout = 15 * time.Minute
 
+var errActTimeout = fmt.Errorf("took longer than %s", actTimeout)
+
+// damage breaks, and returns when it is time to heal.
+func (r *run) damage(ctx context.Context) error {
+	r.site.say("breaking: %s (%s)", r.scenario.About, r.site.victim)
+	r.mark(func(m *Moments) *time.Time { return &m.Breaking })
+	acting, cancel := context.WithTimeoutCause(ctx, actTimeout, errActTimeout)
+	defer cancel()
+	if err := r.scenario.inject(acting, r.site); err != nil {
+		return fmt.Errorf("breaking: %w", err)
+	}
+	r.mark(func(m *Moments) *time.Time { return &m.Broken })
+	if !pause(ctx, r.scenario.During) {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// heal is not to be cancelled: ctx is detached from the drill's.
 func (r *run) heal(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, healTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, actTimeout, errActTimeout)
 	defer cancel()
 	r.mark(func(m *Moments) *time.Time { return &m.Healing })
 	if r.scenario.heal != nil {
 		r.site.say("healing")
 		if err := r.scenario.heal(ctx, r.site); err != nil {
-			return fmt.Errorf("healing: %w", err)
+			return fmt.Errorf("healing, and it may still be broken: %w", err)
 		}
 	}
 	r.mark(func(m *Moments) *time.Time { return &m.Healed })
@@ -149,29 +192,22 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// observe watches until the arrivals have ended and the cluster is whole, or
-// has had its time to become so.
+// observe watches from the break on until the arrivals have ended and the
+// cluster is whole, or has had its time to become so.
 func (r *run) observe(ctx context.Context, enough <-chan struct{}) error {
 	for {
-		m := r.now()
-		sights := r.watcher.look(ctx)
-		if r.watch.LossSeen == nil && !m.Breaking.IsZero() && m.Healed.IsZero() && lossSeen(sights, r.site.victim) {
-			r.watch.LossSeen = new(time.Since(m.Breaking))
-		}
-		if !m.Healed.IsZero() {
-			if r.watch.MembersBack == nil && allWhole(sights) {
-				r.watch.MembersBack = new(time.Since(m.Healed))
-			}
-			if r.watch.MembersBack != nil && r.watch.LeasesBack == nil {
-				// An error is a database that is not back; it may take its time.
-				if home, err := r.watcher.leasesHome(ctx); err == nil && home {
-					r.watch.LeasesBack = new(time.Since(m.Healed))
-				}
+		switch m := r.now(); {
+		case !m.Healed.IsZero():
+			r.watchReturn(ctx)
+		case !m.Breaking.IsZero() && r.seen.loss.IsZero():
+			if lossSeen(r.watcher.look(ctx, r.site.victim)) {
+				r.seen.loss = time.Now()
 			}
 		}
 		select {
 		case <-enough:
-			whole := r.watch.MembersBack != nil && r.watch.LeasesBack != nil
+			m := r.now()
+			whole := !r.seen.members.IsZero() && !r.seen.leases.IsZero()
 			if whole || m.Healed.IsZero() || time.Since(m.Healed) > r.settle {
 				return nil
 			}
@@ -183,29 +219,77 @@ func (r *run) observe(ctx context.Context, enough <-chan struct{}) error {
 	}
 }
 
-func (r *run) audit(ctx context.Context) (Report, error) {
+func (r *run) watchReturn(ctx context.Context) {
+	if r.seen.members.IsZero() && allWhole(r.watcher.look(ctx, nobody)) {
+		r.seen.members = time.Now()
+	}
+	if !r.seen.members.IsZero() && r.seen.leases.IsZero() {
+		// An error is a database that is not back; it may take its time.
+		if home, err := r.watcher.leasesHome(ctx); err == nil && home {
+			r.seen.leases = time.Now()
+		}
+	}
+}
+
+// sightings are when something was seen first; zero when it never was.
+type sightings struct{ loss, members, leases time.Time }
+
+// watch counts from the moments of the drill.
+func (s *sightings) watch(m *Moments) Watch {
+	since := func(moment, seen time.Time) *time.Duration {
+		if moment.IsZero() || seen.IsZero() {
+			return nil
+		}
+		return new(max(0, seen.Sub(moment)))
+	}
+	return Watch{LossSeen: since(m.Broken, s.loss), MembersBack: since(m.Healed, s.members), LeasesBack: since(m.Healed, s.leases)}
+}
+
+// auditTimeout is for a database that has just lost a region and is asked for
+// a million rows, which takes it well under a minute when it is whole.
+const auditTimeout = 5 * time.Minute
+
+func (r *run) audit(ctx context.Context) (*Report, error) {
+	ctx, cancel := context.WithTimeout(ctx, auditTimeout)
+	defer cancel()
 	file, err := os.Open(r.ledger)
 	if err != nil {
-		return Report{}, err
+		return nil, err
 	}
 	defer file.Close() //nolint:errcheck // only read
-	return Audit(ctx, file, r.site.state.Database.URL)
+	report, err := Audit(ctx, file, r.site.state.Database.URL)
+	if err != nil {
+		return nil, err
+	}
+	return &report, nil
+}
+
+// countOutboxes is nil where no device has one. Empty ones are removed.
+func (r *run) countOutboxes(ctx context.Context) (*Outboxes, error) {
+	if len(r.devices) == 0 {
+		return nil, nil
+	}
+	boxes, err := outboxes(ctx, r.devices, r.moments.Healed)
+	if err != nil {
+		return nil, err
+	}
+	return boxes, boxes.removeEmpty(r.outboxDir())
 }
 
 // lateAlready is many times what an idle machine is late.
 const lateAlready = 50 * time.Millisecond
 
 // outcome puts together what was found.
-func (r *run) outcome(result *rush.Result, report *Report) Outcome {
-	state := &r.site.state
+func (r *run) outcome(result *rush.Result, report *Report, boxes *Outboxes) Outcome {
+	state, homes, entries := &r.site.state, r.site.homes(), r.site.entries()
 	o := Outcome{
 		Scenario: r.scenario.Name, About: r.scenario.About,
 		Engine: state.Database.Engine + " " + state.Database.Version, Nodes: len(state.Nodes),
-		Victim: r.site.victim, Rate: r.load.Rate, Notes: r.site.notes, Moments: r.moments, Watch: r.watch,
-		Ledger: *report, Dropped: result.Dropped, Late: result.Late, Failed: result.Sent - result.Acknowledged, Retries: result.Retries,
-		Homes:   homeFigures(r.samples.all, state.Regions, &r.moments),
-		Gaps:    gaps(r.samples.all, state.Regions, &r.moments),
-		Seconds: timeline(r.samples.all, state.Regions, r.moments.Begin),
+		Victim: r.site.victim, Rate: r.load.Rate, Notes: r.site.notes, Moments: r.moments, Watch: r.seen.watch(&r.moments),
+		Ledger: report, Outboxes: boxes, Dropped: result.Dropped, Late: result.Late, Failed: result.Sent - result.Acknowledged, Retries: result.Retries,
+		Homes:   homeFigures(r.samples.all, homes, &r.moments),
+		Gaps:    gaps(r.samples.all, homes, entries, &r.moments),
+		Seconds: timeline(r.samples.all, homes, r.moments.Begin),
 	}
 	if result.Late > lateAlready {
 		o.Notes = append(o.Notes, "the machine was busy: punches were begun "+brief(result.Late)+" late at the 99th percentile, so its figures are no measure of Punchclock")
@@ -214,6 +298,5 @@ func (r *run) outcome(result *rush.Result, report *Report) Outcome {
 		o.Watch.LeasesBack = nil // it has none
 		o.Notes = append(o.Notes, "PostgreSQL stands in for the databases of all regions: this shows nothing of the loss of one of them")
 	}
-	o.judge(r.scenario.Bounds)
 	return o
 }

@@ -12,6 +12,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
+	"github.com/punchclock/punchclock/node/client"
 	"github.com/punchclock/punchclock/node/cluster"
 	"github.com/punchclock/punchclock/node/rush"
 	"github.com/punchclock/punchclock/node/stage"
@@ -21,7 +24,7 @@ import (
 type Exercise struct {
 	Name        string `arg:"" help:"Scenario, or all of them in turn. Without one they are listed." optional:""`
 	stage.Setup `embed:""`
-	Cluster     string `help:"File that tells of a cluster that runs already, as 'punchclock up' writes it; none is started then." type:"existingfile"`
+	Cluster     string `help:"File that tells of a cluster that runs already, as 'punchclock up' writes it; none is started then. Its companies must have no other traffic: a row that the drill did not send counts as a fault." type:"existingfile"`
 	Inject      string `help:"Shell command that breaks something, in place of the scenario's own way." placeholder:"CMD"`
 	Heal        string `help:"Shell command that undoes it." placeholder:"CMD"`
 	Region      string `help:"Region that is broken; the database's primary one when empty, which is the hardest to lose."`
@@ -38,8 +41,14 @@ type Exercise struct {
 	Out       string `help:"Folder for ledgers, results and pages." default:".run/drills" type:"path"`
 }
 
+// ExitSkipped is the exit status of a scenario that was asked for by its name
+// and cannot be played here, so that nobody takes it for a pass. Test harnesses
+// know 77 as that.
+const ExitSkipped = 77
+
 // Run runs a drill, or all, writes summaries to out, and is nil only if every
-// ledger is clean and every bound holds.
+// ledger is clean and every bound holds. Of all, those that cannot be played
+// here are named and no error; one that was asked for is a *client.ExitError.
 func (c *Exercise) Run(ctx context.Context, out io.Writer) error {
 	switch c.Name {
 	case "":
@@ -54,7 +63,7 @@ func (c *Exercise) Run(ctx context.Context, out io.Writer) error {
 		err := c.one(ctx, sc, out)
 		if skip, ok := errors.AsType[*skipped](err); ok {
 			_, werr := fmt.Fprintf(out, "\nSKIPPED  %s: %s\n", sc.Name, skip.reason)
-			return werr
+			return errors.Join(&client.ExitError{Status: ExitSkipped, Err: fmt.Errorf("%s was not played: %s", sc.Name, skip.reason)}, werr)
 		}
 		return err
 	}
@@ -113,24 +122,35 @@ func (c *Exercise) one(ctx context.Context, sc Scenario, out io.Writer) (err err
 		return errors.Join(err, os.Remove(dir)) // nothing is in it
 	}
 	if err := s.rest(ctx); err != nil {
-		return err
+		return errors.Join(err, os.Remove(dir))
 	}
 	s.say("%s: %.0f punches/s through %s", sc.Name, c.Rate, strings.Join(s.state.Regions, ", "))
 	r := &run{scenario: sc, site: s, load: c.load(&sc), ledger: filepath.Join(dir, "ledger.jsonl"), settle: c.Settle, progress: showProgress(os.Stderr, sc.Name)}
 	o, err := r.conduct(ctx)
-	if err != nil {
-		return err
+	// What was found is left behind whatever happened.
+	err = errors.Join(err, c.publish(&o, dir, out))
+	if err == nil {
+		err = o.Verdict()
 	}
-	if err := c.publish(&o, dir, out); err != nil {
-		return err
+	if err == nil {
+		return nil
 	}
-	if err := o.Verdict(); err != nil {
-		if s.stage != nil {
-			s.stage.Keep() // the evidence
-		}
-		return err
+	if s.stage != nil {
+		s.stage.Keep() // the evidence
 	}
-	return nil
+	if o.Error != "" {
+		s.say("reconcile by hand: %s", auditCommand(r.ledger, s.state.Database.URL))
+	}
+	return err
+}
+
+// auditCommand is what an operator types to audit a ledger later. A password
+// is not shown.
+func auditCommand(ledger, databaseURL string) string {
+	if cfg, err := pgx.ParseConfig(databaseURL); err != nil || cfg.Password != "" {
+		databaseURL = "$PUNCHCLOCK_DATABASE_URL"
+	}
+	return fmt.Sprintf("punchclock audit %s --database-url %q", ledger, databaseURL)
 }
 
 // adapt applies the flags to a scenario.
@@ -227,7 +247,7 @@ func (c *Exercise) load(sc *Scenario) rush.Load {
 	const patience = 45 * time.Second
 	return rush.Load{
 		Rate: c.Rate, Steady: true,
-		Duration: sc.Before + sc.During + sc.After + 2*healTimeout, // it is ended before
+		Duration: sc.Before + sc.During + sc.After + 2*actTimeout, // it is ended before
 		// Two of three: every home is punched for through every entry alike.
 		Travellers: 2. / 3, Repeats: 0.02, Seed: uint64(time.Now().UnixNano()),
 		MaxInFlight: int(c.Rate*patience.Seconds()) + 1000,

@@ -104,6 +104,24 @@ func mustEngines(t *testing.T) (names []string) {
 	return names
 }
 
+// mustEngine is the engine that the shared cluster runs on: CockroachDB where it
+// is at hand, with three regions.
+func mustEngine(t *testing.T) string {
+	t.Helper()
+	return mustEngines(t)[0]
+}
+
+// mustStateFile tells of a cluster that runs.
+func mustStateFile(t *testing.T, s *site) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "cluster.json")
+	state := s.stage.State()
+	if err := state.Write(file); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
 // testContext ends after a time that is far more than a step takes.
 func testContext(t *testing.T) context.Context {
 	t.Helper()

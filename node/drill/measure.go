@@ -88,6 +88,9 @@ func figuresOf(outcomes []rush.Outcome) Figures {
 	return f
 }
 
+// Acknowledged is how many have a receipt.
+func (f *Figures) Acknowledged() int { return f.Sent - f.Failed }
+
 // HomeFigures are a home's figures in a phase.
 type HomeFigures struct {
 	Home  string `json:"home"`
@@ -95,8 +98,8 @@ type HomeFigures struct {
 	Figures
 }
 
-func homeFigures(all []rush.Outcome, regions []string, m *Moments) (list []HomeFigures) {
-	for _, home := range regions {
+func homeFigures(all []rush.Outcome, homes []string, m *Moments) (list []HomeFigures) {
+	for _, home := range homes {
 		for _, phase := range phases {
 			own := only(all, func(o *rush.Outcome) bool { return o.Home == home && m.phase(o) == phase })
 			list = append(list, HomeFigures{home, phase, figuresOf(own)})
@@ -116,19 +119,25 @@ func only(all []rush.Outcome, keep func(*rush.Outcome) bool) (some []rush.Outcom
 
 // Gap is the longest stretch, from the break on, in which punches of a home
 // through an entry waited and none was acknowledged. A stretch in which nobody
-// wanted anything does not count.
+// wanted anything does not count. The entry is the region whose endpoints the
+// devices ask first, wherever they were served.
 type Gap struct {
 	Home  string        `json:"home"`
 	Entry string        `json:"entry"`
 	From  time.Time     `json:"from,omitzero"`
 	Took  time.Duration `json:"took_ns"`
-	// Open is set when nothing was acknowledged any more after From.
-	Open bool `json:"open,omitzero"`
+	// Open is set when nothing was acknowledged any more after From, which
+	// is worse than a longer stretch that came to an end.
+	Open bool `json:"open,omitempty"`
+	// Acknowledged are all of this home and entry from the break on.
+	Acknowledged int `json:"acknowledged"`
 }
 
-func gaps(all []rush.Outcome, regions []string, m *Moments) (list []Gap) {
-	for _, home := range regions {
-		for _, entry := range regions {
+func (g *Gap) cell() string { return g.Home + " through " + g.Entry }
+
+func gaps(all []rush.Outcome, homes, entries []string, m *Moments) (list []Gap) {
+	for _, home := range homes {
+		for _, entry := range entries {
 			own := only(all, func(o *rush.Outcome) bool { return o.Home == home && o.Entry == entry })
 			gap := longestGap(own, m.Breaking)
 			gap.Home, gap.Entry = home, entry
@@ -154,8 +163,8 @@ func longestGap(outcomes []rush.Outcome, breaking time.Time) (longest Gap) {
 	}
 	note := func(last time.Time, next int, until time.Time, open bool) {
 		from := later(last, waiting[next])
-		if took := until.Sub(from); until.After(breaking) && took > longest.Took {
-			longest = Gap{From: from, Took: took, Open: open}
+		if took := until.Sub(from); until.After(breaking) && (open || took > longest.Took) {
+			longest.From, longest.Took, longest.Open = from, took, open
 		}
 	}
 	var last time.Time // acknowledgement
@@ -164,6 +173,9 @@ func longestGap(outcomes []rush.Outcome, breaking time.Time) (longest Gap) {
 		if o.Err == nil {
 			note(last, next, o.Settled, false)
 			last, next = o.Settled, i+1
+			if o.Settled.After(breaking) {
+				longest.Acknowledged++
+			}
 		}
 	}
 	if next < len(outcomes) {

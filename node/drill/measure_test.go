@@ -45,6 +45,7 @@ func TestLongestGap(t *testing.T) {
 		{"one that began before the break", []rush.Outcome{settled(8, 12)}, 8, 4, false},
 		{"what is given up is not served", []rush.Outcome{settled(10, 10.1), givenUp(11, 13), settled(14, 14.2)}, 11, 3.2, false},
 		{"never served again", []rush.Outcome{settled(10, 10.1), givenUp(11, 56)}, 11, 45, true},
+		{"never served again after a longer wait", []rush.Outcome{settled(10, 30), givenUp(31, 36)}, 31, 5, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			gap := longestGap(c.outcomes, at(10))
@@ -93,15 +94,20 @@ func drilled() *Outcome {
 		Scenario: "kill-node", Engine: "cockroach v1", Nodes: 6, Victim: "us-east", Rate: 100,
 		Notes:   []string{"<b>not bold</b>"},
 		Moments: Moments{Begin: at(0), Breaking: at(10), Broken: at(10), Healing: at(20), Healed: at(27), End: at(40)},
-		Ledger:  Report{Sent: 3, Acknowledged: 3},
+		Ledger:  &Report{Sent: 3, Acknowledged: 3},
 	}
-	all := []rush.Outcome{settled(1, 1.1), settled(11, 13.5), settled(30, 30.1)}
-	for i, home := range regions {
-		own := settled(15, 15.2)
-		own.Home, own.Entry = home, regions[(i+1)%3]
-		all = append(all, own)
+	all := []rush.Outcome{settled(11, 13.5)}
+	for _, home := range regions {
+		for _, entry := range regions {
+			for _, due := range []float64{1, 15, 30} {
+				own := settled(due, due+0.2)
+				own.Home, own.Entry = home, entry
+				all = append(all, own)
+			}
+		}
 	}
-	o.Homes, o.Gaps = homeFigures(all, regions, &o.Moments), gaps(all, regions, &o.Moments)
+	o.Watch = Watch{LossSeen: new(5 * time.Second), MembersBack: new(6 * time.Second), LeasesBack: new(50 * time.Second)}
+	o.Homes, o.Gaps = homeFigures(all, regions, &o.Moments), gaps(all, regions, regions, &o.Moments)
 	o.Seconds = timeline(all, regions, at(0))
 	return o
 }
@@ -124,6 +130,28 @@ func TestJudge(t *testing.T) {
 		{"a gap of the victim", Bounds{VictimGap: 2 * second}, nil, "the victim's home"},
 		{"a gap of the majority", Bounds{MajorityGap: 2 * second}, nil, "majority"},
 		{"no recovery", Bounds{Gap: 50 * second}, func(o *Outcome) { o.Gaps[2].Open = true }, "never"},
+		{"no recovery, and no bound on it", Bounds{}, func(o *Outcome) { o.Gaps[2].Open = true }, "served in the end"},
+		{"a home without a receipt in a phase", Bounds{}, func(o *Outcome) { o.Homes[4].Failed = o.Homes[4].Sent }, "homes and phases without a receipt"},
+		{"a home without a punch in a phase", Bounds{}, func(o *Outcome) { o.Homes[5].Figures = Figures{} }, "homes and phases without a receipt"},
+		{"an entry without a receipt", Bounds{}, func(o *Outcome) { o.Gaps[3].Acknowledged = 0 }, "homes and entries without a receipt"},
+		{"a refusal for good", Bounds{}, func(o *Outcome) { o.Ledger.Refused = 1 }, "refused for good"},
+		{"no other home to judge", Bounds{OthersP99: second}, func(o *Outcome) { o.Homes = o.Homes[:3] }, "the other homes"},
+		{"no company has its home in the victim", Bounds{VictimGap: 9 * second}, func(o *Outcome) { o.Gaps = o.Gaps[3:] }, "the victim's home"},
+		{"the loss is seen", Bounds{LossSeen: 8 * second}, nil, ""},
+		{"the loss is seen late", Bounds{LossSeen: 4 * second}, nil, "miss who is gone"},
+		{"the loss is never seen", Bounds{LossSeen: 8 * second}, func(o *Outcome) { o.Watch.LossSeen = nil }, "miss who is gone"},
+		{"members are never back", Bounds{}, func(o *Outcome) { o.Watch.MembersBack = nil }, "know each other"},
+		{"members are back late", Bounds{}, func(o *Outcome) { o.Watch.MembersBack = new(31 * second) }, "know each other"},
+		{"leases are never back", Bounds{}, func(o *Outcome) { o.Watch.LeasesBack = nil }, "leases"},
+		{"leases are back late", Bounds{}, func(o *Outcome) { o.Watch.LeasesBack = new(91 * second) }, "leases"},
+		{"there are no leases", Bounds{}, func(o *Outcome) { o.Engine, o.Watch.LeasesBack = "postgres 15", nil }, ""},
+		{"outboxes that emptied", Bounds{}, func(o *Outcome) { o.Outboxes = &Outboxes{Kept: 3, Flushed: 3} }, ""},
+		{"outboxes that kept nothing", Bounds{}, func(o *Outcome) { o.Outboxes = &Outboxes{} }, "kept by devices"},
+		{"outboxes that need keep nothing", Bounds{}, func(o *Outcome) { o.Engine, o.Outboxes = "postgres 15", &Outboxes{} }, ""},
+		{"an outbox that is not empty", Bounds{}, func(o *Outcome) { o.Outboxes = &Outboxes{Kept: 3, Flushed: 2, Waiting: 1} }, "wait in an outbox"},
+		{"a quarantine that is not empty", Bounds{}, func(o *Outcome) { o.Outboxes = &Outboxes{Kept: 3, Flushed: 2, Refused: 1} }, "in a quarantine"},
+		{"an outbox that forgot", Bounds{}, func(o *Outcome) { o.Outboxes, o.Ledger.Unresolved = &Outboxes{Kept: 3, Flushed: 2}, 1 }, "without an answer"},
+		{"it did not come to its end", Bounds{}, func(o *Outcome) { o.Error = "interrupted" }, "interrupted"},
 		{"a lost punch", Bounds{}, func(o *Outcome) { o.Ledger.Lost = 1 }, ErrNotClean.Error()},
 		{"no evidence", Bounds{}, func(o *Outcome) { o.Ledger.Acknowledged = 0 }, ErrNoEvidence.Error()},
 	} {
@@ -132,7 +160,7 @@ func TestJudge(t *testing.T) {
 			if c.change != nil {
 				c.change(o)
 			}
-			o.judge(c.bounds)
+			o.judge(c.bounds, 90*second)
 			err := o.Verdict()
 			if (err != nil) != (c.fails != "") || (err != nil && !strings.Contains(err.Error(), c.fails)) {
 				t.Errorf("verdict: %v, want one with %q", err, c.fails)
@@ -146,7 +174,9 @@ func TestJudge(t *testing.T) {
 
 func TestPageStandsAlone(t *testing.T) {
 	o := drilled()
-	o.judge(Bounds{Gap: time.Second})
+	o.Ledger.Refused, o.Dropped, o.Retries = 4711, 4712, 4713
+	o.Outboxes = &Outboxes{Devices: 3, Kept: 4714, Flushed: 4714, Oldest: 63 * time.Second, Emptied: new(17 * time.Second)}
+	o.judge(Bounds{Gap: time.Second}, time.Minute)
 	path := filepath.Join(t.TempDir(), "index.html")
 	if err := writePage(path, o); err != nil {
 		t.Fatal(err)
@@ -156,7 +186,7 @@ func TestPageStandsAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	page := string(text)
-	for _, want := range []string{"kill-node", "failed", "&lt;b&gt;not bold", "<svg", ">break<", ">heal<", ">healed<", "us-east", "FAILS", "2.5s"} {
+	for _, want := range []string{"kill-node", "failed", "&lt;b&gt;not bold", "<svg", ">break<", ">heal<", ">healed<", "us-east", "FAILS", "2.5s", "4711", "4712", "4713", "4714", "1m3s", "17s"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page has no %q", want)
 		}

@@ -19,13 +19,21 @@ type ledgerRow struct {
 	Bad  bool // a fault that was found
 }
 
-// writePage writes the outcome as one page that needs no other file.
-func writePage(path string, o *Outcome) error {
-	rows := []ledgerRow{{Name: "sent", N: o.Ledger.Sent}, {Name: "acknowledged", N: o.Ledger.Acknowledged}, {Name: "unresolved", N: o.Ledger.Unresolved}}
+// ledgerRows are the numbers of an audit, none when there was none.
+func ledgerRows(r *Report) (rows []ledgerRow) {
+	if r == nil {
+		return nil
+	}
+	rows = []ledgerRow{{Name: "sent", N: r.Sent}, {Name: "acknowledged", N: r.Acknowledged}, {Name: "refused", N: r.Refused, Bad: r.Refused > 0}, {Name: "unresolved", N: r.Unresolved}}
 	for _, f := range faults {
-		n := *o.Ledger.count(f)
+		n := *r.count(f)
 		rows = append(rows, ledgerRow{Name: strings.ReplaceAll(string(f), "_", " "), N: n, Bad: n > 0})
 	}
+	return rows
+}
+
+// writePage writes the outcome as one page that needs no other file.
+func writePage(path string, o *Outcome) error {
 	file, err := os.Create(path)
 	if err != nil {
 		return err
@@ -36,7 +44,7 @@ func writePage(path string, o *Outcome) error {
 		LedgerRows []ledgerRow
 		Members    string
 		Plot       template.HTML
-	}{o, o.Verdict() == nil, rows, o.members(), template.HTML(plot(o))}) //nolint:gosec // plot escapes what is text and writes numbers
+	}{o, o.Verdict() == nil, ledgerRows(o.Ledger), o.members(), template.HTML(plot(o))}) //nolint:gosec // plot escapes what is text and writes numbers
 	if closing := file.Close(); err == nil {
 		err = closing
 	}

@@ -62,9 +62,9 @@ func mustSabotage(t *testing.T, edits ...edit) string {
 	return binary
 }
 
-// mustBroken starts one node of a broken build in front of the shared
-// database, for companies that exist there.
-func mustBroken(t *testing.T, s *site, binary string) (*cluster.Cluster, *stage.State) {
+// mustNode starts one node of some build in front of the shared database, for
+// companies that exist there.
+func mustNode(t *testing.T, s *site, binary string) (*cluster.Cluster, *stage.State) {
 	t.Helper()
 	region := s.state.Regions[0]
 	c, err := cluster.Start(testContext(t), cluster.Config{
@@ -139,43 +139,50 @@ func mustClient(t *testing.T, endpoint, token string) *client.Client {
 }
 
 // TestCatchesAcknowledgingBeforeCommit: a node that gives receipts first and
-// commits a little later is killed.
+// commits a little later is killed, and one that does not.
 func TestCatchesAcknowledgingBeforeCommit(t *testing.T) {
-	engines := mustEngines(t)
-	s := mustSite(t, engines[len(engines)-1])
-	broken, _ := mustBroken(t, s, mustSabotage(t, edit{"node/crdb/writer.go", `	w.settle(ctx, rows)
+	s := mustSite(t, mustEngine(t))
+	early := mustSabotage(t, edit{"node/crdb/writer.go", `	w.settle(ctx, rows)
 	outcomes := answer(items, rows)`, `	later := rowsOf(items)
 	time.AfterFunc(300*time.Millisecond, func() { w.settle(context.WithoutCancel(ctx), later) })
 	for _, r := range rows {
 		r.stored = &punch.Stored{Receipt: r.punch.Receipt(time.Now().UTC().Truncate(time.Microsecond)), Fingerprint: r.punch.Fingerprint()}
 	}
-	outcomes := answer(items, rows)`}))
-	node, company := broken.Nodes()[0], s.state.Companies[0]
-	c := mustClient(t, node.PublicURL, company.Token)
-	ledger, path := mustLedger(t)
-	var devices errgroup.Group
-	for range 20 {
-		devices.Go(func() error {
-			return send(testContext(t), t, c, ledger, punch.Claim{Company: company.ID, Employee: "early", ID: punch.NewID(), Kind: punch.In})
+	outcomes := answer(items, rows)`})
+	for _, build := range []struct {
+		name, binary string
+		clean        bool
+	}{{"broken", early, false}, {"sound", mustBinary(t), true}} {
+		t.Run(build.name, func(t *testing.T) {
+			nodes, _ := mustNode(t, s, build.binary)
+			node, company := nodes.Nodes()[0], s.state.Companies[0]
+			c := mustClient(t, node.PublicURL, company.Token)
+			ledger, path := mustLedger(t)
+			var devices errgroup.Group
+			for range 20 {
+				devices.Go(func() error {
+					return send(testContext(t), t, c, ledger, punch.Claim{Company: company.ID, Employee: "early", ID: punch.NewID(), Kind: punch.In})
+				})
+			}
+			if err := devices.Wait(); err != nil {
+				t.Fatal(err)
+			}
+			if err := node.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			report := mustAudit(t, s, ledger, path)
+			if report.Acknowledged != 20 || report.Clean() != build.clean || (report.Lost > 0) == build.clean {
+				t.Fatalf("20 receipts were given and the node was killed; clean: %t, want %t:\n%s", report.Clean(), build.clean, &report)
+			}
 		})
-	}
-	if err := devices.Wait(); err != nil {
-		t.Fatal(err)
-	}
-	if err := node.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	if report := mustAudit(t, s, ledger, path); report.Lost == 0 || report.Clean() {
-		t.Fatalf("20 receipts were given before their commit and the node was killed, but:\n%s", &report)
 	}
 }
 
 // TestCatchesAMissingFingerprintCheck: an id is used again for other content,
 // and a node says that it recorded it.
 func TestCatchesAMissingFingerprintCheck(t *testing.T) {
-	engines := mustEngines(t)
-	s := mustSite(t, engines[len(engines)-1])
-	_, state := mustBroken(t, s, mustSabotage(t, edit{"node/punch/punch.go", `if s.Fingerprint != p.Fingerprint() {`, `if false {`}))
+	s := mustSite(t, mustEngine(t))
+	_, state := mustNode(t, s, mustSabotage(t, edit{"node/punch/punch.go", `if s.Fingerprint != p.Fingerprint() {`, `if false {`}))
 	for _, build := range []struct {
 		name, endpoint string
 		clean          bool
@@ -199,11 +206,10 @@ func TestCatchesAMissingFingerprintCheck(t *testing.T) {
 	}
 }
 
-// TestCatchesAFreshIDPerRetry: devices make a new id for each retry, and answers
-// come too late for the first.
+// TestCatchesAFreshIDPerRetry: answers come too late for the first try, and
+// devices make a new id for each retry, or do not.
 func TestCatchesAFreshIDPerRetry(t *testing.T) {
-	engines := mustEngines(t)
-	s := mustSite(t, engines[len(engines)-1])
+	s := mustSite(t, mustEngine(t))
 	binary := mustSabotage(t, edit{"node/client/client.go", `		answer, err := c.send(ctx, endpoint, http.MethodPost, "/v1/punches", body, maxReceiptBytes)
 		if err != nil {
 			return err
@@ -219,20 +225,25 @@ func TestCatchesAFreshIDPerRetry(t *testing.T) {
 		receipt, err = answer.receiptFor(r.Employee, r.ID)
 		return err
 	})`})
-	state, path := filepath.Join(t.TempDir(), "cluster.json"), newLedgerPath(t)
-	whole := s.stage.State()
-	if err := whole.Write(state); err != nil {
-		t.Fatal(err)
-	}
+	state := mustStateFile(t, s)
 	s.stage.Proxy(s.victim).Delay(250 * time.Millisecond) // there and back takes longer than a device waits
 	defer s.stage.Proxy(s.victim).Delay(0)
-	devices := *s.stage // another binary runs the same devices
-	devices.Binary = binary
-	if _, err := devices.Run(testContext(t), "rush", "--cluster="+state, "--ledger="+path, "--steady", "--rate=30", "--duration=3s",
-		"--attempt-timeout=400ms", "--patience=10s", "--repeats=0"); err != nil {
-		t.Log(err) // what was given up is no matter here
-	}
-	if report := mustAudit(t, s, nil, path); report.Clean() || report.Strange == 0 {
-		t.Fatalf("retries had ids of their own, but:\n%s", &report)
+	for _, build := range []struct {
+		name, binary string
+		clean        bool
+	}{{"broken", binary, false}, {"sound", mustBinary(t), true}} {
+		t.Run(build.name, func(t *testing.T) {
+			path := newLedgerPath(t)
+			devices := *s.stage // another binary runs the same devices
+			devices.Binary = build.binary
+			if _, err := devices.Run(testContext(t), "rush", "--cluster="+state, "--ledger="+path, "--steady", "--rate=30", "--duration=3s",
+				"--attempt-timeout=400ms", "--patience=10s", "--repeats=0"); err != nil {
+				t.Log(err) // what was given up is no matter here
+			}
+			report := mustAudit(t, s, nil, path)
+			if report.Acknowledged == 0 || report.Clean() != build.clean || (report.Strange > 0) == build.clean {
+				t.Fatalf("answers came too late; clean: %t, want %t:\n%s", report.Clean(), build.clean, &report)
+			}
+		})
 	}
 }

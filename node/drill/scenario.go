@@ -17,8 +17,11 @@ type Scenario struct {
 	// During for how long the break lasts once it is brought about.
 	Before, During, After time.Duration
 	Bounds                Bounds
-	needs                 needs
-	inject, heal          func(ctx context.Context, s *site) error // heal may be nil
+	// stranded adds devices that can reach the victim alone and keep in an
+	// outbox what it does not take: all of it must be recorded once healed.
+	stranded     bool
+	needs        needs
+	inject, heal func(ctx context.Context, s *site) error // heal may be nil
 }
 
 // needs is what a scenario cannot do without.
@@ -43,12 +46,17 @@ type Bounds struct {
 	Gap         time.Duration // the longest of any home and entry
 	VictimGap   time.Duration // the longest of the victim's home, through any entry
 	MajorityGap time.Duration // the longest of any home, through entries other than the victim's
+	// LossSeen is until all nodes outside the victim miss who is gone.
+	LossSeen time.Duration
 }
 
 const (
 	second = time.Second
 	before = 10 * second // some hundred punches of each home tell what is normal
 	after  = 15 * second // what comes back has taken its share again
+
+	nodeLoss   = 8 * second  // a node is missed by all that are left
+	regionLoss = 10 * second // all nodes of a region are
 )
 
 // Scenarios returns all of them.
@@ -60,14 +68,14 @@ func regionScenarios() []Scenario {
 		{
 			Name: "kill-region", About: "all nodes of a region die at once",
 			Before: before, During: 20 * second, After: after,
-			Bounds: Bounds{Gap: 2 * second},
+			Bounds: Bounds{Gap: 2 * second, LossSeen: regionLoss},
 			inject: killRegion, heal: restartRegion,
 		},
 		{
 			Name: "kill-region-with-database", About: "all nodes of a region and its database die at once",
 			// Time for the leases to move and for the circuits to see it.
 			Before: before, During: 30 * second, After: 2 * after,
-			Bounds: Bounds{VictimGap: 10 * second, OthersP99: second},
+			Bounds: Bounds{VictimGap: 10 * second, OthersP99: second, LossSeen: regionLoss},
 			needs:  needs{cockroach: true},
 			inject: killRegionWithDatabase, heal: restartRegionWithDatabase,
 		},
@@ -83,10 +91,11 @@ func regionScenarios() []Scenario {
 			Name: "partition-region", About: "a region is cut off from the others, 40 ms away, and its clients still reach it",
 			// Longer than members take to forget each other.
 			Before: before, During: 60 * second, After: 2 * after,
-			Bounds: Bounds{MajorityGap: 20 * second},
-			needs:  needs{networks: true},
-			inject: func(_ context.Context, s *site) error { return s.stage.Cut(s.victim) },
-			heal:   func(_ context.Context, s *site) error { return s.stage.Mend(s.victim) },
+			Bounds:   Bounds{MajorityGap: 20 * second, LossSeen: regionLoss},
+			stranded: true,
+			needs:    needs{networks: true},
+			inject:   func(_ context.Context, s *site) error { return s.stage.Cut(s.victim) },
+			heal:     func(_ context.Context, s *site) error { return s.stage.Mend(s.victim) },
 		},
 		{
 			Name: "evacuate-region", About: "the operator takes a region out of service and puts it back",
@@ -112,13 +121,13 @@ func nodeScenarios() []Scenario {
 		{
 			Name: "kill-node", About: "a node dies without a word (SIGKILL)",
 			Before: before, During: 15 * second, After: after,
-			Bounds: Bounds{NoneFailed: true, P99: second},
+			Bounds: Bounds{NoneFailed: true, P99: second, LossSeen: nodeLoss},
 			inject: killNode, heal: restartRegion,
 		},
 		{
 			Name: "freeze-node", About: "a node holds its connections and answers nothing (SIGSTOP)",
 			Before: before, During: 20 * second, After: after,
-			Bounds: Bounds{NoneFailed: true, P99: 3 * second},
+			Bounds: Bounds{NoneFailed: true, P99: 3 * second, LossSeen: nodeLoss},
 			inject: func(_ context.Context, s *site) error { return s.nodes()[0].Freeze() },
 			heal:   func(_ context.Context, s *site) error { return s.nodes()[0].Thaw() },
 		},

@@ -1,18 +1,21 @@
 package drill
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/punchclock/punchclock/node/cluster"
+	"github.com/punchclock/punchclock/node/rush"
 	"github.com/punchclock/punchclock/node/stage"
 	"github.com/punchclock/punchclock/tracing/tracesink"
 )
@@ -34,6 +37,21 @@ type site struct {
 
 // nodes are those of the victim.
 func (s *site) nodes() []*cluster.Node { return s.stage.Region(s.victim) }
+
+// homes are the regions in which companies have their home.
+func (s *site) homes() []string {
+	return slices.DeleteFunc(slices.Clone(s.state.Regions), func(region string) bool {
+		return !slices.ContainsFunc(s.state.Companies, func(c rush.Company) bool { return c.Home == region })
+	})
+}
+
+// entries are the regions with nodes.
+func (s *site) entries() (names []string) {
+	for _, region := range s.state.Entries() {
+		names = append(names, region.Name)
+	}
+	return names
+}
 
 func killNode(_ context.Context, s *site) error { return s.nodes()[0].Kill() }
 
@@ -64,19 +82,6 @@ func restartRegion(ctx context.Context, s *site) error {
 		}
 		return n.Restart(ctx)
 	})
-}
-
-// shell is a command of the operator's, who is told which region is meant.
-func shell(command string) func(context.Context, *site) error {
-	return func(ctx context.Context, s *site) error {
-		cmd := exec.CommandContext(ctx, "sh", "-c", command)
-		cmd.Env = append(append(os.Environ(), "PUNCHCLOCK_DRILL_REGION="+s.victim), s.env...)
-		cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr // standard output is for the result
-		if err := cmd.Run(); err != nil {
-			return fmt.Errorf("%s: %w", command, err)
-		}
-		return nil
-	}
 }
 
 func killRegionWithDatabase(ctx context.Context, s *site) error {
@@ -141,9 +146,10 @@ func switchRegion(verb string) func(context.Context, *site) error {
 			cmd := exec.CommandContext(ctx, s.binary, "region", verb, s.victim, "--ops-url", n.OpsURL,
 				"--ops-authority-file="+s.state.Authority, "--ops-deployment="+s.state.Deployment)
 			cmd.Env = append(os.Environ(), "PUNCHCLOCK_TOKEN="+s.state.OperatorToken) // not where every account can read it
-			text, err := cmd.CombinedOutput()
-			if err != nil {
-				return fmt.Errorf("region %s %s: %w\n%s", verb, s.victim, err, text)
+			var text bytes.Buffer
+			cmd.Stdout, cmd.Stderr = &text, &text
+			if err := obey(ctx, cmd, operatorGrace); err != nil {
+				return fmt.Errorf("region %s %s: %w\n%s", verb, s.victim, err, &text)
 			}
 			return nil
 		}
@@ -217,7 +223,7 @@ func (s *site) rest(ctx context.Context) error {
 	defer w.close()
 	for {
 		home, err := w.leasesHome(ctx)
-		sights := w.look(ctx)
+		sights := w.look(ctx, nobody)
 		if err == nil && home && allWhole(sights) {
 			return nil
 		}

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"time"
-
-	"github.com/punchclock/punchclock/node/cluster"
 )
 
 // String is the outcome for people.
@@ -14,6 +12,9 @@ func (o *Outcome) String() string {
 	line := func(format string, args ...any) { _, _ = fmt.Fprintf(&s, format+"\n", args...) } // a Builder takes everything
 	line("\n%s: %s", o.Scenario, o.About)
 	line("%s, %d nodes, %.0f punches/s, %s was broken", o.Engine, o.Nodes, o.Rate, o.Victim)
+	if o.Error != "" {
+		line("UNFINISHED, and so not judged: %s", o.Error)
+	}
 	for _, note := range o.Notes {
 		line("NOTE: %s", note)
 	}
@@ -28,9 +29,15 @@ func (o *Outcome) String() string {
 	o.writeHomes(line)
 	o.writeGaps(line)
 	line("%s\n", o.members())
-	s.WriteString(o.Ledger.String())
+	if o.Outboxes != nil {
+		line("%s\n", o.outboxes())
+	}
+	if o.Ledger != nil {
+		s.WriteString(o.Ledger.String())
+	}
 	line("%-13s%9d  not acknowledged within the client's patience", "failed", o.Failed)
-	line("%-13s%9d  requests beyond the first of a punch\n", "retries", o.Retries)
+	line("%-13s%9d  requests beyond the first of a punch", "retries", o.Retries)
+	line("%-13s%9d  due and not sent\n", "dropped", o.Dropped)
 	for _, c := range o.Checks {
 		verdict := "holds"
 		if !c.OK {
@@ -77,9 +84,20 @@ func (o *Outcome) members() string {
 	return missed + "; all were there " + orNever(o.Watch.MembersBack) + " after the heal" + o.leases()
 }
 
+// outboxes says what became of the punches of devices with one.
+func (o *Outcome) outboxes() string {
+	b := o.Outboxes
+	emptied := "nothing waited at the heal"
+	if b.Emptied != nil {
+		emptied = "what waited at the heal was recorded within " + brief(*b.Emptied)
+	}
+	return fmt.Sprintf("%d devices that reach %s alone punched %d times: %d kept on disk, %d of them flushed, the oldest after %s; %s; %d still wait, %d are in quarantine",
+		b.Devices, o.Victim, b.Punched, b.Kept, b.Flushed, brief(b.Oldest), emptied, b.Waiting, b.Refused)
+}
+
 // leases says when they were back, where there are any.
 func (o *Outcome) leases() string {
-	if strings.HasPrefix(o.Engine, cluster.Postgres) {
+	if !o.hasLeases() {
 		return ""
 	}
 	return "; leases at home " + orNever(o.Watch.LeasesBack) + " after it"

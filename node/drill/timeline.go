@@ -25,7 +25,7 @@ type HomeSecond struct {
 }
 
 // timeline lays all punches out in seconds after begin.
-func timeline(all []rush.Outcome, regions []string, begin time.Time) []Second {
+func timeline(all []rush.Outcome, homes []string, begin time.Time) []Second {
 	second := func(t time.Time) int { return max(0, int(t.Sub(begin)/time.Second)) }
 	last := 0
 	for _, o := range all {
@@ -33,9 +33,9 @@ func timeline(all []rush.Outcome, regions []string, begin time.Time) []Second {
 	}
 	seconds := make([]Second, last+1)
 	for at := range seconds {
-		seconds[at] = Second{At: at, Homes: make([]HomeSecond, len(regions))}
+		seconds[at] = Second{At: at, Homes: make([]HomeSecond, len(homes))}
 	}
-	for i, home := range regions {
+	for i, home := range homes {
 		own := only(all, func(o *rush.Outcome) bool { return o.Home == home })
 		due := make([][]rush.Outcome, len(seconds))
 		for _, o := range own {

@@ -41,7 +41,7 @@ type commands struct {
 	Punch   client.Command `cmd:"" help:"Punch: print the receipt, or keep the punch in an outbox on disk for later. Exit status 0: recorded, 1: refused for good, 3: kept, 4: neither."`
 	Rush    demo.Rush      `cmd:"" help:"Send a morning rush of punches to a running cluster and measure it."`
 	Audit   drill.Command  `cmd:"" help:"Hold a ledger of receipts against the rows in the database."`
-	Drill   drill.Exercise `cmd:"" help:"Break something under load, heal it, and account for every punch."`
+	Drill   drill.Exercise `cmd:"" help:"Break something under load, heal it, and account for every punch. Exit status 0: all holds, 1: it does not, 77: the scenario cannot be played here."`
 	Demo    demo.Demo      `cmd:"" help:"Start three regions on this machine, send a rush, and account for every punch."`
 	Up      demo.Up        `cmd:"" help:"Start three regions on this machine and leave them running until Ctrl-C."`
 	Nodes   demo.Nodes     `cmd:"" help:"Run a region's nodes in such a cluster on their own, as terraform/local does."`

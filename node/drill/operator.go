@@ -1,0 +1,45 @@
+package drill
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"syscall"
+	"time"
+)
+
+// operatorGrace is for a tool that is interrupted and puts its state in order:
+// Terraform waits for what it has begun.
+const operatorGrace = time.Minute
+
+// shell is a command of the operator's, who is told which region is meant.
+func shell(command string) func(context.Context, *site) error {
+	return func(ctx context.Context, s *site) error {
+		cmd := exec.CommandContext(ctx, "sh", "-c", command)
+		cmd.Env = append(append(os.Environ(), "PUNCHCLOCK_DRILL_REGION="+s.victim), s.env...)
+		cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr // standard output is for the result
+		if err := obey(ctx, cmd, operatorGrace); err != nil {
+			return fmt.Errorf("%s: %w", command, err)
+		}
+		return nil
+	}
+}
+
+// obey runs a command of exec.CommandContext in a process group of its own: a
+// Ctrl-C in the terminal reaches the drill alone, which heals all the same.
+// When ctx ends, the whole group is interrupted; what is left of it after the
+// command's end, or after grace, is killed.
+func obey(ctx context.Context, cmd *exec.Cmd, grace time.Duration) error {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
+	cmd.WaitDelay = grace
+	err := cmd.Run()
+	if ctx.Err() != nil && cmd.Process != nil {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // fails when nobody is left
+	}
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		return fmt.Errorf("%w: %w", cause, err)
+	}
+	return err
+}
