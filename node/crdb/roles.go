@@ -49,6 +49,7 @@ func prepareRoles(ctx context.Context, conn *pgx.Conn, engine Engine) error {
 	if err := conn.QueryRow(ctx, `SELECT rolsuper FROM pg_roles WHERE rolname = current_user`).Scan(&admin); err != nil {
 		return fmt.Errorf("ask who this is: %w", err)
 	}
+	var statements []string
 	for _, role := range []string{MigratorRole, NodeRole, OperatorRole} {
 		var there bool
 		if err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = $1)`, role).Scan(&there); err != nil {
@@ -60,12 +61,13 @@ func prepareRoles(ctx context.Context, conn *pgx.Conn, engine Engine) error {
 		if !admin {
 			return fmt.Errorf("the role %s is not there: run `punchclock migrate` once as the database's administrator", role)
 		}
-		if err := run(ctx, conn, `CREATE ROLE `+role+` LOGIN`); err != nil {
-			return err
-		}
+		statements = append(statements, `CREATE ROLE `+role+` LOGIN`)
 	}
 	if !admin {
 		return nil
+	}
+	if err := runAll(ctx, conn, engine, statements); err != nil {
+		return err
 	}
 	if err := handOver(ctx, conn, engine); err != nil {
 		return err
@@ -76,7 +78,11 @@ func prepareRoles(ctx context.Context, conn *pgx.Conn, engine Engine) error {
 // becomeMigrator lets an administrator's connection go on as the migrator, so
 // that this owns what is made.
 func becomeMigrator(ctx context.Context, conn *pgx.Conn) error {
-	return run(ctx, conn, `SET ROLE `+MigratorRole)
+	_, err := conn.Exec(ctx, `SET ROLE `+MigratorRole)
+	if err != nil {
+		return fmt.Errorf("go on as %s: %w", MigratorRole, err)
+	}
+	return nil
 }
 
 // handOver makes the migrator the owner of everything, also of what somebody
@@ -109,12 +115,7 @@ func handOver(ctx context.Context, conn *pgx.Conn, engine Engine) error {
 		}
 		statements = append(statements, more...)
 	}
-	for _, s := range statements {
-		if err := run(ctx, conn, s); err != nil {
-			return err
-		}
-	}
-	return nil
+	return runAll(ctx, conn, engine, statements)
 }
 
 // applyGrants gives the roles exactly what grants says of its tables.
@@ -132,12 +133,7 @@ func applyGrants(ctx context.Context, conn *pgx.Conn, engine Engine) error {
 			statements = append(statements, lockGrant)
 		}
 	}
-	for _, s := range statements {
-		if err := run(ctx, conn, s); err != nil {
-			return err
-		}
-	}
-	return nil
+	return runAll(ctx, conn, engine, statements)
 }
 
 // missingGrants returns the statements after which the roles have exactly the
@@ -169,11 +165,23 @@ func missingGrants(ctx context.Context, conn *pgx.Conn) (statements []string, er
 	return statements, nil
 }
 
-func run(ctx context.Context, conn *pgx.Conn, statement string) error {
-	if _, err := conn.Exec(ctx, statement); err != nil {
-		return fmt.Errorf("%s: %w", statement, err)
+// runAll runs the statements in one transaction: on CockroachDB each would else
+// wait by itself until all its nodes know of the change.
+func runAll(ctx context.Context, conn *pgx.Conn, engine Engine, statements []string) error {
+	if len(statements) == 0 {
+		return nil
 	}
-	return nil
+	if engine == CockroachDB {
+		statements = append([]string{`SET LOCAL autocommit_before_ddl = off`}, statements...)
+	}
+	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		for _, s := range statements {
+			if _, err := tx.Exec(ctx, s); err != nil {
+				return fmt.Errorf("%s: %w", s, err)
+			}
+		}
+		return nil
+	})
 }
 
 func askStrings(ctx context.Context, q querier, sql string, args ...any) ([]string, error) {
