@@ -145,7 +145,7 @@ func permanent(err error) bool {
 // done.
 func (db *DB) Regions(ctx context.Context) (list []string, err error) {
 	err = db.persist(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
-		list, err = labels(ctx, pool)
+		list, err = labels(ctx, pool, db.Engine)
 		return err
 	})
 	return list, err

@@ -32,7 +32,7 @@ type commands struct {
 	Node    nodeCommand    `cmd:"" help:"Run a node."`
 	Migrate migrateCommand `cmd:"" help:"Bring the database's schema up to date. Safe to run twice and from two places at once."`
 	Status  statusCommand  `cmd:"" help:"Show the cluster as a node sees it."`
-	Region  regionCommand  `cmd:"" help:"Evacuate and restore regions."`
+	Region  regionCommand  `cmd:"" help:"Evacuate, restore, add and remove regions."`
 	Company companyCommand `cmd:"" help:"Create, list, show and import companies."`
 	Token   tokenCommand   `cmd:"" help:"Print a token signed by a development key, which nodes take only with --development."`
 	ID      idCommand      `cmd:"" name:"id" help:"Print an id for a punch. Keep it over all retries of that punch."`
