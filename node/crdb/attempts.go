@@ -25,6 +25,10 @@ const (
 // that can help; do must not mind, and must use the context it is given. A
 // refusal of do's own, an *punch.Error, is returned as it is.
 func (db *DB) transaction(ctx context.Context, do func(context.Context, pgx.Tx) error) error {
+	return db.transactionOn(ctx, (*host).controlPool, do)
+}
+
+func (db *DB) transactionOn(ctx context.Context, pool func(*host) *pgxpool.Pool, do func(context.Context, pgx.Tx) error) error {
 	ctx, cancel := context.WithTimeout(ctx, transactionPatience)
 	defer cancel()
 	for n := 0; ; n++ {
@@ -32,14 +36,17 @@ func (db *DB) transaction(ctx context.Context, do func(context.Context, pgx.Tx) 
 		attempt, cancel := context.WithTimeout(ctx, db.cfg.AttemptTimeout)
 		// pgx's transaction, not cockroach-go's: that one drops the error
 		// of the commit itself.
-		err := pgx.BeginFunc(attempt, h.control, func(tx pgx.Tx) error { return do(attempt, tx) })
+		err := pgx.BeginFunc(attempt, pool(h), func(tx pgx.Tx) error { return do(attempt, tx) })
 		cancel()
 		if _, refused := errors.AsType[*punch.Error](err); err == nil || refused {
 			return err
 		}
 		why := classify(err)
+		if why == causeStale {
+			pool(h).Reset()
+		}
 		db.hosts.note(h, why)
-		if why == causeData || why == causeRefused || !pause(ctx, backoff(why, n+1)) {
+		if why.answers() || !pause(ctx, backoff(why, n+1)) {
 			return err
 		}
 		db.metrics.retried(ctx, why)
@@ -48,7 +55,7 @@ func (db *DB) transaction(ctx context.Context, do func(context.Context, pgx.Tx) 
 
 // ask runs do on the control pool: for everything but the punches themselves.
 func (db *DB) ask(ctx context.Context, do func(context.Context, *pgxpool.Pool) error) error {
-	return db.read(ctx, func(h *host) *pgxpool.Pool { return h.control }, do)
+	return db.read(ctx, (*host).controlPool, do)
 }
 
 // persist asks until there is an answer, or ctx ends: for what a start needs.
@@ -56,7 +63,7 @@ func (db *DB) ask(ctx context.Context, do func(context.Context, *pgxpool.Pool) e
 func (db *DB) persist(ctx context.Context, do func(context.Context, *pgxpool.Pool) error) error {
 	for {
 		err := db.ask(ctx, do)
-		if why := classify(err); why == causeNone || why == causeRefused || why == causeData || errors.Is(err, pgx.ErrNoRows) {
+		if why := classify(err); why == causeNone || why.answers() || errors.Is(err, pgx.ErrNoRows) {
 			return err
 		}
 		db.log.WarnContext(ctx, "the database does not answer yet", "error", err)
@@ -96,7 +103,7 @@ func (db *DB) read(ctx context.Context, pool func(*host) *pgxpool.Pool, do func(
 			return err
 		}
 		why := classify(err)
-		if why == causeRefused || why == causeData {
+		if why.answers() {
 			return err
 		}
 		db.hosts.note(h, why)

@@ -50,10 +50,14 @@ type host struct {
 	hot     *pgxpool.Pool   // writes punches
 	reads   *pgxpool.Pool   // reads punches
 	control *pgxpool.Pool   // everything else
+	moves   *pgxpool.Pool   // carries rows from home to home; nil where nothing is moved
 	probe   *pgx.ConnConfig // for pings: a pool without a free connection is no dead host
 	away    atomic.Bool     // true from a failure until a ping answered
 	stale   rate.Sometimes  // resets of hot
 }
+
+func (h *host) controlPool() *pgxpool.Pool { return h.control }
+func (h *host) movesPool() *pgxpool.Pool   { return h.moves }
 
 func newHost(addr string) *host {
 	// A change of regions fails the statements of all homes at once, and each
@@ -104,7 +108,7 @@ func (hs *hosts) close() {
 		defer close(closed)
 		var pools sync.WaitGroup
 		for _, h := range hs.all {
-			for _, pool := range []*pgxpool.Pool{h.hot, h.reads, h.control} {
+			for _, pool := range []*pgxpool.Pool{h.hot, h.reads, h.control, h.moves} {
 				if pool != nil {
 					pools.Go(pool.Close)
 				}

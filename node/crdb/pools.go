@@ -36,7 +36,11 @@ func (db *DB) openHosts(ctx context.Context, base *pgxpool.Config, deps Deps) (*
 			{&h.hot, "punches", db.cfg.ConnectionsPerHome * maxHomes, db.hotParams()},
 			{&h.reads, "reads", db.cfg.ReadConnections, db.readParams("reads")},
 			{&h.control, "control", controlConnections, db.readParams("control")},
+			{&h.moves, "moves", db.cfg.MoveConnections, db.moveParams()},
 		} {
+			if pool.size == 0 {
+				continue
+			}
 			cfg := db.poolConfig(base, addr, pool.size, pool.params)
 			cfg.ConnConfig.Tracer = tracer
 			p, err := pgxpool.NewWithConfig(ctx, cfg)
@@ -86,6 +90,14 @@ func (db *DB) hotParams() map[string]string {
 		params["disallow_full_table_scans"] = "on"
 		params["large_full_scan_rows"] = "0"
 		params["default_transaction_quality_of_service"] = "critical"
+	}
+	return params
+}
+
+func (db *DB) moveParams() map[string]string {
+	params := db.readParams("moves")
+	if db.Engine == CockroachDB {
+		params["default_transaction_quality_of_service"] = "background" // punches first
 	}
 	return params
 }

@@ -67,6 +67,7 @@ func run(ctx context.Context, args []string) int {
 	parser, err := kong.New(&app, append(config.Options(),
 		kong.Name("punchclock"),
 		kong.Description("Clock-in punches from any region, each stored once in its company's home region."),
+		kong.Vars(moveDefaults()),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.BindTo(os.Stdout, (*io.Writer)(nil)),
 	)...)

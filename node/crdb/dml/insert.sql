@@ -3,6 +3,8 @@
 -- punch was routed. FOR SHARE holds the fence shut until the commit on
 -- PostgreSQL, where READ COMMITTED would let a stalled statement past a move.
 -- Sorted, because overlapping batches in opposite order deadlock there.
+-- A company whose rows are still being carried from another region is left out:
+-- the writer runs this again for it, with a look into that region (writer.go).
 INSERT INTO punches (
     crdb_region, company_id, day, employee_id, punch_id,
     kind, device_at, punched_at, received_at, recorded_at, zone, utc_offset,
@@ -23,6 +25,7 @@ FROM unnest(
 )
 JOIN homes AS h
     ON h.crdb_region = $1::text::crdb_internal_region AND h.company_id = u.company_id AND h.epoch = u.epoch
+    AND h.moving_from IS NULL
 ORDER BY u.company_id, u.day, u.employee_id, u.punch_id
 FOR SHARE OF h
 ON CONFLICT (crdb_region, company_id, day, employee_id, punch_id) DO NOTHING
