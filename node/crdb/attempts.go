@@ -43,7 +43,7 @@ func (db *DB) transactionOn(ctx context.Context, pool func(*host) *pgxpool.Pool,
 		}
 		why := classify(err)
 		if why == causeStale {
-			pool(h).Reset()
+			h.renew(pool(h))
 		}
 		db.hosts.note(h, why)
 		if why.answers() || !pause(ctx, backoff(why, n+1)) {
@@ -90,11 +90,16 @@ func (db *DB) readPunches(ctx context.Context, home string, do func(context.Cont
 	return db.read(ctx, func(h *host) *pgxpool.Pool { return h.reads }, do)
 }
 
+// maxStale is how often a read is run again while the gateways hear of a change
+// of regions: some times what they take, with the pauses in between.
+const maxStale = 10
+
 // read runs do on a pool of the nearest host that works, and once more on
 // another host when that one failed or did not answer.
 func (db *DB) read(ctx context.Context, pool func(*host) *pgxpool.Pool, do func(context.Context, *pgxpool.Pool) error) error {
 	const attempts = 2 // a read is repeated by its caller, so two hosts are enough
-	for i := 0; ; i++ {
+	stale := 0
+	for i := 0; ; {
 		h := db.hosts.pick(i)
 		attempt, cancel := context.WithTimeout(ctx, db.share(ctx, attempts-i))
 		err := do(attempt, pool(h))
@@ -107,7 +112,13 @@ func (db *DB) read(ctx context.Context, pool func(*host) *pgxpool.Pool, do func(
 			return err
 		}
 		db.hosts.note(h, why)
-		if i+1 == attempts || !pause(ctx, backoff(why, i+1)) {
+		if why == causeStale && stale < maxStale {
+			h.renew(pool(h))
+			stale++
+		} else if i++; i == attempts {
+			return err
+		}
+		if !pause(ctx, backoff(why, i+stale)) {
 			return err
 		}
 		db.metrics.retried(ctx, why)

@@ -53,18 +53,22 @@ type host struct {
 	moves   *pgxpool.Pool   // carries rows from home to home; nil where nothing is moved
 	probe   *pgx.ConnConfig // for pings: a pool without a free connection is no dead host
 	away    atomic.Bool     // true from a failure until a ping answered
-	stale   rate.Sometimes  // resets of hot
+
+	renewals map[*pgxpool.Pool]*rate.Sometimes // of the pools above, complete once they are open
 }
 
 func (h *host) controlPool() *pgxpool.Pool { return h.control }
 func (h *host) movesPool() *pgxpool.Pool   { return h.moves }
 
 func newHost(addr string) *host {
-	// A change of regions fails the statements of all homes at once, and each
-	// reset costs all of them their connections. One is enough until the
-	// change is through everywhere, which takes seconds.
-	return &host{addr: addr, stale: rate.Sometimes{Interval: 10 * time.Second}}
+	return &host{addr: addr, renewals: make(map[*pgxpool.Pool]*rate.Sometimes)}
 }
+
+// renew gives the pool new connections. A change of regions fails the
+// statements of all homes at once, and each reset costs all of them their
+// connections. One is enough until the change is through everywhere, which takes
+// seconds.
+func (h *host) renew(pool *pgxpool.Pool) { h.renewals[pool].Do(pool.Reset) }
 
 // hosts chooses the gateway for each attempt: the nearest that is not away.
 // A gray host, one that accepts and never answers, counts as away once a ping

@@ -48,10 +48,16 @@ func (db *DB) MovesOf(ctx context.Context, name region.Name) (list []region.Move
 	return list, err
 }
 
-// Where returns where a company is, or an UnknownCompany *punch.Error.
-func (db *DB) Where(ctx context.Context, company string) (region.Move, error) {
-	c, err := db.Company(ctx, company)
-	return region.Move{Company: company, Home: region.Name(c.HomeRegion), From: region.Name(c.MovingFrom), Epoch: c.Epoch}, err
+// Where returns where a company is, or an UnknownCompany *punch.Error. It takes
+// the lock that moves take: on CockroachDB a change of a global table is of some
+// hundred milliseconds ahead, where transactions with locks have seen it and a
+// plain read has not.
+func (db *DB) Where(ctx context.Context, company string) (m region.Move, err error) {
+	err = db.transaction(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		m, err = place(ctx, tx, company)
+		return err
+	})
+	return m, err
 }
 
 // Flip makes a region the home of a company and returns what holds now: a move

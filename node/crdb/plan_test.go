@@ -100,7 +100,7 @@ func checkOtherPlans(t *testing.T, db *store, rows []*row) {
 		pool              *pgxpool.Pool
 		args              []any
 	}{
-		{"insert while rows are carried", db.carriedSQL(), "", h.hot, insertArgs("us-east", rows)},
+		{"insert while rows are carried", db.arrivingSQL(), "", h.hot, insertArgs("us-east", rows)},
 		{"read-back", db.readbackSQL(), "", h.hot, keyArgs("us-east", rows)},
 		{"find", findSQL, "/eu-west", h.reads, []any{"us-east", "us-east", key.Company, day, key.Employee, id}},
 		{"list", listSQL, "/eu-west", h.reads, []any{"us-east", "us-east", key.Company, list, key.Employee, now.Add(-24 * time.Hour), now, now.Add(-24 * time.Hour), id, 100}},

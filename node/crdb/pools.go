@@ -8,6 +8,7 @@ import (
 
 	"github.com/exaring/otelpgx"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/time/rate"
 )
 
 // maxHomes bounds the pool where the number of regions is not known: with four
@@ -17,6 +18,9 @@ const maxHomes = 16
 // controlConnections serve the company directory, the clock and the operator:
 // single rows, asked for seldom, that must not wait behind reads of punches.
 const controlConnections = 2
+
+// renewEvery is longer than the gateways take to hear of a change of regions.
+const renewEvery = 10 * time.Second
 
 func (db *DB) openHosts(ctx context.Context, base *pgxpool.Config, deps Deps) (*hosts, error) {
 	tracer := otelpgx.NewTracer(
@@ -53,6 +57,7 @@ func (db *DB) openHosts(ctx context.Context, base *pgxpool.Config, deps Deps) (*
 				return nil, fmt.Errorf("database pool for %s: %w", h.addr, err)
 			}
 			*pool.target = p
+			h.renewals[p] = &rate.Sometimes{Interval: renewEvery}
 		}
 		h.probe = db.poolConfig(base, addr, 1, map[string]string{"application_name": "punchclock probe"}).ConnConfig
 	}

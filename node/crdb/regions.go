@@ -142,7 +142,7 @@ func (db *DB) AddRegion(ctx context.Context, name string, say func(step string))
 		if err := cockroachRegions(ctx, conn, []string{name}); err != nil {
 			return err
 		}
-		return awaitRegion(ctx, conn, name, say)
+		return db.awaitRegion(ctx, conn, name, say)
 	})
 	return existed, err
 }
@@ -165,16 +165,17 @@ func serverRuns(ctx context.Context, conn *pgx.Conn, name string) error {
 // CockroachDB takes half a second for it on three idle nodes.
 const regionPatience = 500 * time.Millisecond
 
-// awaitRegion returns when rows can be stored in the region: its label may be
-// used and each regional table has its partition. A run that was cut off, or
-// another one at the same time, leaves it half added for a while.
-func awaitRegion(ctx context.Context, conn *pgx.Conn, name string, say func(string)) error {
+// awaitRegion returns when rows can be stored in the region: each regional table
+// has its partition, and each gateway takes its label. They hear of it one after
+// the other, and a run that was cut off, or another one at the same time, leaves
+// the region half added for a while.
+func (db *DB) awaitRegion(ctx context.Context, conn *pgx.Conn, name string, say func(string)) error {
 	tables, err := regionalTables(ctx, conn)
 	if err != nil {
 		return err
 	}
 	for told := ""; ; {
-		missing, err := missingFrom(ctx, conn, tables, name)
+		missing, err := db.missingFrom(ctx, conn, tables, name)
 		if err != nil || missing == "" {
 			return err
 		}
@@ -188,11 +189,8 @@ func awaitRegion(ctx context.Context, conn *pgx.Conn, name string, say func(stri
 	}
 }
 
-func missingFrom(ctx context.Context, conn *pgx.Conn, tables []string, name string) (string, error) {
-	have, err := labels(ctx, conn, CockroachDB)
-	if err != nil || !slices.Contains(have, name) {
-		return "its label", err
-	}
+// missingFrom names the first thing that the region does not have yet.
+func (db *DB) missingFrom(ctx context.Context, conn *pgx.Conn, tables []string, name string) (string, error) {
 	for _, table := range tables {
 		var partitions int
 		query := `SELECT count(*) FROM [SHOW PARTITIONS FROM TABLE ` + pgx.Identifier{table}.Sanitize() + `] WHERE partition_name = $1`
@@ -203,7 +201,24 @@ func missingFrom(ctx context.Context, conn *pgx.Conn, tables []string, name stri
 			return "the partition of " + table, nil
 		}
 	}
+	for _, h := range db.hosts.all {
+		err := takesLabel(ctx, h, name)
+		switch classify(err) {
+		case causeNone:
+		case causeNoRegion, causeStale:
+			return "the label at gateway " + h.addr, nil
+		default: // a gateway that is away finds the label there when it is back
+			db.log.WarnContext(ctx, "a gateway was not asked for the new region", "gateway", h.addr, "error", err)
+		}
+	}
 	return "", nil
+}
+
+func takesLabel(ctx context.Context, h *host, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
+	defer cancel()
+	_, err := h.control.Exec(ctx, `SELECT EXISTS (SELECT 1 FROM homes WHERE crdb_region = $1::text::crdb_internal_region)`, name)
+	return err
 }
 
 // regionalTables are those whose rows live in a region, whatever release made

@@ -19,18 +19,14 @@ var (
 	readbackSQL = statement("readback")
 	existSQL    = `SELECT company_id FROM companies WHERE company_id = ANY ($1::text[])`
 
-	// carriedSQL is insertSQL for companies whose rows are still being carried
-	// from another region: a row applies only if it is not there either. Once
-	// the fence says so nothing is inserted there any more, and a row leaves it
-	// in the same transaction in which it arrives here.
-	carriedSQL = replace(insertSQL, "AND h.moving_from IS NULL", `AND h.moving_from IS NOT NULL
-LEFT JOIN punches AS old
-    ON old.crdb_region = h.moving_from AND old.company_id = u.company_id
-    AND old.day = u.day AND old.employee_id = u.employee_id AND old.punch_id = u.punch_id
-WHERE old.company_id IS NULL`)
+	// arrivingSQL is insertSQL for companies whose rows are still being carried
+	// from another region. It comes after a read-back that has found the row
+	// neither here nor there: once the fence is here, nothing is inserted there
+	// any more, and what is carried arrives in the transaction in which it leaves.
+	arrivingSQL = replace(insertSQL, "\n    AND h.moving_from IS NULL", "")
 
 	insertLookupSQL   = lookups(insertSQL)
-	carriedLookupSQL  = lookups(carriedSQL)
+	arrivingLookupSQL = lookups(arrivingSQL)
 	readbackLookupSQL = lookups(readbackSQL)
 )
 
@@ -57,7 +53,7 @@ func (db *DB) spelled(cockroach, postgres string) string {
 }
 
 func (db *DB) insertSQL() string   { return db.spelled(insertLookupSQL, insertSQL) }
-func (db *DB) carriedSQL() string  { return db.spelled(carriedLookupSQL, carriedSQL) }
+func (db *DB) arrivingSQL() string { return db.spelled(arrivingLookupSQL, arrivingSQL) }
 func (db *DB) readbackSQL() string { return db.spelled(readbackLookupSQL, readbackSQL) }
 
 // Writer commits batches of punches of one home. Each attempt is one implicit
@@ -110,7 +106,7 @@ func (w *Writer) settle(ctx context.Context, rows []*row) {
 		case causeLicence:
 			w.db.log.ErrorContext(ctx, "the database is throttled for want of a licence: punches are being refused", "error", err)
 		case causeStale:
-			h.stale.Do(h.hot.Reset)
+			h.renew(h.hot)
 		}
 		w.db.hosts.note(h, why)
 		w.db.metrics.retried(ctx, why)
@@ -157,7 +153,7 @@ func (w *Writer) attempt(ctx context.Context, h *host, rows []*row, n int) error
 		return nil
 	}
 	w.db.metrics.arrived(ctx, w.home, len(arriving))
-	return w.insert(ctx, h, w.db.carriedSQL(), arriving)
+	return w.insert(ctx, h, w.db.arrivingSQL(), arriving)
 }
 
 func (w *Writer) insert(ctx context.Context, h *host, sql string, rows []*row) error {
@@ -194,8 +190,8 @@ func (w *Writer) insert(ctx context.Context, h *host, sql string, rows []*row) e
 
 // readBack explains the rows that the insert did not return: the row is there
 // already, or the company's home is elsewhere by now. It returns those whose
-// company has no home in this region, and those that may be inserted once it is
-// sure that they are not where the company's rows are being carried from.
+// company has no home in this region, and those that are nowhere although the
+// company's rows are still being carried here.
 func (w *Writer) readBack(ctx context.Context, h *host, rows []*row) (strangers, arriving []*row, err error) {
 	found, err := h.hot.Query(ctx, w.db.readbackSQL(), keyArgs(w.home, rows)...)
 	if err != nil {

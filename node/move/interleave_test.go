@@ -248,3 +248,32 @@ func TestEndedByAnother(t *testing.T) {
 		s.wantRows(company, "ap-south", len(items))
 	})
 }
+
+// TestAMoverOfThePast wakes a mover up after the company has moved on and come
+// back to the same home from elsewhere: it must not end that move.
+func TestAMoverOfThePast(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *store) {
+		company := s.company("us-east")
+		items, receipts := s.fill(company, 10)
+		past, err := s.Flip(s.ctx, company, "eu-west")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, to := range []region.Name{"eu-west", "ap-south"} {
+			if _, err := s.mover(move.DefaultConfig()).Company(s.ctx, company, to); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := s.Flip(s.ctx, company, "eu-west"); err != nil {
+			t.Fatal(err)
+		}
+		_, _, err = s.Carry(s.ctx, past, 100)
+		wantCode(t, err, punch.NotHome)
+		_, err = s.Finish(s.ctx, past)
+		wantCode(t, err, punch.NotHome)
+		if now := s.where(company); now.From != "ap-south" {
+			t.Errorf("%+v: the move was ended", now)
+		}
+		s.wantReceipts(items, receipts)
+	})
+}

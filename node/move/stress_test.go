@@ -108,11 +108,11 @@ func (d *device) at(ctx context.Context, call func(m region.Move) error) error {
 			return err
 		}
 		d.h.hits.elsewhere.Add(1)
-		m, err := d.s.Where(ctx, d.company)
+		home, err := d.s.Home(ctx, d.company)
 		if err != nil {
 			return err
 		}
-		d.known = m
+		d.known.Home, d.known.Epoch = home.Region, home.Epoch
 	}
 }
 

@@ -4,7 +4,7 @@
 -- PostgreSQL, where READ COMMITTED would let a stalled statement past a move.
 -- Sorted, because overlapping batches in opposite order deadlock there.
 -- A company whose rows are still being carried from another region is left out:
--- the writer runs this again for it, with a look into that region (writer.go).
+-- the writer looks there first and then runs this without that condition.
 INSERT INTO punches (
     crdb_region, company_id, day, employee_id, punch_id,
     kind, device_at, punched_at, received_at, recorded_at, zone, utc_offset,
