@@ -94,6 +94,15 @@ func regionScenarios() []Scenario {
 			needs:  needs{outside: true},
 			inject: switchRegion("evacuate"), heal: switchRegion("restore"),
 		},
+		{
+			Name: "move-region", About: "the operator moves all companies of a region to another one, and back",
+			Before: before, During: 5 * second, After: after,
+			// Making another region the home waits, on CockroachDB, for a
+			// global table, twice for each company.
+			Bounds: Bounds{NoneFailed: true, P99: 3 * second, Gap: 3 * second},
+			needs:  needs{outside: true},
+			inject: moveAway, heal: moveBack,
+		},
 	}
 }
 

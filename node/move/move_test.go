@@ -138,6 +138,9 @@ func TestWhileRowsAreCarried(t *testing.T) {
 		_, err = s.Find(s.ctx, "us-east", items[0].Key())
 		wantCode(t, err, punch.NotHome)
 
+		if done, err := s.Finish(s.ctx, now); done || err != nil || !s.where(company).Carrying() {
+			t.Errorf("ended although rows are left: %t, %v", done, err)
+		}
 		_, err = s.Flip(s.ctx, company, "ap-south")
 		wantCode(t, err, punch.Conflict)
 		if same, err := s.Flip(s.ctx, company, "eu-west"); err != nil || same != now {
