@@ -39,7 +39,7 @@ func (db *DB) openHosts(ctx context.Context, base *pgxpool.Config, deps Deps) (*
 		}{
 			{&h.hot, "punches", db.cfg.ConnectionsPerHome * maxHomes, db.hotParams()},
 			{&h.reads, "reads", db.cfg.ReadConnections, db.readParams("reads")},
-			{&h.control, "control", controlConnections, db.readParams("control")},
+			{&h.control, "control", max(controlConnections, db.cfg.MoveConnections), db.readParams("control")}, // a flip for each that is carried
 			{&h.moves, "moves", db.cfg.MoveConnections, db.moveParams()},
 		} {
 			if pool.size == 0 {
