@@ -3,7 +3,6 @@ package node
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"net/http"
 	"slices"
 	"sync"
@@ -15,6 +14,7 @@ import (
 	"github.com/punchclock/punchclock/node/httpapi"
 	"github.com/punchclock/punchclock/node/lane"
 	"github.com/punchclock/punchclock/node/peer"
+	"github.com/punchclock/punchclock/node/punch"
 	"github.com/punchclock/punchclock/region"
 	"github.com/punchclock/punchclock/tracing"
 )
@@ -130,8 +130,8 @@ func (l *labels) check(ctx context.Context, home string) error {
 		}
 		known = slices.Contains(list, home)
 	}
-	if !known {
-		return fmt.Errorf("the database has no region %s", home)
+	if !known { // its companies have left before it went: look again where they are
+		return punch.Errorf(punch.NotHome, "the database has no region %s", home)
 	}
 	return nil
 }

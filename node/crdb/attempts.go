@@ -25,6 +25,10 @@ const (
 // that can help; do must not mind, and must use the context it is given. A
 // refusal of do's own, an *punch.Error, is returned as it is.
 func (db *DB) transaction(ctx context.Context, do func(context.Context, pgx.Tx) error) error {
+	return db.transactionOn(ctx, (*host).controlPool, do)
+}
+
+func (db *DB) transactionOn(ctx context.Context, pool func(*host) *pgxpool.Pool, do func(context.Context, pgx.Tx) error) error {
 	ctx, cancel := context.WithTimeout(ctx, transactionPatience)
 	defer cancel()
 	for n := 0; ; n++ {
@@ -33,14 +37,17 @@ func (db *DB) transaction(ctx context.Context, do func(context.Context, pgx.Tx) 
 		attempt, cancel := context.WithTimeout(ctx, db.cfg.AttemptTimeout)
 		// pgx's transaction, not cockroach-go's: that one drops the error
 		// of the commit itself.
-		err := pgx.BeginFunc(attempt, h.control, func(tx pgx.Tx) error { return do(attempt, tx) })
+		err := pgx.BeginFunc(attempt, pool(h), func(tx pgx.Tx) error { return do(attempt, tx) })
 		cancel()
 		why := classify(err)
 		db.hosts.note(h, why, time.Since(began))
 		if _, refused := errors.AsType[*punch.Error](err); err == nil || refused {
 			return err
 		}
-		if why == causeData || why == causeRefused || !pause(ctx, backoff(why, n+1)) {
+		if why == causeStale {
+			h.renew(pool(h))
+		}
+		if why.answers() || !pause(ctx, backoff(why, n+1)) {
 			return err
 		}
 		db.metrics.retried(ctx, why)
@@ -49,7 +56,7 @@ func (db *DB) transaction(ctx context.Context, do func(context.Context, pgx.Tx) 
 
 // ask runs do on the control pool: for everything but the punches themselves.
 func (db *DB) ask(ctx context.Context, do func(context.Context, *pgxpool.Pool) error) error {
-	return db.read(ctx, func(h *host) *pgxpool.Pool { return h.control }, do)
+	return db.read(ctx, (*host).controlPool, do)
 }
 
 // persist asks until there is an answer, or ctx ends: for what a start needs.
@@ -57,7 +64,7 @@ func (db *DB) ask(ctx context.Context, do func(context.Context, *pgxpool.Pool) e
 func (db *DB) persist(ctx context.Context, do func(context.Context, *pgxpool.Pool) error) error {
 	for {
 		err := db.ask(ctx, do)
-		if why := classify(err); why == causeNone || why == causeRefused || why == causeData || errors.Is(err, pgx.ErrNoRows) {
+		if why := classify(err); why == causeNone || why.answers() || errors.Is(err, pgx.ErrNoRows) {
 			return err
 		}
 		db.log.WarnContext(ctx, "the database does not answer yet", "error", err)
@@ -84,11 +91,16 @@ func (db *DB) readPunches(ctx context.Context, home string, do func(context.Cont
 	return db.read(ctx, func(h *host) *pgxpool.Pool { return h.reads }, do)
 }
 
+// maxStale is how often a read is run again while the gateways hear of a change
+// of regions: some times what they take, with the pauses in between.
+const maxStale = 10
+
 // read runs do on a pool of the nearest host that works, and once more on
 // another host when that one failed or did not answer.
 func (db *DB) read(ctx context.Context, pool func(*host) *pgxpool.Pool, do func(context.Context, *pgxpool.Pool) error) error {
 	const attempts = 2 // a read is repeated by its caller, so two hosts are enough
-	for i := 0; ; i++ {
+	stale := 0
+	for i := 0; ; {
 		h := db.hosts.pick(i)
 		began := time.Now()
 		attempt, cancel := context.WithTimeout(ctx, db.share(ctx, attempts-i))
@@ -99,10 +111,16 @@ func (db *DB) read(ctx context.Context, pool func(*host) *pgxpool.Pool, do func(
 		if err == nil || errors.Is(err, pgx.ErrNoRows) {
 			return err
 		}
-		if why == causeRefused || why == causeData {
+		if why.answers() {
 			return err
 		}
-		if i+1 == attempts || !pause(ctx, backoff(why, i+1)) {
+		if why == causeStale && stale < maxStale {
+			h.renew(pool(h))
+			stale++
+		} else if i++; i == attempts {
+			return err
+		}
+		if !pause(ctx, backoff(why, i+stale)) {
 			return err
 		}
 		db.metrics.retried(ctx, why)

@@ -30,7 +30,7 @@ func (s *store) behind(others int, attempt time.Duration, deps Deps) (*DB, *gate
 func TestReadsReachTheSecondHostInTime(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
 		db, g := s.behind(1, time.Minute, testDeps())
-		nobody := s.item("c-nobody", "us-east", "x")
+		nobody := s.item(s.company("us-east"), "us-east", "x")
 		missing := nobody.Key()
 		find := func() punch.Code {
 			ctx, cancel := context.WithTimeout(s.ctx, 6*time.Second)

@@ -20,6 +20,7 @@ type Company struct {
 	ID         string
 	Name       string
 	HomeRegion string
+	MovingFrom string // the region that rows are being carried from, empty when none
 	TimeZone   string // IANA name
 	Epoch      int64
 	Version    int64
@@ -139,7 +140,7 @@ type querier interface {
 }
 
 func companies(ctx context.Context, q querier, where string, args ...any) ([]Company, error) {
-	rows, err := q.Query(ctx, `SELECT company_id, name, home_region::text, time_zone, epoch, version, created_at FROM companies `+where, args...)
+	rows, err := q.Query(ctx, `SELECT company_id, name, home_region::text, coalesce(moving_from::text, ''), time_zone, epoch, version, created_at FROM companies `+where, args...)
 	if err != nil {
 		return nil, err
 	}

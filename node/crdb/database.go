@@ -52,6 +52,9 @@ type Config struct {
 	// ReadConnections bounds the reads of punches in flight; one home takes
 	// half of them at most. Look-ups of companies have connections of their own.
 	ReadConnections int
+	// MoveConnections bounds the companies that are carried at the same time. A
+	// node carries none and needs none.
+	MoveConnections int
 	ConnectTimeout  time.Duration
 	// AttemptTimeout bounds one statement, so that a host that accepts and
 	// never answers leaves time for another.
@@ -151,7 +154,7 @@ func permanent(err error) bool {
 // done.
 func (db *DB) Regions(ctx context.Context) (list []string, err error) {
 	err = db.persist(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
-		list, err = labels(ctx, pool)
+		list, err = labels(ctx, pool, db.Engine)
 		return err
 	})
 	return list, err

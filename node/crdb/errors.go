@@ -27,10 +27,15 @@ const (
 	causeLicence     cause = "licence"     // CockroachDB throttles for want of a licence
 	causeStale       cause = "stale"       // XX000: a cached plan saw the regions change
 	causeData        cause = "data"        // the values themselves are refused
+	causeNoRegion    cause = "no_region"   // the database does not have that region, or no longer
 	causeRefused     cause = "refused"     // anything else the server will not do
 	causeUnknown     cause = "unknown"     // not an answer and not the network's: run again, it says nothing of the host
 	causeUnsettled   cause = "unsettled"   // no error, but some rows are still unexplained
 )
+
+// answers reports whether the database said what it thinks of the statement
+// itself: running it again changes nothing.
+func (c cause) answers() bool { return c == causeData || c == causeRefused || c == causeNoRegion }
 
 // classify reads the error's class from its SQLSTATE and type, never from its
 // text. What is not known for certain counts as maybe committed.
@@ -72,8 +77,8 @@ func classifyState(code string) cause {
 		return causeLicence
 	case "XX000":
 		return causeStale
-	case "22P02": // an unknown region label: the fault of the route, not of the rows
-		return causeRefused
+	case "22P02": // the label is the only text that is cast: the fault of the route, not of the rows
+		return causeNoRegion
 	}
 	switch {
 	case strings.HasPrefix(code, "08"):

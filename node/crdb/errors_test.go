@@ -32,7 +32,7 @@ func TestClassify(t *testing.T) {
 		{state("58C00"), causeUnavailable}, {state("53300"), causeUnavailable},
 		{state("XXC02"), causeLicence}, {state("XX000"), causeStale},
 		{state("22021"), causeData}, {state("23514"), causeData},
-		{state("22P02"), causeRefused}, {state("42P01"), causeRefused}, {state("28000"), causeRefused},
+		{state("22P02"), causeNoRegion}, {state("42P01"), causeRefused}, {state("28000"), causeRefused},
 	} {
 		if got := classify(c.err); got != c.want {
 			t.Errorf("classify(%v) is %q, want %q", c.err, got, c.want)

@@ -50,13 +50,18 @@ type host struct {
 	hot     *pgxpool.Pool   // writes punches
 	reads   *pgxpool.Pool   // reads punches
 	control *pgxpool.Pool   // everything else
+	moves   *pgxpool.Pool   // carries rows from home to home; nil where nothing is moved
 	probe   *pgx.ConnConfig // for pings: a pool without a free connection is no dead host
 	files   *transport      // asked before every connection
 	trouble atomic.Int32    // a trouble: what is believed of it
 	prompt  int             // pings in a row that were answered promptly; the watcher's
 	pinged  rate.Sometimes  // pings because of slow attempts
-	stale   rate.Sometimes  // resets of hot
+
+	renewals map[*pgxpool.Pool]*rate.Sometimes // of the pools above, complete once they are open
 }
+
+func (h *host) controlPool() *pgxpool.Pool { return h.control }
+func (h *host) movesPool() *pgxpool.Pool   { return h.moves }
 
 // trouble is what keeps a host from being used, the lesser the better.
 type trouble int32
@@ -70,11 +75,14 @@ const (
 func (t trouble) String() string { return [...]string{"fine", "slow", "away"}[t] }
 
 func newHost(addr string, files *transport) *host {
-	// A change of regions fails the statements of all homes at once, and each
-	// reset costs all of them their connections. One is enough until the
-	// change is through everywhere, which takes seconds.
-	return &host{addr: addr, files: files, stale: rate.Sometimes{Interval: 10 * time.Second}, pinged: rate.Sometimes{Interval: probeEvery}}
+	return &host{addr: addr, files: files, pinged: rate.Sometimes{Interval: probeEvery}, renewals: make(map[*pgxpool.Pool]*rate.Sometimes)}
 }
+
+// renew gives the pool new connections. A change of regions fails the
+// statements of all homes at once, and each reset costs all of them their
+// connections. One is enough until the change is through everywhere, which takes
+// seconds.
+func (h *host) renew(pool *pgxpool.Pool) { h.renewals[pool].Do(pool.Reset) }
 
 // hosts chooses the gateway for each attempt: the nearest of those in the least
 // trouble. A gray host, one that accepts and never answers, counts as away once
@@ -126,7 +134,7 @@ func (hs *hosts) close() {
 		defer close(closed)
 		var pools sync.WaitGroup
 		for _, h := range hs.all {
-			for _, pool := range []*pgxpool.Pool{h.hot, h.reads, h.control} {
+			for _, pool := range []*pgxpool.Pool{h.hot, h.reads, h.control, h.moves} {
 				if pool != nil {
 					pools.Go(pool.Close)
 				}

@@ -9,8 +9,9 @@ import (
 )
 
 type metrics struct {
-	retries metric.Int64Counter
-	rows    metric.Int64Counter
+	retries  metric.Int64Counter
+	rows     metric.Int64Counter
+	arriving metric.Int64Counter
 }
 
 // retriedCauses are those after which an attempt is repeated.
@@ -28,10 +29,18 @@ func newMetrics(provider metric.MeterProvider) (m metrics, err error) {
 		metric.WithDescription("Punches settled by the database, by home region and result.")); err != nil {
 		return m, fmt.Errorf("database metrics: %w", err)
 	}
+	if m.arriving, err = meter.Int64Counter("punchclock.database.punches.arriving", metric.WithUnit("{punch}"),
+		metric.WithDescription("Punches of companies whose rows are still being carried from another region, by home region.")); err != nil {
+		return m, fmt.Errorf("database metrics: %w", err)
+	}
 	for _, why := range retriedCauses { // an alert must see the first one, too
 		m.retries.Add(context.Background(), 0, metric.WithAttributes(attribute.String("cause", string(why))))
 	}
 	return m, nil
+}
+
+func (m metrics) arrived(ctx context.Context, home string, n int) {
+	m.arriving.Add(ctx, int64(n), metric.WithAttributes(attribute.String("home_region", home)))
 }
 
 func (m metrics) retried(ctx context.Context, why cause) {

@@ -43,13 +43,23 @@ func Migrate(ctx context.Context, url string, regions []string, log *slog.Logger
 			return Migrations{}, fmt.Errorf("region %q: %w", r, err)
 		}
 	}
+	var done Migrations
+	err := alone(ctx, log, func() (err error) {
+		done, err = migrateOnce(ctx, url, regions, log)
+		return err
+	})
+	return done, err
+}
+
+// alone runs a change of the schema, and again when it met another one.
+func alone(ctx context.Context, log *slog.Logger, change func() error) error {
 	for attempt := 1; ; attempt++ {
-		done, err := migrateOnce(ctx, url, regions, log)
+		err := change()
 		// Two runs that create the same thing at the same moment: one of
 		// them is told that it exists. On CockroachDB the other's change of
 		// regions takes some seconds; twenty attempts outlast it.
 		if err == nil || attempt == 20 || !metAnother(err) || !pause(ctx, backoff(causeUnavailable, attempt)) {
-			return done, err
+			return err
 		}
 		log.InfoContext(ctx, "another migration is at work, trying again", "error", err)
 	}
@@ -102,7 +112,7 @@ func migrateOnce(ctx context.Context, url string, regions []string, log *slog.Lo
 	if err := applyGrants(ctx, conn, done.Engine); err != nil {
 		return done, err
 	}
-	done.Regions, err = labels(ctx, conn)
+	done.Regions, err = labels(ctx, conn, done.Engine)
 	if err == nil && len(done.Regions) == 0 {
 		err = errors.New("the database has no regions: name them with --regions, the primary one first")
 	}
@@ -143,9 +153,18 @@ func applySchema(ctx context.Context, cc *pgx.ConnConfig, done *Migrations, log 
 	return err
 }
 
-// labels lists the database's regions, in the order in which they were added.
-func labels(ctx context.Context, conn querier) ([]string, error) {
-	rows, err := conn.Query(ctx, `SELECT unnest(enum_range(NULL::crdb_internal_region))::text`)
+// labelsSQL lists the database's regions in the order in which they were added.
+// PostgreSQL cannot take a label away, so a region is one that has a partition.
+var labelsSQL = map[Engine]string{
+	CockroachDB: `SELECT unnest(enum_range(NULL::crdb_internal_region))::text`,
+	PostgreSQL: `SELECT e.enumlabel::text FROM pg_enum e WHERE e.enumtypid = 'crdb_internal_region'::regtype AND EXISTS (
+		SELECT 1 FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+		WHERE i.inhparent = 'homes'::regclass AND pg_get_expr(c.relpartbound, c.oid) = 'FOR VALUES IN (' || quote_literal(e.enumlabel) || ')')
+		ORDER BY e.enumsortorder`,
+}
+
+func labels(ctx context.Context, conn querier, engine Engine) ([]string, error) {
+	rows, err := conn.Query(ctx, labelsSQL[engine])
 	if err != nil {
 		return nil, fmt.Errorf("read the database's regions: %w", err)
 	}
@@ -175,7 +194,7 @@ func cockroachRegions(ctx context.Context, conn *pgx.Conn, regions []string) err
 		have = append(have, r)
 	}
 	// Another migration may have added regions, or been stopped before this.
-	if have, err = cockroachHas(ctx, conn, database); err != nil || len(have) < 3 {
+	if have, err = cockroachHas(ctx, conn, database); err != nil || len(have) < minRegions {
 		return err
 	}
 	var goal string
@@ -206,8 +225,7 @@ func postgresRegions(ctx context.Context, conn *pgx.Conn, regions []string) erro
 		label := strings.ReplaceAll(r, "'", "''") // ParseName let no quote pass; this keeps it so
 		statements := []string{`ALTER TYPE crdb_internal_region ADD VALUE IF NOT EXISTS '` + label + `'`}
 		for _, table := range []string{"homes", "punches"} {
-			partition := pgx.Identifier{table + "_" + strings.ReplaceAll(r, "-", "_")}.Sanitize()
-			statements = append(statements, `CREATE TABLE IF NOT EXISTS `+partition+` PARTITION OF `+table+` FOR VALUES IN ('`+label+`')`)
+			statements = append(statements, `CREATE TABLE IF NOT EXISTS `+partition(table, r)+` PARTITION OF `+table+` FOR VALUES IN ('`+label+`')`)
 		}
 		for _, s := range statements {
 			if _, err := conn.Exec(ctx, s); err != nil {
@@ -216,6 +234,11 @@ func postgresRegions(ctx context.Context, conn *pgx.Conn, regions []string) erro
 		}
 	}
 	return nil
+}
+
+// partition is the name of a table's partition for a region on PostgreSQL.
+func partition(table, region string) string {
+	return pgx.Identifier{table + "_" + strings.ReplaceAll(region, "-", "_")}.Sanitize()
 }
 
 // CheckSchema returns an error that says what to run when the schema is older

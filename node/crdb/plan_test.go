@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/punchclock/punchclock/node/punch"
 )
@@ -40,9 +42,11 @@ func TestPlan(t *testing.T) {
 			if err := analyze(db); err != nil {
 				t.Fatal(err)
 			}
-			plan := explain(t, db, 200)
+			rows := rowsToPlan(db, 200)
+			plan := explain(t, db, db.hosts.pick(0).hot, db.insertSQL(), insertArgs("us-east", rows)...)
 			t.Logf("with %d companies:\n%s", companies, plan)
 			checkPlan(t, db.Engine, plan)
+			checkOtherPlans(t, db, rows)
 		}
 	})
 }
@@ -56,22 +60,63 @@ func analyze(db *store) error {
 	return err
 }
 
-func explain(t *testing.T, db *store, rows int) string {
-	t.Helper()
-	items := make([]punch.Item, rows)
+func rowsToPlan(db *store, n int) []*row {
+	items := make([]punch.Item, n)
 	for i := range items {
 		items[i] = db.item(fmt.Sprintf("c%d", i%3*3), "us-east", fmt.Sprintf("e%d", i))
 		items[i].Ctx = context.Background()
 	}
-	result, err := db.hosts.pick(0).hot.Query(db.ctx, "EXPLAIN "+db.insertSQL(), insertArgs("us-east", rowsOf(items))...)
+	return rowsOf(items)
+}
+
+func explain(t *testing.T, db *store, pool *pgxpool.Pool, sql string, args ...any) string {
+	t.Helper()
+	result, err := pool.Query(db.ctx, "EXPLAIN "+sql, args...)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("%s: %v", sql, err)
 	}
 	lines, err := pgx.CollectRows(result, pgx.RowTo[string])
 	if err != nil {
 		t.Fatal(err)
 	}
 	return strings.Join(lines, "\n")
+}
+
+// checkOtherPlans holds that whatever else touches punches looks rows up by
+// their keys, however few there are, and that no read of a company that does
+// not move touches another region on CockroachDB. PostgreSQL is free to scan
+// what is small.
+func checkOtherPlans(t *testing.T, db *store, rows []*row) {
+	t.Helper()
+	if db.Engine != CockroachDB {
+		return
+	}
+	h, key, now := db.hosts.pick(0), rows[0].punch.Key(), time.Now()
+	id, day := [16]byte(key.ID), key.ID.Day()
+	span := []any{"eu-west", "us-east", key.Company, day, key.Employee, id}
+	list := daysOf(punch.Query{From: now.Add(-24 * time.Hour), To: now})
+	for _, c := range []struct {
+		name, sql, refuse string
+		pool              *pgxpool.Pool
+		args              []any
+	}{
+		{"insert while rows are carried", db.arrivingSQL(), "", h.hot, insertArgs("us-east", rows)},
+		{"read-back", db.readbackSQL(), "", h.hot, keyArgs("us-east", rows)},
+		{"find", findSQL, "/eu-west", h.reads, []any{"us-east", "us-east", key.Company, day, key.Employee, id}},
+		{"list", listSQL, "/eu-west", h.reads, []any{"us-east", "us-east", key.Company, list, key.Employee, now.Add(-24 * time.Hour), now, now.Add(-24 * time.Hour), id, 100}},
+		{"carry", carrySQL, "", h.control, span},
+		{"differing", differingSQL, "", h.control, span},
+		{"newest", newestSQL, "", h.control, []any{"eu-west", key.Company, 500}},
+		{"delete", deleteSQL, "", h.control, []any{"eu-west", key.Company, day, key.Employee, id}},
+		{"left", leftSQL, "", h.control, []any{"eu-west", key.Company}},
+	} {
+		plan := explain(t, db, c.pool, c.sql, c.args...)
+		for _, s := range []string{"FULL SCAN", c.refuse} {
+			if s != "" && strings.Contains(plan, s) {
+				t.Errorf("%s: the plan has %q:\n%s", c.name, s, plan)
+			}
+		}
+	}
 }
 
 func checkPlan(t *testing.T, engine Engine, plan string) {

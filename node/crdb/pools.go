@@ -8,6 +8,7 @@ import (
 
 	"github.com/exaring/otelpgx"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/time/rate"
 )
 
 // maxHomes bounds the pool where the number of regions is not known: with four
@@ -18,6 +19,9 @@ const maxHomes = 16
 // single rows, asked for seldom, that must not wait behind reads of punches.
 // More than one or two, since a look-up of a global row may wait for its lease.
 const controlConnections = 4
+
+// renewEvery is longer than the gateways take to hear of a change of regions.
+const renewEvery = 10 * time.Second
 
 func (db *DB) openHosts(ctx context.Context, base *pgxpool.Config, deps Deps) (*hosts, error) {
 	tracer := otelpgx.NewTracer(
@@ -36,8 +40,12 @@ func (db *DB) openHosts(ctx context.Context, base *pgxpool.Config, deps Deps) (*
 		}{
 			{&h.hot, "punches", db.cfg.ConnectionsPerHome * maxHomes, db.hotParams()},
 			{&h.reads, "reads", db.cfg.ReadConnections, db.readParams("reads")},
-			{&h.control, "control", controlConnections, db.readParams("control")},
+			{&h.control, "control", max(controlConnections, db.cfg.MoveConnections), db.readParams("control")}, // a flip for each that is carried
+			{&h.moves, "moves", db.cfg.MoveConnections, db.moveParams()},
 		} {
+			if pool.size == 0 {
+				continue
+			}
 			cfg := db.poolConfig(base, addr, pool.size, pool.params)
 			cfg.ConnConfig.Tracer, cfg.BeforeConnect = tracer, db.files.beforeConnect
 			p, err := pgxpool.NewWithConfig(ctx, cfg)
@@ -50,6 +58,7 @@ func (db *DB) openHosts(ctx context.Context, base *pgxpool.Config, deps Deps) (*
 				return nil, fmt.Errorf("database pool for %s: %w", h.addr, err)
 			}
 			*pool.target = p
+			h.renewals[p] = &rate.Sometimes{Interval: renewEvery}
 		}
 		h.probe = db.poolConfig(base, addr, 1, map[string]string{"application_name": "punchclock probe"}).ConnConfig
 	}
@@ -90,6 +99,14 @@ func (db *DB) hotParams() map[string]string {
 		// The default, unless somebody has changed it for the cluster: the
 		// fence relies on it.
 		params["default_transaction_isolation"] = "serializable"
+	}
+	return params
+}
+
+func (db *DB) moveParams() map[string]string {
+	params := db.readParams("moves")
+	if db.Engine == CockroachDB {
+		params["default_transaction_quality_of_service"] = "background" // punches first
 	}
 	return params
 }

@@ -19,6 +19,7 @@ var (
 // scanned takes one stored punch from a result. Its fields are pointers where
 // an outer join may leave them out.
 type scanned struct {
+	Home                              *string // when the punch was recorded
 	Kind                              *string
 	PunchedAt, ReceivedAt, RecordedAt *time.Time
 	Zone, EntryRegion, TraceID        *string
@@ -27,19 +28,20 @@ type scanned struct {
 	Fingerprint                       []byte
 }
 
-// targets are the columns kind … fingerprint in the order of the statements.
+// targets are the columns home_region … fingerprint in the order of the
+// statements.
 func (s *scanned) targets() []any {
 	return []any{
-		&s.Kind, &s.PunchedAt, &s.ReceivedAt, &s.RecordedAt, &s.Zone, &s.UTCOffset,
+		&s.Home, &s.Kind, &s.PunchedAt, &s.ReceivedAt, &s.RecordedAt, &s.Zone, &s.UTCOffset,
 		&s.EntryRegion, &s.Late, &s.Review, &s.TraceID, &s.Fingerprint,
 	}
 }
 
-func (s *scanned) stored(home string, key punch.Key) *punch.Stored {
+func (s *scanned) stored(key punch.Key) *punch.Stored {
 	stored := &punch.Stored{Receipt: punch.Receipt{
 		Company: key.Company, Employee: key.Employee, ID: key.ID, Kind: punch.Kind(*s.Kind),
 		PunchedAt: s.PunchedAt.UTC(), ReceivedAt: s.ReceivedAt.UTC(), RecordedAt: s.RecordedAt.UTC(),
-		Zone: *s.Zone, UTCOffset: *s.UTCOffset, HomeRegion: home, EntryRegion: *s.EntryRegion,
+		Zone: *s.Zone, UTCOffset: *s.UTCOffset, HomeRegion: *s.Home, EntryRegion: *s.EntryRegion,
 		Late: *s.Late, Review: *s.Review,
 	}}
 	if s.TraceID != nil {
@@ -49,54 +51,91 @@ func (s *scanned) stored(home string, key punch.Key) *punch.Stored {
 	return stored
 }
 
-// Find returns what is stored under the key in the given home region, or a
-// NotFound *punch.Error.
+// Find returns what is stored under the key of a company with the given home, a
+// NotFound *punch.Error, or NotHome when the home is elsewhere.
 func (db *DB) Find(ctx context.Context, home string, key punch.Key) (*punch.Stored, error) {
-	var (
-		rec      scanned
-		employee string
-		id       [16]byte
-	)
-	err := db.readPunches(ctx, home, func(ctx context.Context, pool *pgxpool.Pool) error {
-		return pool.QueryRow(ctx, findSQL, home, key.Company, key.ID.Day(), key.Employee, [16]byte(key.ID)).
-			Scan(append([]any{&employee, &id}, rec.targets()...)...)
+	args := []any{key.Company, key.ID.Day(), key.Employee, [16]byte(key.ID)}
+	var stored *punch.Stored
+	err := db.readAt(ctx, home, findSQL, args, func() { stored = nil }, func(r *scanned, k punch.Key) {
+		k.Company = key.Company
+		stored = r.stored(k)
 	})
-	if errors.Is(err, pgx.ErrNoRows) {
-		return nil, punch.Errorf(punch.NotFound, "no punch of this employee has this id")
+	if err == nil && stored == nil {
+		err = punch.Errorf(punch.NotFound, "no punch of this employee has this id")
 	}
-	if err != nil {
-		return nil, unreadable(err)
-	}
-	return rec.stored(home, key), nil
+	return stored, err
 }
 
-// List returns an employee's punches of the given home region in the order of
-// (punched_at, id).
+// List returns an employee's punches in the order of (punched_at, id), or
+// NotHome when the company's home is elsewhere.
 func (db *DB) List(ctx context.Context, home string, q punch.Query) ([]punch.Receipt, error) {
+	args := []any{q.Company, daysOf(q), q.Employee, q.From, q.To, q.After.PunchedAt, [16]byte(q.After.ID), q.Limit}
 	var receipts []punch.Receipt
-	err := db.readPunches(ctx, home, func(ctx context.Context, pool *pgxpool.Pool) error {
-		rows, err := pool.Query(ctx, listSQL, home, q.Company, daysOf(q), q.Employee, q.From, q.To,
-			q.After.PunchedAt, [16]byte(q.After.ID), q.Limit)
+	err := db.readAt(ctx, home, listSQL, args, func() { receipts = receipts[:0] }, func(r *scanned, k punch.Key) {
+		k.Company = q.Company
+		receipts = append(receipts, r.stored(k).Receipt)
+	})
+	return receipts, err
+}
+
+// maxSources is how often a read is run when the fence names yet another region
+// that rows are carried from: each time needs a move to have come between.
+const maxSources = 3
+
+// readAt runs a statement that reads punches at a home and, while rows are
+// being carried there, where from. reset is called before take sees the rows of
+// another attempt.
+func (db *DB) readAt(ctx context.Context, home, sql string, args []any, reset func(), take func(*scanned, punch.Key)) error {
+	from := home
+	for range maxSources {
+		fence, err := db.readOnce(ctx, home, sql, append([]any{home, from}, args...), reset, take)
+		switch {
+		case classify(err) == causeNoRegion:
+			return notHome(0)
+		case err != nil:
+			return unreadable(err)
+		case !fence.here:
+			return notHome(0)
+		case fence.from == "" || fence.from == from:
+			return nil
+		}
+		from = fence.from
+	}
+	return punch.Wait(punch.Unavailable, time.Second, "the company is moving to another region; ask again", nil)
+}
+
+// fenced is what a read saw of the company's home.
+type fenced struct {
+	here bool
+	from string // the region that rows are being carried from, empty when none
+}
+
+func (db *DB) readOnce(ctx context.Context, home, sql string, args []any, reset func(), take func(*scanned, punch.Key)) (fence fenced, err error) {
+	err = db.readPunches(ctx, home, func(ctx context.Context, pool *pgxpool.Pool) error {
+		rows, err := pool.Query(ctx, sql, args...)
 		if err != nil {
 			return err
 		}
 		var (
-			rec scanned
-			id  [16]byte
-			key = punch.Key{Company: q.Company}
+			from, employee *string
+			id             *[16]byte
+			rec            scanned
 		)
-		receipts = receipts[:0]
-		_, err = pgx.ForEachRow(rows, append([]any{&key.Employee, &id}, rec.targets()...), func() error {
-			key.ID = id
-			receipts = append(receipts, rec.stored(home, key).Receipt)
+		fence = fenced{}
+		reset()
+		_, err = pgx.ForEachRow(rows, append([]any{&from, &employee, &id}, rec.targets()...), func() error {
+			fence.here = true
+			if from != nil {
+				fence.from = *from
+			}
+			if rec.Kind != nil {
+				take(&rec, punch.Key{Employee: *employee, ID: *id})
+			}
 			return nil
 		})
 		return err
 	})
-	if err != nil {
-		return nil, unreadable(err)
-	}
-	return receipts, nil
+	return fence, err
 }
 
 // daysOf lists the id days that can hold a punch of the queried time.

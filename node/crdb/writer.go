@@ -16,22 +16,47 @@ import (
 
 var (
 	insertSQL   = statement("insert")
-	lookupSQL   = strings.NewReplacer("\nJOIN homes", "\nINNER LOOKUP JOIN homes", "\nFOR SHARE OF h", "").Replace(insertSQL)
 	readbackSQL = statement("readback")
 	existSQL    = `SELECT company_id FROM companies WHERE company_id = ANY ($1::text[])`
+
+	// arrivingSQL is insertSQL for companies whose rows are still being carried
+	// from another region. It comes after a read-back that has found the row
+	// neither here nor there: once the fence is here, nothing is inserted there
+	// any more, and what is carried arrives in the transaction in which it leaves.
+	arrivingSQL = replace(insertSQL, "\n    AND h.moving_from IS NULL", "")
+
+	insertLookupSQL   = lookups(insertSQL)
+	arrivingLookupSQL = lookups(arrivingSQL)
+	readbackLookupSQL = lookups(readbackSQL)
 )
 
-// insertSQL returns the hot statement. With few companies and fresh statistics
-// CockroachDB would scan all of a home's fence rows and make every punch wait for
-// any company's change; PostgreSQL does not know the hint. To lock the fence
+// lookups is a statement for CockroachDB. With few companies and fresh
+// statistics it would scan all of a home's fence rows and make every punch wait
+// for any company's change; PostgreSQL does not know the hint. To lock the fence
 // does nothing where transactions are serializable, and there it would take the
 // right to change homes.
-func (db *DB) insertSQL() string {
-	if db.Engine == CockroachDB {
-		return lookupSQL
-	}
-	return insertSQL
+func lookups(sql string) string {
+	return strings.NewReplacer("\nJOIN", "\nINNER LOOKUP JOIN", "\nLEFT JOIN", "\nLEFT LOOKUP JOIN", "\nFOR SHARE OF h", "").Replace(sql)
 }
+
+func replace(sql, old, with string) string {
+	if strings.Count(sql, old) != 1 {
+		panic("statement without " + old) // embedded at build time
+	}
+	return strings.Replace(sql, old, with, 1)
+}
+
+// spelled returns a statement as the engine takes it.
+func (db *DB) spelled(cockroach, postgres string) string {
+	if db.Engine == CockroachDB {
+		return cockroach
+	}
+	return postgres
+}
+
+func (db *DB) insertSQL() string   { return db.spelled(insertLookupSQL, insertSQL) }
+func (db *DB) arrivingSQL() string { return db.spelled(arrivingLookupSQL, arrivingSQL) }
+func (db *DB) readbackSQL() string { return db.spelled(readbackLookupSQL, readbackSQL) }
 
 // Writer commits batches of punches of one home. Each attempt is one implicit
 // transaction of one statement; whatever it leaves open is settled by reading
@@ -79,10 +104,13 @@ func (w *Writer) settle(ctx context.Context, rows []*row) {
 			return
 		case causeNone:
 			why, unsettled = causeUnsettled, unsettled+1
+		case causeNoRegion:
+			fail(rows, notHome(0))
+			return
 		case causeLicence:
 			w.db.log.ErrorContext(ctx, "the database is throttled for want of a licence: punches are being refused", "error", err)
 		case causeStale:
-			h.stale.Do(h.hot.Reset)
+			h.renew(h.hot)
 		}
 		w.db.metrics.retried(ctx, why)
 		if unsettled > maxUnsettled || !pause(ctx, backoff(why, attempt+1)) {
@@ -108,30 +136,37 @@ func (w *Writer) isolate(ctx context.Context, rows []*row, err error) {
 // connection to be made: a deadline that is nearly over is halved no further.
 const shortestAttempt = time.Second
 
-// attempt runs the insert and reads back what it did not return.
+// attempt runs the insert and reads back what it did not return. Rows of
+// companies that have just moved here take the second insert.
 func (w *Writer) attempt(ctx context.Context, h *host, rows []*row, n int) error {
 	// What a peer sent has less than a caller's deadline: the second host must
 	// be reached within it, too.
 	ctx, cancel := context.WithTimeout(ctx, max(w.db.share(ctx, 2), shortestAttempt))
 	defer cancel()
 	trace.SpanFromContext(ctx).SetAttributes(tracing.Attempt.Int(n+1), attribute.String("punchclock.database.host", h.addr))
-	if err := w.insert(ctx, h, rows); err != nil {
+	if err := w.insert(ctx, h, w.db.insertSQL(), rows); err != nil {
 		return err
 	}
 	rows = open(rows)
 	if len(rows) == 0 {
 		return nil
 	}
-	strangers, err := w.readBack(ctx, h, rows)
-	if err != nil || len(strangers) == 0 {
+	strangers, arriving, err := w.readBack(ctx, h, rows)
+	if err != nil {
 		return err
 	}
-	w.tellStrangers(ctx, h, strangers)
-	return nil
+	if len(strangers) > 0 {
+		w.tellStrangers(ctx, h, strangers)
+	}
+	if len(arriving) == 0 {
+		return nil
+	}
+	w.db.metrics.arrived(ctx, w.home, len(arriving))
+	return w.insert(ctx, h, w.db.arrivingSQL(), arriving)
 }
 
-func (w *Writer) insert(ctx context.Context, h *host, rows []*row) error {
-	returned, err := h.hot.Query(ctx, w.db.insertSQL(), insertArgs(w.home, rows)...)
+func (w *Writer) insert(ctx context.Context, h *host, sql string, rows []*row) error {
+	returned, err := h.hot.Query(ctx, sql, insertArgs(w.home, rows)...)
 	if err != nil {
 		return err
 	}
@@ -164,30 +199,34 @@ func (w *Writer) insert(ctx context.Context, h *host, rows []*row) error {
 
 // readBack explains the rows that the insert did not return: the row is there
 // already, or the company's home is elsewhere by now. It returns those whose
-// company has no home in this region.
-func (w *Writer) readBack(ctx context.Context, h *host, rows []*row) (strangers []*row, err error) {
-	found, err := h.hot.Query(ctx, readbackSQL, keyArgs(w.home, rows)...)
+// company has no home in this region, and those that are nowhere although the
+// company's rows are still being carried here.
+func (w *Writer) readBack(ctx context.Context, h *host, rows []*row) (strangers, arriving []*row, err error) {
+	found, err := h.hot.Query(ctx, w.db.readbackSQL(), keyArgs(w.home, rows)...)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var (
-		ord   int64
-		epoch *int64
-		rec   scanned
+		ord      int64
+		epoch    *int64
+		carrying bool
+		rec      scanned
 	)
-	_, err = pgx.ForEachRow(found, append([]any{&ord, &epoch}, rec.targets()...), func() error {
+	_, err = pgx.ForEachRow(found, append([]any{&ord, &epoch, &carrying}, rec.targets()...), func() error {
 		r := rows[ord-1]
 		switch {
 		case rec.Kind != nil:
-			r.stored = rec.stored(w.home, r.punch.Key())
+			r.stored = rec.stored(r.punch.Key())
 		case epoch == nil:
 			strangers = append(strangers, r)
 		case *epoch != r.punch.Epoch:
 			r.err = notHome(*epoch)
+		case carrying:
+			arriving = append(arriving, r)
 		}
 		return nil
 	})
-	return strangers, err
+	return strangers, arriving, err
 }
 
 // strangerPatience bounds what rows that are stored already wait for strangers:

@@ -33,7 +33,8 @@ type Router interface {
 	Route(home region.Name, usable func(node string) bool) []region.Candidate
 }
 
-// Store answers reads from a given home region.
+// Store answers reads from a given home region, with NotHome when the company's
+// home is another one.
 type Store interface {
 	Find(ctx context.Context, home string, key punch.Key) (*punch.Stored, error)
 	List(ctx context.Context, home string, q punch.Query) ([]punch.Receipt, error)
@@ -150,10 +151,12 @@ func (d *Dispatch) Record(ctx context.Context, p punch.Punch) (punch.Receipt, er
 			return punch.Receipt{}, refusal(p.Company, err)
 		}
 		p.Route = routeUnder(home, p.PunchedAt())
+		var receipt punch.Receipt
 		if ahead := p.CheckClock(d.cfg.ClockSkew); ahead != nil {
-			return d.known(ctx, &p, ahead)
+			receipt, err = d.known(ctx, &p, ahead)
+		} else {
+			receipt, err = d.send(ctx, p, dispatch)
 		}
-		receipt, err := d.send(ctx, p, dispatch)
 		if punch.CodeOf(err) != punch.NotHome {
 			return receipt, err
 		}

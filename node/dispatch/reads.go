@@ -2,7 +2,6 @@ package dispatch
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/punchclock/punchclock/node/punch"
@@ -15,45 +14,39 @@ type Reads struct {
 	Store     Store
 }
 
-// refreshPatience leaves most of a read's time for the read: the companies are
-// a global table, which answers at once or, while the region that holds its
-// lease is away, not at all.
-const refreshPatience = time.Second
-
-// home asks the database, since a read at an old home would miss what was
-// written at the new one; a database that does not answer leaves the cached
-// home, and the read fails or not by itself.
-func (r Reads) home(ctx context.Context, company string) (string, error) {
-	refresh, cancel := context.WithTimeout(ctx, refreshPatience)
-	home, err := r.Directory.Refresh(refresh, company)
-	cancel()
-	if err != nil && !errors.Is(err, region.ErrUnknownCompany) {
-		home, err = r.Directory.Home(ctx, company)
+// at runs a read at the home that is known, and once more at the one that the
+// database names when it says that the home is elsewhere.
+func (r Reads) at(ctx context.Context, company string, read func(home string) error) error {
+	var err error
+	for _, look := range []func(context.Context, string) (region.Home, error){r.Directory.Home, r.Directory.Refresh} {
+		home, lookErr := look(ctx, company)
+		if lookErr != nil {
+			return refusal(company, lookErr)
+		}
+		if err = read(string(home.Region)); punch.CodeOf(err) != punch.NotHome {
+			return err
+		}
 	}
-	if err != nil {
-		return "", refusal(company, err)
-	}
-	return string(home.Region), nil
+	return punch.Wait(punch.Unavailable, time.Second, "the company is moving to another region; ask again", err)
 }
 
 // Find returns the receipt of a punch, or a NotFound *punch.Error.
-func (r Reads) Find(ctx context.Context, key punch.Key) (punch.Receipt, error) {
-	home, err := r.home(ctx, key.Company)
-	if err != nil {
-		return punch.Receipt{}, err
-	}
-	stored, err := r.Store.Find(ctx, home, key)
-	if err != nil {
-		return punch.Receipt{}, err
-	}
-	return stored.Receipt, nil
+func (r Reads) Find(ctx context.Context, key punch.Key) (receipt punch.Receipt, err error) {
+	err = r.at(ctx, key.Company, func(home string) error {
+		stored, err := r.Store.Find(ctx, home, key)
+		if err == nil {
+			receipt = stored.Receipt
+		}
+		return err
+	})
+	return receipt, err
 }
 
 // List returns an employee's punches.
-func (r Reads) List(ctx context.Context, q punch.Query) ([]punch.Receipt, error) {
-	home, err := r.home(ctx, q.Company)
-	if err != nil {
-		return nil, err
-	}
-	return r.Store.List(ctx, home, q)
+func (r Reads) List(ctx context.Context, q punch.Query) (list []punch.Receipt, err error) {
+	err = r.at(ctx, q.Company, func(home string) error {
+		list, err = r.Store.List(ctx, home, q)
+		return err
+	})
+	return list, err
 }

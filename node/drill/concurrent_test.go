@@ -154,15 +154,22 @@ func (r *recorder) numberOf(id punch.ID) int {
 // that explains all they saw.
 func TestConcurrentHistory(t *testing.T) {
 	s := mustSite(t, mustEngine(t))
+	checkHistory(t, s, historyCalls, func(stop <-chan struct{}) int { return killInTurn(t, s, stop) })
+}
+
+// checkHistory makes a history, of so many calls by each client, while disturb
+// does something time and again, and returns how often, until stop is closed.
+func checkHistory(t *testing.T, s *site, calls int, disturb func(stop <-chan struct{}) int) {
+	t.Helper()
 	r := newRecorder()
-	stop, kills := make(chan struct{}), 0
-	var killing sync.WaitGroup
-	killing.Go(func() { kills = killInTurn(t, s, stop) })
+	stop, times := make(chan struct{}), 0
+	var disturbing sync.WaitGroup
+	disturbing.Go(func() { times = disturb(stop) })
 	var clients sync.WaitGroup
 	for who := range historyClients {
 		c := mustDevice(t, s, who)
 		clients.Go(func() {
-			for range historyCalls {
+			for range calls {
 				r.call(who, c)
 				time.Sleep(rand.N(historyPause)) // a person's, not a wait for anything
 			}
@@ -170,9 +177,9 @@ func TestConcurrentHistory(t *testing.T) {
 	}
 	clients.Wait()
 	close(stop)
-	killing.Wait()
+	disturbing.Wait()
 	result := porcupine.CheckOperationsTimeout(growingSet(len(r.requests)), r.operations, time.Minute)
-	t.Logf("%d calls, %d punches, %d calls without an answer, %d kills, %s", len(r.operations), len(r.requests), r.unknown, kills, time.Since(r.began))
+	t.Logf("%d calls, %d punches, %d calls without an answer, disturbed %d times, %s", len(r.operations), len(r.requests), r.unknown, times, time.Since(r.began))
 	for _, refusal := range r.refused {
 		t.Errorf("refused for good: %s", refusal)
 	}
@@ -182,8 +189,8 @@ func TestConcurrentHistory(t *testing.T) {
 		}
 		t.Fatalf("no order explains what the devices saw: %s", result)
 	}
-	if len(r.operations) < historyClients*historyCalls/2 || kills == 0 {
-		t.Fatalf("only %d calls had an answer, and %d nodes were killed: this shows little", len(r.operations), kills)
+	if len(r.operations) < historyClients*calls/2 || times == 0 {
+		t.Fatalf("only %d calls had an answer, and they were disturbed %d times: this shows little", len(r.operations), times)
 	}
 }
 

@@ -111,6 +111,15 @@ func regionScenarios() []Scenario {
 			needs:  needs{terraform: true},
 			inject: terraform("destroy -auto-approve"), heal: terraform("apply -auto-approve"),
 		},
+		{
+			Name: "move-region", About: "the operator moves all companies of a region to another one, and back",
+			Before: before, During: 5 * second, After: after,
+			// Making another region the home waits, on CockroachDB, for a
+			// global table, twice for each company.
+			Bounds: Bounds{NoneFailed: true, P99: 3 * second, Gap: 3 * second},
+			needs:  needs{outside: true},
+			inject: moveAway, heal: moveBack,
+		},
 	}
 }
 

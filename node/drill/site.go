@@ -143,18 +143,55 @@ func switchRegion(verb string) func(context.Context, *site) error {
 			if n.Region == s.victim {
 				continue
 			}
-			cmd := exec.CommandContext(ctx, s.binary, "region", verb, s.victim, "--ops-url", n.OpsURL,
+			text, err := s.operate(ctx, "region", verb, s.victim, "--ops-url", n.OpsURL,
 				"--ops-authority-file="+s.state.Authority, "--ops-deployment="+s.state.Deployment)
-			cmd.Env = append(os.Environ(), "PUNCHCLOCK_TOKEN="+s.state.OperatorToken) // not where every account can read it
-			var text bytes.Buffer
-			cmd.Stdout, cmd.Stderr = &text, &text
-			if err := obey(ctx, cmd, operatorGrace); err != nil {
-				return fmt.Errorf("region %s %s: %w\n%s", verb, s.victim, err, &text)
+			if err != nil {
+				return fmt.Errorf("region %s %s: %w\n%s", verb, s.victim, err, text)
 			}
 			return nil
 		}
 		return errors.New("no node is outside the region")
 	}
+}
+
+// operate runs a command of the operator's, who has a token and may change the
+// database.
+func (s *site) operate(ctx context.Context, args ...string) (output []byte, err error) {
+	cmd := exec.CommandContext(ctx, s.binary, args...)
+	// Not where every account can read them.
+	cmd.Env = append(os.Environ(), "PUNCHCLOCK_TOKEN="+s.state.OperatorToken, "PUNCHCLOCK_DATABASE_URL="+s.state.Database.URL)
+	var text bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &text, &text
+	err = obey(ctx, cmd, operatorGrace)
+	return text.Bytes(), err
+}
+
+func (s *site) move(ctx context.Context, company, to string) (output []byte, err error) {
+	return s.operate(ctx, "company", "move", company, "--to", to)
+}
+
+// moveAway moves all companies of the victim to the next region.
+func moveAway(ctx context.Context, s *site) error {
+	regions := s.state.Regions
+	next := regions[(slices.Index(regions, s.victim)+1)%len(regions)]
+	text, err := s.operate(ctx, "region", "move-homes", s.victim, "--to", next)
+	if err != nil {
+		return fmt.Errorf("region move-homes %s: %w\n%s", s.victim, err, text)
+	}
+	return nil
+}
+
+// moveBack moves those home that were the victim's.
+func moveBack(ctx context.Context, s *site) error {
+	for _, c := range s.state.Companies {
+		if c.Home != s.victim {
+			continue
+		}
+		if text, err := s.move(ctx, c.ID, s.victim); err != nil {
+			return fmt.Errorf("company move %s: %w\n%s", c.ID, err, text)
+		}
+	}
+	return nil
 }
 
 // startCollector starts one that takes the spans and forgets them.

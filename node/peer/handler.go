@@ -64,21 +64,21 @@ func (h *handler) Record(ctx context.Context, req *peerpb.RecordRequest) (*peerp
 		// final; a newer release may know what this one does not. So what
 		// this node does not understand it leaves to another.
 		if err := check(&item.Punch); err != nil {
-			results[i] = h.finish(spans[i], &punch.Outcome{Err: punch.Wait(punch.Unavailable, 0, "this node does not understand the punch", err)})
+			results[i] = h.finish(spans[i], item.HomeRegion, &punch.Outcome{Err: punch.Wait(punch.Unavailable, 0, "this node does not understand the punch", err)})
 			continue
 		}
 		items, places = append(items, item), append(places, i)
 	}
 	for j, outcome := range h.home.RecordAll(items) {
-		results[places[j]] = h.finish(spans[places[j]], &outcome)
+		results[places[j]] = h.finish(spans[places[j]], items[j].HomeRegion, &outcome)
 	}
 	return &peerpb.RecordResponse{Results: results, HandledMicros: time.Since(start).Microseconds()}, nil
 }
 
-func (h *handler) finish(span trace.Span, o *punch.Outcome) *peerpb.Result {
+func (h *handler) finish(span trace.Span, home string, o *punch.Outcome) *peerpb.Result {
 	span.SetAttributes(tracing.Replayed.Bool(o.Receipt.Replayed))
 	tracing.End(span, o.Err)
-	return resultToWire(o)
+	return resultToWire(o, home)
 }
 
 func check(p *punch.Punch) error {

@@ -64,9 +64,12 @@ func TestEachItemHasItsOwnResult(t *testing.T) {
 			p := items[i].Punch
 			switch p.Employee {
 			case "replayed":
-				p.Stamp = original
+				p.Stamp, p.HomeRegion = original, "us-east"
 				out[i].Receipt = p.Receipt(recordedAt)
 				out[i].Receipt.Replayed = true
+			case "moved": // recorded for this very request, before the company moved
+				p.HomeRegion = "us-east"
+				out[i].Receipt = p.Receipt(recordedAt)
 			case "refused":
 				out[i].Err = &punch.Error{Code: punch.Conflict, Field: "id", Message: "used", RetryAfter: 3 * time.Second, Err: errors.New("internal")}
 			default:
@@ -77,7 +80,7 @@ func TestEachItemHasItsOwnResult(t *testing.T) {
 	}))
 	broken := anItem(t.Context(), "broken")
 	broken.Employee = "not a name"
-	items := []punch.Item{anItem(t.Context(), "recorded"), broken, anItem(t.Context(), "replayed"), anItem(t.Context(), "refused")}
+	items := []punch.Item{anItem(t.Context(), "recorded"), broken, anItem(t.Context(), "replayed"), anItem(t.Context(), "refused"), anItem(t.Context(), "moved")}
 	out, _, err := mustClient(t, nil).Record(t.Context(), home, addr, items)
 	if err != nil {
 		t.Fatal(err)
@@ -89,7 +92,7 @@ func TestEachItemHasItsOwnResult(t *testing.T) {
 		t.Errorf("an item that this node does not understand: %v; nothing final may come of it", out[1].Err)
 	}
 	was := items[2].Punch
-	was.Stamp = original
+	was.Stamp, was.HomeRegion = original, "us-east"
 	want := was.Receipt(recordedAt)
 	want.Replayed = true
 	if out[2].Err != nil || out[2].Receipt != want {
@@ -97,6 +100,11 @@ func TestEachItemHasItsOwnResult(t *testing.T) {
 	}
 	if e := punch.AsError(out[3].Err); e.Code != punch.Conflict || e.Field != "id" || e.RetryAfter != 3*time.Second || e.Err != nil {
 		t.Errorf("refused: %+v; the cause must stay where it is", e)
+	}
+	want = items[4].Receipt(recordedAt)
+	want.HomeRegion = "us-east"
+	if out[4].Err != nil || out[4].Receipt != want {
+		t.Errorf("moved:\n%+v, want\n%+v", out[4], want)
 	}
 }
 

@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -70,17 +71,18 @@ func fromWire(ctx context.Context, w *peerpb.Item) (punch.Item, context.CancelFu
 // node's configuration allows.
 const maxTimeout = 2 * time.Minute
 
-func resultToWire(o *punch.Outcome) *peerpb.Result {
+// resultToWire writes what became of an item that was sent to the given home.
+func resultToWire(o *punch.Outcome, home string) *peerpb.Result {
 	if o.Err != nil {
 		e := punch.AsError(o.Err)
 		return &peerpb.Result{Code: string(e.Code), Field: e.Field, Message: e.Message, RetryAfterMicros: e.RetryAfter.Microseconds()}
 	}
 	r := &o.Receipt
 	w := &peerpb.Result{RecordedAt: r.RecordedAt.UnixMicro(), Replayed: r.Replayed}
-	if r.Replayed {
+	if r.Replayed || r.HomeRegion != home {
 		w.Original = &peerpb.Original{
 			ReceivedAt: r.ReceivedAt.UnixMicro(), EntryRegion: r.EntryRegion, TraceId: r.TraceID,
-			Late: r.Late, Review: r.Review, Zone: r.Zone, UtcOffset: r.UTCOffset,
+			Late: r.Late, Review: r.Review, Zone: r.Zone, UtcOffset: r.UTCOffset, HomeRegion: r.HomeRegion,
 		}
 	}
 	return w
@@ -97,12 +99,13 @@ func resultFromWire(p *punch.Punch, w *peerpb.Result) punch.Outcome {
 		return punch.Outcome{Err: punch.Wait(punch.Unavailable, time.Second, "the company's home region gave no proof; send the punch again with the same id", nil)}
 	}
 	r := p.Receipt(time.UnixMicro(w.GetRecordedAt()))
+	r.Replayed = w.GetReplayed()
 	if o := w.GetOriginal(); o != nil {
-		r.Replayed = true
 		r.ReceivedAt = time.UnixMicro(o.GetReceivedAt()).UTC()
 		r.EntryRegion, r.TraceID = o.GetEntryRegion(), o.GetTraceId()
 		r.Late, r.Review = o.GetLate(), o.GetReview()
 		r.Zone, r.UTCOffset = o.GetZone(), o.GetUtcOffset()
+		r.HomeRegion = cmp.Or(o.GetHomeRegion(), r.HomeRegion)
 	}
 	return punch.Outcome{Receipt: r}
 }

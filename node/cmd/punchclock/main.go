@@ -32,7 +32,7 @@ type commands struct {
 	Node    nodeCommand    `cmd:"" help:"Run a node."`
 	Migrate migrateCommand `cmd:"" help:"Bring the database's schema up to date. Safe to run twice and from two places at once."`
 	Status  statusCommand  `cmd:"" help:"Show the cluster as a node sees it."`
-	Region  regionCommand  `cmd:"" help:"Evacuate and restore regions."`
+	Region  regionCommand  `cmd:"" help:"Evacuate, restore, add and remove regions."`
 	Gossip  gossipCommand  `cmd:"" help:"Show and rotate the keys that encrypt gossip."`
 	Company companyCommand `cmd:"" help:"Create, list, show and import companies."`
 	DevCA   devCACommand   `cmd:"" name:"dev-ca" help:"Make an authority for development, and certificates of it for nodes, database and the database's users. Run it again to renew them."`
@@ -70,6 +70,7 @@ func run(ctx context.Context, args []string) int {
 	parser, err := kong.New(&app, append(config.Options(),
 		kong.Name("punchclock"),
 		kong.Description("Clock-in punches from any region, each stored once in its company's home region."),
+		kong.Vars(moveDefaults()),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.BindTo(os.Stdout, (*io.Writer)(nil)),
 	)...)

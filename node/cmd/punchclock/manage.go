@@ -44,7 +44,10 @@ func (d *database) url() (string, error) {
 	return url, err
 }
 
-func (d *database) open(ctx context.Context) (*crdb.DB, error) {
+func (d *database) open(ctx context.Context) (*crdb.DB, error) { return d.openToMove(ctx, 0) }
+
+// openToMove is open with connections that carry so many companies at once.
+func (d *database) openToMove(ctx context.Context, companies int) (*crdb.DB, error) {
 	url, err := d.url()
 	if err != nil {
 		return nil, err
@@ -52,7 +55,7 @@ func (d *database) open(ctx context.Context) (*crdb.DB, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectPatience)
 	defer cancel()
 	db, err := crdb.Open(ctx, crdb.Config{
-		URL: url, ConnectionsPerHome: 1, ReadConnections: d.ReadConnections,
+		URL: url, ConnectionsPerHome: 1, ReadConnections: d.ReadConnections, MoveConnections: companies,
 		ConnectTimeout: d.ConnectTimeout, AttemptTimeout: time.Minute, // a write to a global table that has to wait
 	}, crdb.Deps{Log: slog.New(slog.DiscardHandler), Meter: metricnoop.NewMeterProvider(), Tracer: tracenoop.NewTracerProvider()})
 	if err != nil {
@@ -96,6 +99,7 @@ type companyCommand struct {
 	Create createCommand `cmd:"" help:"Create a company. Known to every node at once."`
 	List   listCommand   `cmd:"" help:"List companies."`
 	Show   showCommand   `cmd:"" help:"Show one company."`
+	Move   moveCommand   `cmd:"" help:"Make another region a company's home and carry its punches there, while punches go on. May be interrupted and run again."`
 	Import importCommand `cmd:"" help:"Create companies from a CSV file with the columns company,name,home_region,time_zone. A bad line is named and the others are kept."`
 }
 
@@ -182,8 +186,12 @@ func (c *showCommand) Run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	home := company.HomeRegion
+	if company.MovingFrom != "" {
+		home += ", punches are still being carried from " + company.MovingFrom
+	}
 	fmt.Fprintf(out, "company      %s\nname         %s\nhome region  %s\nepoch        %d\nversion      %d\ntime zone    %s\ncreated      %s\n",
-		company.ID, company.Name, company.HomeRegion, company.Epoch, company.Version, company.TimeZone, company.CreatedAt.UTC().Format(time.RFC3339))
+		company.ID, company.Name, home, company.Epoch, company.Version, company.TimeZone, company.CreatedAt.UTC().Format(time.RFC3339))
 	return nil
 }
 

@@ -79,6 +79,11 @@ func (c *statusCommand) Run(ctx context.Context, out io.Writer) error {
 type regionCommand struct {
 	Evacuate evacuateCommand `cmd:"" help:"Take a region out of service: it finishes what it has and is sent nothing more."`
 	Restore  restoreCommand  `cmd:"" help:"Put a region back into service."`
+
+	List      listRegionsCommand  `cmd:"" help:"Show the database's regions and how many companies live in each."`
+	Add       addRegionCommand    `cmd:"" help:"Add a region to the database, in which its servers run already. Safe to run twice."`
+	MoveHomes moveHomesCommand    `cmd:"" help:"Move all companies of a region to another, while punches go on. May be interrupted and run again."`
+	Remove    removeRegionCommand `cmd:"" help:"Take a region from the database. Refused while it is in service or anything lives there."`
 }
 
 type evacuateCommand struct {

@@ -4,6 +4,8 @@
 -- PostgreSQL, where READ COMMITTED would let a stalled statement past a move;
 -- CockroachDB's SERIALIZABLE needs no lock (see insertSQL).
 -- Sorted, because overlapping batches in opposite order deadlock there.
+-- A company whose rows are still being carried from another region is left out:
+-- the writer looks there first and then runs this without that condition.
 INSERT INTO punches (
     crdb_region, company_id, day, employee_id, punch_id,
     kind, device_at, punched_at, received_at, recorded_at, zone, utc_offset,
@@ -24,6 +26,7 @@ FROM unnest(
 )
 JOIN homes AS h
     ON h.crdb_region = $1::text::crdb_internal_region AND h.company_id = u.company_id AND h.epoch = u.epoch
+    AND h.moving_from IS NULL
 ORDER BY u.company_id, u.day, u.employee_id, u.punch_id
 FOR SHARE OF h
 ON CONFLICT (crdb_region, company_id, day, employee_id, punch_id) DO NOTHING

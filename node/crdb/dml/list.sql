@@ -1,11 +1,20 @@
--- One employee's punches. The days are spelled out so that each is a lookup by
--- key; the punch's time lies within 24 hours of its id's day.
-SELECT employee_id, punch_id, kind, punched_at, received_at, recorded_at, zone, utc_offset,
-    entry_region, late, review, trace_id, fingerprint
-FROM punches
-WHERE crdb_region = $1::text::crdb_internal_region AND company_id = $2
-    AND day = ANY ($3::date[]) AND employee_id = $4
-    AND punched_at >= $5 AND punched_at < $6
-    AND (punched_at, punch_id) > ($7, $8)
-ORDER BY punched_at, punch_id
-LIMIT $9
+-- One employee's punches. $1 and $2 are as in find.sql. The days are spelled out
+-- so that each is a lookup by key; the punch's time lies within 24 hours of its
+-- id's day.
+SELECT h.moving_from::text, p.employee_id, p.punch_id,
+    coalesce(p.home_region, p.crdb_region::text), p.kind, p.punched_at,
+    p.received_at, p.recorded_at, p.zone, p.utc_offset,
+    p.entry_region, p.late, p.review, p.trace_id, p.fingerprint
+FROM homes AS h
+LEFT JOIN (
+    SELECT *
+    FROM punches
+    WHERE crdb_region IN ($1::text::crdb_internal_region, $2::text::crdb_internal_region) AND company_id = $3
+        AND day = ANY ($4::date[]) AND employee_id = $5
+        AND punched_at >= $6 AND punched_at < $7
+        AND (punched_at, punch_id) > ($8, $9)
+    ORDER BY punched_at, punch_id
+    LIMIT $10
+) AS p ON true
+WHERE h.crdb_region = $1::text::crdb_internal_region AND h.company_id = $3
+ORDER BY p.punched_at, p.punch_id

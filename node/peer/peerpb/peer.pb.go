@@ -321,8 +321,8 @@ type Result struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
 	RecordedAt int64                  `protobuf:"varint,1,opt,name=recorded_at,json=recordedAt,proto3" json:"recorded_at,omitempty"`
 	Replayed   bool                   `protobuf:"varint,2,opt,name=replayed,proto3" json:"replayed,omitempty"`
-	// The rest of a receipt is what was sent, unless it is a replay: then it
-	// is what an earlier request stored.
+	// The rest of a receipt is what was sent, unless it is a replay, or was
+	// stored before the company moved here: then it is what is stored.
 	Original         *Original `protobuf:"bytes,3,opt,name=original,proto3" json:"original,omitempty"`
 	Code             string    `protobuf:"bytes,4,opt,name=code,proto3" json:"code,omitempty"`
 	Field            string    `protobuf:"bytes,5,opt,name=field,proto3" json:"field,omitempty"`
@@ -411,17 +411,19 @@ func (x *Result) GetRetryAfterMicros() int64 {
 	return 0
 }
 
-// Original is what an earlier request stored under the same identity. The
+// Original is what is stored under the same identity. The
 // claim is the same as the one sent, or the result would be a conflict.
 type Original struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	ReceivedAt    int64                  `protobuf:"varint,1,opt,name=received_at,json=receivedAt,proto3" json:"received_at,omitempty"`
-	EntryRegion   string                 `protobuf:"bytes,2,opt,name=entry_region,json=entryRegion,proto3" json:"entry_region,omitempty"`
-	TraceId       string                 `protobuf:"bytes,3,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
-	Late          bool                   `protobuf:"varint,4,opt,name=late,proto3" json:"late,omitempty"`
-	Review        bool                   `protobuf:"varint,5,opt,name=review,proto3" json:"review,omitempty"`
-	Zone          string                 `protobuf:"bytes,6,opt,name=zone,proto3" json:"zone,omitempty"`
-	UtcOffset     int32                  `protobuf:"varint,7,opt,name=utc_offset,json=utcOffset,proto3" json:"utc_offset,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	ReceivedAt  int64                  `protobuf:"varint,1,opt,name=received_at,json=receivedAt,proto3" json:"received_at,omitempty"`
+	EntryRegion string                 `protobuf:"bytes,2,opt,name=entry_region,json=entryRegion,proto3" json:"entry_region,omitempty"`
+	TraceId     string                 `protobuf:"bytes,3,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
+	Late        bool                   `protobuf:"varint,4,opt,name=late,proto3" json:"late,omitempty"`
+	Review      bool                   `protobuf:"varint,5,opt,name=review,proto3" json:"review,omitempty"`
+	Zone        string                 `protobuf:"bytes,6,opt,name=zone,proto3" json:"zone,omitempty"`
+	UtcOffset   int32                  `protobuf:"varint,7,opt,name=utc_offset,json=utcOffset,proto3" json:"utc_offset,omitempty"`
+	// The company's home then; empty from a release that did not move companies.
+	HomeRegion    string `protobuf:"bytes,8,opt,name=home_region,json=homeRegion,proto3" json:"home_region,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -505,6 +507,13 @@ func (x *Original) GetUtcOffset() int32 {
 	return 0
 }
 
+func (x *Original) GetHomeRegion() string {
+	if x != nil {
+		return x.HomeRegion
+	}
+	return ""
+}
+
 var File_peer_proto protoreflect.FileDescriptor
 
 const file_peer_proto_rawDesc = "" +
@@ -551,7 +560,7 @@ const file_peer_proto_rawDesc = "" +
 	"\x04code\x18\x04 \x01(\tR\x04code\x12\x14\n" +
 	"\x05field\x18\x05 \x01(\tR\x05field\x12\x18\n" +
 	"\amessage\x18\x06 \x01(\tR\amessage\x12,\n" +
-	"\x12retry_after_micros\x18\a \x01(\x03R\x10retryAfterMicros\"\xc8\x01\n" +
+	"\x12retry_after_micros\x18\a \x01(\x03R\x10retryAfterMicros\"\xe9\x01\n" +
 	"\bOriginal\x12\x1f\n" +
 	"\vreceived_at\x18\x01 \x01(\x03R\n" +
 	"receivedAt\x12!\n" +
@@ -561,7 +570,9 @@ const file_peer_proto_rawDesc = "" +
 	"\x06review\x18\x05 \x01(\bR\x06review\x12\x12\n" +
 	"\x04zone\x18\x06 \x01(\tR\x04zone\x12\x1d\n" +
 	"\n" +
-	"utc_offset\x18\a \x01(\x05R\tutcOffset2W\n" +
+	"utc_offset\x18\a \x01(\x05R\tutcOffset\x12\x1f\n" +
+	"\vhome_region\x18\b \x01(\tR\n" +
+	"homeRegion2W\n" +
 	"\x04Peer\x12O\n" +
 	"\x06Record\x12!.punchclock.peer.v1.RecordRequest\x1a\".punchclock.peer.v1.RecordResponseB3Z1github.com/punchclock/punchclock/node/peer/peerpbb\x06proto3"
 

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"text/tabwriter"
+	"time"
+
+	"github.com/punchclock/punchclock/node/crdb"
+)
+
+type addRegionCommand struct {
+	database
+	Region string `arg:"" help:"Region to add. Servers of the database must run there already."`
+}
+
+// Run implements the command.
+func (c *addRegionCommand) Run(ctx context.Context, out io.Writer) error {
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
+	db, err := c.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	began := time.Now()
+	existed, err := db.AddRegion(ctx, c.Region, func(step string) {
+		fmt.Fprintf(os.Stderr, "%5.1f s  %s\n", time.Since(began).Seconds(), step)
+	})
+	if err != nil {
+		return err
+	}
+	what := "was added"
+	if existed {
+		what = "is there already"
+	}
+	fmt.Fprintf(out, "region %s %s; companies may have their home there\n", c.Region, what)
+	uses, err := db.RegionUses(ctx)
+	for _, u := range uses {
+		if u.Name == c.Region && u.Evacuated {
+			fmt.Fprintf(out, "it is evacuated: when its nodes run, `punchclock region restore %s` puts it into service\n", c.Region)
+		}
+	}
+	return err
+}
+
+type removeRegionCommand struct {
+	database
+	Region       string `arg:"" help:"Region to take from the database."`
+	Check        bool   `help:"Change nothing: only say what stands against it. Exit status 1 when something does."`
+	WithoutNodes bool   `help:"The region has no nodes, so that it need not be evacuated."`
+}
+
+var errObstacles = errors.New("the region stays")
+
+// Run implements the command.
+func (c *removeRegionCommand) Run(ctx context.Context, out io.Writer) error {
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
+	db, err := c.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	obstacles, existed, err := db.RegionObstacles(ctx, c.Region, !c.WithoutNodes)
+	if err != nil {
+		return err
+	}
+	for _, o := range obstacles {
+		fmt.Fprintf(os.Stderr, "%s: %s\n", c.Region, o)
+	}
+	switch {
+	case len(obstacles) > 0:
+		return errObstacles
+	case !existed:
+		_, err = fmt.Fprintf(out, "the database has no region %s: nothing to remove\n", c.Region)
+	case c.Check:
+		_, err = fmt.Fprintf(out, "nothing stands against removing region %s\n", c.Region)
+	default:
+		if err = db.RemoveRegion(ctx, c.Region); err == nil {
+			_, err = fmt.Fprintf(out, "region %s was removed from the database; its servers may be decommissioned\n", c.Region)
+		}
+	}
+	return err
+}
+
+type listRegionsCommand struct {
+	database
+	JSON bool `help:"Print JSON."`
+}
+
+// Run implements the command.
+func (c *listRegionsCommand) Run(ctx context.Context, out io.Writer) error {
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
+	db, err := c.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	uses, err := db.RegionUses(ctx)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		encoder := json.NewEncoder(out)
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(uses)
+	}
+	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(w, "REGION\tPRIMARY\tHOMES\tARRIVING\tLEAVING\tEVACUATED")
+	for _, u := range uses {
+		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%s\n", u.Name, yes(u.Primary), u.Homes, u.Arriving, u.Leaving, evacuated(u))
+	}
+	return w.Flush()
+}
+
+func yes(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+func evacuated(u crdb.RegionUse) string {
+	if u.Evacuated && u.Until != nil {
+		return "until " + u.Until.Format(time.RFC3339)
+	}
+	return yes(u.Evacuated)
+}

@@ -1,0 +1,300 @@
+package crdb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/punchclock/punchclock/region"
+)
+
+// RegionUse is a region of the database and what lives in it.
+type RegionUse struct {
+	Name string `json:"name"`
+	// Primary is where CockroachDB keeps the leases of the global tables.
+	Primary bool `json:"primary"`
+	// Homes is how many companies have their home here.
+	Homes int `json:"homes"`
+	// Arriving is how many of them have rows that are still elsewhere.
+	Arriving int `json:"arriving"`
+	// Leaving is how many companies with another home have rows here.
+	Leaving int `json:"leaving"`
+	// Evacuated is the operator's switch, Until its end if it has one.
+	Evacuated bool       `json:"evacuated"`
+	Until     *time.Time `json:"until,omitempty"`
+}
+
+// RegionUses returns all regions of the database.
+func (db *DB) RegionUses(ctx context.Context) ([]RegionUse, error) {
+	names, err := db.Regions(ctx)
+	if err != nil {
+		return nil, err
+	}
+	uses := make([]RegionUse, len(names))
+	for i, name := range names {
+		uses[i].Name = name
+	}
+	err = errors.Join(db.countHomes(ctx, uses), db.findPrimary(ctx, uses), db.findEvacuated(ctx, uses))
+	return uses, err
+}
+
+// use returns the entry of a region, which a change may have taken away.
+func use(uses []RegionUse, name string) *RegionUse {
+	for i := range uses {
+		if uses[i].Name == name {
+			return &uses[i]
+		}
+	}
+	return new(RegionUse)
+}
+
+func (db *DB) countHomes(ctx context.Context, uses []RegionUse) error {
+	return db.ask(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
+		rows, err := pool.Query(ctx, `SELECT home_region::text, coalesce(moving_from::text, ''), count(*) FROM companies GROUP BY 1, 2`)
+		if err != nil {
+			return err
+		}
+		for i := range uses { // an earlier attempt may have counted some
+			uses[i].Homes, uses[i].Arriving, uses[i].Leaving = 0, 0, 0
+		}
+		var home, from string
+		var n int
+		_, err = pgx.ForEachRow(rows, []any{&home, &from, &n}, func() error {
+			use(uses, home).Homes += n
+			if from != "" {
+				use(uses, home).Arriving += n
+				use(uses, from).Leaving += n
+			}
+			return nil
+		})
+		return err
+	})
+}
+
+func (db *DB) findPrimary(ctx context.Context, uses []RegionUse) error {
+	if db.Engine != CockroachDB {
+		return nil
+	}
+	var primary string
+	err := db.ask(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
+		return pool.QueryRow(ctx, `SELECT region FROM [SHOW REGIONS FROM DATABASE] WHERE "primary"`).Scan(&primary)
+	})
+	use(uses, primary).Primary = true
+	return err
+}
+
+func (db *DB) findEvacuated(ctx context.Context, uses []RegionUse) error {
+	list, err := db.Evacuations(ctx)
+	now := time.Now()
+	for _, e := range list {
+		u := use(uses, string(e.Region))
+		if u.Evacuated = e.Holds(now); u.Evacuated && !e.Until.IsZero() {
+			u.Until = &e.Until
+		}
+	}
+	return err
+}
+
+// connect opens a connection of its own for changes of the schema, which take
+// longer than the pools let a statement run.
+func (db *DB) connect(ctx context.Context) (*pgx.Conn, error) {
+	cc, err := pgx.ParseConfig(db.cfg.URL)
+	if err != nil {
+		return nil, fmt.Errorf("--database-url: %w", err)
+	}
+	cc.ConnectTimeout = db.cfg.ConnectTimeout
+	return pgx.ConnectConfig(ctx, cc)
+}
+
+// AddRegion gives the database a region and returns when companies may have
+// their home there. It may be run again whatever became of an earlier run, and
+// reports whether the region was there before. say is told what is being done.
+func (db *DB) AddRegion(ctx context.Context, name string, say func(step string)) (existed bool, err error) {
+	if _, err := region.ParseName(name); err != nil {
+		return false, fmt.Errorf("region %q: %w", name, err)
+	}
+	err = alone(ctx, db.log, func() error {
+		conn, err := db.connect(ctx)
+		if err != nil {
+			return err
+		}
+		defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // nothing is pending on it
+		have, err := labels(ctx, conn, db.Engine)
+		if err != nil {
+			return err
+		}
+		existed = slices.Contains(have, name)
+		if db.Engine == PostgreSQL {
+			say("making partitions for " + name)
+			return postgresRegions(ctx, conn, []string{name})
+		}
+		if err := serverRuns(ctx, conn, name); err != nil {
+			return err
+		}
+		say("adding the region to the database")
+		if err := cockroachRegions(ctx, conn, []string{name}); err != nil {
+			return err
+		}
+		return db.awaitRegion(ctx, conn, name, say)
+	})
+	return existed, err
+}
+
+// serverRuns refuses a region without a server of the database.
+func serverRuns(ctx context.Context, conn *pgx.Conn, name string) error {
+	rows, err := conn.Query(ctx, `SELECT region FROM [SHOW REGIONS FROM CLUSTER] WHERE region IS NOT NULL`)
+	if err != nil {
+		return fmt.Errorf("read the cluster's regions: %w", err)
+	}
+	there, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err == nil && !slices.Contains(there, name) {
+		err = fmt.Errorf("no server of the database is up in region %s (they are in %s): start its servers first, with --locality=region=%s,zone=ZONE, then run this again",
+			name, strings.Join(there, ", "), name)
+	}
+	return err
+}
+
+// regionPatience is how often a region that is still being added is looked at:
+// CockroachDB takes half a second for it on three idle nodes.
+const regionPatience = 500 * time.Millisecond
+
+// awaitRegion returns when rows can be stored in the region: each regional table
+// has its partition, and each gateway takes its label. They hear of it one after
+// the other, and a run that was cut off, or another one at the same time, leaves
+// the region half added for a while.
+func (db *DB) awaitRegion(ctx context.Context, conn *pgx.Conn, name string, say func(string)) error {
+	tables, err := regionalTables(ctx, conn)
+	if err != nil {
+		return err
+	}
+	for told := ""; ; {
+		missing, err := db.missingFrom(ctx, conn, tables, name)
+		if err != nil || missing == "" {
+			return err
+		}
+		if missing != told {
+			say("waiting for " + missing)
+			told = missing
+		}
+		if !pause(ctx, regionPatience) {
+			return fmt.Errorf("region %s is not usable yet, %s is missing; run this again: %w", name, missing, context.Cause(ctx))
+		}
+	}
+}
+
+// missingFrom names the first thing that the region does not have yet.
+func (db *DB) missingFrom(ctx context.Context, conn *pgx.Conn, tables []string, name string) (string, error) {
+	for _, table := range tables {
+		var partitions int
+		query := `SELECT count(*) FROM [SHOW PARTITIONS FROM TABLE ` + pgx.Identifier{table}.Sanitize() + `] WHERE partition_name = $1`
+		if err := conn.QueryRow(ctx, query, name).Scan(&partitions); err != nil {
+			return "", fmt.Errorf("%s: %w", query, err)
+		}
+		if partitions == 0 {
+			return "the partition of " + table, nil
+		}
+	}
+	for _, h := range db.hosts.all {
+		err := takesLabel(ctx, h, name)
+		switch classify(err) {
+		case causeNone:
+		case causeNoRegion, causeStale:
+			return "the label at gateway " + h.addr, nil
+		default: // a gateway that is away finds the label there when it is back
+			db.log.WarnContext(ctx, "a gateway was not asked for the new region", "gateway", h.addr, "error", err)
+		}
+	}
+	return "", nil
+}
+
+func takesLabel(ctx context.Context, h *host, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
+	defer cancel()
+	_, err := h.control.Exec(ctx, `SELECT EXISTS (SELECT 1 FROM homes WHERE crdb_region = $1::text::crdb_internal_region)`, name)
+	return err
+}
+
+// regionalTables are those whose rows live in a region, whatever release made
+// them.
+func regionalTables(ctx context.Context, conn querier) ([]string, error) {
+	rows, err := conn.Query(ctx, `SELECT c.relname::text FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+		WHERE a.attname = 'crdb_region' AND c.relkind IN ('r', 'p') AND NOT coalesce(c.relispartition, false)
+			AND c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())
+		ORDER BY 1`)
+	if err != nil {
+		return nil, fmt.Errorf("read the regional tables: %w", err)
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
+}
+
+// RemoveRegion takes a region from the database. It refuses while anything
+// lives there; what else stands against it is for RegionObstacles to find.
+func (db *DB) RemoveRegion(ctx context.Context, name string) error {
+	conn, err := db.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // nothing is pending on it
+	if db.Engine == PostgreSQL {
+		return removePartitions(ctx, conn, name)
+	}
+	statement := `ALTER DATABASE ` + pgx.Identifier{conn.Config().Database}.Sanitize() + ` DROP REGION IF EXISTS ` + pgx.Identifier{name}.Sanitize()
+	if _, err := conn.Exec(ctx, statement); err != nil {
+		if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == "2BP01" { // a company that came meanwhile
+			err = fmt.Errorf("something still lives in region %s: %w", name, err)
+		}
+		return fmt.Errorf("%s: %w", statement, err)
+	}
+	return nil
+}
+
+// removePartitions locks the tables before it looks, since PostgreSQL drops a
+// partition with all that is in it.
+func removePartitions(ctx context.Context, conn *pgx.Conn, name string) error {
+	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		tables, err := regionalTables(ctx, tx)
+		if err != nil {
+			return err
+		}
+		for _, table := range tables {
+			if _, err := tx.Exec(ctx, `LOCK TABLE `+pgx.Identifier{table}.Sanitize()+` IN ACCESS EXCLUSIVE MODE`); err != nil {
+				return err
+			}
+		}
+		for _, table := range tables {
+			company, err := someCompany(ctx, tx, table, name)
+			if err != nil {
+				return err
+			}
+			if company != "" {
+				return fmt.Errorf("something still lives in region %s: %s has rows of company %s", name, table, company)
+			}
+			if _, err := tx.Exec(ctx, `DROP TABLE IF EXISTS `+partition(table, name)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// someCompany returns a company with rows of the table in the region, empty
+// when there is none. Every regional key begins with region and company.
+func someCompany(ctx context.Context, q querier, table, name string) (string, error) {
+	query := `SELECT company_id FROM ` + pgx.Identifier{table}.Sanitize() + ` WHERE crdb_region = $1::text::crdb_internal_region LIMIT 1`
+	rows, err := q.Query(ctx, query, name)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", query, err)
+	}
+	company, err := pgx.CollectOneRow(rows, pgx.RowTo[string])
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "", nil
+	}
+	return company, err
+}
