@@ -26,18 +26,6 @@ import (
 // certificates of the shared cluster.
 func (w *world) certificates() certs.Dir { return certs.Dir(filepath.Join(w.cluster.Dir(), "certs")) }
 
-// renew replaces the nodes' certificates of the shared cluster.
-func (w *world) renew(t *testing.T, life time.Duration) {
-	t.Helper()
-	err := w.certificates().Make(certs.Dev{
-		Deployment: filepath.Base(w.cluster.Dir()), Regions: regions, DatabaseHosts: []string{"localhost"}, Life: life,
-		DatabaseUsers: []string{crdb.NodeRole},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // TestRenewalUnderLoad replaces all nodes' certificates while punches cross
 // from region to region: each is recorded, and each node tells the new end.
 func TestRenewalUnderLoad(t *testing.T) {
@@ -58,7 +46,9 @@ func TestRenewalUnderLoad(t *testing.T) {
 		})
 		hops := metricOf(t, entry, "punchclock_dispatch_hops_total", `result="settled"`)
 		const life = 30 * 24 * time.Hour // more than before
-		w.renew(t, life)
+		if err := w.cluster.RenewCertificates(life); err != nil {
+			t.Fatal(err)
+		}
 		want := float64(time.Now().Add(life - time.Minute).Unix())
 		for _, n := range w.cluster.Nodes() {
 			eventually(t, n.Name+" tells the new end", func() bool {

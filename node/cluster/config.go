@@ -1,7 +1,8 @@
 // Package cluster runs a local multi-region cluster of real processes on
 // loopback: a database and some nodes per region, for the demo, the drills and
-// the tests. It is no way to deploy: the database trusts whoever connects from
-// this machine, and all regions share one machine's fate.
+// the tests. It is secured as a deployment is, by certificates of an authority of
+// its own. It is no way to deploy: that authority's key lies beside the rest, and
+// all regions share one machine's fate.
 package cluster
 
 import (

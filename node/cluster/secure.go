@@ -23,10 +23,16 @@ const (
 // certificateLife is for a cluster that somebody leaves running over a weekend.
 const certificateLife = 7 * 24 * time.Hour
 
-// makeCertificates makes the authority of this cluster and everybody's
-// certificates, as `punchclock dev-ca` does.
-func (w *workspace) makeCertificates(cfg Config) error {
-	w.certs = certs.Dir(filepath.Join(w.dir, "certs"))
+// RenewCertificates replaces everybody's certificates by new ones that hold for
+// the given time. The nodes notice within seconds, a database process when it is
+// started again.
+func (c *Cluster) RenewCertificates(life time.Duration) error {
+	return c.ws.makeCertificates(c.cfg, life)
+}
+
+// makeCertificates makes the authority of this cluster, unless it is there, and
+// everybody's certificates, as `punchclock dev-ca` does.
+func (w *workspace) makeCertificates(cfg Config, life time.Duration) error {
 	hosts := []string{"localhost", "::1", "127.0.0.1"} // the last two for whoever puts something in between
 	for i := range len(cfg.Regions) + 1 {              // 0 is for what belongs to no region
 		if host := w.host(i); host != hosts[len(hosts)-1] { // where only 127.0.0.1 exists all are one
@@ -35,7 +41,7 @@ func (w *workspace) makeCertificates(cfg Config) error {
 	}
 	err := w.certs.Make(certs.Dev{
 		Deployment: w.deployment(), Regions: cfg.Regions, Hosts: hosts, DatabaseHosts: hosts,
-		DatabaseUsers: []string{"root", "postgres", nodeUser, operatorUser, migratorUser}, Life: certificateLife,
+		DatabaseUsers: []string{"root", "postgres", nodeUser, operatorUser, migratorUser}, Life: life,
 	})
 	if err != nil {
 		return fmt.Errorf("cluster: %w", err)

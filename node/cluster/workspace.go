@@ -40,7 +40,7 @@ func newWorkspace(cfg Config) (*workspace, error) {
 	if err := errors.Join(os.Chmod(dir, 0o711), os.Mkdir(filepath.Join(dir, "logs"), 0o755), os.Mkdir(filepath.Join(dir, "data"), 0o711)); err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
 	}
-	w := &workspace{dir: dir, loopback: newLoopback(), log: cfg.Log, pick: freeAddrs}
+	w := &workspace{dir: dir, certs: certs.Dir(filepath.Join(dir, "certs")), loopback: newLoopback(), log: cfg.Log, pick: freeAddrs}
 	if cfg.Networks {
 		if w.network, err = newNetwork(len(cfg.Regions), cfg.RoundTrip); err != nil {
 			return nil, errors.Join(fmt.Errorf("cluster: %w", err), os.RemoveAll(dir))
@@ -48,7 +48,7 @@ func newWorkspace(cfg Config) (*workspace, error) {
 		w.pick = freshAddrs
 	}
 	w.spawner = newSpawner(cfg.Log, w.network)
-	if err := w.makeCertificates(cfg); err != nil {
+	if err := w.makeCertificates(cfg, certificateLife); err != nil {
 		return nil, errors.Join(err, w.release(), os.RemoveAll(dir))
 	}
 	w.keep.Store(cfg.KeepDir)

@@ -106,15 +106,20 @@ func handOver(ctx context.Context, conn *pgx.Conn, engine Engine) error {
 	if err != nil {
 		return fmt.Errorf("ask who owns the tables: %w", err)
 	}
-	if engine == PostgreSQL { // CockroachDB's own type goes with the database
-		more, err := askStrings(ctx, conn, `
-			SELECT 'ALTER TYPE crdb_internal_region OWNER TO ' || $1 FROM pg_type
-			WHERE typname = 'crdb_internal_region' AND pg_get_userbyid(typowner) <> $1`, MigratorRole)
-		if err != nil {
-			return fmt.Errorf("ask who owns the regions: %w", err)
-		}
-		statements = append(statements, more...)
+	// CockroachDB's type goes with the database, PostgreSQL's sequences with
+	// their tables.
+	question := `SELECT 'ALTER SEQUENCE ' || quote_ident(c.relname) || ' OWNER TO ' || $1
+		FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+		WHERE n.nspname = 'public' AND c.relkind = 'S' AND pg_get_userbyid(c.relowner) <> $1`
+	if engine == PostgreSQL {
+		question = `SELECT 'ALTER TYPE ' || typname || ' OWNER TO ' || $1 FROM pg_type
+			WHERE typname = 'crdb_internal_region' AND pg_get_userbyid(typowner) <> $1`
 	}
+	more, err := askStrings(ctx, conn, question, MigratorRole)
+	if err != nil {
+		return fmt.Errorf("ask who owns the rest: %w", err)
+	}
+	statements = append(statements, more...)
 	return runAll(ctx, conn, engine, statements)
 }
 

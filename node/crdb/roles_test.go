@@ -120,7 +120,14 @@ func TestMigrateRestoresTheRoles(t *testing.T) {
 		own := mustOpen(t, s.server, url)
 		own.exec(`GRANT DELETE ON punches TO ` + NodeRole)
 		own.exec(`REVOKE INSERT ON punches FROM ` + NodeRole)
-		own.exec(`ALTER TABLE homes OWNER TO ` + own.admin.Config().User)
+		admin := own.admin.Config().User
+		for _, table := range []string{"homes", "goose_db_version", "goose_lock"} {
+			own.exec(`ALTER TABLE ` + table + ` OWNER TO ` + admin)
+		}
+		if s.Engine == CockroachDB {
+			own.exec(`ALTER SEQUENCE goose_db_version_id_seq OWNER TO ` + admin)
+		}
+		own.exec(`DELETE FROM goose_db_version WHERE version_id = (SELECT max(version_id) FROM goose_db_version)`) // its statements can run twice
 		if _, err := own.as(NodeRole).Exec(s.ctx, `DELETE FROM punches`); err != nil {
 			t.Fatalf("the right given by hand does not work, so the test shows nothing: %v", err)
 		}
@@ -130,8 +137,10 @@ func TestMigrateRestoresTheRoles(t *testing.T) {
 			}
 		}
 		own.mustRefuse(NodeRole, `DELETE FROM punches`, `UPDATE homes SET epoch = 2`)
-		if n := own.count(`SELECT count(*) FROM pg_class WHERE relname = 'homes' AND pg_get_userbyid(relowner) = $1`, MigratorRole); n != 1 {
-			t.Error("the table is not the migrator's again")
+		n := own.count(`SELECT count(*) FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+			WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p', 'S') AND pg_get_userbyid(c.relowner) <> $1`, MigratorRole)
+		if n != 0 {
+			t.Errorf("%d tables are not the migrator's again", n)
 		}
 		if _, err := own.as(NodeRole).Exec(s.ctx, `INSERT INTO punches SELECT * FROM punches`); err != nil {
 			t.Errorf("the node's right was not given back: %v", err)
