@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	miekg "github.com/miekg/dns"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 
 	"github.com/punchclock/punchclock/region"
 )
@@ -327,6 +328,22 @@ func TestWhatDoesNotFitIsAskedForOverTCP(t *testing.T) {
 	} {
 		if reply.Truncated || len(reply.Answer) != maxAddresses {
 			t.Errorf("by %s: %d addresses, truncated: %v", what, len(reply.Answer), reply.Truncated)
+		}
+	}
+}
+
+func BenchmarkAnswer(b *testing.B) {
+	meter := sdkmetric.NewMeterProvider(sdkmetric.WithReader(sdkmetric.NewManualReader())).Meter("test")
+	s := mustNew(b, newCluster(), func(c *Config, d *Deps) { c.Networks, d.Meter = mustNetworks(b, offices), meter })
+	query, err := withEDNS(question("clock.example.com.", miekg.TypeA), 1232, subnet("10.20.128.0/24")).Pack()
+	if err != nil {
+		b.Fatal(err)
+	}
+	from := netip.MustParseAddr("198.51.100.1")
+	b.ReportAllocs()
+	for b.Loop() {
+		if s.answer(query, from, true) == nil {
+			b.Fatal("no answer")
 		}
 	}
 }

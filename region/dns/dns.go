@@ -11,8 +11,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/punchclock/punchclock/region"
 )
 
 // Server answers DNS. It is safe for concurrent use.
@@ -134,7 +132,3 @@ func (s *Server) answer(query []byte, from netip.Addr, udp bool) (reply []byte) 
 	}()
 	return s.respond(query, from, udp)
 }
-
-// Regions returns the regions that have a name here, in the order in which they
-// are answered.
-func (s *Server) Regions() []region.Name { return s.plan.Load().order }
