@@ -1,0 +1,28 @@
+output "vpc_id" {
+  value = aws_vpc.main.id
+}
+
+output "zones" {
+  description = "The three availability zones, in order."
+  value       = local.zones
+}
+
+output "public_subnets" {
+  description = "Subnet of each zone, for the public balancer."
+  value       = { for zone, s in aws_subnet.public : zone => s.id }
+}
+
+output "private_subnets" {
+  description = "Subnet of each zone, for machines."
+  value       = { for zone, s in aws_subnet.private : zone => s.id }
+}
+
+output "security_groups" {
+  description = "balancer, internal, nodes, database and collector."
+  value       = { for name, g in aws_security_group.main : name => g.id }
+}
+
+output "open" {
+  description = "Every port that is open: who, to whom, on which."
+  value       = local.open
+}
