@@ -2,9 +2,12 @@
 # ever and nothing is ever invalidated. No punch passes here.
 
 resource "aws_acm_certificate" "static" {
-  region            = local.us_east_1
-  domain_name       = "static.${var.domain}"
-  validation_method = "DNS"
+  region      = local.us_east_1
+  domain_name = "static.${var.domain}"
+  # Not for the CDN: the proof for this name is the same record for every
+  # certificate of the account, and the regions' certificates renew by it.
+  subject_alternative_names = [var.domain]
+  validation_method         = "DNS"
   lifecycle {
     create_before_destroy = true
   }

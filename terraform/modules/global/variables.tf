@@ -2,8 +2,8 @@ variable "deployment" {
   description = "Name of the deployment; the first part of every name."
   type        = string
   validation {
-    condition     = can(regex("^[a-z][a-z0-9-]{1,20}$", var.deployment))
-    error_message = "deployment: 2 to 21 lower-case letters, digits and hyphens, a letter first: names of balancers take no more."
+    condition     = can(regex("^[a-z][a-z0-9-]{1,9}$", var.deployment))
+    error_message = "deployment: 2 to 10 lower-case letters, digits and hyphens, a letter first: balancers' names, which begin with it, take no more."
   }
 }
 

@@ -13,8 +13,12 @@ output "public_subnets" {
 }
 
 output "private_subnets" {
-  description = "Subnet of each zone, for machines."
+  description = "Subnet of each zone, for machines: with its routes, and with the ports that are open."
   value       = { for zone, s in aws_subnet.private : zone => s.id }
+  depends_on = [
+    aws_route.nat, aws_route.to_peer, aws_route.from_peer, aws_route_table_association.private, aws_vpc_endpoint.s3,
+    aws_vpc_security_group_ingress_rule.open, aws_vpc_security_group_egress_rule.open,
+  ]
 }
 
 output "security_groups" {

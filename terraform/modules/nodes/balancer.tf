@@ -74,20 +74,20 @@ resource "aws_acm_certificate" "public" {
   }
 }
 
+# The proof for the general name is one record for all regions' certificates, and
+# belongs to _global: a region that goes must not take it along.
 resource "aws_route53_record" "validation" {
-  for_each = { for o in aws_acm_certificate.public.domain_validation_options : o.domain_name => o }
+  for_each = { for o in aws_acm_certificate.public.domain_validation_options : o.domain_name => o if o.domain_name != var.domain }
   zone_id  = var.zone_id
   name     = each.value.resource_record_name
   type     = each.value.resource_record_type
   records  = [each.value.resource_record_value]
   ttl      = 300
-  # The general name's proof is the same in every region.
-  allow_overwrite = true
 }
 
 resource "aws_acm_certificate_validation" "public" {
-  certificate_arn         = aws_acm_certificate.public.arn
-  validation_record_fqdns = [for r in aws_route53_record.validation : r.fqdn]
+  certificate_arn = aws_acm_certificate.public.arn
+  depends_on      = [aws_route53_record.validation]
 }
 
 # Nodes come and go; gossip finds some of them, in every region, by one name.
