@@ -13,8 +13,12 @@ resource "aws_acm_certificate" "static" {
   }
 }
 
+locals {
+  proofs = { for name in ["static.${var.domain}", var.domain] : name => one([for o in aws_acm_certificate.static.domain_validation_options : o if o.domain_name == name]) }
+}
+
 resource "aws_route53_record" "static_validation" {
-  for_each = { for o in aws_acm_certificate.static.domain_validation_options : o.domain_name => o }
+  for_each = local.proofs
   zone_id  = aws_route53_zone.public.zone_id
   name     = each.value.resource_record_name
   type     = each.value.resource_record_type

@@ -30,3 +30,8 @@ output "open" {
   description = "Every port that is open: who, to whom, on which."
   value       = local.open
 }
+
+output "peered" {
+  description = "Regions to which this one made a connection."
+  value       = keys(local.peers)
+}

@@ -23,8 +23,8 @@ locals {
     "internal balancer reaches the seeds"   = { from = "internal", to = "nodes", port = 7946, protocol = "tcp" }
     "nodes speak SQL"                       = { from = "nodes", to = "database", port = 26257, protocol = "tcp", regions = true }
     "databases speak to each other"         = { from = "database", to = "database", port = 26257, protocol = "tcp", regions = true }
-    "nodes send traces"                     = { from = "nodes", to = "internal", port = 4317, protocol = "tcp" }
-    "internal balancer reaches collector"   = { from = "internal", to = "collector", port = 4317, protocol = "tcp" }
+    "nodes send traces"                     = { from = "nodes", to = "internal", port = 4318, protocol = "tcp" }
+    "internal balancer reaches collector"   = { from = "internal", to = "collector", port = 4318, protocol = "tcp" }
     "internal balancer checks collector"    = { from = "internal", to = "collector", port = 13133, protocol = "tcp" }
     "collector scrapes nodes"               = { from = "collector", to = "nodes", port = 9090, protocol = "tcp" }
     "collector scrapes the database"        = { from = "collector", to = "database", port = 8080, protocol = "tcp" }

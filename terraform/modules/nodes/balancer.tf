@@ -76,13 +76,16 @@ resource "aws_acm_certificate" "public" {
 
 # The proof for the general name is one record for all regions' certificates, and
 # belongs to _global: a region that goes must not take it along.
+locals {
+  proof = one([for o in aws_acm_certificate.public.domain_validation_options : o if o.domain_name == "${var.name}.${var.domain}"])
+}
+
 resource "aws_route53_record" "validation" {
-  for_each = { for o in aws_acm_certificate.public.domain_validation_options : o.domain_name => o if o.domain_name != var.domain }
-  zone_id  = var.zone_id
-  name     = each.value.resource_record_name
-  type     = each.value.resource_record_type
-  records  = [each.value.resource_record_value]
-  ttl      = 300
+  zone_id = var.zone_id
+  name    = local.proof.resource_record_name
+  type    = local.proof.resource_record_type
+  records = [local.proof.resource_record_value]
+  ttl     = 300
 }
 
 resource "aws_acm_certificate_validation" "public" {

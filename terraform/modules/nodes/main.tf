@@ -30,7 +30,7 @@ locals {
   })
   unit = templatefile("${path.module}/files/punchclock.service", {
     deployment   = var.deployment, region = var.name, trace_ratio = var.trace_ratio
-    collector    = "http://collector.${var.name}.${var.internal_zone.name}:4317"
+    collector    = "http://collector.${var.name}.${var.internal_zone.name}:4318"
     stop_timeout = local.stop_timeout, kill_after = local.kill_after
   })
   artifact = "punchclock/${var.release.version}/punchclock-linux-arm64"

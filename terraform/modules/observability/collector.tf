@@ -3,8 +3,19 @@
 # nothing else; the group starts another.
 
 locals {
-  group    = "${local.prefix}-collector"
-  zones    = sort(keys(var.subnets))
+  group = "${local.prefix}-collector"
+  zones = sort(keys(var.subnets))
+  environment = {
+    PUNCHCLOCK_COLLECTOR_HTTP   = "0.0.0.0:4318"
+    PUNCHCLOCK_COLLECTOR_HEALTH = "0.0.0.0:13133"
+    PUNCHCLOCK_REGION           = var.name
+    PUNCHCLOCK_NODE_TARGETS     = "/etc/otelcol/nodes.json"
+    PUNCHCLOCK_DATABASE_TARGETS = "/etc/otelcol/database.json"
+    PUNCHCLOCK_DATABASE_CA      = "/run/otelcol/database-ca.crt"
+    PUNCHCLOCK_METRICS_ENDPOINT = "${aws_prometheus_workspace.main.prometheus_endpoint}api/v1/remote_write"
+    PUNCHCLOCK_TRACE_EXPORTER   = var.trace_endpoint == "" ? "nop" : "otlphttp"
+    PUNCHCLOCK_TRACE_ENDPOINT   = coalesce(var.trace_endpoint, "https://unused.invalid")
+  }
   artifact = "collector/${var.release.version}/otelcol-contrib-linux-arm64"
   user_data = join("\n", ["#cloud-config", jsonencode({
     users = ["default", { name = "otelcol", system = true, no_create_home = true, shell = "/sbin/nologin" }]
@@ -13,11 +24,13 @@ locals {
       { path = "/usr/local/bin/fetch-secrets", permissions = "0755", content = file("${path.module}/../../machine/fetch-secrets") },
       { path = "/usr/local/bin/collector-secrets", permissions = "0755", content = templatefile("${path.module}/files/collector-secrets", { region = var.name, secret = "${var.deployment}/authorities" }) },
       { path = "/etc/otelcol/collector.yaml", permissions = "0644", content = file("${local.signals}/collector/collector.yaml") },
-      { path = "/etc/otelcol/aws.yaml", permissions = "0644", content = templatefile("${path.module}/files/aws.yaml", {
-        deployment = var.deployment, region = var.name, prometheus = aws_prometheus_workspace.main.prometheus_endpoint
-        database   = [for name in sort(keys(var.servers)) : "${name}.${var.name}.${var.internal_zone.name}:8080"]
-      }) },
-      { path = "/etc/otelcol/environment", permissions = "0644", content = "TRACE_ENDPOINT=${var.trace_endpoint}\n" },
+      { path = "/etc/otelcol/metrics.yaml", permissions = "0644", content = file("${local.signals}/collector/metrics.yaml") },
+      { path = "/etc/otelcol/aws.yaml", permissions = "0644", content = templatefile("${path.module}/files/aws.yaml", { deployment = var.deployment, region = var.name }) },
+      { path = "/etc/otelcol/environment", permissions = "0644", content = join("", [for name, value in local.environment : "${name}=${value}\n"]) },
+      { path = "/etc/otelcol/nodes.json", permissions = "0644", content = "[]\n" }, # found by their tags instead
+      { path = "/etc/otelcol/database.json", permissions = "0644", content = jsonencode([{
+        targets = [for name in sort(keys(var.servers)) : "${name}.${var.name}.${var.internal_zone.name}:8080"]
+      }]) },
       { path = "/etc/systemd/system/collector.service", content = file("${path.module}/files/collector.service") },
     ]
     runcmd = [
@@ -90,7 +103,7 @@ resource "aws_autoscaling_group" "collector" {
 resource "aws_lb_target_group" "collector" {
   name                 = local.group
   vpc_id               = var.vpc_id
-  port                 = 4317
+  port                 = 4318
   protocol             = "TCP"
   preserve_client_ip   = "false"
   deregistration_delay = "0"
@@ -107,7 +120,7 @@ resource "aws_lb_target_group" "collector" {
 
 resource "aws_lb_listener" "collector" {
   load_balancer_arn = var.internal_balancer.arn
-  port              = 4317
+  port              = 4318
   protocol          = "TCP"
 
   default_action {
