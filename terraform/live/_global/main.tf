@@ -37,6 +37,7 @@ module "global" {
   deployment      = local.deployment.name
   domain          = local.deployment.domain
   regions         = [for r in local.deployment.regions : r.name]
+  retired         = local.deployment.retired
   subscribers     = local.deployment.subscribers
   licence         = var.licence
   licence_version = var.licence_version

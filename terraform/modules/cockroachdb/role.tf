@@ -28,8 +28,8 @@ resource "aws_iam_role_policy" "server" {
       { Sid = "Secrets", Effect = "Allow", Action = ["secretsmanager:GetSecretValue"], Resource = [for s in ["${var.name}/database", "database/operator", "database/licence"] :
       "arn:aws:secretsmanager:${var.name}:${local.account}:secret:${var.deployment}/${s}-??????"] },
       # A backup is one object tree over all regions' buckets, and so is a restore.
-      { Sid = "BackupList", Effect = "Allow", Action = ["s3:ListBucket"], Resource = [for r in var.regions : "arn:aws:s3:::${var.backups[r]}"] },
-      { Sid = "Backup", Effect = "Allow", Action = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"], Resource = [for r in var.regions : "arn:aws:s3:::${var.backups[r]}/*"] },
+      { Sid = "BackupList", Effect = "Allow", Action = ["s3:ListBucket"], Resource = [for bucket in values(var.backups) : "arn:aws:s3:::${bucket}"] },
+      { Sid = "Backup", Effect = "Allow", Action = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"], Resource = [for bucket in values(var.backups) : "arn:aws:s3:::${bucket}/*"] },
       # One key with one id in every region.
       { Sid = "Key", Effect = "Allow", Action = ["kms:Decrypt", "kms:GenerateDataKey"], Resource = [replace(var.key_arn, ":${var.name}:", ":*:")] },
       ], var.name != local.primary ? [] : [

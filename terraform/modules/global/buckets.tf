@@ -5,7 +5,7 @@
 locals {
   buckets = merge(
     { for r in var.regions : "artifacts ${r}" => { kind = "artifacts", region = r } },
-    { for r in var.regions : "backup ${r}" => { kind = "backup", region = r } },
+    { for r in concat(var.regions, var.retired) : "backup ${r}" => { kind = "backup", region = r } },
     { "static" = { kind = "static", region = local.primary } },
   )
 }

@@ -11,7 +11,7 @@ resource "aws_kms_key" "primary" {
 }
 
 resource "aws_kms_replica_key" "other" {
-  for_each                = toset(local.others)
+  for_each                = toset(concat(local.others, var.retired))
   region                  = each.key
   primary_key_arn         = aws_kms_key.primary.arn
   description             = "${var.deployment}: replica of the key in ${local.primary}"

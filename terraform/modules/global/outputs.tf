@@ -23,8 +23,8 @@ output "artifacts" {
 }
 
 output "backups" {
-  description = "Bucket of the backups in each region."
-  value       = { for r in var.regions : r => aws_s3_bucket.main["backup ${r}"].bucket }
+  description = "Bucket of the backups in each region, and in each retired one."
+  value       = { for r in concat(var.regions, var.retired) : r => aws_s3_bucket.main["backup ${r}"].bucket }
 }
 
 output "static" {

@@ -7,8 +7,8 @@
 locals {
   shared = {
     "gossip"            = "gossip.keys: the keyring of the nodes"
-    "database/node"     = "ca.crt, client.punchclock_node.crt and .key: the nodes' login"
-    "database/operator" = "ca.crt, client.{root,punchclock_migrator,punchclock_operator}.crt and .key: for the database's own machines"
+    "database/node"     = "database-ca.crt, client.punchclock_node.crt and .key: the nodes' login"
+    "database/operator" = "client.{root,punchclock_migrator,punchclock_operator}.crt and .key: for the database's own machines"
     "authorities"       = "ca.crt and database-ca.crt: for who only checks the others"
     "database/licence"  = "the licence key of CockroachDB, plain"
   }

@@ -25,6 +25,16 @@ variable "regions" {
   }
 }
 
+variable "retired" {
+  description = "Regions that were removed and whose backups are still kept: their buckets, and the key that reads them."
+  type        = list(string)
+  default     = []
+  validation {
+    condition     = length(setintersection(var.retired, var.regions)) == 0
+    error_message = "retired: a region is either in service or retired."
+  }
+}
+
 variable "licence" {
   description = "Licence key of CockroachDB. Without one a cluster of several servers is throttled to 5 open transactions 7 days after its initialisation: enough for nothing. It is written to the secret and kept in no state."
   type        = string

@@ -24,7 +24,7 @@ locals {
   settings = templatefile("${path.module}/files/node.yaml", {
     deployment           = var.deployment, region = var.name, domain = var.domain, tokens = var.tokens
     seeds                = [for r in var.regions : "seeds.${r}.${var.internal_zone.name}:7946"]
-    database_url         = "postgres://punchclock_node@${join(",", var.database_hosts)}/clock?sslmode=verify-full&sslrootcert=/run/punchclock/secrets/ca.crt&sslcert=/run/punchclock/secrets/client.punchclock_node.crt&sslkey=/run/punchclock/secrets/client.punchclock_node.key"
+    database_url         = "postgres://punchclock_node@${join(",", var.database_hosts)}/clock?sslmode=verify-full&sslrootcert=/run/punchclock/secrets/database-ca.crt&sslcert=/run/punchclock/secrets/client.punchclock_node.crt&sslkey=/run/punchclock/secrets/client.punchclock_node.key"
     connections_per_home = var.connections_per_home
     drain_delay          = local.drain_delay, deadline = local.deadline, stop_timeout = local.stop_timeout
   })

@@ -95,6 +95,21 @@ run "one_region_alone_replicates_nothing" {
   }
 }
 
+run "a_region_that_went_leaves_its_backups" {
+  variables {
+    regions = ["us-east-1", "eu-west-1"]
+    retired = ["ap-south-1"]
+  }
+  assert {
+    condition     = output.backups["ap-south-1"] == "punchclock-backup-123456789012-ap-south-1" && contains(keys(output.keys), "ap-south-1") && !contains(keys(output.artifacts), "ap-south-1")
+    error_message = "kept are ${jsonencode(output.backups)}, with keys ${jsonencode(keys(output.keys))} and artifacts ${jsonencode(output.artifacts)}"
+  }
+  assert {
+    condition     = alltrue([for s in aws_secretsmanager_secret.shared : toset([for r in s.replica : r.region]) == toset(["eu-west-1"])])
+    error_message = "secrets are not left behind"
+  }
+}
+
 run "static_files_by_cdn" {
   assert {
     condition     = aws_acm_certificate.static.region == "us-east-1" && aws_acm_certificate.static.domain_name == "static.clock.example.com"
