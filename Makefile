@@ -52,6 +52,7 @@ test: database compiler promtool dns ## Check format, vet, and run all tests wit
 	go vet $(PKG)
 	go test -race -vet=off -timeout $(TIMEOUT) $(TESTFLAGS) $(PKG)
 	@command -v terraform >/dev/null || echo 'SKIPPED: terraform is not on the PATH, so terraform/local and the drill terraform-region were not tested' >&2
+	@$(if $(filter ./... ./terraform%,$(PKG)),scripts/aws-provider --report,:) # go test does not show what it skips
 
 .PHONY: lint
 lint: $(GOLANGCI_LINT) ## Run the linters (golangci-lint is built once and cached in .cache)

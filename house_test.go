@@ -64,6 +64,9 @@ var mayImport = map[string][]string{
 	"tracing":           {},
 	"tracing/tracesink": {},
 	"tracing/signals":   {},
+
+	"terraform":         {},
+	"scripts/awsschema": {},
 }
 
 var everybodyMay = []string{"tracing/..."}
@@ -78,6 +81,7 @@ var testsMayImport = map[string][]string{
 	"node/crdb":     {"node/certs", "node/cluster", "node/lane"},
 	"node/move":     {"node/crdb", "node/cluster"},
 	"node/rush":     {"node/httpapi", "node/auth"},
+	"terraform":     {"node/config", "node/cluster"},
 	"node/client":   {"node/httpapi", "node/auth", "region"},
 }
 

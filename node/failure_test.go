@@ -260,6 +260,13 @@ func awaitNotReady(t *testing.T, n *cluster.Node) {
 		_, _ = io.Copy(io.Discard, res.Body)
 		_ = res.Body.Close()
 		if res.StatusCode == http.StatusServiceUnavailable {
+			// So does the public listener, for balancers, as long as it is there.
+			if res, err := http.Get(n.PublicURL + "/readyz"); err == nil {
+				_ = res.Body.Close()
+				if res.StatusCode != http.StatusServiceUnavailable {
+					t.Errorf("the public listener answers %s", res.Status)
+				}
+			}
 			return
 		}
 		if time.Now().After(deadline) {

@@ -79,6 +79,7 @@ func (n *Node) startPublic(ctx context.Context) error {
 		Node: n.self.Node, Region: n.self.Region, Deadline: n.cfg.Deadline, MaxBody: n.cfg.Public.MaxBody,
 	}, httpapi.Deps{
 		Recorder: n.dispatch, Reader: dispatch.Reads{Directory: n.directory, Store: n.db}, Auth: n.verifier, Board: n.board,
+		Ready: func() bool { return len(n.ready.notReady()) == 0 },
 		Clock: time.Now, Logger: n.log, Tracers: n.telemetry.TracerProvider, Meters: n.telemetry.MeterProvider,
 	})
 	if err != nil {

@@ -130,11 +130,13 @@ func TestDocumentKnowsEveryCode(t *testing.T) {
 type situation struct {
 	request
 	fail error // what the recorder or reader answers
+	away bool  // the node is not ready
 }
 
 // situations has, for each operation, one situation per documented status.
 func situations(tb testing.TB, h *harness) map[string]map[int]situation {
 	tb.Helper()
+	ready := request{method: "GET", path: "/readyz"}
 	kiosk, manager := h.as(tb, auth.Kiosk, "gate"), h.as(tb, auth.Manager, "boss")
 	plain := request{method: "POST", path: "/v1/punches", authorization: kiosk, body: `{"id":"` + idAt(0) + `","employee":"e-1","kind":"in"}`}
 	replay := request{method: "POST", path: "/v1/punches", authorization: kiosk, body: `{"id":"` + idAt(0) + `","employee":"known","kind":"in"}`}
@@ -180,8 +182,9 @@ func situations(tb testing.TB, h *harness) map[string]map[int]situation {
 			401: with(find, anonymous), 403: with(find, stranger),
 			404: with(find, func(r *request) { r.path = "/v1/employees/e-9/punches/" + idAt(0) }), 503: {request: find, fail: context.DeadlineExceeded},
 		},
-		"listRegions": {200: {request: regions}, 401: with(regions, anonymous)},
-		"getDocument": {200: {request: request{method: "GET", path: "/openapi.yaml"}}},
+		"listRegions":  {200: {request: regions}, 401: with(regions, anonymous)},
+		"getReadiness": {200: {request: ready}, 503: {request: ready, away: true}},
+		"getDocument":  {200: {request: request{method: "GET", path: "/openapi.yaml"}}},
 	}
 }
 
@@ -208,6 +211,7 @@ func TestEveryDocumentedStatusIsAnsweredAsDocumented(t *testing.T) {
 				h := newHarness(t)
 				s := situations(t, h)[operation][status]
 				h.store.fail = func(context.Context, string) error { return s.fail }
+				h.away.Store(s.away)
 				got := h.send(t, s.request)
 				if got.status != status {
 					t.Errorf("%s %s was answered %d %s, want %d", s.method, s.path, got.status, got.body, status)

@@ -68,6 +68,7 @@ type Deps struct {
 	Reader   Reader
 	Auth     Authenticator
 	Board    *region.Board
+	Ready    func() bool      // whether the node may be sent punches
 	Clock    func() time.Time // the node's clock, time.Now but in tests
 	Logger   *slog.Logger
 	Tracers  trace.TracerProvider

@@ -262,3 +262,22 @@ func TestRegions(t *testing.T) {
 		t.Errorf("regions are %s\nwant %s", got.body, want)
 	}
 }
+
+func TestReadinessIsForMachinesThatAskAllTheTime(t *testing.T) {
+	h := newHarness(t)
+	h.away.Store(true)
+	got := h.send(t, request{method: "GET", path: "/readyz"})
+	if got.status != http.StatusServiceUnavailable || got.header.Get("Retry-After") == "" || got.header.Get("Cache-Control") != "no-store" {
+		t.Errorf("not ready: %d %v", got.status, got.header)
+	}
+	h.away.Store(false)
+	if got := h.send(t, request{method: "HEAD", path: "/readyz"}); got.status != http.StatusOK {
+		t.Errorf("ready: %d", got.status)
+	}
+	if spans := h.spans.Ended(); len(spans) > 0 {
+		t.Errorf("health checks left %d spans, the first is %s", len(spans), spans[0].Name())
+	}
+	if log := h.log.String(); log != "" {
+		t.Errorf("health checks left in the log: %s", log)
+	}
+}

@@ -3,9 +3,11 @@ package httpapi
 import (
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/go-json-experiment/json"
 
+	"github.com/punchclock/punchclock/node/punch"
 	"github.com/punchclock/punchclock/region"
 )
 
@@ -34,6 +36,20 @@ func (a *API) regions(c *call) (reply, error) {
 	if err := json.MarshalWrite(c.buf, answer); err != nil {
 		return reply{}, err
 	}
+	return reply{status: http.StatusOK}, nil
+}
+
+// notReadyFor is when it is worth asking a node again that is not ready: it
+// drains for longer, and starts within about as long.
+const notReadyFor = 10 * time.Second
+
+// ready answers GET /readyz for balancers and health checks that reach only the
+// public listener. Why a node is not ready is told on the operator's.
+func (a *API) ready(c *call) (reply, error) {
+	if !a.deps.Ready() {
+		return reply{}, punch.Wait(punch.Unavailable, notReadyFor, "this node takes no punches at the moment; others do", nil)
+	}
+	c.buf.WriteString(`{"status":"ready"}`)
 	return reply{status: http.StatusOK}, nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -121,6 +122,7 @@ type harness struct {
 	client  *http.Client
 	key     auth.DevelopmentKey
 	log     lockedBuffer
+	away    atomic.Bool // not ready
 }
 
 type lockedBuffer struct {
@@ -151,6 +153,7 @@ func newHarness(tb testing.TB, changes ...func(*Config, *Deps)) *harness {
 	cfg := Config{Node: "us-east-n1-x", Region: "us-east", Deadline: 15 * time.Second, MaxBody: 1 << 20}
 	deps := Deps{
 		Recorder: h.store, Reader: h.store, Auth: h.mustVerifier(tb), Board: h.board,
+		Ready: func() bool { return !h.away.Load() },
 		Clock: func() time.Time { return now }, Logger: slog.New(slog.NewTextHandler(&h.log, nil)),
 		Tracers: sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(h.spans)),
 		Meters:  sdkmetric.NewMeterProvider(sdkmetric.WithReader(h.metrics)),

@@ -1,0 +1,16 @@
+terraform {
+  backend "s3" { key = "eu-west-1/terraform.tfstate" }
+}
+
+provider "aws" {
+  region = "eu-west-1"
+}
+
+module "region" {
+  source     = "../../modules/region"
+  name       = "eu-west-1"
+  deployment = jsondecode(file("../deployment.json"))
+  time_zones = ["Europe/Athens", "Europe/Berlin", "Europe/London"]
+}
+
+output "region" { value = module.region }

@@ -1,0 +1,57 @@
+# The cluster is initialised, licensed, migrated and backed up from one place:
+# the first server of the first region runs the setup when Terraform changes it,
+# and once a day. The first server of any other region adds that region to the
+# database. The apply waits for either, so that nodes never start before the
+# schema and the region they need.
+
+locals {
+  anchors = slice(var.regions, 0, min(3, length(var.regions)))
+  spread  = jsonencode({ for r in local.anchors : "+region=${r}" => 1 })
+  # The first bucket takes what belongs to no region, too.
+  places = join(", ", [for r in var.regions :
+    "'s3://${var.backups[r]}/clock?AUTH=implicit&AWS_REGION=${r}&COCKROACH_LOCALITY=${r == local.primary ? "default" : urlencode("region=${r}")}'"
+  ])
+  host  = "db1.${var.name}.${var.internal_zone.name}"
+  claim = "/${var.deployment}/cockroach/initialised-by"
+  setup = var.name != local.primary ? templatefile("${path.module}/files/join", { region = var.name, address = local.host }) : templatefile("${path.module}/files/setup", {
+    deployment = var.deployment, region = var.name, artifacts = var.artifacts, claim = local.claim
+    address    = local.host, volume = aws_ebs_volume.data["db1"].id
+    punchclock = local.artifact.punchclock
+    licence    = "${var.deployment}/database/licence", has_licence = var.has_licence
+    anchors    = join(" ", local.anchors), anchor_count = length(local.anchors)
+    setup_sql  = templatefile("${path.module}/files/setup.sql", { organisation = var.organisation, telemetry = var.telemetry })
+    ranges_sql = templatefile("${path.module}/files/system-ranges.sql", { spread = local.spread })
+    backup_sql = templatefile("${path.module}/files/backup.sql", { places = local.places, label = "punchclock backup ${substr(sha256(local.places), 0, 8)}" })
+  })
+}
+
+resource "aws_ssm_document" "setup" {
+  name            = "${local.prefix}-database-setup"
+  document_type   = "Command"
+  document_format = "JSON"
+  content = jsonencode({
+    schemaVersion = "2.2"
+    description   = "Bring the database to what Terraform describes."
+    mainSteps = [{
+      action = "aws:runShellScript"
+      name   = "setup"
+      inputs = { timeoutSeconds = "1800", runCommand = ["cat >/run/punchclock-setup.sh <<'END-OF-SETUP'\n${local.setup}\nEND-OF-SETUP", "bash /run/punchclock-setup.sh"] }
+    }]
+  })
+}
+
+resource "aws_ssm_association" "setup" {
+  name                = aws_ssm_document.setup.name
+  association_name    = "${local.prefix}-database-setup"
+  document_version    = aws_ssm_document.setup.latest_version
+  schedule_expression = var.name == local.primary ? "rate(1 day)" : null
+  # The first machine takes some minutes to start, and a migration takes what it takes.
+  wait_for_success_timeout_seconds = 1800
+
+  targets {
+    key    = "InstanceIds"
+    values = [aws_instance.server["db1"].id]
+  }
+
+  depends_on = [aws_volume_attachment.data, aws_route53_record.server, aws_iam_role_policy.server, aws_iam_role_policy_attachment.ssm]
+}

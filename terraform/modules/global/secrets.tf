@@ -1,0 +1,56 @@
+# Terraform makes the secrets and never sees what is in them, except for the
+# licence, which it passes through. Each is a JSON object of file names and
+# contents, as the machines write them; scripts/aws-secrets fills them from a
+# folder as `punchclock dev-ca` lays it out. A certificate and its key are in one
+# secret, so that one write rotates both.
+
+locals {
+  shared = {
+    "gossip"            = "gossip.keys: the keyring of the nodes"
+    "database/node"     = "database-ca.crt, client.punchclock_node.crt and .key: the nodes' login"
+    "database/operator" = "client.{root,punchclock_migrator,punchclock_operator}.crt and .key: for the database's own machines"
+    "authorities"       = "ca.crt and database-ca.crt: for who only checks the others"
+    "database/licence"  = "the licence key of CockroachDB, plain"
+  }
+  regional = {
+    "node"     = "ca.crt, node.crt and node.key: the nodes of the region, spiffe://${var.deployment}/node/REGION"
+    "database" = "ca.crt, node.crt and node.key: CockroachDB's servers of the region"
+  }
+}
+
+resource "aws_secretsmanager_secret" "shared" {
+  for_each                = local.shared
+  region                  = local.primary
+  name                    = "${var.deployment}/${each.key}"
+  description             = each.value
+  kms_key_id              = local.keys[local.primary]
+  recovery_window_in_days = 30
+
+  dynamic "replica" {
+    for_each = local.others
+    content {
+      region     = replica.value
+      kms_key_id = local.keys[replica.value]
+    }
+  }
+}
+
+# Not replicated: a region's identity is of no use in another.
+resource "aws_secretsmanager_secret" "regional" {
+  for_each = merge([for r in var.regions : { for name, about in local.regional : "${r}/${name}" => {
+    region = r, about = about
+  } }]...)
+  region                  = each.value.region
+  name                    = "${var.deployment}/${each.key}"
+  description             = each.value.about
+  kms_key_id              = local.keys[each.value.region]
+  recovery_window_in_days = 30
+}
+
+resource "aws_secretsmanager_secret_version" "licence" {
+  count                    = var.licence_version > 0 ? 1 : 0
+  region                   = local.primary
+  secret_id                = aws_secretsmanager_secret.shared["database/licence"].id
+  secret_string_wo         = var.licence
+  secret_string_wo_version = var.licence_version
+}

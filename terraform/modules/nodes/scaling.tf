@@ -1,0 +1,42 @@
+# Load is known before it comes: at half past eight, in each of the region's time
+# zones. Capacity is there before it, by the clock of each zone and so through
+# changes of summer time; it is given back once, when the last zone is through.
+
+locals {
+  last = var.time_zones[length(var.time_zones) - 1]
+}
+
+resource "aws_autoscaling_schedule" "raise" {
+  for_each               = toset(var.time_zones)
+  autoscaling_group_name = aws_autoscaling_group.node.name
+  scheduled_action_name  = "raise ${each.key}"
+  recurrence             = "${var.morning.from} * * ${var.morning.days}"
+  time_zone              = each.key
+  min_size               = var.size.morning
+  max_size               = var.size.most
+  desired_capacity       = var.size.morning
+}
+
+resource "aws_autoscaling_schedule" "lower" {
+  autoscaling_group_name = aws_autoscaling_group.node.name
+  scheduled_action_name  = "lower ${local.last}"
+  recurrence             = "${var.morning.to} * * ${var.morning.days}"
+  time_zone              = local.last
+  min_size               = var.size.least
+  max_size               = var.size.most
+  desired_capacity       = -1 # the load lowers it
+}
+
+# For what nobody foresaw. Half: the other half is for the nodes of a zone, or of
+# a region, that is lost.
+resource "aws_autoscaling_policy" "load" {
+  name                   = "load"
+  autoscaling_group_name = aws_autoscaling_group.node.name
+  policy_type            = "TargetTrackingScaling"
+  target_tracking_configuration {
+    target_value = 50
+    predefined_metric_specification {
+      predefined_metric_type = "ASGAverageCPUUtilization"
+    }
+  }
+}

@@ -1,0 +1,177 @@
+mock_provider "aws" {
+  source = "../../testing"
+}
+
+variables {
+  deployment      = "punchclock"
+  name            = "eu-west-1"
+  domain          = "clock.example.com"
+  zone_id         = "Z0PUBLIC"
+  internal_zone   = { name = "internal.clock.example.com", id = "Z0INTERNAL" }
+  regions         = ["us-east-1", "eu-west-1", "ap-south-1"]
+  vpc_id          = "vpc-0123456789abcdef0"
+  public_subnets  = { eu-west-1a = "subnet-pa", eu-west-1b = "subnet-pb", eu-west-1c = "subnet-pc" }
+  private_subnets = { eu-west-1a = "subnet-a", eu-west-1b = "subnet-b", eu-west-1c = "subnet-c" }
+  security_groups = { balancer = "sg-balancer", internal = "sg-internal", nodes = "sg-nodes" }
+  database_hosts  = ["db1.eu-west-1.internal.clock.example.com:26257", "db1.us-east-1.internal.clock.example.com:26257"]
+  key_arn         = "arn:aws:kms:eu-west-1:123456789012:key/mrk-00000000000000000000000000000000"
+  artifacts       = "punchclock-artifacts-123456789012-eu-west-1"
+  release         = { version = "v1.2.3", sha256 = "2222222222222222222222222222222222222222222222222222222222222222" }
+  time_zones      = ["Europe/Athens", "Europe/Berlin", "Europe/London"]
+  tokens          = { jwks = "https://id.example.com/jwks.json", issuer = "https://id.example.com/", audience = "punchclock" }
+}
+
+run "nodes_over_three_zones" {
+  assert {
+    condition = (aws_autoscaling_group.node.min_size == 3 && aws_autoscaling_group.node.max_size == 12 &&
+    aws_autoscaling_group.node.vpc_zone_identifier == toset(["subnet-a", "subnet-b", "subnet-c"]) && length(aws_autoscaling_group.node.target_group_arns) >= 1)
+    error_message = "the group is ${aws_autoscaling_group.node.min_size} to ${aws_autoscaling_group.node.max_size} over ${jsonencode(aws_autoscaling_group.node.vpc_zone_identifier)}"
+  }
+  assert {
+    condition     = aws_autoscaling_group.node.health_check_type == "EC2"
+    error_message = "a region that is evacuated must not lose its nodes to the balancer's view"
+  }
+  assert {
+    condition     = one(aws_launch_template.node.metadata_options).http_tokens == "required" && one(aws_launch_template.node.metadata_options).http_put_response_hop_limit == 1
+    error_message = "a machine's role is for who has a token"
+  }
+  assert {
+    condition     = aws_launch_template.node.vpc_security_group_ids == toset(["sg-nodes"]) && aws_launch_template.node.image_id == "ami-0123456789abcdef0" && one(one(aws_launch_template.node.block_device_mappings).ebs).encrypted == "true"
+    error_message = "the machine is ${jsonencode(aws_launch_template.node)}"
+  }
+}
+
+run "a_refresh_drains" {
+  assert {
+    condition = (one(aws_autoscaling_group.node.instance_refresh).strategy == "Rolling" &&
+      one(one(aws_autoscaling_group.node.instance_refresh).preferences).min_healthy_percentage == 100 && one(one(aws_autoscaling_group.node.instance_refresh).preferences).max_healthy_percentage > 100 &&
+    one(one(aws_autoscaling_group.node.instance_refresh).preferences).auto_rollback)
+    error_message = "a new one starts before an old one goes: ${jsonencode(aws_autoscaling_group.node.instance_refresh)}"
+  }
+  assert {
+    condition = (one(aws_autoscaling_group.node.initial_lifecycle_hook).lifecycle_transition == "autoscaling:EC2_INSTANCE_LAUNCHING" && one(aws_autoscaling_group.node.initial_lifecycle_hook).default_result == "ABANDON" &&
+    strcontains(output.user_data, "--lifecycle-hook-name ${one(aws_autoscaling_group.node.initial_lifecycle_hook).name} "))
+    error_message = "one that does not start ends the refresh, and the machine names the hook it is held by"
+  }
+  assert {
+    condition     = tonumber(aws_lb_target_group.public.deregistration_delay) > tonumber(regex("stop-timeout: ([0-9]+)s", output.settings)[0])
+    error_message = "the balancer's delay is shorter than a drain"
+  }
+  assert {
+    condition     = tonumber(regex("TimeoutStopSec=([0-9]+)", output.user_data)[0]) > tonumber(regex("stop-timeout: ([0-9]+)s", output.settings)[0])
+    error_message = "systemd kills a node that still drains"
+  }
+}
+
+run "balancer" {
+  assert {
+    condition = (aws_lb.public.load_balancer_type == "network" && !aws_lb.public.internal && aws_lb.public.enable_cross_zone_load_balancing &&
+    aws_lb.public.security_groups == toset(["sg-balancer"]) && length(aws_lb.public.subnet_mapping) == 3)
+    error_message = "the balancer is ${jsonencode(aws_lb.public)}"
+  }
+  assert {
+    condition = (aws_lb_listener.public.port == 443 && aws_lb_listener.public.protocol == "TLS" && aws_lb_target_group.public.port == 8080 && aws_lb_target_group.public.protocol == "TLS" &&
+    aws_lb_target_group.public.preserve_client_ip == "true" && aws_lb_listener.public.alpn_policy == "HTTP1Only")
+    error_message = "TLS to the balancer on 443, TLS behind it on 8080"
+  }
+  assert {
+    condition = (one(aws_lb_target_group.public.health_check).path == "/readyz" && one(aws_lb_target_group.public.health_check).protocol == "HTTPS" && one(aws_lb_target_group.public.health_check).port == "traffic-port" &&
+    one(aws_lb_target_group.public.health_check).interval * one(aws_lb_target_group.public.health_check).unhealthy_threshold < tonumber(regex("drain-delay: ([0-9]+)s", output.settings)[0]))
+    error_message = "the balancer must notice that a node drains while it still answers: ${jsonencode(aws_lb_target_group.public.health_check)}"
+  }
+  assert {
+    condition     = aws_acm_certificate.public.domain_name == "eu-west-1.clock.example.com" && aws_acm_certificate.public.subject_alternative_names == toset(["clock.example.com"]) && aws_route53_record.validation.name == "_1.eu-west-1.clock.example.com"
+    error_message = "the certificate is for the regional and the general name; only the regional one is proven here"
+  }
+  assert {
+    condition     = aws_lb.internal.internal && aws_lb_listener.seeds.port == 7946 && aws_lb_target_group.seeds.preserve_client_ip == "false" && aws_route53_record.seeds.name == "seeds.eu-west-1.internal.clock.example.com" && aws_route53_record.seeds.zone_id == "Z0INTERNAL"
+    error_message = "seeds are found by one name inside"
+  }
+  assert {
+    condition     = keys(output.addresses) == ["eu-west-1a", "eu-west-1b", "eu-west-1c"] && output.url == "https://eu-west-1.clock.example.com"
+    error_message = "addresses are ${jsonencode(output.addresses)}"
+  }
+}
+
+run "mornings" {
+  assert {
+    condition = toset([for s in aws_autoscaling_schedule.raise : "${s.recurrence} ${s.time_zone} ${s.min_size}"]) == toset([
+      "45 7 * * MON-FRI Europe/Athens 6", "45 7 * * MON-FRI Europe/Berlin 6", "45 7 * * MON-FRI Europe/London 6",
+    ])
+    error_message = "raised are ${jsonencode([for s in aws_autoscaling_schedule.raise : "${s.recurrence} ${s.time_zone} ${s.min_size}"])}"
+  }
+  assert {
+    condition     = aws_autoscaling_schedule.lower.recurrence == "0 10 * * MON-FRI" && aws_autoscaling_schedule.lower.time_zone == "Europe/London" && aws_autoscaling_schedule.lower.min_size == 3 && aws_autoscaling_schedule.lower.desired_capacity == -1
+    error_message = "given back when the last zone is through"
+  }
+  assert {
+    condition     = one(one(aws_autoscaling_policy.load.target_tracking_configuration).predefined_metric_specification).predefined_metric_type == "ASGAverageCPUUtilization" && one(aws_autoscaling_policy.load.target_tracking_configuration).target_value == 50
+    error_message = "what nobody foresaw is followed by load"
+  }
+}
+
+run "what_a_node_is_started_with" {
+  assert {
+    condition = alltrue([for line in [
+      "region: eu-west-1\n", "public-url: https://eu-west-1.clock.example.com\n", "gossip-label: punchclock\n", "  - seeds.us-east-1.internal.clock.example.com:7946\n",
+      "database-url: postgres://punchclock_node@db1.eu-west-1.internal.clock.example.com:26257,db1.us-east-1.internal.clock.example.com:26257/clock?sslmode=verify-full&",
+    ] : strcontains(output.settings, line)])
+    error_message = "the settings are ${output.settings}"
+  }
+  assert {
+    condition = alltrue([for f in jsondecode(split("\n", output.user_data)[1]).write_files : alltrue([for line in [
+      "User=punchclock", "NoNewPrivileges=yes", "ProtectSystem=strict", "CapabilityBoundingSet=\n", "LimitNOFILE=262144", "Restart=always", "MemoryDenyWriteExecute=yes",
+      "OTEL_EXPORTER_OTLP_ENDPOINT=http://collector.eu-west-1.internal.clock.example.com:4318", "ExecStart=/opt/punchclock/punchclock node --settings=/etc/punchclock/node.yaml",
+    ] : strcontains(f.content, line)]) if f.path == "/etc/systemd/system/punchclock.service"])
+    error_message = "the unit is ${jsonencode([for f in jsondecode(split("\n", output.user_data)[1]).write_files : f.content if f.path == "/etc/systemd/system/punchclock.service"])}"
+  }
+  assert {
+    condition     = strcontains(output.user_data, "punchclock/v1.2.3/punchclock-linux-arm64' '2222222222222222222222222222222222222222222222222222222222222222'")
+    error_message = "punchclock comes by its checksum"
+  }
+  assert {
+    condition     = length(aws_launch_template.node.user_data) < 16384 * 4 / 3
+    error_message = "EC2 takes 16 KB of user data, these are ${length(aws_launch_template.node.user_data)} characters of base64"
+  }
+}
+
+run "least_privilege" {
+  assert {
+    condition     = alltrue([for s in jsondecode(aws_iam_role_policy.node.policy).Statement : alltrue([for r in s.Resource : r != "*"]) && alltrue([for a in s.Action : !strcontains(a, "*")])])
+    error_message = "nothing is allowed on everything: ${aws_iam_role_policy.node.policy}"
+  }
+  assert {
+    condition     = [for s in jsondecode(aws_iam_role_policy.node.policy).Statement : s.Resource if s.Sid == "Secrets"] == [[for s in ["eu-west-1/node", "gossip", "database/node"] : "arn:aws:secretsmanager:eu-west-1:123456789012:secret:punchclock/${s}-??????"]]
+    error_message = "a node reads its own secrets and no operator's: ${aws_iam_role_policy.node.policy}"
+  }
+}
+
+run "keys_fetched_over_http" {
+  command = plan
+  variables {
+    tokens = { jwks = "http://id.example.com/jwks.json", issuer = "i", audience = "a" }
+  }
+  expect_failures = [var.tokens]
+}
+
+run "fewer_in_the_morning" {
+  command = plan
+  variables {
+    size = { least = 6, morning = 3, most = 12 }
+  }
+  expect_failures = [var.size]
+}
+
+run "a_time_zone_that_is_an_offset" {
+  command = plan
+  variables { time_zones = ["+02:00"] }
+  expect_failures = [var.time_zones]
+}
+
+run "a_morning_that_is_no_time" {
+  command = plan
+  variables {
+    morning = { from = "07:45", to = "0 10", days = "MON-FRI" }
+  }
+  expect_failures = [var.morning]
+}

@@ -1,0 +1,154 @@
+variable "deployment" {
+  description = "Name of the deployment, which the certificates of its nodes carry."
+  type        = string
+}
+
+variable "name" {
+  description = "This region."
+  type        = string
+}
+
+variable "domain" {
+  description = "Public zone of the deployment."
+  type        = string
+}
+
+variable "zone_id" {
+  description = "Id of the public zone, for the proof that the certificate is ours."
+  type        = string
+}
+
+variable "internal_zone" {
+  description = "The private zone."
+  type        = object({ name = string, id = string })
+}
+
+variable "regions" {
+  description = "All regions of the deployment: where gossip looks for seeds."
+  type        = list(string)
+}
+
+variable "vpc_id" {
+  type = string
+}
+
+variable "public_subnets" {
+  description = "Public subnet of each zone, for the balancer."
+  type        = map(string)
+}
+
+variable "private_subnets" {
+  description = "Private subnet of each zone, for the nodes."
+  type        = map(string)
+}
+
+variable "security_groups" {
+  description = "balancer, internal and nodes."
+  type        = map(string)
+}
+
+variable "database_hosts" {
+  description = "host:port of the database's servers, the nearest first."
+  type        = list(string)
+  validation {
+    condition     = length(var.database_hosts) > 0
+    error_message = "database_hosts: needs at least one."
+  }
+}
+
+variable "key_arn" {
+  description = "The deployment's key in this region."
+  type        = string
+}
+
+variable "artifacts" {
+  description = "Bucket of the artifacts in this region."
+  type        = string
+}
+
+variable "release" {
+  description = "Version of punchclock, and the SHA-256 of its artifact."
+  type        = object({ version = string, sha256 = string })
+  validation {
+    condition     = can(regex("^[0-9a-f]{64}$", var.release.sha256))
+    error_message = "release: sha256 must be 64 hexadecimal digits."
+  }
+}
+
+variable "image" {
+  description = "Amazon Linux 2023 for arm64. The newest when it is not named, so that an apply after a new one replaces the nodes, one after the other."
+  type        = string
+  default     = null
+  validation {
+    condition     = var.image == null || can(regex("^ami-[0-9a-f]+$", var.image))
+    error_message = "image: must be the id of an image, such as ami-0123456789abcdef0."
+  }
+}
+
+variable "instance_type" {
+  description = "A machine with Graviton processors."
+  type        = string
+  default     = "c7g.large"
+  validation {
+    condition     = can(regex("^[a-z]+[0-9]+g[a-z]*\\.", var.instance_type))
+    error_message = "instance_type: must have Graviton processors, such as c7g.large: the artifacts are built for arm64."
+  }
+}
+
+variable "size" {
+  description = "Nodes: always at least least, in the mornings at least morning, never more than most."
+  type        = object({ least = number, morning = number, most = number })
+  default     = { least = 3, morning = 6, most = 12 }
+  validation {
+    condition     = var.size.least >= 2 && var.size.morning >= var.size.least && var.size.most >= var.size.morning
+    error_message = "size: least must be 2 or more, so that one node may go; morning at least as many, and most at least as many as that."
+  }
+}
+
+variable "time_zones" {
+  description = "Time zones of the companies that punch here, from east to west: the rush begins in the first and ends in the last."
+  type        = list(string)
+  validation {
+    condition     = length(var.time_zones) > 0 && alltrue([for z in var.time_zones : can(regex("^[A-Z][A-Za-z_]+(/[A-Za-z_-]+)+$", z))])
+    error_message = "time_zones: needs at least one IANA name such as Europe/Berlin."
+  }
+}
+
+variable "morning" {
+  description = "When capacity is raised in each zone, and when it is given back in the last one: minute and hour of the local day. The rush is from 08:30 to 09:00; a new node takes about three minutes, and half a minute to be trusted with a full share."
+  type        = object({ from = string, to = string, days = string })
+  default     = { from = "45 7", to = "0 10", days = "MON-FRI" }
+  validation {
+    condition     = alltrue([for t in [var.morning.from, var.morning.to] : can(regex("^[0-5]?[0-9] ([01]?[0-9]|2[0-3])$", t))])
+    error_message = "morning: from and to are minute and hour, such as \"45 7\"."
+  }
+}
+
+variable "tokens" {
+  description = "Who signs the callers' tokens: URL of the key set, issuer and audience."
+  type        = object({ jwks = string, issuer = string, audience = string })
+  validation {
+    condition     = startswith(var.tokens.jwks, "https://")
+    error_message = "tokens: jwks must be an https URL: keys fetched over http can be replaced on the way."
+  }
+}
+
+variable "trace_ratio" {
+  description = "Share of punches that are traced, 0 to 1. The collector keeps errors and slow ones among them and drops most of the rest, so what it is not sent it cannot keep."
+  type        = number
+  default     = 1
+  validation {
+    condition     = var.trace_ratio >= 0 && var.trace_ratio <= 1
+    error_message = "trace_ratio: must be from 0 to 1."
+  }
+}
+
+variable "connections_per_home" {
+  description = "Statements in flight for each home region and node. About 4 for each vCPU of the database, over all nodes."
+  type        = number
+  default     = 4
+  validation {
+    condition     = var.connections_per_home >= 1
+    error_message = "connections_per_home: must be at least 1."
+  }
+}

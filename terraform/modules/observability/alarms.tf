@@ -1,0 +1,42 @@
+# What must be noticed although nothing of ours can say it: asked by AWS of AWS.
+
+locals {
+  alarms = merge({
+    "no node is ready" = {
+      urgency   = "page", metric = "HealthyHostCount", namespace = "AWS/NetworkELB", statistic = "Maximum", below = 1, minutes = 2
+      dimension = { LoadBalancer = var.balancer.balancer, TargetGroup = var.balancer.target_group }
+      what      = "No node of the region is ready. Its companies' punches are written by other regions. RUNBOOK.md, \"All nodes of a region are gone\"."
+    }
+    "fewer nodes than the least" = {
+      urgency   = "ticket", metric = "HealthyHostCount", namespace = "AWS/NetworkELB", statistic = "Maximum", below = var.least_nodes, minutes = 15
+      dimension = { LoadBalancer = var.balancer.balancer, TargetGroup = var.balancer.target_group }
+      what      = "For a quarter of an hour fewer nodes are ready than the region should always have. Nodes that are not ready are not replaced by themselves: `punchclock status`, then terminate the machine."
+    }
+    "collector does not answer" = {
+      urgency   = "ticket", metric = "HealthyHostCount", namespace = "AWS/NetworkELB", statistic = "Maximum", below = 1, minutes = 10
+      dimension = { LoadBalancer = regex("loadbalancer/(.*)$", var.internal_balancer.arn)[0], TargetGroup = aws_lb_target_group.collector.arn_suffix }
+      what      = "Traces and measurements of the region are lost; punches are not concerned. Alerts from measurements are blind until it is back. RUNBOOK.md, \"The trace collector is gone\"."
+    }
+    }, { for name, server in var.servers : "${name} fails its checks" => {
+      urgency   = "ticket", metric = "StatusCheckFailed", namespace = "AWS/EC2", statistic = "Maximum", above = 0, minutes = 10
+      dimension = { InstanceId = server.instance }
+      what      = "The machine of ${name} in ${server.zone} is broken, and was not recovered by AWS. The database goes on with the others; replace it: terraform/README.md, \"A server of the database\"."
+  } })
+}
+
+resource "aws_cloudwatch_metric_alarm" "region" {
+  for_each            = local.alarms
+  alarm_name          = "${local.prefix}: ${each.key}"
+  alarm_description   = each.value.what
+  namespace           = each.value.namespace
+  metric_name         = each.value.metric
+  dimensions          = each.value.dimension
+  statistic           = each.value.statistic
+  comparison_operator = can(each.value.above) ? "GreaterThanThreshold" : "LessThanThreshold"
+  threshold           = can(each.value.above) ? each.value.above : each.value.below
+  period              = 60
+  evaluation_periods  = each.value.minutes
+  treat_missing_data  = "breaching" # who is silent is not well
+  alarm_actions       = [aws_sns_topic.urgency[each.value.urgency].arn]
+  ok_actions          = [aws_sns_topic.urgency[each.value.urgency].arn]
+}

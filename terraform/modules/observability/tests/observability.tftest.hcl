@@ -1,0 +1,106 @@
+mock_provider "aws" {
+  source = "../../testing"
+}
+
+variables {
+  deployment        = "punchclock"
+  name              = "eu-west-1"
+  internal_zone     = { name = "internal.clock.example.com", id = "Z0INTERNAL" }
+  vpc_id            = "vpc-0123456789abcdef0"
+  subnets           = { eu-west-1a = "subnet-a", eu-west-1b = "subnet-b", eu-west-1c = "subnet-c" }
+  security_group    = "sg-collector"
+  internal_balancer = { arn = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:loadbalancer/net/internal/0123456789abcdef", dns_name = "internal.elb.amazonaws.com", zone_id = "Z0ELB" }
+  balancer          = { balancer = "net/public/0123456789abcdef", target_group = "targetgroup/public/0123456789abcdef" }
+  servers = {
+    db1 = { instance = "i-1", volume = "vol-1", zone = "eu-west-1a" }
+    db2 = { instance = "i-2", volume = "vol-2", zone = "eu-west-1b" }
+    db3 = { instance = "i-3", volume = "vol-3", zone = "eu-west-1c" }
+  }
+  least_nodes = 3
+  key_arn     = "arn:aws:kms:eu-west-1:123456789012:key/mrk-00000000000000000000000000000000"
+  artifacts   = "punchclock-artifacts-123456789012-eu-west-1"
+  release     = { version = "v0.140.0", sha256 = "3333333333333333333333333333333333333333333333333333333333333333" }
+  subscribers = { page = ["oncall@example.com", "https://pager.example.com/hook"], ticket = [] }
+}
+
+run "one_collector" {
+  assert {
+    condition     = aws_autoscaling_group.collector.min_size == 1 && aws_autoscaling_group.collector.max_size == 1 && one(one(aws_autoscaling_group.collector.instance_refresh).preferences).min_healthy_percentage == 0
+    error_message = "never two: who decides about a trace has all of it"
+  }
+  assert {
+    condition     = aws_lb_listener.collector.port == 4318 && aws_lb_target_group.collector.port == 4318 && one(aws_lb_target_group.collector.health_check).port == "13133" && aws_route53_record.collector.name == "collector.eu-west-1.internal.clock.example.com"
+    error_message = "it is found by one name inside"
+  }
+  assert {
+    condition = alltrue([for path, text in {
+      "/etc/otelcol/aws.yaml"      = "server_name: node.eu-west-1.punchclock"
+      "/etc/otelcol/database.json" = "db2.eu-west-1.internal.clock.example.com:8080"
+      "/etc/otelcol/environment"   = "PUNCHCLOCK_METRICS_ENDPOINT=https://aps-workspaces.eu-west-1.amazonaws.com/workspaces/ws-00000000-0000-0000-0000-000000000000/api/v1/remote_write\n"
+    } : strcontains([for f in jsondecode(split("\n", output.user_data)[1]).write_files : f.content if f.path == path][0], text)])
+    error_message = "it scrapes nodes and database, and writes what it finds: ${output.user_data}"
+  }
+  assert {
+    condition     = strcontains(output.user_data, "PUNCHCLOCK_TRACE_EXPORTER=nop")
+    error_message = "without a trace store nothing is sent to one"
+  }
+  assert {
+    condition     = length(aws_launch_template.collector.user_data) < 16384 * 4 / 3
+    error_message = "EC2 takes 16 KB of user data, these are ${length(aws_launch_template.collector.user_data)} characters of base64"
+  }
+  # Every variable that we set must be one that the configuration asks for.
+  assert {
+    condition = alltrue([for name in regexall("(PUNCHCLOCK_[A-Z_]+)=", output.user_data) : strcontains(join("", [
+      for f in ["collector", "metrics"] : file("../../../tracing/signals/collector/${f}.yaml")
+    ]), "env:${name[0]}:")])
+    error_message = "the collector's configuration does not know one of ${jsonencode(regexall("(PUNCHCLOCK_[A-Z_]+)=", output.user_data))}"
+  }
+  assert {
+    condition     = [for f in jsondecode(split("\n", output.user_data)[1]).write_files : f.content if f.path == "/etc/otelcol/collector.yaml"][0] == file("../../../tracing/signals/collector/collector.yaml")
+    error_message = "the configuration is the one that is tested"
+  }
+  assert {
+    condition     = [for s in jsondecode(aws_iam_role_policy.collector.policy).Statement : s.Sid if contains(s.Resource, "*")] == ["Find"]
+    error_message = "only describing machines cannot be limited: ${aws_iam_role_policy.collector.policy}"
+  }
+}
+
+run "who_is_woken" {
+  assert {
+    condition     = toset([for s in aws_sns_topic_subscription.address : "${s.protocol} ${s.endpoint}"]) == toset(["email oncall@example.com", "https https://pager.example.com/hook"])
+    error_message = "told are ${jsonencode([for s in aws_sns_topic_subscription.address : s.endpoint])}"
+  }
+  assert {
+    condition     = toset([for name, a in aws_cloudwatch_metric_alarm.region : name]) == toset(["no node is ready", "fewer nodes than the least", "collector does not answer", "db1 fails its checks", "db2 fails its checks", "db3 fails its checks"])
+    error_message = "alarms are ${jsonencode(keys(aws_cloudwatch_metric_alarm.region))}"
+  }
+  assert {
+    condition     = alltrue([for name, a in aws_cloudwatch_metric_alarm.region : length(a.alarm_actions) == 1 && a.treat_missing_data == "breaching" && a.period == 60])
+    error_message = "each alarm tells somebody, also when nothing is measured"
+  }
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.region["no node is ready"].comparison_operator == "LessThanThreshold" && aws_cloudwatch_metric_alarm.region["no node is ready"].threshold == 1 && aws_cloudwatch_metric_alarm.region["db1 fails its checks"].comparison_operator == "GreaterThanThreshold" && aws_cloudwatch_metric_alarm.region["db1 fails its checks"].dimensions.InstanceId == "i-1"
+    error_message = "thresholds are ${jsonencode(aws_cloudwatch_metric_alarm.region)}"
+  }
+  assert {
+    condition     = [for r in yamldecode(yamldecode(aws_prometheus_alert_manager_definition.main.definition).alertmanager_config).receivers : r.name] == ["page", "ticket"] && yamldecode(yamldecode(aws_prometheus_alert_manager_definition.main.definition).alertmanager_config).route.receiver == "ticket"
+    error_message = "what says nothing of its urgency is a ticket"
+  }
+}
+
+run "the_rules_that_are_tested_are_the_rules_that_run" {
+  assert {
+    condition     = toset(keys(aws_prometheus_rule_group_namespace.rules)) == fileset("../../../tracing/signals/rules", "*.yaml") && length(aws_prometheus_rule_group_namespace.rules) > 0
+    error_message = "rules are ${jsonencode(keys(aws_prometheus_rule_group_namespace.rules))}"
+  }
+  assert {
+    condition     = alltrue([for name, r in aws_prometheus_rule_group_namespace.rules : r.data == file("../../../tracing/signals/rules/${name}") && length(yamldecode(r.data).groups) > 0])
+    error_message = "a rule file holds no group"
+  }
+}
+
+run "a_trace_store_without_tls" {
+  command = plan
+  variables { trace_endpoint = "http://tempo.example.com" }
+  expect_failures = [var.trace_endpoint]
+}
