@@ -2,8 +2,10 @@ package drill
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"os/exec"
+	"slices"
 	"testing"
 	"time"
 )
@@ -34,7 +36,7 @@ func moveAbout(t *testing.T, s *site, company string, stop <-chan struct{}) (kil
 		text, err := s.move(ctx, company, s.state.Regions[i%len(s.state.Regions)])
 		if ctx.Err() != nil {
 			killed++
-		} else if exit, refused := err.(*exec.ExitError); err != nil && (!refused || exit.ExitCode() != 1) { //nolint:errorlint // as exec returns it
+		} else if exit, refused := errors.AsType[*exec.ExitError](err); err != nil && (!refused || exit.ExitCode() != 1) {
 			t.Errorf("%v\n%s", err, text) // status 1: another move has to be ended first
 		}
 		cancel()
@@ -51,7 +53,7 @@ func (s *site) mustMove(t *testing.T, company, home string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), moverPatience)
 	defer cancel()
-	for _, to := range append(s.state.Regions[:len(s.state.Regions):len(s.state.Regions)], home) {
+	for _, to := range append(slices.Clip(s.state.Regions), home) {
 		text, err := s.move(ctx, company, to)
 		if err != nil && to == home {
 			t.Errorf("%v\n%s", err, text)

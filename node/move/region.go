@@ -68,7 +68,8 @@ func (p *pass) run(ctx context.Context, list []region.Move) {
 	for range min(p.mover.cfg.Parallel, len(list)) {
 		workers.Go(func() {
 			for c := range todo {
-				p.settle(p.move(ctx, c))
+				rows, err := p.move(ctx, c)
+				p.settle(ctx, rows, err)
 			}
 		})
 	}
@@ -102,17 +103,19 @@ func (p *pass) move(ctx context.Context, c region.Move) (rows int, err error) {
 	return rows, nil
 }
 
-func (p *pass) settle(rows int, err error) {
+func (p *pass) settle(ctx context.Context, rows int, err error) {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.done.Rows += rows
-	if err != nil {
+	switch {
+	case err == nil:
+		p.done.Companies++
+		p.mover.deps.Progress(Progress{Companies: 1})
+	case ctx.Err() != nil: // cut off is not failed
+	default:
 		p.done.Failed++
 		if len(p.reasons) < maxReasons {
 			p.reasons = append(p.reasons, err)
 		}
-	} else {
-		p.done.Companies++
 	}
-	p.mu.Unlock()
-	p.mover.deps.Progress(Progress{Companies: 1})
 }

@@ -113,8 +113,8 @@ func (s *store) emptyInTwoRuns() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if _, err := m.Region(ctx, fourth, "eu-west"); !errors.Is(err, context.Canceled) {
-		s.t.Fatalf("interrupted: %v", err)
+	if sum, err := m.Region(ctx, fourth, "eu-west"); !errors.Is(err, context.Canceled) || sum.Failed != 0 {
+		s.t.Fatalf("interrupted: %+v, %v", sum, err)
 	}
 	sum, err := s.mover(move.DefaultConfig()).Region(s.ctx, fourth, "eu-west")
 	if err != nil || sum.Failed != 0 || sum.Companies == 0 || sum.Rows < 100 {
@@ -139,10 +139,10 @@ func (s *store) wantObstacles(words ...string) {
 
 // steadily punches for a company, and reads each punch, until it is stopped;
 // nothing may fail.
-func (s *store) steadily(company string) (punches *atomic.Int64, stop func()) {
+func (s *store) steadily(company string) (count *atomic.Int64, stop func()) {
 	s.t.Helper()
 	ctx, cancel := context.WithCancel(s.ctx)
-	punches = new(atomic.Int64)
+	punches := new(atomic.Int64)
 	ended := make(chan error, 1)
 	m := s.where(company)
 	go func() {

@@ -7,9 +7,10 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"sync"
 	"time"
 
-	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
 
 	"github.com/punchclock/punchclock/node"
 	"github.com/punchclock/punchclock/node/move"
@@ -28,8 +29,9 @@ type moving struct {
 	Batch int    `help:"Punches carried in one transaction." default:"${move_batch}"`
 }
 
-// with runs do with a Mover.
-func (c *moving) with(ctx context.Context, parallel int, progress func(move.Progress), do func(context.Context, *move.Mover, region.Name) error) (err error) {
+// with runs do with a Mover that moves so many companies at once, and says what
+// do has to say.
+func (c *moving) with(ctx context.Context, out io.Writer, parallel int, do func(context.Context, *move.Mover, region.Name) (said string, err error)) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, moveTimeout)
 	defer cancel()
 	to, err := region.ParseName(c.To)
@@ -47,14 +49,56 @@ func (c *moving) with(ctx context.Context, parallel int, progress func(move.Prog
 		return err
 	}
 	defer db.Close()
-	mover, err := move.New(move.Config{Batch: c.Batch, Parallel: parallel}, db, move.Deps{Log: log, Meter: telemetry.MeterProvider, Progress: progress})
+	show := progress{terminal: term.IsTerminal(int(os.Stderr.Fd())), began: time.Now()}
+	mover, err := move.New(move.Config{Batch: c.Batch, Parallel: parallel}, db, move.Deps{Log: log, Meter: telemetry.MeterProvider, Progress: show.add})
 	if err != nil {
 		return err
 	}
-	if err = do(ctx, mover, to); ctx.Err() != nil {
+	said, err := do(ctx, mover, to)
+	if ctx.Err() != nil {
 		err = errors.New("interrupted; run the same command again to go on")
 	}
-	return err
+	show.end()
+	_, writeErr := io.WriteString(out, said)
+	return errors.Join(err, writeErr)
+}
+
+// progress shows on standard error how far a move is: a line that is written
+// over on a terminal, and else a new one every few seconds.
+type progress struct {
+	terminal bool
+	began    time.Time
+
+	mu   sync.Mutex // guards the rest
+	sum  move.Progress
+	next time.Duration
+}
+
+func (s *progress) add(p move.Progress) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sum.Found, s.sum.Companies, s.sum.Rows = s.sum.Found+p.Found, s.sum.Companies+p.Companies, s.sum.Rows+p.Rows
+	every, begin, end := 5*time.Second, "", "\n" // keeps a log short
+	if s.terminal {
+		every, begin, end = 100*time.Millisecond, "\r\x1b[K", "" // the eye's pace; from the left, and clear the line
+	}
+	elapsed := time.Since(s.began)
+	if elapsed < s.next {
+		return
+	}
+	s.next = elapsed + every
+	companies := ""
+	if s.sum.Found > 0 {
+		companies = fmt.Sprintf("%d of %d companies, ", s.sum.Companies, s.sum.Found)
+	}
+	fmt.Fprintf(os.Stderr, "%s%.0fs: %s%d punches carried%s", begin, elapsed.Seconds(), companies, s.sum.Rows, end)
+}
+
+// end leaves the terminal's line to the result.
+func (s *progress) end() {
+	if s.terminal {
+		fmt.Fprint(os.Stderr, "\r\x1b[K")
+	}
 }
 
 type moveCommand struct {
@@ -64,16 +108,12 @@ type moveCommand struct {
 
 // Run implements the command.
 func (c *moveCommand) Run(ctx context.Context, out io.Writer) error {
-	bar := progressbar.NewOptions(-1, progressbar.OptionSetWriter(os.Stderr), progressbar.OptionSetDescription("punches"),
-		progressbar.OptionShowCount(), progressbar.OptionClearOnFinish())
-	progress := func(p move.Progress) { _ = bar.Add(p.Rows) } // a bar that cannot be drawn is no reason to fail
-	return c.with(ctx, 1, progress, func(ctx context.Context, m *move.Mover, to region.Name) error {
+	return c.with(ctx, out, 1, func(ctx context.Context, m *move.Mover, to region.Name) (string, error) {
 		r, err := m.Company(ctx, c.ID, to)
-		_ = bar.Finish()
-		if err == nil {
-			_, err = fmt.Fprintf(out, "company %s has its home in %s (epoch %d), %d punches carried\n", c.ID, r.Home, r.Epoch, r.Rows)
+		if err != nil {
+			return "", err
 		}
-		return err
+		return fmt.Sprintf("company %s has its home in %s (epoch %d), %d punches carried\n", c.ID, r.Home, r.Epoch, r.Rows), nil
 	})
 }
 
@@ -89,19 +129,9 @@ func (c *moveHomesCommand) Run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	bar := progressbar.NewOptions(-1, progressbar.OptionSetWriter(os.Stderr), progressbar.OptionSetDescription("companies"),
-		progressbar.OptionShowCount(), progressbar.OptionClearOnFinish())
-	progress := func(p move.Progress) {
-		if p.Found > 0 {
-			bar.ChangeMax(max(bar.GetMax(), 0) + p.Found)
-		}
-		_ = bar.Add(p.Companies)
-	}
-	return c.with(ctx, c.Parallel, progress, func(ctx context.Context, m *move.Mover, to region.Name) error {
-		s, err := m.Region(ctx, from, to)
-		_ = bar.Finish()
-		fmt.Fprintf(out, "%d companies left %s, %d failed, %d punches carried\n", s.Companies, from, s.Failed, s.Rows)
-		return err
+	return c.with(ctx, out, c.Parallel, func(ctx context.Context, m *move.Mover, to region.Name) (string, error) {
+		s, err := m.Region(ctx, from, to) // some may have been moved by a run that failed
+		return fmt.Sprintf("%d companies left %s, %d failed, %d punches carried\n", s.Companies, from, s.Failed, s.Rows), err
 	})
 }
 
