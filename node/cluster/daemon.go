@@ -117,9 +117,12 @@ func (d *daemon) ending() (string, bool) {
 func (d *daemon) start(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startDeadline)
 	defer cancel()
-	if taken(address(d.PublicURL), address(d.OpsURL), d.PeerAddr, d.GossipAddr) {
-		return fmt.Errorf("%s: somebody uses one of its addresses %s, %s, %s, %s: does the cluster run this node itself?",
-			d.Name, d.PublicURL, d.OpsURL, d.PeerAddr, d.GossipAddr)
+	addrs := []string{address(d.PublicURL), address(d.OpsURL), d.PeerAddr, d.GossipAddr}
+	if d.DNSAddr != "" {
+		addrs = append(addrs, d.DNSAddr)
+	}
+	if taken(addrs...) {
+		return fmt.Errorf("%s: somebody uses one of its addresses %s: does the cluster run this node itself?", d.Name, strings.Join(addrs, ", "))
 	}
 	if err := d.launch(ctx); err != nil {
 		return fmt.Errorf("%s: %w", d.Name, err)
