@@ -19,11 +19,6 @@ import (
 	"github.com/punchclock/punchclock/tracing/signals"
 )
 
-// withCertificates are what only a cluster with certificates shows.
-var withCertificates = []string{
-	"punchclock_certificate_expiry_seconds", "security_certificate_expiration_node", "security_certificate_expiration_ca",
-}
-
 // seldom are values of labels that a scrape of a quiet cluster does not have.
 var seldom = map[string]string{
 	"job punchclock": "given by whoever scrapes",
@@ -50,16 +45,12 @@ func TestSignalsNameWhatIsThere(t *testing.T) {
 		for _, n := range w.cluster.Nodes() {
 			there.scrape(t, n.OpsURL+"/metrics")
 		}
-		secured := false
 		if w.store.Engine == crdb.CockroachDB {
-			console := w.console(t)
-			secured = strings.HasPrefix(console, "https:")
-			there.scrape(t, console+"/_status/vars")
+			there.scrape(t, w.console(t)+"/_status/vars")
 		}
 		for _, name := range slices.Sorted(maps.Keys(named)) {
-			switch {
-			case there[name] != nil, !secured && slices.Contains(withCertificates, name):
-			case w.store.Engine == crdb.CockroachDB, strings.HasPrefix(name, "punchclock_"):
+			here := w.store.Engine == crdb.CockroachDB || strings.HasPrefix(name, "punchclock_")
+			if here && there[name] == nil {
 				t.Errorf("%s: nothing shows a metric %s", named[name], name)
 			}
 		}
