@@ -42,10 +42,10 @@ func TestTheDatabaseTakesItsSetup(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	host, _, _ := strings.Cut(admin.Host, ",")
+	admin.Host, _, _ = strings.Cut(admin.Host, ",") // this client takes one
 	sql := func(statements string) string {
 		t.Helper()
-		cmd := exec.CommandContext(ctx, engine.Path, "sql", "--insecure", "--host="+host, "--set=errexit=true", "--format=tsv")
+		cmd := exec.CommandContext(ctx, engine.Path, "sql", "--url="+admin.String(), "--set=errexit=true", "--format=tsv")
 		cmd.Stdin = strings.NewReader(statements + ";")
 		var said bytes.Buffer
 		cmd.Stderr = &said

@@ -307,8 +307,8 @@ func TestSecretsHoldWhatMachinesRead(t *testing.T) {
 		secrets, reads []string
 		from           string // where the paths stand
 	}{
-		{[]string{"eu-west-1_node", "gossip", "database_node"}, []string{"modules/nodes/files/node.yaml", "modules/nodes/main.tf"}, "/run/punchclock/secrets/"},
-		{[]string{"authorities"}, []string{"modules/observability/files/aws.yaml", "modules/observability/collector.tf"}, "/run/otelcol/"},
+		{[]string{"eu-west-1_node", "gossip", "database_node"}, []string{"modules/nodes/files/node.yaml.tftpl", "modules/nodes/main.tf"}, "/run/punchclock/secrets/"},
+		{[]string{"authorities"}, []string{"modules/observability/files/aws.yaml.tftpl", "modules/observability/collector.tf"}, "/run/otelcol/"},
 		{[]string{"eu-west-1_database", "database_operator"}, []string{"modules/cockroachdb/files/setup", "modules/cockroachdb/files/console.sh"}, "$certs/"},
 	} {
 		files := make(map[string]string)

@@ -21,7 +21,7 @@ locals {
   stop_timeout = 35
   kill_after   = 45
 
-  settings = templatefile("${path.module}/files/node.yaml", {
+  settings = templatefile("${path.module}/files/node.yaml.tftpl", {
     deployment           = var.deployment, region = var.name, domain = var.domain, tokens = var.tokens
     seeds                = [for r in var.regions : "seeds.${r}.${var.internal_zone.name}:7946"]
     database_url         = "postgres://punchclock_node@${join(",", var.database_hosts)}/clock?sslmode=verify-full&sslrootcert=/run/punchclock/secrets/database-ca.crt&sslcert=/run/punchclock/secrets/client.punchclock_node.crt&sslkey=/run/punchclock/secrets/client.punchclock_node.key"

@@ -25,7 +25,7 @@ locals {
       { path = "/usr/local/bin/collector-secrets", permissions = "0755", content = templatefile("${path.module}/files/collector-secrets", { region = var.name, secret = "${var.deployment}/authorities" }) },
       { path = "/etc/otelcol/collector.yaml", permissions = "0644", content = file("${local.signals}/collector/collector.yaml") },
       { path = "/etc/otelcol/metrics.yaml", permissions = "0644", content = file("${local.signals}/collector/metrics.yaml") },
-      { path = "/etc/otelcol/aws.yaml", permissions = "0644", content = templatefile("${path.module}/files/aws.yaml", { deployment = var.deployment, region = var.name }) },
+      { path = "/etc/otelcol/aws.yaml", permissions = "0644", content = templatefile("${path.module}/files/aws.yaml.tftpl", { deployment = var.deployment, region = var.name }) },
       { path = "/etc/otelcol/environment", permissions = "0644", content = join("", [for name, value in local.environment : "${name}=${value}\n"]) },
       { path = "/etc/otelcol/nodes.json", permissions = "0644", content = "[]\n" }, # found by their tags instead
       { path = "/etc/otelcol/database.json", permissions = "0644", content = jsonencode([{
