@@ -198,6 +198,30 @@ func TestPageStandsAlone(t *testing.T) {
 	}
 }
 
+// TestAnUnfinishedDrillIsShown: nothing was measured, the ledger not audited.
+func TestAnUnfinishedDrillIsShown(t *testing.T) {
+	o := &Outcome{Scenario: "kill-node", Error: "breaking: <no such node>", Moments: Moments{Begin: at(0)}}
+	path := filepath.Join(t.TempDir(), "index.html")
+	if err := writePage(path, o); err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"failed", "did not come to its end", "breaking: &lt;no such node&gt;", "was not audited"} {
+		if !strings.Contains(string(page), want) {
+			t.Errorf("the page has no %q", want)
+		}
+	}
+	if text := o.String(); !strings.Contains(text, "FAILED") || !strings.Contains(text, "<no such node>") || strings.Contains(text, "lost") {
+		t.Errorf("the summary says:\n%s", text)
+	}
+	if err := o.Verdict(); !errors.Is(err, ErrUnfinished) || !errors.Is(err, ErrNotAudited) {
+		t.Errorf("its verdict: %v", err)
+	}
+}
+
 // TestTimelineHoldsEveryPunch: each is in one second of its home.
 func TestTimelineHoldsEveryPunch(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

@@ -20,7 +20,7 @@ import (
 // short makes a scenario brief, and its bounds loose: the tests of other
 // packages run on the same machine. `make drill` holds it to what is stated.
 func short(sc Scenario) Scenario {
-	sc.Before, sc.After = time.Second, 2*time.Second
+	sc.Before, sc.After = 2*time.Second, 2*time.Second
 	switch sc.Name {
 	case "kill-region", "kill-node", "freeze-node":
 		sc.During = 9 * time.Second // so that what fails over only when it is healed breaks a bound
@@ -29,7 +29,8 @@ func short(sc Scenario) Scenario {
 	case "freeze-region-database":
 		sc.During = 10 * time.Second // too short for the victim's own bound; the others' is what it shows
 	case "partition-region":
-		sc.During = 20 * time.Second // the cut-off side refuses after about 10 s
+		sc.Before = 4 * time.Second  // the first punches of a cluster find nothing warm
+		sc.During = 16 * time.Second // the cut-off side refuses after about 10 s
 	case "rolling-restart": // six nodes take 15 s
 		sc.inject = rollingRestart((*site).nodes)
 	default:
