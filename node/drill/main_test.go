@@ -12,8 +12,11 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sync/errgroup"
 
+	"github.com/punchclock/punchclock/node/client"
 	"github.com/punchclock/punchclock/node/cluster"
+	"github.com/punchclock/punchclock/node/punch"
 	"github.com/punchclock/punchclock/node/stage"
 )
 
@@ -83,11 +86,31 @@ func mustSite(t *testing.T, engine string) *site {
 			t.Fatal(err)
 		}
 		s.victim = s.state.Regions[0]
+		warm(t, s)
 	}
 	if err := s.rest(testContext(t)); err != nil {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// warm punches once through each node for each company: the first punches of a
+// cluster take seconds on a busy machine, and a short drill lasts few.
+func warm(t *testing.T, s *site) {
+	t.Helper()
+	var devices errgroup.Group
+	for _, node := range s.state.Nodes {
+		for _, company := range s.state.Companies {
+			c := mustClient(t, node.PublicURL, company.Token)
+			devices.Go(func() error {
+				_, err := c.Punch(testContext(t), client.Request{Employee: "warm-" + node.Name, Kind: punch.In})
+				return err
+			})
+		}
+	}
+	if err := devices.Wait(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // engines are those on this machine, or the one that is asked for.

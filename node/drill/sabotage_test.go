@@ -130,7 +130,7 @@ func mustLedger(t *testing.T) (*Ledger, string) {
 
 func mustClient(t *testing.T, endpoint, token string) *client.Client {
 	t.Helper()
-	c, err := client.New(client.Config{Endpoints: []string{endpoint}, Token: client.StaticToken(token), TotalTimeout: 10 * time.Second})
+	c, err := client.New(client.Config{Endpoints: []string{endpoint}, Token: client.StaticToken(token), TotalTimeout: 30 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,7 +29,6 @@ func short(sc Scenario) Scenario {
 	case "freeze-region-database":
 		sc.During = 10 * time.Second // too short for the victim's own bound; the others' is what it shows
 	case "partition-region":
-		sc.Before = 8 * time.Second  // the first punches of a cluster find nothing warm
 		sc.During = 16 * time.Second // the cut-off side refuses after about 10 s
 	case "rolling-restart": // six nodes take 15 s
 		sc.inject = rollingRestart((*site).nodes)
@@ -123,6 +122,7 @@ func TestPartition(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.victim = s.state.Regions[0]
+	warm(t, s)
 	if err := s.rest(testContext(t)); err != nil {
 		t.Fatal(err)
 	}
