@@ -22,9 +22,6 @@ OTELCOL         := $(TOOLS)/otelcol-$(OTELCOL_VERSION)
 # What to test, such as PKG=./node/lane/... and TESTFLAGS='-run Poison -v'.
 PKG       ?= ./...
 TESTFLAGS ?=
-# Packages are tested in the order in which they are named, as many at a time as
-# there are processors: those that take minutes must not be the last.
-LONGEST   := ./node/drill ./node
 # One shared cluster starts in some seconds; a test that hangs must not hold CI
 # for longer than it takes to notice.
 TIMEOUT   ?= 12m
@@ -53,7 +50,7 @@ drill: build database ## Break the cluster in every way under load and account f
 test: database compiler promtool dns ## Check format, vet, and run all tests with -race, on a real database and real processes
 	@scripts/check-format
 	go vet $(PKG)
-	go test -race -vet=off -timeout $(TIMEOUT) $(TESTFLAGS) $(if $(filter ./...,$(PKG)),$(LONGEST)) $(PKG)
+	go test -race -vet=off -timeout $(TIMEOUT) $(TESTFLAGS) $(PKG)
 	@command -v terraform >/dev/null || echo 'SKIPPED: terraform is not on the PATH, so terraform/local and the drill terraform-region were not tested' >&2
 	@$(if $(filter ./... ./terraform%,$(PKG)),scripts/aws-provider --report,:) # go test does not show what it skips
 
