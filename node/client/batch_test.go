@@ -128,7 +128,7 @@ func TestOneByOneEndsWhenTheServiceIsAway(t *testing.T) {
 		switch {
 		case strings.HasSuffix(r.URL.Path, "/batch"):
 			problem(413, punch.TooLarge, "")(w, r, body, n)
-		case strings.Contains(string(body), "e0"):
+		case strings.Contains(string(body), `"e0"`):
 			recorded(w, r, body, n)
 		default:
 			problem(503, punch.Unavailable, "7")(w, r, body, n)
