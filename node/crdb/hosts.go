@@ -51,7 +51,7 @@ type host struct {
 	reads   *pgxpool.Pool   // reads punches
 	control *pgxpool.Pool   // everything else
 	moves   *pgxpool.Pool   // carries rows from home to home; nil where nothing is moved
-	probe   *pgx.ConnConfig // for pings: a pool without a free connection is no dead host
+	probe   *pgx.ConnConfig // for pings where no connection lies idle: a pool without one is no dead host
 	files   *transport      // asked before every connection
 	trouble atomic.Int32    // a trouble: what is believed of it
 	prompt  int             // pings in a row that were answered promptly; the watcher's
@@ -98,7 +98,7 @@ type hosts struct {
 }
 
 const (
-	// A ping is a new connection: up to six round trips with TLS and a
+	// A ping may need a new connection: up to six round trips with TLS and a
 	// password, each at most about 300 ms between regions.
 	pingTimeout = 2 * time.Second
 	// How soon a host that came back is used again.
@@ -257,20 +257,45 @@ func (hs *hosts) anotherIsFaster(ctx context.Context, than *host, took time.Dura
 	return false
 }
 
-// ping connects anew and returns how long an empty statement then takes: one
-// round trip, in which the server has answered.
+// ping returns how long an empty statement takes: one round trip, in which the
+// server has answered. It takes a connection that lies idle, since to connect
+// takes a slow host several times as long, and else connects anew.
 func (h *host) ping(ctx context.Context) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
+	if idle := h.idle(ctx); idle != nil {
+		took, err := roundTrip(ctx, idle.Conn())
+		idle.Release()
+		if err == nil || ctx.Err() != nil {
+			return took, err
+		}
+	}
 	cc := h.probe.Copy()
 	h.files.refresh(ctx, cc)
 	conn, err := pgx.ConnectConfig(ctx, cc)
 	if err != nil {
 		return 0, err
 	}
-	began := time.Now()
-	err = conn.Ping(ctx)
-	took := time.Since(began)
+	took, err := roundTrip(ctx, conn)
 	_ = conn.Close(ctx) // it has served
 	return took, err
+}
+
+func roundTrip(ctx context.Context, conn *pgx.Conn) (time.Duration, error) {
+	began := time.Now()
+	err := conn.Ping(ctx)
+	return time.Since(began), err
+}
+
+// idle returns a connection that nobody uses, nil if there is none. It waits for
+// nothing.
+func (h *host) idle(ctx context.Context) *pgxpool.Conn {
+	all := h.control.AcquireAllIdle(ctx)
+	if len(all) == 0 {
+		return nil
+	}
+	for _, conn := range all[1:] {
+		conn.Release()
+	}
+	return all[0]
 }
