@@ -24,11 +24,7 @@ func (n *Node) gossipKeys() (keys [][]byte, again func() ([][]byte, error), err 
 // keyrings is what this node knows of every node's keys.
 func (n *Node) keyrings() opsapi.Keyrings {
 	list := opsapi.Keyrings{Node: n.self.Node, Nodes: []opsapi.Keyring{}}
-	g := n.rings.Load()
-	if g == nil { // starting
-		return list
-	}
-	for _, k := range g.Keyrings() {
+	for _, k := range n.gossip.Keyrings() {
 		of := opsapi.Keyring{Node: k.Node, Region: string(k.Region), Known: k.Known, Keys: []string{}}
 		for _, f := range k.Keys {
 			of.Keys = append(of.Keys, f.String())

@@ -47,7 +47,6 @@ type Node struct {
 	switchNews chan region.Evacuation
 	directory  *region.Directory
 	gossip     *gossip.Gossip
-	rings      atomic.Pointer[gossip.Gossip] // gossip, once it has begun: an operator may ask while the node starts
 	dispatch   *dispatch.Dispatch
 	peers      *peer.Client
 	verifier   *auth.Verifier
@@ -228,7 +227,6 @@ func (n *Node) startGossip(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	n.rings.Store(n.gossip)
 	n.closer.add("gossip", reserveForLanes, func(ctx context.Context) error {
 		if err := n.gossip.Leave(ctx); err != nil { // peers that go at the same time do not confirm; they will notice
 			n.log.InfoContext(ctx, "left without a confirmation", "error", err)

@@ -128,7 +128,7 @@ func (n *Node) othersReady(leaving region.Name) bool {
 var errNoOperator = errors.New("this token is not an operator's")
 
 func (n *Node) operator(ctx context.Context, token string) error {
-	if n.verifier == nil {
+	if n.ready.has(topicStart) { // its parts are not there yet, or not for this goroutine to see
 		return errors.New("the node is starting")
 	}
 	identity, err := n.verifier.Verify(ctx, token)
@@ -143,12 +143,9 @@ func (n *Node) status() opsapi.Status {
 	now := time.Now()
 	s := opsapi.Status{Node: n.self.Node, Region: string(n.self.Region)}
 	view := n.board.View()
-	open := []string{}
-	if n.dispatch != nil {
-		open = n.dispatch.OpenCircuits()
-		for _, l := range n.dispatch.Lanes() {
-			s.Homes = append(s.Homes, opsapi.Home{Region: string(l.Home), Way: l.Way, Waiting: l.Waiting, CircuitOpen: l.Open})
-		}
+	open := n.dispatch.OpenCircuits()
+	for _, l := range n.dispatch.Lanes() {
+		s.Homes = append(s.Homes, opsapi.Home{Region: string(l.Home), Way: l.Way, Waiting: l.Waiting, CircuitOpen: l.Open})
 	}
 	names := view.Regions()
 	for _, label := range n.labels.all() {
