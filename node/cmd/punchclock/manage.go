@@ -44,10 +44,19 @@ func (d *database) url() (string, error) {
 	return url, err
 }
 
-func (d *database) open(ctx context.Context) (*crdb.DB, error) { return d.openToMove(ctx, 0) }
+// begin opens the database for a command, whose time it bounds. done must be
+// called unless there is an error.
+func (d *database) begin(ctx context.Context) (_ context.Context, db *crdb.DB, done func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	if db, err = d.open(ctx, 0); err != nil {
+		cancel()
+		return nil, nil, nil, err
+	}
+	return ctx, db, func() { db.Close(); cancel() }, nil
+}
 
-// openToMove is open with connections that carry so many companies at once.
-func (d *database) openToMove(ctx context.Context, companies int) (*crdb.DB, error) {
+// open opens the database with connections that carry so many companies at once.
+func (d *database) open(ctx context.Context, companies int) (*crdb.DB, error) {
 	url, err := d.url()
 	if err != nil {
 		return nil, err
@@ -113,13 +122,11 @@ type createCommand struct {
 
 // Run implements the command.
 func (c *createCommand) Run(ctx context.Context, out io.Writer) error {
-	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
-	defer cancel()
-	db, err := c.open(ctx)
+	ctx, db, done, err := c.begin(ctx)
 	if err != nil {
 		return err
 	}
-	defer db.Close()
+	defer done()
 	company := crdb.Company{ID: c.ID, Name: c.Name, HomeRegion: c.HomeRegion, TimeZone: c.TimeZone}
 	regions, err := db.Regions(ctx)
 	if err != nil {
@@ -143,13 +150,11 @@ type listCommand struct{ database }
 
 // Run implements the command.
 func (c *listCommand) Run(ctx context.Context, out io.Writer) error {
-	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
-	defer cancel()
-	db, err := c.open(ctx)
+	ctx, db, done, err := c.begin(ctx)
 	if err != nil {
 		return err
 	}
-	defer db.Close()
+	defer done()
 	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(w, "COMPANY\tHOME\tEPOCH\tZONE\tNAME")
 	const page = 1000 // a screenful of memory, few round trips
@@ -175,13 +180,11 @@ type showCommand struct {
 
 // Run implements the command.
 func (c *showCommand) Run(ctx context.Context, out io.Writer) error {
-	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
-	defer cancel()
-	db, err := c.open(ctx)
+	ctx, db, done, err := c.begin(ctx)
 	if err != nil {
 		return err
 	}
-	defer db.Close()
+	defer done()
 	company, err := db.Company(ctx, c.ID)
 	if err != nil {
 		return err
@@ -202,14 +205,12 @@ type importCommand struct {
 
 // Run implements the command.
 func (c *importCommand) Run(ctx context.Context, out io.Writer) error {
-	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
-	defer cancel()
 	defer c.File.Close() //nolint:errcheck // it was only read
-	db, err := c.open(ctx)
+	ctx, db, done, err := c.begin(ctx)
 	if err != nil {
 		return err
 	}
-	defer db.Close()
+	defer done()
 	regions, err := db.Regions(ctx)
 	if err != nil {
 		return err
@@ -219,7 +220,8 @@ func (c *importCommand) Run(ctx context.Context, out io.Writer) error {
 		size = info.Size()
 	}
 	bar := progressbar.NewOptions64(size, progressbar.OptionSetWriter(os.Stderr), progressbar.OptionShowBytes(true),
-		progressbar.OptionSetDescription("companies"), progressbar.OptionClearOnFinish())
+		progressbar.OptionSetDescription("companies"), progressbar.OptionClearOnFinish(),
+		progressbar.OptionSetSpinnerChangeInterval(0)) // its ticking races with our setting
 	result, err := companies.Import(ctx, c.File, regions, db, func(n int64) { _ = bar.Set64(n) })
 	_ = bar.Finish() // a bar that cannot be drawn is no reason to fail
 	for _, bad := range result.Bad {

@@ -44,7 +44,7 @@ func (c *moving) with(ctx context.Context, out io.Writer, parallel int, do func(
 		return err
 	}
 	defer func() { err = errors.Join(err, telemetry.Shutdown(context.WithoutCancel(ctx))) }()
-	db, err := c.openToMove(ctx, parallel)
+	db, err := c.open(ctx, parallel)
 	if err != nil {
 		return err
 	}

@@ -20,13 +20,11 @@ type addRegionCommand struct {
 
 // Run implements the command.
 func (c *addRegionCommand) Run(ctx context.Context, out io.Writer) error {
-	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
-	defer cancel()
-	db, err := c.open(ctx)
+	ctx, db, done, err := c.begin(ctx)
 	if err != nil {
 		return err
 	}
-	defer db.Close()
+	defer done()
 	began := time.Now()
 	existed, err := db.AddRegion(ctx, c.Region, func(step string) {
 		fmt.Fprintf(os.Stderr, "%5.1f s  %s\n", time.Since(began).Seconds(), step)
@@ -59,13 +57,11 @@ var errObstacles = errors.New("the region stays")
 
 // Run implements the command.
 func (c *removeRegionCommand) Run(ctx context.Context, out io.Writer) error {
-	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
-	defer cancel()
-	db, err := c.open(ctx)
+	ctx, db, done, err := c.begin(ctx)
 	if err != nil {
 		return err
 	}
-	defer db.Close()
+	defer done()
 	obstacles, existed, err := db.RegionObstacles(ctx, c.Region, !c.WithoutNodes)
 	if err != nil {
 		return err
@@ -95,13 +91,11 @@ type listRegionsCommand struct {
 
 // Run implements the command.
 func (c *listRegionsCommand) Run(ctx context.Context, out io.Writer) error {
-	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
-	defer cancel()
-	db, err := c.open(ctx)
+	ctx, db, done, err := c.begin(ctx)
 	if err != nil {
 		return err
 	}
-	defer db.Close()
+	defer done()
 	uses, err := db.RegionUses(ctx)
 	if err != nil {
 		return err
