@@ -168,6 +168,7 @@ func TestStaleSchemaResetsSeldom(t *testing.T) {
 		deps.Meter = sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))
 		cfg := db.cfg // one host, so that every attempt is its
 		cfg.URL = through(t, mustGateway(t, firstHost(t, cfg.URL)), cfg.URL, 0)
+		cfg.ConnectionsPerHome = 1 // so few lie idle
 		measured := s.mustOpenWith(cfg, deps)
 		ctx, cancel := context.WithCancel(s.ctx)
 		var writing sync.WaitGroup
@@ -276,6 +277,27 @@ func TestCloseDoesNotWaitForAFrozenServer(t *testing.T) {
 		db.Close()
 		if !strings.Contains(logged.String(), "left to close") {
 			t.Error("all connections were closed: the test shows nothing, or Close waited for them")
+		}
+	})
+}
+
+// TestANewConnectionKnowsTheStatements looks at a connection that no punch has
+// used.
+func TestANewConnectionKnowsTheStatements(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *store) {
+		cfg := testConfig(s.server.URLOf(mustParse(t, s.DB.files.url).Database, "us-east"))
+		cfg.Home = "us-east"
+		conn, err := s.mustOpenWith(cfg, testDeps()).hosts.pick(0).hot.Acquire(s.ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Release()
+		for _, sql := range []string{s.insertSQL(), s.readbackSQL()} {
+			var n int
+			err := conn.QueryRow(s.ctx, "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%' || $1", sql[len(sql)-60:]).Scan(&n)
+			if err != nil || n != 1 {
+				t.Errorf("%d statements that end in %q, %v", n, sql[len(sql)-60:], err)
+			}
 		}
 	})
 }

@@ -46,8 +46,11 @@ type Config struct {
 	// URL may name several hosts, the nearest first. Each host gets pools of
 	// its own, so that an attempt can be repeated through another one.
 	URL string
+	// Home is the region whose statements a new connection for punches learns
+	// before it is used; none when empty.
+	Home string
 	// ConnectionsPerHome bounds the statements in flight per home; the lanes
-	// hold to it, the pool only guards it.
+	// hold to it, the pool only guards it. As many connections lie idle.
 	ConnectionsPerHome int
 	// ReadConnections bounds the reads of punches in flight; one home takes
 	// half of them at most. Look-ups of companies have connections of their own.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/exaring/otelpgx"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/time/rate"
 )
@@ -36,18 +37,20 @@ func (db *DB) openHosts(ctx context.Context, base *pgxpool.Config, deps Deps) (*
 			target **pgxpool.Pool
 			name   string
 			size   int
+			idle   int
 			params map[string]string
+			warm   func(context.Context, *pgx.Conn) error
 		}{
-			{&h.hot, "punches", db.cfg.ConnectionsPerHome * maxHomes, db.hotParams()},
-			{&h.reads, "reads", db.cfg.ReadConnections, db.readParams("reads")},
-			{&h.control, "control", max(controlConnections, db.cfg.MoveConnections), db.readParams("control")}, // a flip for each that is carried
-			{&h.moves, "moves", db.cfg.MoveConnections, db.moveParams()},
+			{&h.hot, "punches", db.cfg.ConnectionsPerHome * maxHomes, db.cfg.ConnectionsPerHome, db.hotParams(), db.prepare},
+			{&h.reads, "reads", db.cfg.ReadConnections, 1, db.readParams("reads"), nil},
+			{&h.control, "control", max(controlConnections, db.cfg.MoveConnections), 1, db.readParams("control"), nil}, // a flip for each that is carried
+			{&h.moves, "moves", db.cfg.MoveConnections, 1, db.moveParams(), nil},
 		} {
 			if pool.size == 0 {
 				continue
 			}
-			cfg := db.poolConfig(base, addr, pool.size, pool.params)
-			cfg.ConnConfig.Tracer, cfg.BeforeConnect = tracer, db.files.beforeConnect
+			cfg := db.poolConfig(base, addr, pool.size, pool.idle, pool.params)
+			cfg.ConnConfig.Tracer, cfg.BeforeConnect, cfg.AfterConnect = tracer, db.files.beforeConnect, pool.warm
 			p, err := pgxpool.NewWithConfig(ctx, cfg)
 			if err == nil {
 				err = otelpgx.RecordStats(p, otelpgx.WithStatsMeterProvider(deps.Meter),
@@ -60,27 +63,45 @@ func (db *DB) openHosts(ctx context.Context, base *pgxpool.Config, deps Deps) (*
 			*pool.target = p
 			h.renewals[p] = &rate.Sometimes{Interval: renewEvery}
 		}
-		h.probe = db.poolConfig(base, addr, 1, map[string]string{"application_name": "punchclock probe"}).ConnConfig
+		h.probe = db.poolConfig(base, addr, 1, 0, map[string]string{"application_name": "punchclock probe"}).ConnConfig
 	}
 	hs.start()
 	return hs, nil
 }
 
-func (db *DB) poolConfig(base *pgxpool.Config, addr address, size int, params map[string]string) *pgxpool.Config {
+func (db *DB) poolConfig(base *pgxpool.Config, addr address, size, idle int, params map[string]string) *pgxpool.Config {
 	cfg := base.Copy()
 	cfg.ConnConfig.Host, cfg.ConnConfig.Port, cfg.ConnConfig.TLSConfig = addr.host, addr.port, addr.tls
 	cfg.ConnConfig.Fallbacks = addr.alternatives
 	maps.Copy(cfg.ConnConfig.RuntimeParams, params)
 	cfg.MaxConns = int32(min(size, 1024))
-	// A connection at hand spares the first punch of a quiet minute, and the
-	// first one after a change of hosts, the handshake.
-	cfg.MinIdleConns = 1
+	// At hand, so that what comes suddenly is spared the handshake: the first
+	// punch of a quiet minute, and all those after a change of hosts.
+	cfg.MinIdleConns = int32(idle)
 	// Short enough that connections spread again after a host came back.
 	cfg.MaxConnLifetime = 5 * time.Minute
 	cfg.MaxConnLifetimeJitter = 30 * time.Second
 	// An idle connection to a frozen host would otherwise hang its first user.
 	cfg.PingTimeout = time.Second
 	return cfg
+}
+
+// prepare runs the statements of a punch for no punch at all, so that the first
+// one on this connection does not wait for the server to learn them.
+func (db *DB) prepare(ctx context.Context, conn *pgx.Conn) error {
+	if db.cfg.Home == "" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, db.cfg.ConnectTimeout)
+	defer cancel()
+	_, err := conn.Exec(ctx, db.insertSQL(), insertArgs(db.cfg.Home, nil)...)
+	if err == nil {
+		_, err = conn.Exec(ctx, db.readbackSQL(), keyArgs(db.cfg.Home, nil)...)
+	}
+	if !conn.IsClosed() {
+		return nil // the server refuses: no fault of the connection, and the punch will be told
+	}
+	return err
 }
 
 func (db *DB) hotParams() map[string]string {
