@@ -1,8 +1,9 @@
 // Package opsapi is the operator's listener: is the node alive, may it be sent
 // punches and if not why, what it believes of the cluster, the switches, its
 // metrics and its profiles; and the client for them. It is meant for loopback
-// or a private network. Health, metrics and profiles ask nobody who they are;
-// status and switches take an operator's token.
+// or a private network. Health and metrics ask nobody who they are; all else
+// takes an operator's token: a profile shows the command line, and costs time
+// that punches need.
 package opsapi
 
 import (
@@ -71,11 +72,11 @@ func New(deps Deps) http.Handler {
 		answer(w, status, body)
 	})
 	mux.Handle("GET /metrics", deps.Metrics)
-	mux.HandleFunc("/debug/pprof/", pprof.Index)
-	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
-	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	for path, profile := range map[string]http.HandlerFunc{
+		"": pprof.Index, "cmdline": pprof.Cmdline, "profile": pprof.Profile, "symbol": pprof.Symbol, "trace": pprof.Trace,
+	} {
+		mux.HandleFunc("/debug/pprof/"+path, deps.operator(profile))
+	}
 
 	mux.HandleFunc("GET /status", deps.operator(func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, http.StatusOK, deps.Status())
