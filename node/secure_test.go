@@ -91,8 +91,8 @@ func punchOnce(ctx context.Context, n *cluster.Node, token string) error {
 	return errors.Join(err, res.Body.Close())
 }
 
-// eventually polls until done, for at most 30 s: nodes look at their files
-// every 5 s.
+// eventually polls until done, for at most 30 s: nodes take over files that two
+// looks have found the same, and look every 2 s.
 func eventually(t *testing.T, what string, done func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); !done(); time.Sleep(50 * time.Millisecond) {

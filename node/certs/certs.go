@@ -8,7 +8,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -41,13 +40,13 @@ type File struct {
 type Deps struct {
 	Log   *slog.Logger
 	Meter metric.MeterProvider
-	// Every is how often files are looked at; 5 s when 0. Certificates are
+	// Every is how often files are looked at; 2 s when 0. Certificates are
 	// replaced days before they end: seconds are for whoever waits for the
 	// effect, and reading a few files costs nothing.
 	Every time.Duration
 }
 
-const defaultEvery = 5 * time.Second
+const defaultEvery = 2 * time.Second
 
 // complainEvery bounds what strangers can make a node log.
 const complainEvery = 10 * time.Second
@@ -98,24 +97,24 @@ type Source struct {
 	held  atomic.Pointer[held]
 
 	// Only the watcher uses these.
-	loaded  sum // of what is held
-	failing sum // of what was not in order when last looked at
-	told    bool
+	loaded sum  // of what is held
+	seen   sum  // of what was there at the last look, when that is something else
+	told   bool // that it is not in order
 }
 
 // held is a consistent state of the files.
 type held struct {
-	own        *tls.Certificate // nil without a certificate
-	roots      *x509.CertPool   // nil without authorities
-	ownEnds    time.Time        // the first of the certificate and its intermediates
-	rootsEnd   time.Time        // the first of the authorities
-	ownExpired bool             // when it was read
+	own      *tls.Certificate // nil without a certificate
+	roots    *x509.CertPool   // nil without authorities
+	ownEnds  time.Time        // the first of the certificate and its intermediates
+	rootsEnd time.Time        // the first of the authorities
+	untimely error            // why others refused the certificate when it was read: it had ended, or not begun
 }
 
 // Hold reads the files and keeps them up to date until Close. What is not in
-// order is an error that names the setting. An expired certificate of this
-// node's own is none, but a warning: a node that nobody calls still takes
-// punches, and a fleet that cannot restart is the worse outage.
+// order is an error that names the setting. A certificate of this node's own
+// that has ended, or not begun, is none, but a warning: a node that nobody calls
+// still takes punches, and a fleet that cannot restart is the worse outage.
 func (s *Set) Hold(files Files) (*Source, error) {
 	source := &Source{files: files, set: s}
 	contents, err := read(files)
@@ -126,8 +125,8 @@ func (s *Set) Hold(files Files) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	if h.ownExpired {
-		s.log.Error("the certificate has expired: peers will refuse this node", "setting", files.Certificate.Setting, "ended", h.ownEnds)
+	if h.untimely != nil {
+		s.log.Error("others will refuse this certificate", "use", source.use(), "error", h.untimely)
 	}
 	source.held.Store(h)
 	source.loaded = sumOf(contents, nil)
@@ -158,37 +157,34 @@ func (s *Set) watch(ctx context.Context, every time.Duration) {
 	}
 }
 
-// refresh takes over changed files that are in order. Others leave what is
-// held in place; they count once they have stood for two looks, since three
-// files cannot be replaced at the same moment.
+// refresh takes over changed files that are in order once two looks have found
+// the same: three files cannot be replaced at one moment, and one that is being
+// written in place may be seen half, which a list of authorities does not show.
+// Others leave what is held in place, and count.
 func (s *Source) refresh(ctx context.Context) {
 	contents, err := read(s.files)
 	now := sumOf(contents, err)
-	if now == s.loaded {
-		s.failing, s.told = sum{}, false
+	if now == s.loaded || now != s.seen {
+		s.seen, s.told = now, false
 		return
 	}
 	var h *held
 	if err == nil {
 		h, err = parse(s.files, contents)
 	}
-	if err == nil && h.ownExpired && !s.held.Load().ownExpired {
-		err = fmt.Errorf("%s: has expired at %s", s.files.Certificate.Setting, h.ownEnds.Format(time.RFC3339))
+	if err == nil && s.held.Load().untimely == nil {
+		err = h.untimely
 	}
 	if err != nil {
-		s.reject(ctx, now, err)
+		s.reject(ctx, err)
 		return
 	}
 	s.held.Store(h)
-	s.loaded, s.failing, s.told = now, sum{}, false
+	s.loaded = now
 	s.set.log.InfoContext(ctx, "certificates were read anew", "use", s.use(), "ends", h.ownEnds, "authorities_end", h.rootsEnd)
 }
 
-func (s *Source) reject(ctx context.Context, now sum, err error) {
-	if now != s.failing {
-		s.failing, s.told = now, false
-		return
-	}
+func (s *Source) reject(ctx context.Context, err error) {
 	s.set.metrics.reject(ctx, s.use())
 	if !s.told {
 		s.told = true

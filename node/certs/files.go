@@ -1,6 +1,8 @@
 package certs
 
 import (
+	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -91,15 +93,45 @@ func parse(files Files, c contents) (*held, error) {
 		}
 		chain = append(chain, more)
 	}
-	h.own, h.ownEnds = &pair, firstEnd(chain)
-	h.ownExpired = time.Now().After(h.ownEnds)
-	if files.Self == (Name{}) {
-		return h, nil
-	}
-	if err := isSelf(chain, h, files.Self); err != nil {
+	if err := whole(c.certificate); err != nil {
 		return nil, fmt.Errorf("%s: %w", files.Certificate.Setting, err)
 	}
+	h.own, h.ownEnds = &pair, firstEnd(chain)
+	untimely := outOfTime(chain, time.Now())
+	if files.Self != (Name{}) {
+		err := isSelf(chain, h, files.Self)
+		if err != nil && !isExpired(err) {
+			return nil, fmt.Errorf("%s: %w", files.Certificate.Setting, err)
+		}
+		untimely = cmp.Or(untimely, err) // the authority's time counts as well
+	}
+	if untimely != nil {
+		h.untimely = fmt.Errorf("%s: %w", files.Certificate.Setting, untimely)
+	}
 	return h, nil
+}
+
+// outOfTime says which certificate of a chain does not hold now.
+func outOfTime(chain []*x509.Certificate, now time.Time) error {
+	for _, c := range chain {
+		if now.After(c.NotAfter) || now.Before(c.NotBefore) {
+			return fmt.Errorf("the certificate of %q holds from %s to %s", names(c), c.NotBefore.Format(time.RFC3339), c.NotAfter.Format(time.RFC3339))
+		}
+	}
+	return nil
+}
+
+// whole returns an error unless every block that begins in a PEM file can be
+// read: encoding/pem passes over one that is cut off or garbled.
+func whole(text []byte) error {
+	begun, read := bytes.Count(text, []byte("-----BEGIN ")), 0
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		read++
+	}
+	if read != begun {
+		return fmt.Errorf("only %d of the %d PEM blocks that begin in it can be read", read, begun)
+	}
+	return nil
 }
 
 // isSelf checks the node's own certificate as its peers will, as client and as
@@ -113,8 +145,7 @@ func isSelf(chain []*x509.Certificate, h *held, self Name) error {
 		return fmt.Errorf("is for %s, and this node is %s", name, self)
 	}
 	for _, usage := range []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth} {
-		err := verifyChain(chain, h.roots, usage)
-		if err != nil && !isExpired(err) {
+		if err := verifyChain(chain, h.roots, usage); err != nil {
 			return err
 		}
 	}
@@ -122,6 +153,9 @@ func isSelf(chain []*x509.Certificate, h *held, self Name) error {
 }
 
 func authorities(text []byte) (list []*x509.Certificate, err error) {
+	if err := whole(text); err != nil {
+		return nil, err
+	}
 	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
 		if block.Type != "CERTIFICATE" {
 			continue

@@ -23,6 +23,16 @@ func (s *Source) PeerServer(deployment string) *tls.Config {
 	}
 }
 
+// CallerRegion is the region of the node at the other end of a PeerServer's
+// connection, which has been checked.
+func CallerRegion(state *tls.ConnectionState) string {
+	name, err := nameOf(state.PeerCertificates[0])
+	if err != nil { // then there were no connection
+		return ""
+	}
+	return name.Region
+}
+
 // PeerClient is for calls to the nodes of one region.
 func (s *Source) PeerClient(server Name) *tls.Config {
 	c := nodeClient(func(state tls.ConnectionState) error {
