@@ -4,10 +4,12 @@ import (
 	"context"
 	"crypto/tls"
 	"net/http"
+	"time"
 
 	"github.com/punchclock/punchclock/node/certs"
 	"github.com/punchclock/punchclock/node/config"
 	"github.com/punchclock/punchclock/node/crdb"
+	"github.com/punchclock/punchclock/node/peer"
 )
 
 // certificates are what this node shows, and what it checks others by.
@@ -69,15 +71,23 @@ func (n *Node) name(region string) certs.Name {
 	return certs.Name{Deployment: n.cfg.Gossip.Label, Region: region}
 }
 
-// peerServer is nil in plain text.
-func (n *Node) peerServer() (*tls.Config, *http.Protocols) {
-	protocols := new(http.Protocols)
-	if n.certs.peer == nil {
-		protocols.SetUnencryptedHTTP2(true)
-		return nil, protocols
+// peerServer is for the peer listener, in plain text without a certificate.
+func (n *Node) peerServer() *http.Server {
+	deps := peer.Deps{Home: n.dispatch, Tracer: n.telemetry.TracerProvider}
+	server := &http.Server{
+		Protocols:         new(http.Protocols),
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       10 * time.Minute, // longer than the client keeps one, so that the client closes first
 	}
-	protocols.SetHTTP2(true)
-	return n.certs.peer.PeerServer(n.cfg.Gossip.Label), protocols
+	if n.certs.peer == nil {
+		server.Protocols.SetUnencryptedHTTP2(true)
+	} else {
+		server.Protocols.SetHTTP2(true)
+		server.TLSConfig = n.certs.peer.PeerServer(n.cfg.Gossip.Label)
+		deps.CallerRegion = certs.CallerRegion
+	}
+	server.Handler = peer.NewHandler(deps)
+	return server
 }
 
 // peerClient is nil in plain text.

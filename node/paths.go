@@ -60,14 +60,7 @@ func (n *Node) openLane(home region.Name, w dispatch.Writer, kind string, flushe
 }
 
 func (n *Node) startPeers(ctx context.Context) error {
-	config, protocols := n.peerServer()
-	addr, err := n.serve(ctx, "peer", n.cfg.Peer.Addr, &http.Server{
-		Handler:           peer.NewHandler(peer.Deps{Home: n.dispatch, Tracer: n.telemetry.TracerProvider}),
-		TLSConfig:         config,
-		Protocols:         protocols,
-		ReadHeaderTimeout: headerTimeout,
-		IdleTimeout:       10 * time.Minute, // longer than the client keeps one, so that the client closes first
-	})
+	addr, err := n.serve(ctx, "peer", n.cfg.Peer.Addr, n.peerServer())
 	if err == nil {
 		n.self.PeerAddr = cmp.Or(n.cfg.Peer.Advertise, addr.String())
 	}

@@ -1,7 +1,8 @@
 // Package peer is the RPC between nodes, both ends: a batch of punches goes to
 // a node in their home region, and a result comes back for each. It does not
 // choose the node, does not decide what a punch is worth retrying, and does not
-// know who may call: the TLS configurations that it is given do.
+// know who may call: the TLS configurations that it is given do. It holds callers
+// to the region in their certificate.
 //
 // One call carries a batch. Each item keeps its own deadline and its own
 // trace: both travel in the item, because the request's belong to the batch.

@@ -2,6 +2,7 @@ package peer
 
 import (
 	"context"
+	"crypto/tls"
 	"net/http"
 	"time"
 
@@ -23,6 +24,9 @@ type Home interface {
 type Deps struct {
 	Home   Home
 	Tracer trace.TracerProvider
+	// CallerRegion returns the region that the caller's certificate names. Nil
+	// in plain text, where nobody knows who calls.
+	CallerRegion func(*tls.ConnectionState) string
 }
 
 // maxItems bounds a request by count: more than any lane's batch, and little
@@ -36,8 +40,17 @@ func NewHandler(deps Deps) http.Handler {
 	peerpb.RegisterPeerHandler(server, &handler{home: deps.Home, tracer: deps.Tracer.Tracer("punchclock/peer")})
 	mux := http.NewServeMux()
 	connecthttp.Mount(mux, server, connecthttp.WithReadMaxBytes(maxMessage))
-	return mux
+	if deps.CallerRegion == nil {
+		return mux
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mux.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerRegion{}, deps.CallerRegion(r.TLS))))
+	})
 }
+
+// callerRegion is the key of the caller's region in a context, none in plain
+// text.
+type callerRegion struct{}
 
 type handler struct {
 	home   Home
@@ -49,6 +62,15 @@ func (h *handler) Record(ctx context.Context, req *peerpb.RecordRequest) (*peerp
 	start := time.Now()
 	if n := len(req.GetItems()); n > maxItems {
 		return nil, connect.Errorf(connect.CodeInvalidArgument, "%d items are more than %d", n, maxItems)
+	}
+	// Nobody passes on what came from elsewhere, so where a punch entered is
+	// where the caller is; that stays in the row as evidence.
+	if caller, known := ctx.Value(callerRegion{}).(string); known {
+		for _, w := range req.GetItems() {
+			if w.GetEntryRegion() != caller {
+				return nil, connect.Errorf(connect.CodePermissionDenied, "a node of %s says that a punch entered in %q", caller, w.GetEntryRegion())
+			}
+		}
 	}
 	var (
 		results = make([]*peerpb.Result, len(req.GetItems()))

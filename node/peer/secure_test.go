@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"connectrpc.com/connect/v2"
 	metricnoop "go.opentelemetry.io/otel/metric/noop"
 	tracenoop "go.opentelemetry.io/otel/trace/noop"
 
@@ -75,7 +76,7 @@ func (n node) client(region string) *tls.Config {
 // mustServeTLS runs the handler as a node does.
 func mustServeTLS(t *testing.T, n node, home Home, state func(net.Conn, http.ConnState)) string {
 	t.Helper()
-	server := httptest.NewUnstartedServer(NewHandler(Deps{Home: home, Tracer: tracenoop.NewTracerProvider()}))
+	server := httptest.NewUnstartedServer(NewHandler(Deps{Home: home, Tracer: tracenoop.NewTracerProvider(), CallerRegion: certs.CallerRegion}))
 	server.Listener = tls.NewListener(server.Listener, nextProtocol(n.source.PeerServer(deployment)))
 	server.Config.Protocols = new(http.Protocols)
 	server.Config.Protocols.SetHTTP2(true)
@@ -191,6 +192,33 @@ func TestStrangersAreRefused(t *testing.T) {
 	impostor := mustServeTLS(t, stranger, settled, nil)
 	if _, _, err := mustClient(t, caller.client).Record(t.Context(), "us-east", impostor, nil); err == nil {
 		t.Error("a server of another authority was taken for a node")
+	}
+}
+
+// TestACallerSpeaksForItsOwnRegion: what a row says of where a punch entered is
+// what the caller's certificate says.
+func TestACallerSpeaksForItsOwnRegion(t *testing.T) {
+	dir := certs.Dir(t.TempDir())
+	mustMake(t, dir)
+	server := mustNode(t, dir, home)
+	var served atomic.Int64
+	addr := mustServeTLS(t, server, homeFunc(func(items []punch.Item) []punch.Outcome {
+		served.Add(int64(len(items)))
+		return make([]punch.Outcome, len(items))
+	}), nil)
+	own, foreign := anItem(t.Context(), "anna"), anItem(t.Context(), "bert")
+	foreign.EntryRegion = home
+	for caller, want := range map[string]int64{"us-east": 1, home: 0} {
+		served.Store(0)
+		_, _, err := mustClient(t, mustNode(t, dir, caller).client).Record(t.Context(), home, addr, []punch.Item{own})
+		if (err == nil) != (want > 0) || served.Load() != want {
+			t.Errorf("a punch that entered in us-east from a node of %s: %v, %d served", caller, err, served.Load())
+		}
+	}
+	served.Store(0)
+	_, _, err := mustClient(t, mustNode(t, dir, "us-east").client).Record(t.Context(), home, addr, []punch.Item{own, foreign})
+	if connect.CodeOf(err) != connect.CodePermissionDenied || served.Load() != 0 {
+		t.Errorf("one of two punches entered elsewhere: %v, %d served", err, served.Load())
 	}
 }
 
