@@ -35,6 +35,9 @@ var grants = []grant{
 	{OperatorRole, "SELECT", "punches, controls, goose_db_version"},
 }
 
+// limited are the roles that have the rights in grants and no others.
+var limited = []string{NodeRole, OperatorRole}
+
 // lockGrant lets nodes lock the fence on PostgreSQL, where FOR SHARE takes the
 // right to update a column, whichever it is. This is the one whose change
 // neither opens nor shuts the fence. CockroachDB is not asked to lock, see
@@ -50,7 +53,7 @@ func prepareRoles(ctx context.Context, conn *pgx.Conn, engine Engine) error {
 		return fmt.Errorf("ask who this is: %w", err)
 	}
 	var statements []string
-	for _, role := range []string{MigratorRole, NodeRole, OperatorRole} {
+	for _, role := range append([]string{MigratorRole}, limited...) {
 		var there bool
 		if err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = $1)`, role).Scan(&there); err != nil {
 			return fmt.Errorf("ask for role %s: %w", role, err)
@@ -69,10 +72,36 @@ func prepareRoles(ctx context.Context, conn *pgx.Conn, engine Engine) error {
 	if err := runAll(ctx, conn, engine, statements); err != nil {
 		return err
 	}
+	if err := disarm(ctx, conn, engine); err != nil {
+		return err
+	}
 	if err := handOver(ctx, conn, engine); err != nil {
 		return err
 	}
 	return becomeMigrator(ctx, conn)
+}
+
+// disarm takes from the node's and the operator's role what would lead around
+// the rights on tables: being somebody else, being above all rights, and making
+// roles, databases and schemas.
+func disarm(ctx context.Context, conn *pgx.Conn, engine Engine) error {
+	attributes := `NOCREATEDB NOCREATEROLE`
+	if engine == PostgreSQL {
+		attributes += ` NOSUPERUSER NOREPLICATION NOBYPASSRLS`
+	}
+	statements, err := askStrings(ctx, conn, `
+		SELECT 'REVOKE ' || quote_ident(pg_get_userbyid(m.roleid)) || ' FROM ' || r.rolname
+		FROM pg_auth_members AS m JOIN pg_roles AS r ON r.oid = m.member WHERE r.rolname = ANY ($1::text[])
+		UNION ALL
+		SELECT 'ALTER ROLE ' || rolname || ' WITH `+attributes+`' FROM pg_roles
+		WHERE rolname = ANY ($1::text[]) AND (rolcreatedb OR rolcreaterole OR rolsuper OR rolreplication OR rolbypassrls)
+		UNION ALL
+		SELECT 'REVOKE CREATE ON DATABASE ' || quote_ident(current_database()) || ' FROM ' || r
+		FROM unnest($1::text[]) AS r WHERE has_database_privilege(r, current_database(), 'CREATE')`, limited)
+	if err != nil {
+		return fmt.Errorf("ask what the roles are: %w", err)
+	}
+	return runAll(ctx, conn, engine, statements)
 }
 
 // becomeMigrator lets an administrator's connection go on as the migrator, so
@@ -123,51 +152,72 @@ func handOver(ctx context.Context, conn *pgx.Conn, engine Engine) error {
 	return runAll(ctx, conn, engine, statements)
 }
 
-// applyGrants gives the roles exactly what grants says of its tables.
+// applyGrants gives the roles exactly the rights on tables that grants names.
 func applyGrants(ctx context.Context, conn *pgx.Conn, engine Engine) error {
 	statements, err := missingGrants(ctx, conn)
+	if err == nil && engine == PostgreSQL {
+		var more []string
+		more, err = columnGrants(ctx, conn)
+		statements = append(statements, more...)
+	}
 	if err != nil {
 		return fmt.Errorf("ask for the roles' rights: %w", err)
-	}
-	if engine == PostgreSQL {
-		var may bool
-		if err := conn.QueryRow(ctx, `SELECT has_column_privilege($1, 'homes', 'moving_from', 'UPDATE')`, NodeRole).Scan(&may); err != nil {
-			return fmt.Errorf("ask for the roles' rights: %w", err)
-		}
-		if !may {
-			statements = append(statements, lockGrant)
-		}
 	}
 	return runAll(ctx, conn, engine, statements)
 }
 
 // missingGrants returns the statements after which the roles have exactly the
-// rights of grants: one for each line of it that is not so yet.
+// rights of grants, and everybody none: what is more was given by hand, or by an
+// older release.
 func missingGrants(ctx context.Context, conn *pgx.Conn) (statements []string, err error) {
 	have, err := askStrings(ctx, conn, `
-		SELECT grantee || ' ' || table_name || ' ' || privilege_type FROM information_schema.role_table_grants
-		WHERE table_schema = 'public' AND grantee = ANY ($1::text[])`, []string{NodeRole, OperatorRole})
+		SELECT lower(grantee) || ' ' || table_name || ' ' || privilege_type FROM information_schema.table_privileges
+		WHERE table_schema = 'public' AND lower(grantee) = ANY ($1::text[])`, append([]string{"public"}, limited...))
 	if err != nil {
 		return nil, err
 	}
+	var wanted []string
 	for _, g := range grants {
-		want, all := strings.Split(g.privileges, ", "), true
+		all := true
 		for table := range strings.SplitSeq(g.tables, ", ") {
-			for _, privilege := range want {
-				all = all && slices.Contains(have, g.role+" "+table+" "+privilege)
-			}
-			for _, line := range have {
-				privilege, same := strings.CutPrefix(line, g.role+" "+table+" ")
-				if same && !slices.Contains(want, privilege) { // given by hand, or by an older release
-					statements = append(statements, "REVOKE "+privilege+" ON TABLE "+table+" FROM "+g.role)
-				}
+			for privilege := range strings.SplitSeq(g.privileges, ", ") {
+				wanted = append(wanted, g.role+" "+table+" "+privilege)
+				all = all && slices.Contains(have, wanted[len(wanted)-1])
 			}
 		}
 		if !all {
 			statements = append(statements, "GRANT "+g.privileges+" ON TABLE "+g.tables+" TO "+g.role)
 		}
 	}
+	for _, line := range have {
+		if slices.Contains(wanted, line) {
+			continue
+		}
+		role, rest, _ := strings.Cut(line, " ")
+		cut := strings.LastIndex(rest, " ")
+		statements = append(statements, "REVOKE "+rest[cut+1:]+" ON TABLE "+pgx.Identifier{rest[:cut]}.Sanitize()+" FROM "+role)
+	}
 	return statements, nil
+}
+
+// columnGrants is missingGrants for columns, of which PostgreSQL has rights of
+// their own.
+func columnGrants(ctx context.Context, conn *pgx.Conn) (statements []string, err error) {
+	statements, err = askStrings(ctx, conn, `
+		SELECT 'REVOKE ' || x.privilege_type || ' (' || quote_ident(a.attname) || ') ON TABLE ' || quote_ident(c.relname) || ' FROM '
+			|| CASE x.grantee WHEN 0 THEN 'public' ELSE pg_get_userbyid(x.grantee) END
+		FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace, aclexplode(a.attacl) AS x
+		WHERE n.nspname = 'public' AND (x.grantee = 0 OR pg_get_userbyid(x.grantee) = ANY ($1::text[]))
+			AND NOT (pg_get_userbyid(x.grantee) = $2 AND c.relname = 'homes' AND a.attname = 'moving_from' AND x.privilege_type = 'UPDATE')`, limited, NodeRole)
+	if err != nil {
+		return nil, err
+	}
+	var may bool
+	err = conn.QueryRow(ctx, `SELECT has_column_privilege($1, 'homes', 'moving_from', 'UPDATE')`, NodeRole).Scan(&may)
+	if err == nil && !may {
+		statements = append(statements, lockGrant)
+	}
+	return statements, err
 }
 
 // runAll runs the statements in one transaction: on CockroachDB each would else

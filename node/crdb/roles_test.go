@@ -74,6 +74,7 @@ func TestTheNodeRole(t *testing.T) {
 		}
 		s.mustRefuse(NodeRole,
 			`UPDATE punches SET note = 'changed'`, `DELETE FROM punches`, `TRUNCATE punches`, `DROP TABLE punches`,
+			`INSERT INTO punches SELECT * FROM punches ON CONFLICT (crdb_region, company_id, day, employee_id, punch_id) DO UPDATE SET note = 'changed'`,
 			`ALTER TABLE punches ADD COLUMN more TEXT`, `ALTER TABLE punches DROP CONSTRAINT punches_kind`, `CREATE INDEX more ON punches (note)`,
 			`CREATE TABLE more (a INT8)`, `CREATE SCHEMA more`,
 			`UPDATE homes SET epoch = epoch + 1`, `DELETE FROM homes`, `INSERT INTO homes (crdb_region, company_id, epoch) VALUES ('us-east', 'x', 1)`,
@@ -120,6 +121,18 @@ func TestMigrateRestoresTheRoles(t *testing.T) {
 		own := mustOpen(t, s.server, url)
 		own.exec(`GRANT DELETE ON punches TO ` + NodeRole)
 		own.exec(`REVOKE INSERT ON punches FROM ` + NodeRole)
+		own.exec(`GRANT INSERT ON homes TO PUBLIC`)
+		own.exec(`GRANT UPDATE ON goose_lock TO ` + NodeRole)
+		// What is not this database's alone is something that other tests do not mind.
+		own.exec(`CREATE ROLE ` + name)
+		own.exec(`GRANT ` + name + ` TO ` + NodeRole)
+		own.exec(`ALTER ROLE ` + OperatorRole + ` WITH CREATEDB`)
+		own.exec(`GRANT CREATE ON DATABASE ` + name + ` TO ` + NodeRole)
+		if s.Engine == PostgreSQL {
+			own.exec(`GRANT UPDATE (epoch) ON homes TO ` + NodeRole)
+			own.exec(`GRANT UPDATE (note) ON punches TO PUBLIC`)
+			own.exec(`GRANT DELETE ON punches_us_east TO ` + NodeRole)
+		}
 		admin := own.admin.Config().User
 		for _, table := range []string{"homes", "goose_db_version", "goose_lock"} {
 			own.exec(`ALTER TABLE ` + table + ` OWNER TO ` + admin)
@@ -136,7 +149,15 @@ func TestMigrateRestoresTheRoles(t *testing.T) {
 				t.Fatalf("%s: %v", mustParse(t, as).User, err)
 			}
 		}
-		own.mustRefuse(NodeRole, `DELETE FROM punches`, `UPDATE homes SET epoch = 2`)
+		own.mustRefuse(NodeRole, `DELETE FROM punches`, `UPDATE homes SET epoch = 2`, `UPDATE punches SET note = ''`, `UPDATE goose_lock SET lease = 1`,
+			`INSERT INTO homes (crdb_region, company_id, epoch) VALUES ('us-east', 'x', 1)`, `CREATE SCHEMA more`)
+		if n := own.count(`SELECT count(*) FROM pg_auth_members AS m JOIN pg_roles AS r ON r.oid = m.member WHERE r.rolname = $1`, NodeRole); n != 0 {
+			t.Errorf("the node's role is %d others, too", n)
+		}
+		own.mustRefuse(OperatorRole, `CREATE DATABASE more`)
+		if s.Engine == PostgreSQL {
+			own.mustRefuse(NodeRole, `DELETE FROM punches_us_east`)
+		}
 		n := own.count(`SELECT count(*) FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
 			WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p', 'S') AND pg_get_userbyid(c.relowner) <> $1`, MigratorRole)
 		if n != 0 {
