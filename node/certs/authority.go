@@ -45,6 +45,9 @@ func openAuthority(dir, deployment string) (*authority, error) {
 		if !ok || !pair.Leaf.IsCA {
 			return nil, fmt.Errorf("%s is no authority's", certFile)
 		}
+		if err := outOfTime([]*x509.Certificate{pair.Leaf}, time.Now()); err != nil { // what it signs, nobody would believe
+			return nil, fmt.Errorf("%s: %w; move it and its key away, and another one will be made", certFile, err)
+		}
 		return &authority{cert: pair.Leaf, key: key}, nil
 	}
 	for _, file := range []string{certFile, keyFile} {

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -72,6 +73,16 @@ func TestNobodyIsBelievedLongerThanTheAuthority(t *testing.T) {
 	h := w.node("us-east").held.Load()
 	if h.ownEnds.After(h.rootsEnd) {
 		t.Errorf("a certificate ends %s, its authority %s", h.ownEnds, h.rootsEnd)
+	}
+}
+
+// TestAnAuthorityThatHasEnded signs nothing: all of it would have ended, too.
+func TestAnAuthorityThatHasEnded(t *testing.T) {
+	w := mustWorld(t)
+	w.mustSignAgain(w.dir.Authority(), "", time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour))
+	dev := Dev{Deployment: deployment, Regions: []string{"us-east"}, DatabaseHosts: []string{"localhost"}, Life: time.Hour}
+	if err := w.dir.Make(dev); err == nil || !strings.Contains(err.Error(), "move it and its key away") {
+		t.Errorf("Make says %v", err)
 	}
 }
 

@@ -143,7 +143,7 @@ func TestPlaintextIsForLoopbackAlone(t *testing.T) {
 		}
 		return err
 	}
-	for _, args := range [][]string{nil, {"--development"}, {"--gossip-seeds=localhost:1,127.9.9.9:2,[::1]:3", "--peer-addr=localhost:1"}} {
+	for _, args := range [][]string{nil, {"--development"}, {"--gossip-seeds=localhost:1,127.9.9.9:2,[::1]:3", "--peer-addr=localhost:1", "--public-url=http://127.0.0.1:8080", "--public-addresses=127.0.0.1,::1"}} {
 		if err := check(args...); err != nil {
 			t.Errorf("%v: %v", args, err)
 		}
@@ -152,7 +152,8 @@ func TestPlaintextIsForLoopbackAlone(t *testing.T) {
 		"--public-addr=0.0.0.0:1", "--public-addr=:1", "--peer-addr=10.0.0.1:1", "--ops-addr=192.168.0.1:1", "--gossip-addr=198.18.0.1:1",
 		"--peer-advertise=node.example:1", "--gossip-advertise=10.0.0.1:1", "--gossip-seeds=127.0.0.1:1,other.example:1",
 		"--peer-certificate-file=/x", "--peer-key-file=/x", "--peer-authority-file=/x", "--gossip-key-file=/x",
-		"--public-certificate-file=/x", "--public-key-file=/x",
+		"--public-certificate-file=/x", "--public-key-file=/x", "--public-url=https://clock.example", "--public-addresses=127.0.0.1,203.0.113.1",
+		"--dns-addr=0.0.0.0:53",
 	} {
 		setting, _, _ := strings.Cut(arg, "=")
 		if err := check(arg); err == nil || !strings.Contains(err.Error(), "--development-plaintext: is refused") || !strings.Contains(err.Error(), setting) {

@@ -1,7 +1,10 @@
 package config
 
 import (
+	"cmp"
 	"net"
+	"net/netip"
+	"net/url"
 	"regexp"
 	"slices"
 )
@@ -57,6 +60,12 @@ func (c *Node) addresses() map[string]string {
 	}
 	if c.DNS.Addr != "" {
 		list["dns-addr"] = c.DNS.Addr
+	}
+	if u, err := url.Parse(c.Public.URL); err == nil && u.Host != "" {
+		list["public-url"] = net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), u.Scheme))
+	}
+	if i := slices.IndexFunc(c.Public.Addresses, func(a netip.Addr) bool { return !a.Unmap().IsLoopback() }); i >= 0 {
+		list["public-addresses"] = net.JoinHostPort(c.Public.Addresses[i].String(), "any")
 	}
 	if i := slices.IndexFunc(c.Gossip.Seeds, func(seed string) bool { return !Loopback(seed) }); i >= 0 {
 		list["gossip-seeds"] = c.Gossip.Seeds[i]

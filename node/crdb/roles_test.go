@@ -242,10 +242,11 @@ func mustAnswer(t *testing.T, s *store, conn *pgxpool.Conn) {
 
 func TestTransportIsVerified(t *testing.T) {
 	for url, want := range map[string]struct{ production, development bool }{
-		"postgres://u@db.example:1/x?sslmode=verify-full":                  {true, true},
-		"postgres://u@db.example:1,127.0.0.1:2/x?sslmode=verify-full":      {true, true},
+		"postgres://u@db.example:1/x?sslmode=verify-full":                  {true, false},
+		"postgres://u@db.example:1,127.0.0.1:2/x?sslmode=verify-full":      {true, false},
+		"postgres://u@127.0.0.1:2/x?sslmode=verify-full":                   {true, true},
 		"postgres:///x?host=/var/run/postgresql":                           {true, true},
-		"host=db.example port=1 dbname=x sslmode=verify-full":              {true, true},
+		"host=db.example port=1 dbname=x sslmode=verify-full":              {true, false},
 		"postgres://u@127.0.0.1:1,localhost:2,[::1]:3/x?sslmode=disable":   {false, true},
 		"postgres://u@127.0.0.1:1/x":                                       {false, true},
 		"postgres://u@127.0.0.1:1/x?sslmode=verify-ca":                     {false, true},

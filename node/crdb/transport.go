@@ -17,7 +17,8 @@ import (
 
 // CheckTransport returns an error unless every host of a connection URL is
 // reached by TLS that verifies its name, or through a Unix socket. With
-// plaintext it may also be unprotected, on loopback.
+// plaintext it may be unprotected, and must be on this machine: a node that is
+// half secured is a mistake.
 func CheckTransport(url string, plaintext bool) error {
 	cc, err := pgx.ParseConfig(url)
 	if err != nil {
@@ -30,7 +31,7 @@ func CheckTransport(url string, plaintext bool) error {
 		ip := net.ParseIP(way.Host)
 		local := way.Host == "localhost" || ip != nil && ip.IsLoopback()
 		switch {
-		case network == "unix" || verified || plaintext && local:
+		case network == "unix" || verified && !plaintext || plaintext && local:
 		case plaintext:
 			return fmt.Errorf("--development-plaintext: is refused because the database host %s is not on loopback", way.Host)
 		default:

@@ -105,34 +105,31 @@ func (c *addKeyCommand) Run(ctx context.Context, out io.Writer) error {
 	return err
 }
 
-type useKeyCommand struct {
+// keyOfFile is what use and remove are given.
+type keyOfFile struct {
 	rotation
 	File        string `arg:"" help:"Keyring file that the nodes read." type:"path"`
 	Fingerprint string `arg:"" help:"Fingerprint of the key."`
 }
 
-// Run implements the command.
-func (c *useKeyCommand) Run(ctx context.Context) error {
-	steps, err := c.steps()
+func (k *keyOfFile) take(ctx context.Context, step func(keyring.Rotation, context.Context, string, string) error) error {
+	steps, err := k.steps()
 	if err != nil {
 		return err
 	}
-	return steps.Use(ctx, c.File, c.Fingerprint)
+	return step(steps, ctx, k.File, k.Fingerprint)
 }
 
-type removeKeyCommand struct {
-	rotation
-	File        string `arg:"" help:"Keyring file that the nodes read." type:"path"`
-	Fingerprint string `arg:"" help:"Fingerprint of the key."`
-}
+type useKeyCommand struct{ keyOfFile }
+
+// Run implements the command.
+func (c *useKeyCommand) Run(ctx context.Context) error { return c.take(ctx, keyring.Rotation.Use) }
+
+type removeKeyCommand struct{ keyOfFile }
 
 // Run implements the command.
 func (c *removeKeyCommand) Run(ctx context.Context) error {
-	steps, err := c.steps()
-	if err != nil {
-		return err
-	}
-	return steps.Remove(ctx, c.File, c.Fingerprint)
+	return c.take(ctx, keyring.Rotation.Remove)
 }
 
 type waitKeyCommand struct {
