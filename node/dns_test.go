@@ -110,6 +110,22 @@ func withDNS(t *testing.T, test func(t *testing.T, w *world)) {
 	onOneEngine(t, test)
 }
 
+// withdrawnInTime tries up to three times to see a withdrawal on all servers
+// within the two seconds that are promised: a busy machine can be slow once.
+func withdrawnInTime(t *testing.T, what string, try func() time.Duration) {
+	t.Helper()
+	const promised = 2 * time.Second
+	var took []time.Duration
+	for range 3 {
+		took = append(took, try())
+		if took[len(took)-1] <= promised {
+			t.Logf("%s was withdrawn after %s", what, took)
+			return
+		}
+	}
+	t.Errorf("%s was withdrawn after %s, want %s", what, took, promised)
+}
+
 func TestDNSFollowsTheCluster(t *testing.T) {
 	withDNS(t, func(t *testing.T, w *world) {
 		all := w.cluster.Nodes()
@@ -118,23 +134,31 @@ func TestDNSFollowsTheCluster(t *testing.T) {
 		awaitDNS(t, all, "clock.test", us...)
 		awaitDNS(t, all, "eu-west.clock.test", eu...)
 
-		mustOperate(t, far[0], "region", "evacuate", "us-east")
-		t.Logf("an evacuation was withdrawn from six servers after %s", awaitDNS(t, all, "clock.test", eu...))
-		awaitDNS(t, all, "us-east.clock.test", eu...)
-		mustOperate(t, far[0], "region", "restore", "us-east")
-		awaitDNS(t, all, "clock.test", us...)
-
-		// A node that drains goes on answering, without itself.
-		last := lastAnswer(us[0], "clock.test.")
-		stopped := make(chan error, 1)
-		go func() { stopped <- us[0].Stop(testContext(t)) }()
-		t.Logf("a node that drains was withdrawn from the others after %s", awaitDNS(t, all[1:], "clock.test", us[1]))
-		if err := <-stopped; err != nil {
-			t.Error(err)
-		}
-		if got := last(); !slices.Equal(got, []string{publicIP(t, us[1])}) && publicIP(t, us[0]) != publicIP(t, us[1]) {
-			t.Errorf("while it drained, the node answered %v in the end, want the other one alone", got)
-		}
+		withdrawnInTime(t, "an evacuation", func() time.Duration {
+			mustOperate(t, far[0], "region", "evacuate", "us-east")
+			took := awaitDNS(t, all, "clock.test", eu...)
+			awaitDNS(t, all, "us-east.clock.test", eu...)
+			mustOperate(t, far[0], "region", "restore", "us-east")
+			awaitDNS(t, all, "clock.test", us...)
+			return took
+		})
+		withdrawnInTime(t, "a node that drains", func() time.Duration {
+			if err := us[0].Restart(testContext(t)); err != nil { // for a node that runs, nothing but a new name
+				t.Fatal(err)
+			}
+			awaitDNS(t, all, "clock.test", us...)
+			last := lastAnswer(us[0], "clock.test.") // it goes on answering, without itself
+			stopped := make(chan error, 1)
+			go func() { stopped <- us[0].Stop(testContext(t)) }()
+			took := awaitDNS(t, all[1:], "clock.test", us[1])
+			if err := <-stopped; err != nil {
+				t.Error(err)
+			}
+			if got := last(); !slices.Equal(got, []string{publicIP(t, us[1])}) && publicIP(t, us[0]) != publicIP(t, us[1]) {
+				t.Errorf("while it drained, the node answered %v in the end, want the other one alone", got)
+			}
+			return took
+		})
 
 		// The whole region is lost, without a word.
 		if err := us[1].Kill(); err != nil {
@@ -175,25 +199,29 @@ func TestDNSPrefersRegionsThatCommit(t *testing.T) {
 		for i := range 4 {
 			waiting.Go(func() {
 				in := body{"id": punch.NewID().String(), "employee": fmt.Sprintf("s%d", i), "kind": "in"}
-				_ = quietPost(ctx, us[0], token(t, company), in) // is given up below
+				_ = quietPost(ctx, us[i%2], token(t, company), in) // is given up below
 			})
 		}
-		// Its circuit opens 10 s after the first write that did not end.
-		awaitDNS(t, us[:1], "clock.test", eu...)
-		awaitDNS(t, us[:1], "us-east.clock.test", us...)
+		// Their circuits open 10 s after the first write that did not end, and
+		// they tell the others.
+		all := w.cluster.Nodes()
+		awaitDNS(t, all, "clock.test", eu...)
+		awaitDNS(t, all, "us-east.clock.test", us...)
 		cancel()
 		waiting.Wait()
 		if err := tx.Commit(testContext(t)); err != nil {
 			t.Fatal(err)
 		}
-		// A write that works closes the circuit.
+		// A write that works closes a circuit.
 		deadline := time.Now().Add(20 * time.Second)
-		for post(t, us[0], token(t, company), body{"id": punch.NewID().String(), "employee": "after", "kind": "in"}).status != http.StatusCreated {
-			if time.Now().After(deadline) {
-				t.Fatal("no punch is taken any more")
+		for _, n := range us {
+			for post(t, n, token(t, company), body{"id": punch.NewID().String(), "employee": "after", "kind": "in"}).status != http.StatusCreated {
+				if time.Now().After(deadline) {
+					t.Fatalf("%s takes no punch any more", n.Name)
+				}
+				time.Sleep(100 * time.Millisecond) // poll
 			}
-			time.Sleep(100 * time.Millisecond) // poll
 		}
-		awaitDNS(t, us[:1], "clock.test", us...)
+		awaitDNS(t, all, "clock.test", us...)
 	})
 }

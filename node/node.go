@@ -246,7 +246,7 @@ func (n *Node) inFlight() int64 {
 
 func (n *Node) load() region.Load {
 	load := n.dispatch.Load()
-	load.DatabaseAway = n.databaseAway.Load()
+	load.DatabaseAway, load.HomeStuck = n.databaseAway.Load(), slices.Contains(n.stuckHomes(), n.self.Region)
 	return load
 }
 

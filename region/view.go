@@ -35,6 +35,8 @@ type Load struct {
 	Capacity uint32 // punches it means to hold at most; 0 when not known
 	// DatabaseAway says that its database has not answered it for a while.
 	DatabaseAway bool
+	// HomeStuck says that it commits nothing to its own region, though it tries.
+	HomeStuck bool
 }
 
 // Member is a node as this node sees it.

@@ -54,6 +54,7 @@ func (s *Server) reply(query []byte, from netip.Addr) (reply *miekg.Msg, limit i
 	reply.Id = binary.BigEndian.Uint16(query)
 	reply.Response = true
 	reply.Opcode = int(query[2]>>3) & 0xf
+	reply.RecursionDesired = query[2]&1 != 0
 	if reply.Opcode != miekg.OpcodeQuery {
 		reply.Rcode = miekg.RcodeNotImplemented
 		return reply, limit
@@ -64,12 +65,8 @@ func (s *Server) reply(query []byte, from netip.Addr) (reply *miekg.Msg, limit i
 		return reply, limit
 	}
 	reply.Question = q.Question
-	reply.RecursionDesired, reply.CheckingDisabled = q.RecursionDesired, q.CheckingDisabled
-	e, ok := readEDNS(&q)
-	if !ok {
-		reply.Rcode = miekg.RcodeFormatError
-		return reply, limit
-	}
+	reply.CheckingDisabled = q.CheckingDisabled
+	e := readEDNS(&q)
 	scope := 0
 	if reply.Rcode = e.rcode; reply.Rcode == miekg.RcodeSuccess {
 		scope = s.resolve(reply, e.client(from))

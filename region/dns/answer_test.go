@@ -189,7 +189,8 @@ func TestWhatIsNoQuery(t *testing.T) {
 			continue
 		}
 		var reply miekg.Msg
-		if err := reply.Unpack(b); err != nil || reply.Rcode != test.rcode || !reply.Response || reply.RecursionAvailable {
+		if err := reply.Unpack(b); err != nil || reply.Rcode != test.rcode || !reply.Response || reply.RecursionAvailable ||
+			reply.RecursionDesired != (test.query[2]&1 != 0) {
 			t.Errorf("%s is answered %v, %v; want %s", name, &reply, err, miekg.RcodeToString[test.rcode])
 		}
 		if len(b) > len(test.query) && reply.Rcode != miekg.RcodeSuccess {
@@ -276,8 +277,8 @@ func TestTheClientsNetworkDecides(t *testing.T) {
 		"a scope in the query": wrong(func(e *miekg.EDNS0_SUBNET) { e.SourceScope = 16 }),
 		"two networks":         withEDNS(question("clock.example.com.", miekg.TypeA), 1232, subnet("10.0.0.0/8"), subnet("10.0.0.0/8")),
 	} {
-		if reply := ask(t, s, q, true); reply.Rcode != miekg.RcodeFormatError {
-			t.Errorf("%s is answered %s, want FORMERR", name, miekg.RcodeToString[reply.Rcode])
+		if reply := ask(t, s, q, true); reply.Rcode != miekg.RcodeFormatError || reply.IsEdns0() == nil || len(reply.IsEdns0().Option) != 0 {
+			t.Errorf("%s is answered\n%s\nwant FORMERR, with EDNS", name, reply)
 		}
 	}
 	// A client of 24 bits with an address of 32 in it, which Pack would cut.

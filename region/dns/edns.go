@@ -14,39 +14,37 @@ type edns struct {
 	rcode  int
 }
 
-// readEDNS reports whether the query is well formed.
-func readEDNS(q *miekg.Msg) (e edns, ok bool) {
+// readEDNS reads it, or says by the rcode what is wrong with it. Also what is
+// wrong is answered with EDNS (section 6.1.1), unless it is there twice.
+func readEDNS(q *miekg.Msg) (e edns) {
 	for _, rr := range q.Extra {
 		opt, is := rr.(*miekg.OPT)
 		if !is {
 			continue
 		}
 		if e.opt != nil || opt.Hdr.Name != "." {
-			return e, false
+			return edns{rcode: miekg.RcodeFormatError}
 		}
 		e.opt = opt
 	}
 	if e.opt == nil {
-		return e, true
+		return e
 	}
 	if e.opt.Version() != 0 {
 		e.rcode = miekg.RcodeBadVers
-		return e, true
+		return e
 	}
 	for _, o := range e.opt.Option {
 		subnet, is := o.(*miekg.EDNS0_SUBNET)
 		if !is {
 			continue
 		}
-		if e.subnet != nil {
-			return e, false
-		}
-		e.subnet = subnet
-		if ok := e.readSubnet(); !ok {
-			return e, false
+		twice := e.subnet != nil
+		if e.subnet = subnet; twice || !e.readSubnet() {
+			return edns{opt: e.opt, rcode: miekg.RcodeFormatError}
 		}
 	}
-	return e, true
+	return e
 }
 
 // readSubnet takes the client's network; RFC 7871, section 7.1.2, says what is

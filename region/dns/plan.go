@@ -12,12 +12,14 @@ type standing struct {
 	// good are the addresses of ready nodes that reach their database and
 	// answer calls.
 	good []netip.Addr
+	// commits are those of good nodes that commit to their own region, or have
+	// nothing to commit.
+	commits []netip.Addr
 	// ready are those of all ready nodes.
 	ready []netip.Addr
 	// last are those that ready was when it last was not empty.
 	last      []netip.Addr
-	evacuated bool // good and ready are empty
-	stuck     bool // its database commits nothing
+	evacuated bool // all of these but last are empty
 }
 
 // plan is how all regions stood at one moment. It is not changed.
@@ -42,12 +44,7 @@ type choice struct {
 
 // general chooses for clock.<zone>, with some regions before all others.
 func (p *plan) general(near []region.Name) choice {
-	return p.choose(near, func(s standing) []netip.Addr {
-		if s.stuck {
-			return nil
-		}
-		return s.good
-	})
+	return p.choose(near, func(s standing) []netip.Addr { return s.commits })
 }
 
 // regional chooses for a region's own name. That its database is stuck is no
@@ -119,9 +116,11 @@ func next(before *plan, configured []region.Name, d Deps) *plan {
 	}
 	for name, s := range p.regions {
 		s.evacuated = d.Evacuated != nil && d.Evacuated(name)
-		s.stuck = slices.Contains(stuck, name)
 		if !s.evacuated {
 			s.fill(view.In(name), suspects)
+		}
+		if slices.Contains(stuck, name) { // for this node, whatever they say
+			s.commits = nil
 		}
 		p.regions[name] = s
 	}
@@ -138,6 +137,9 @@ func (s *standing) fill(members []region.Member, suspects []string) {
 		s.ready = union(s.ready, m.PublicAddrs)
 		if !m.Load.DatabaseAway && !slices.Contains(suspects, m.Node) {
 			s.good = union(s.good, m.PublicAddrs)
+			if !m.Load.HomeStuck {
+				s.commits = union(s.commits, m.PublicAddrs)
+			}
 		}
 	}
 	if len(s.ready) > 0 {

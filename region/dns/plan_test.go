@@ -67,6 +67,19 @@ func TestWhoIsAnswered(t *testing.T) {
 			c.stuck = []region.Name{"us-east", "eu-west", "ap-south"}
 			c.want(t, s, "", "us-east", whyReady, us1, us2)
 		},
+		"nodes that say that they commit nothing to their own region": func(t *testing.T, c *cluster, s *Server) {
+			stuck := func(m *region.Member) { m.Load.HomeStuck = true }
+			stuck(&c.members[0])
+			c.show()
+			c.want(t, s, "", "us-east", whyGood, us2)
+			c.want(t, s, "us-east", "us-east", whyGood, us1, us2)
+			c.set("us-east", stuck)
+			c.want(t, s, "", "eu-west", whyGood, eu1, eu2)
+			c.want(t, s, "us-east", "us-east", whyGood, us1, us2)
+			c.set("eu-west", stuck)
+			c.set("ap-south", stuck)
+			c.want(t, s, "", "us-east", whyReady, us1, us2)
+		},
 		"nodes that do not reach their database": func(t *testing.T, c *cluster, s *Server) {
 			away := func(m *region.Member) { m.Load.DatabaseAway = true }
 			away(&c.members[0])

@@ -23,7 +23,7 @@ const (
 	// Resolvers come by TCP when an answer did not fit, which ours do, or to
 	// see whether we are real. More connections are closed at once.
 	maxConnections = 128
-	// One address must not hold all of them.
+	// One address, or network of IPv6, must not hold all of them.
 	maxConnectionsOfOne = 16
 	// How long a connection may be silent or take for a query, and how many it
 	// may bring (RFC 7766 leaves both to the server).
@@ -165,14 +165,25 @@ func (s *Server) serveConn(c *net.TCPConn, from netip.Addr) {
 type connections struct {
 	mu     sync.Mutex // guards what follows
 	open   map[*net.TCPConn]bool
-	of     map[netip.Addr]int
+	of     map[netip.Addr]int // by holder
 	closed bool
+}
+
+// holder is who a connection counts for: an address, of IPv6 the network of 64
+// bits, since whoever has one of these has all of its addresses.
+func holder(from netip.Addr) netip.Addr {
+	from = from.Unmap().WithZone("")
+	if from.Is6() {
+		from = netip.PrefixFrom(from, 64).Masked().Addr()
+	}
+	return from
 }
 
 // add reports whether there is room.
 func (cs *connections) add(c *net.TCPConn, from netip.Addr) bool {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
+	from = holder(from)
 	if cs.closed || len(cs.open) >= maxConnections || cs.of[from] >= maxConnectionsOfOne {
 		return false
 	}
@@ -188,6 +199,7 @@ func (cs *connections) remove(c *net.TCPConn, from netip.Addr) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	_ = c.Close() // all has been said
+	from = holder(from)
 	delete(cs.open, c)
 	if cs.of[from]--; cs.of[from] == 0 {
 		delete(cs.of, from)

@@ -207,6 +207,31 @@ func TestTheTotalOfConnectionsIsBounded(t *testing.T) {
 	}
 }
 
+// Whoever has one address of IPv6 has many.
+func TestANetworkOfIPv6CountsAsOne(t *testing.T) {
+	var cs connections
+	var open []*net.TCPConn
+	of := func(i int) netip.Addr {
+		return netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 15: byte(i)})
+	}
+	for i := range maxConnectionsOfOne {
+		c := new(net.TCPConn)
+		if open = append(open, c); !cs.add(c, of(i)) {
+			t.Fatalf("connection %d is refused", i)
+		}
+	}
+	if cs.add(new(net.TCPConn), of(99)) {
+		t.Error("another address of the same network is one too many")
+	}
+	if !cs.add(new(net.TCPConn), netip.MustParseAddr("2001:db8:0:1::1")) || !cs.add(new(net.TCPConn), netip.MustParseAddr("::ffff:192.0.2.1")) {
+		t.Error("others are refused as well")
+	}
+	cs.remove(open[0], of(0))
+	if !cs.add(new(net.TCPConn), of(99)) {
+		t.Error("whoever leaves makes no room")
+	}
+}
+
 func TestWhatIsNoQueryEndsAConnection(t *testing.T) {
 	s := mustStart(t, newCluster())
 	for name, sent := range map[string][]byte{

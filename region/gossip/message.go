@@ -91,7 +91,10 @@ func (n keysNews) passedOn() uint8 { return n.hops }
 const flagOn = 1
 
 // The flags of a load, in one byte.
-const flagDatabaseAway = 1
+const (
+	flagDatabaseAway = 1
+	flagHomeStuck    = 2
+)
 
 // message is one of the four.
 type message struct {
@@ -119,6 +122,9 @@ func (n loadNews) encode() []byte {
 	var flags byte
 	if n.load.DatabaseAway {
 		flags |= flagDatabaseAway
+	}
+	if n.load.HomeStuck {
+		flags |= flagHomeStuck
 	}
 	return append(b, flags)
 }
@@ -181,7 +187,7 @@ func decodeLoad(b []byte) (n loadNews, ok bool) {
 	}
 	n.load = region.Load{InFlight: uint32(values[1]), Capacity: uint32(values[2])}
 	if len(b) > 0 {
-		n.load.DatabaseAway = b[0]&flagDatabaseAway != 0
+		n.load.DatabaseAway, n.load.HomeStuck = b[0]&flagDatabaseAway != 0, b[0]&flagHomeStuck != 0
 	}
 	return n, true
 }

@@ -114,7 +114,8 @@ func TestMessagesAreReadAsWritten(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		want := message{kind: kindLoad, load: loadNews{
 			node: rapid.Uint64().Draw(t, "node"), seq: rapid.Uint64().Draw(t, "seq"),
-			load: region.Load{InFlight: rapid.Uint32().Draw(t, "in flight"), Capacity: rapid.Uint32().Draw(t, "capacity"), DatabaseAway: rapid.Bool().Draw(t, "away")},
+			load: region.Load{InFlight: rapid.Uint32().Draw(t, "in flight"), Capacity: rapid.Uint32().Draw(t, "capacity"), DatabaseAway: rapid.Bool().Draw(t, "away"),
+				HomeStuck: rapid.Bool().Draw(t, "stuck")},
 		}}
 		b := want.load.encode()
 		switch rapid.IntRange(0, 2).Draw(t, "kind") {
