@@ -142,11 +142,15 @@ func TestDNSFollowsTheCluster(t *testing.T) {
 			awaitDNS(t, all, "clock.test", us...)
 			return took
 		})
+		again := false
 		withdrawnInTime(t, "a node that drains", func() time.Duration {
-			if err := us[0].Restart(testContext(t)); err != nil { // for a node that runs, nothing but a new name
-				t.Fatal(err)
+			if again {
+				if err := us[0].Restart(testContext(t)); err != nil {
+					t.Fatal(err)
+				}
+				awaitDNS(t, all, "clock.test", us...)
 			}
-			awaitDNS(t, all, "clock.test", us...)
+			again = true
 			last := lastAnswer(us[0], "clock.test.") // it goes on answering, without itself
 			stopped := make(chan error, 1)
 			go func() { stopped <- us[0].Stop(testContext(t)) }()

@@ -122,7 +122,7 @@ func TestMigrateRestoresTheRoles(t *testing.T) {
 		own.exec(`GRANT DELETE ON punches TO ` + NodeRole)
 		own.exec(`REVOKE INSERT ON punches FROM ` + NodeRole)
 		own.exec(`GRANT INSERT ON homes TO PUBLIC`)
-		own.exec(`GRANT UPDATE ON goose_lock TO ` + NodeRole)
+		own.exec(`GRANT DELETE ON goose_lock TO ` + NodeRole)
 		// What is not this database's alone is something that other tests do not mind.
 		own.exec(`CREATE ROLE ` + name)
 		own.exec(`GRANT ` + name + ` TO ` + NodeRole)
@@ -149,7 +149,7 @@ func TestMigrateRestoresTheRoles(t *testing.T) {
 				t.Fatalf("%s: %v", mustParse(t, as).User, err)
 			}
 		}
-		own.mustRefuse(NodeRole, `DELETE FROM punches`, `UPDATE homes SET epoch = 2`, `UPDATE punches SET note = ''`, `UPDATE goose_lock SET lease = 1`,
+		own.mustRefuse(NodeRole, `DELETE FROM punches`, `UPDATE homes SET epoch = 2`, `UPDATE punches SET note = ''`, `DELETE FROM goose_lock`,
 			`INSERT INTO homes (crdb_region, company_id, epoch) VALUES ('us-east', 'x', 1)`, `CREATE SCHEMA more`)
 		if n := own.count(`SELECT count(*) FROM pg_auth_members AS m JOIN pg_roles AS r ON r.oid = m.member WHERE r.rolname = $1`, NodeRole); n != 0 {
 			t.Errorf("the node's role is %d others, too", n)
