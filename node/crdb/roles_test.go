@@ -1,6 +1,7 @@
 package crdb
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"os"
@@ -81,6 +82,12 @@ func TestTheNodeRole(t *testing.T) {
 			`UPDATE companies SET epoch = epoch + 1`, `DELETE FROM companies`, `DELETE FROM controls`, `DELETE FROM goose_db_version`,
 			`CREATE ROLE more`, `SET ROLE `+MigratorRole, `CREATE DATABASE more`,
 		)
+		beyond := map[Engine][]string{
+			PostgreSQL: {`COPY punches TO PROGRAM 'true'`, `SELECT pg_read_file('PG_VERSION')`, `DELETE FROM punches_us_east`, `UPDATE homes SET crdb_region = 'eu-west'`},
+			CockroachDB: {`SET CLUSTER SETTING sql.defaults.vectorize = 'off'`, `UPSERT INTO homes (crdb_region, company_id, epoch) VALUES ('us-east', 'x', 1)`,
+				`EXPORT INTO CSV 'nodelocal://1/stolen' FROM TABLE punches`, `ALTER DATABASE clock SURVIVE ZONE FAILURE`},
+		}
+		s.mustRefuse(NodeRole, beyond[s.Engine]...)
 		// PostgreSQL only warns of a right that the giver does not have.
 		_, _ = s.as(NodeRole).Exec(s.ctx, `GRANT DELETE ON punches TO `+NodeRole)
 		s.mustRefuse(NodeRole, `DELETE FROM punches`)
@@ -238,6 +245,49 @@ func mustAnswer(t *testing.T, s *store, conn *pgxpool.Conn) {
 	if err := conn.QueryRow(s.ctx, `SELECT 1`).Scan(&one); err != nil {
 		t.Errorf("a connection from before: %v", err)
 	}
+}
+
+// TestWhoseCertificateOpensTheDatabase is whoever it names, and nobody without
+// one: not a node that shows what it shows its peers.
+func TestWhoseCertificateOpensTheDatabase(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *store) {
+		dir := certs.Dir(filepath.Join(s.server.Dir(), "certs"))
+		certificate, key := dir.Node("us-east")
+		good := mustParse(t, s.server.URLAs(NodeRole, cluster.DatabaseName, "us-east"))
+		own := good.TLSConfig.Certificates
+		nodes, err := tls.LoadX509KeyPair(certificate, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, attempt := range []struct {
+			what, user   string
+			certificates []tls.Certificate
+			secure, ok   bool
+		}{
+			{"its own certificate", NodeRole, own, true, true},
+			{"the certificate of another user", MigratorRole, own, true, false},
+			{"the certificate of another user", s.admin.Config().User, own, true, false},
+			{"a node's certificate", NodeRole, []tls.Certificate{nodes}, true, false},
+			{"a node's certificate", s.admin.Config().User, []tls.Certificate{nodes}, true, false},
+			{"a node's certificate", "node", []tls.Certificate{nodes}, true, false},
+			{"no certificate", NodeRole, nil, true, false},
+			{"no TLS", NodeRole, nil, false, false},
+		} {
+			cc := good.Copy()
+			cc.User, cc.Fallbacks, cc.ConnectTimeout = attempt.user, nil, 5*time.Second
+			cc.TLSConfig.Certificates = attempt.certificates
+			if !attempt.secure {
+				cc.TLSConfig = nil
+			}
+			conn, err := pgx.ConnectConfig(s.ctx, cc)
+			if err == nil {
+				err = conn.Close(s.ctx)
+			}
+			if (err == nil) != attempt.ok {
+				t.Errorf("%s with %s: %v, want it let in: %t", attempt.user, attempt.what, err, attempt.ok)
+			}
+		}
+	})
 }
 
 func TestTransportIsVerified(t *testing.T) {

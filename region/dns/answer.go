@@ -104,13 +104,14 @@ func (s *Server) resolve(reply *miekg.Msg, client netip.Prefix) (scope int) {
 	}
 	switch q.Qtype {
 	case miekg.TypeA, miekg.TypeAAAA:
-		var near []region.Name
-		chosen := p.regional(own)
-		if own == "" {
-			near, scope = s.cfg.Networks.near(client)
-			chosen = p.general(near)
+		of := func(a netip.Addr) bool { return a.Is4() == (q.Qtype == miekg.TypeA) }
+		if own != "" {
+			s.address(reply, p.regional(own, of), of)
+			break
 		}
-		s.address(reply, chosen)
+		var near []region.Name
+		near, scope = s.cfg.Networks.near(client)
+		s.address(reply, p.general(near, of), of)
 	case miekg.TypeANY: // a little instead of all: RFC 8482
 		reply.Answer = []miekg.RR{&miekg.HINFO{Hdr: s.header(q.Name, miekg.TypeHINFO), Cpu: "RFC8482"}}
 	case miekg.TypeSOA:
@@ -128,16 +129,16 @@ func (s *Server) resolve(reply *miekg.Msg, client netip.Prefix) (scope int) {
 	return scope
 }
 
-// address answers with some addresses of those chosen, in another order each
-// time, so that clients spread.
-func (s *Server) address(reply *miekg.Msg, chosen choice) {
+// address answers with some addresses of those chosen that are of the family, in
+// another order each time, so that clients spread.
+func (s *Server) address(reply *miekg.Msg, chosen choice, of family) {
 	q := reply.Question[0]
 	if len(chosen.addrs) == 0 { // another server may know somebody
 		reply.Rcode, reply.Authoritative = miekg.RcodeServerFailure, false
 		return
 	}
 	s.metrics.answer(chosen)
-	addrs := slices.DeleteFunc(slices.Clone(chosen.addrs), func(a netip.Addr) bool { return a.Is4() != (q.Qtype == miekg.TypeA) })
+	addrs := slices.DeleteFunc(slices.Clone(chosen.addrs), func(a netip.Addr) bool { return !of(a) })
 	rand.Shuffle(len(addrs), func(i, j int) { addrs[i], addrs[j] = addrs[j], addrs[i] })
 	for _, a := range addrs[:min(len(addrs), maxAddresses)] {
 		if a.Is4() {

@@ -103,6 +103,37 @@ func TestAFamilyThatIsNotThere(t *testing.T) {
 	}
 }
 
+// A family that the name had is not lost with the region that had it.
+func TestAFamilyThatTheNextRegionDoesNotHave(t *testing.T) {
+	c := newCluster()
+	c.set("eu-west", func(m *region.Member) { m.PublicAddrs = m.PublicAddrs[:1] }) // the next one has IPv4 alone
+	s := mustNew(t, c)
+	c.set("us-east", nil)
+	s.look()
+	for _, name := range []string{"clock.example.com.", "us-east.clock.example.com."} {
+		if got := answered(ask(t, s, question(name, miekg.TypeA), true)); !slices.Equal(got, addrs("192.0.2.1", "192.0.2.2")) {
+			t.Errorf("%s A is answered %v", name, got)
+		}
+		if got := answered(ask(t, s, question(name, miekg.TypeAAAA), true)); !slices.Equal(got, addrs("2001:db8:3::1", "2001:db8:3::2")) {
+			t.Errorf("%s AAAA is answered %v, want the addresses of the region after the next", name, got)
+		}
+	}
+	// While the other family leads to somebody, addresses of those that are gone
+	// would only cost time; afterwards they are all there is.
+	c.set("ap-south", nil)
+	s.look()
+	if reply := ask(t, s, question("clock.example.com.", miekg.TypeAAAA), true); reply.Rcode != miekg.RcodeSuccess || len(reply.Answer) != 0 {
+		t.Errorf("with IPv6 nowhere AAAA is answered\n%s\nwant no data", reply)
+	}
+	c.set("eu-west", nil)
+	s.look()
+	for qtype, want := range map[uint16][]netip.Addr{miekg.TypeA: addrs("192.0.1.1", "192.0.1.2"), miekg.TypeAAAA: addrs("2001:db8:1::1", "2001:db8:1::2")} {
+		if got := answered(ask(t, s, question("clock.example.com.", qtype), true)); !slices.Equal(got, want) {
+			t.Errorf("with nobody left %s is answered %v, want the last there were", miekg.TypeToString[qtype], got)
+		}
+	}
+}
+
 func TestWithoutAnyNodeAnotherServerIsToBeAsked(t *testing.T) {
 	reply := ask(t, mustNew(t, &cluster{}), question("clock.example.com.", miekg.TypeA), true)
 	if reply.Rcode != miekg.RcodeServerFailure || reply.Authoritative || len(reply.Ns) != 0 {

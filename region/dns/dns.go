@@ -22,6 +22,7 @@ type Server struct {
 	apex    string // clock.<zone>. in lower case
 	ttl     uint32 // seconds
 	now     func() time.Time
+	idle    time.Duration // idleTimeout
 	plan    atomic.Pointer[plan]
 
 	life    sync.Mutex // guards udp to closed, and orders Start and Close
@@ -46,7 +47,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		return nil, fmt.Errorf("dns: metrics: %w", err)
 	}
 	s := &Server{
-		cfg: cfg, deps: deps, log: deps.Log, metrics: m, now: time.Now,
+		cfg: cfg, deps: deps, log: deps.Log, metrics: m, now: time.Now, idle: idleTimeout,
 		apex: apexOf(cfg.Zone), ttl: uint32(cfg.TTL / time.Second),
 	}
 	s.look()

@@ -42,40 +42,62 @@ type choice struct {
 	addrs  []netip.Addr
 }
 
+// family says whether an address is of the kind that is asked for.
+type family func(netip.Addr) bool
+
 // general chooses for clock.<zone>, with some regions before all others.
-func (p *plan) general(near []region.Name) choice {
-	return p.choose(near, func(s standing) []netip.Addr { return s.commits })
+func (p *plan) general(near []region.Name, of family) choice {
+	return p.choose(near, of, func(s standing) []netip.Addr { return s.commits })
 }
 
 // regional chooses for a region's own name. That its database is stuck is no
 // reason to leave it: punches of its companies are stuck everywhere, and those
 // of other companies are not.
-func (p *plan) regional(own region.Name) choice {
-	return p.choose([]region.Name{own}, func(s standing) []netip.Addr { return s.good })
+func (p *plan) regional(own region.Name, of family) choice {
+	return p.choose([]region.Name{own}, of, func(s standing) []netip.Addr { return s.good })
 }
 
 // choose returns the first region, of those first and then in order, with the
 // best addresses that any region has; no addresses when none has been known.
-func (p *plan) choose(first []region.Name, best func(standing) []netip.Addr) choice {
+// If the region that is meant to answer has had addresses of the family, so must
+// the one that does, while any has: else a name would lose them when the next
+// region has none. If it never had, another region is no better for whoever
+// speaks both families.
+func (p *plan) choose(first []region.Name, of family, best func(standing) []netip.Addr) choice {
+	order := slices.Concat(first, p.order)
+	meant := slices.IndexFunc(order, func(r region.Name) bool { return len(p.regions[r].last) > 0 })
+	if meant < 0 {
+		return choice{}
+	}
+	either := func(netip.Addr) bool { return true }
+	if !slices.ContainsFunc(p.regions[order[meant]].last, of) {
+		of = either
+	}
+	ready := func(s standing) []netip.Addr { return s.ready }
+	last := func(s standing) []netip.Addr { return s.last }
+	inService := func(s standing) []netip.Addr {
+		if s.evacuated {
+			return nil
+		}
+		return s.last
+	}
 	for _, tier := range []struct {
-		why string
-		of  func(standing) []netip.Addr
+		why   string
+		addrs func(standing) []netip.Addr
+		of    family
 	}{
-		{whyGood, best},
-		{whyReady, func(s standing) []netip.Addr { return s.ready }},
-		{whyLast, func(s standing) []netip.Addr {
-			if s.evacuated {
-				return nil
-			}
-			return s.last
-		}},
-		{whyLast, func(s standing) []netip.Addr { return s.last }},
+		{whyGood, best, of},
+		{whyReady, ready, of},
+		{whyGood, best, either}, // the other family leads to somebody
+		{whyReady, ready, either},
+		{whyLast, inService, of},
+		{whyLast, last, of},
+		{whyLast, inService, either},
+		{whyLast, last, either},
 	} {
-		for _, names := range [][]region.Name{first, p.order} {
-			for _, name := range names {
-				if addrs := tier.of(p.regions[name]); len(addrs) > 0 {
-					return choice{name, tier.why, addrs}
-				}
+		for _, name := range order {
+			if addrs := tier.addrs(p.regions[name]); slices.ContainsFunc(addrs, tier.of) {
+				return choice{name, tier.why, addrs}
 			}
 		}
 	}

@@ -1,6 +1,7 @@
 package dns
 
 import (
+	"net/netip"
 	"slices"
 	"testing"
 
@@ -12,9 +13,9 @@ func (c *cluster) want(t *testing.T, s *Server, name region.Name, wantRegion reg
 	t.Helper()
 	s.look()
 	p := s.plan.Load()
-	got := p.general(nil)
+	got := p.general(nil, netip.Addr.Is4)
 	if name != "" {
-		got = p.regional(name)
+		got = p.regional(name, netip.Addr.Is4)
 	}
 	var list []string
 	for _, a := range got.addrs {
@@ -141,12 +142,12 @@ func TestTheNearestRegionComesFirst(t *testing.T) {
 	c := newCluster()
 	s := mustNew(t, c)
 	p := s.plan.Load()
-	if got := p.general([]region.Name{"mars", "ap-south"}); got.region != "ap-south" {
+	if got := p.general([]region.Name{"mars", "ap-south"}, netip.Addr.Is4); got.region != "ap-south" {
 		t.Errorf("near to ap-south the answer is %s", got.region)
 	}
 	c.stuck = []region.Name{"ap-south"}
 	s.look()
-	if got := s.plan.Load().general([]region.Name{"ap-south"}); got.region != "us-east" {
+	if got := s.plan.Load().general([]region.Name{"ap-south"}, netip.Addr.Is4); got.region != "us-east" {
 		t.Errorf("near to ap-south, whose database is stuck, the answer is %s", got.region)
 	}
 }
@@ -156,7 +157,7 @@ func TestAnAddressIsAnsweredOnce(t *testing.T) {
 	c := newCluster()
 	balancer := addrs("203.0.113.1", "203.0.113.2")
 	c.set("us-east", func(m *region.Member) { m.PublicAddrs = balancer })
-	if got := mustNew(t, c).plan.Load().general(nil); !slices.Equal(got.addrs, balancer) {
+	if got := mustNew(t, c).plan.Load().general(nil, netip.Addr.Is4); !slices.Equal(got.addrs, balancer) {
 		t.Errorf("answered %v, want %v", got.addrs, balancer)
 	}
 }

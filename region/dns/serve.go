@@ -134,7 +134,7 @@ func (s *Server) serveTCP() {
 func (s *Server) serveConn(c *net.TCPConn, from netip.Addr) {
 	buffer := make([]byte, maxPacket)
 	for range maxQueries {
-		if c.SetDeadline(time.Now().Add(idleTimeout)) != nil {
+		if c.SetDeadline(time.Now().Add(s.idle)) != nil {
 			return
 		}
 		if _, err := io.ReadFull(c, buffer[:2]); err != nil {

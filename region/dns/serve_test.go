@@ -96,17 +96,21 @@ func TestBothTransportsAnswer(t *testing.T) {
 
 // An answer comes from the address that was asked, or the asker drops it.
 func TestTheAnswerComesFromWhereItWasAsked(t *testing.T) {
-	s := mustStart(t, newCluster(), func(c *Config, _ *Deps) { c.Addr = netip.MustParseAddrPort("0.0.0.0:0") })
-	to := net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr("127.9.9.9"), s.Addr().Port()))
-	c, err := net.DialUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}, to) // takes answers of that address only
-	if err != nil {
-		t.Skipf("this machine has one loopback address: %v", err)
-	}
-	defer c.Close() //nolint:errcheck // nothing is left to say
-	client := miekg.Client{Timeout: patience}
-	reply, _, err := client.ExchangeWithConn(question("clock.example.com.", miekg.TypeA), &miekg.Conn{Conn: c})
-	if err != nil || len(reply.Answer) != 2 {
-		t.Errorf("answered %v, %v", reply, err)
+	for _, all := range []string{"0.0.0.0:0", "[::]:0"} {
+		s := mustStart(t, newCluster(), func(c *Config, _ *Deps) {
+			c.Addr, c.Networks = netip.MustParseAddrPort(all), mustNetworks(t, "127.0.0.0/8 eu-west\n")
+		})
+		to := net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr("127.9.9.9"), s.Addr().Port()))
+		c, err := net.DialUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}, to) // takes answers of that address only
+		if err != nil {
+			t.Skipf("this machine has one loopback address: %v", err)
+		}
+		defer c.Close() //nolint:errcheck // nothing is left to say
+		client := miekg.Client{Timeout: patience}
+		reply, _, err := client.ExchangeWithConn(question("clock.example.com.", miekg.TypeA), &miekg.Conn{Conn: c})
+		if err != nil || !slices.Equal(answered(reply), addrs("192.0.2.1", "192.0.2.2")) {
+			t.Errorf("on %s answered %v, %v, want the region near to 127.0.0.1", all, reply, err)
+		}
 	}
 }
 
@@ -126,12 +130,42 @@ func dialTCP(t *testing.T, s *Server) net.Conn {
 func TestOneConnectionBringsSeveralQueries(t *testing.T) {
 	s := mustStart(t, newCluster())
 	c := &miekg.Conn{Conn: dialTCP(t, s)}
-	for i := range 3 {
-		if err := c.WriteMsg(question("clock.example.com.", miekg.TypeA)); err != nil {
+	var queries []byte // all before the first answer
+	names := []string{"clock.example.com.", "mars.clock.example.com.", "eu-west.clock.example.com."}
+	for i, name := range names {
+		q := question(name, miekg.TypeA)
+		q.Id = uint16(i)
+		b, err := q.Pack()
+		if err != nil {
 			t.Fatal(err)
 		}
-		if reply, err := c.ReadMsg(); err != nil || len(reply.Answer) != 2 {
+		queries = append(binary.BigEndian.AppendUint16(queries, uint16(len(b))), b...)
+	}
+	if _, err := c.Conn.Write(queries); err != nil {
+		t.Fatal(err)
+	}
+	for i, name := range names {
+		if reply, err := c.ReadMsg(); err != nil || int(reply.Id) != i || reply.Question[0].Name != name {
 			t.Fatalf("query %d is answered %v, %v", i, reply, err)
+		}
+	}
+}
+
+// Whoever says nothing, or half of something, does not hold a connection.
+func TestASilentConnectionIsClosed(t *testing.T) {
+	s := mustNew(t, newCluster())
+	s.idle = 50 * time.Millisecond
+	if err := s.Start(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close() //nolint:errcheck // is tested elsewhere
+	for _, said := range [][]byte{nil, {0}, {0, 40, 1, 2, 3}} {
+		c := dialTCP(t, s)
+		if _, err := c.Write(said); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+			t.Errorf("after %x: %v, want the connection to be closed", said, err)
 		}
 	}
 }
