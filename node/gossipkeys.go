@@ -3,6 +3,7 @@ package node
 import (
 	"fmt"
 
+	"github.com/punchclock/punchclock/node/certs"
 	"github.com/punchclock/punchclock/node/opsapi"
 	"github.com/punchclock/punchclock/region/gossip"
 )
@@ -17,6 +18,9 @@ func (n *Node) gossipKeys() (keys [][]byte, again func() ([][]byte, error), err 
 	again = func() ([][]byte, error) { return gossip.ReadKeys(path) }
 	if keys, err = again(); err != nil {
 		return nil, nil, fmt.Errorf("--gossip-key-file: %w", err)
+	}
+	if certs.Exposed(path) {
+		n.log.Warn("everybody on this machine can read or change the gossip keys", "path", path)
 	}
 	return keys, again, nil
 }

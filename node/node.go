@@ -151,7 +151,10 @@ func (n *Node) startOps(ctx context.Context) error {
 		Operator: n.operator, Status: n.status, Evacuate: n.evacuate, Keyrings: n.keyrings, Log: n.log,
 	})
 	// Profiles take as long as they are asked to, so nothing bounds a write.
-	_, err := n.serve(ctx, "operations", n.cfg.Ops.Addr, &http.Server{Handler: handler, TLSConfig: n.opsServer(), ReadHeaderTimeout: headerTimeout})
+	_, err := n.serve(ctx, "operations", n.cfg.Ops.Addr, &http.Server{
+		Handler: handler, TLSConfig: n.opsServer(), ReadHeaderTimeout: headerTimeout,
+		IdleTimeout: 2 * time.Minute, // scrapers come every few seconds, and whoever says nothing goes
+	})
 	return err
 }
 

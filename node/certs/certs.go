@@ -128,6 +128,9 @@ func (s *Set) Hold(files Files) (*Source, error) {
 	if h.untimely != nil {
 		s.log.Error("others will refuse this certificate", "use", source.use(), "error", h.untimely)
 	}
+	if Exposed(files.Key.Path) {
+		s.log.Warn("everybody on this machine can read or change the key", "setting", files.Key.Setting, "path", files.Key.Path)
+	}
 	source.held.Store(h)
 	source.loaded = sumOf(contents, nil)
 	s.mu.Lock()

@@ -42,6 +42,20 @@ func TestKeysAreForTheirOwnerAndTheAuthorityStays(t *testing.T) {
 		}
 		return err
 	})
+	_, nodeKey := w.dir.Node("us-east")
+	w.node("us-east")
+	if strings.Contains(w.log.String(), "everybody") {
+		t.Errorf("a key of its owner is complained of:\n%s", w.log)
+	}
+	for _, mode := range []os.FileMode{0o644, 0o602} {
+		said := strings.Count(w.log.String(), "everybody")
+		if err := os.Chmod(nodeKey, mode); err != nil {
+			t.Fatal(err)
+		}
+		if w.node("us-east"); strings.Count(w.log.String(), "everybody") != said+1 {
+			t.Errorf("nothing is said of a key with mode %v:\n%s", mode, w.log)
+		}
+	}
 	if err != nil || keys != 6 { // the authority, two nodes, node, server, a user
 		t.Errorf("%d keys, %v", keys, err)
 	}

@@ -51,6 +51,13 @@ func read(files Files) (c contents, err error) {
 	return c, nil
 }
 
+// Exposed reports whether everybody on this machine may read or change the file.
+// A node says so and runs: not every secret store can do better.
+func Exposed(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().Perm()&0o006 != 0
+}
+
 func readFile(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
