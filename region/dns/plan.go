@@ -73,6 +73,7 @@ func (p *plan) choose(first []region.Name, of family, best func(standing) []neti
 	if !slices.ContainsFunc(p.regions[order[meant]].last, of) {
 		of = either
 	}
+	good := func(s standing) []netip.Addr { return s.good }
 	ready := func(s standing) []netip.Addr { return s.ready }
 	last := func(s standing) []netip.Addr { return s.last }
 	inService := func(s standing) []netip.Addr {
@@ -87,8 +88,10 @@ func (p *plan) choose(first []region.Name, of family, best func(standing) []neti
 		of    family
 	}{
 		{whyGood, best, of},
+		{whyReady, good, of},
 		{whyReady, ready, of},
 		{whyGood, best, either}, // the other family leads to somebody
+		{whyReady, good, either},
 		{whyReady, ready, either},
 		{whyLast, inService, of},
 		{whyLast, last, of},

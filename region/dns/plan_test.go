@@ -80,6 +80,8 @@ func TestWhoIsAnswered(t *testing.T) {
 			c.set("eu-west", stuck)
 			c.set("ap-south", stuck)
 			c.want(t, s, "", "us-east", whyReady, us1, us2)
+			c.set("us-east", func(m *region.Member) { m.Load.DatabaseAway = true })
+			c.want(t, s, "", "eu-west", whyReady, eu1, eu2)
 		},
 		"nodes that do not reach their database": func(t *testing.T, c *cluster, s *Server) {
 			away := func(m *region.Member) { m.Load.DatabaseAway = true }

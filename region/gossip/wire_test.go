@@ -64,7 +64,11 @@ func TestTheWireFormatStays(t *testing.T) {
 	if got, want := load.encode(), []byte{1, 1, 2, 3, 4, 5, 6, 7, 8, 0xac, 0x02, 5, 0x80, 0x01, 1}; !bytes.Equal(got, want) {
 		t.Errorf("a load is written as %x, want %x", got, want)
 	}
+	load.load.HomeStuck = true
 	flags := load.encode()
+	if got := flags[len(flags)-1]; got != 3 {
+		t.Errorf("both flags are written as %x, want 3", got)
+	}
 	flags[len(flags)-1] = 0xff // a newer release has more of them
 	if m, err := decodeMessage(flags); err != nil || m.load != load {
 		t.Errorf("a load with all flags is read as %+v, %v; want %+v", m.load, err, load)
