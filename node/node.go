@@ -167,7 +167,7 @@ func (n *Node) startDatabase(ctx context.Context) error {
 		return err
 	}
 	n.db, err = crdb.Open(ctx, crdb.Config{
-		URL: url, Home: string(n.cfg.Region), ConnectionsPerHome: n.cfg.DB.ConnectionsPerHome, ReadConnections: n.cfg.DB.ReadConnections,
+		URL: url, Home: n.cfg.Region, ConnectionsPerHome: n.cfg.DB.ConnectionsPerHome, ReadConnections: n.cfg.DB.ReadConnections,
 		ConnectTimeout: n.cfg.DB.ConnectTimeout, AttemptTimeout: n.cfg.Deadline / 3,
 	}, crdb.Deps{Log: n.log, Meter: n.telemetry.MeterProvider, Tracer: n.telemetry.TracerProvider})
 	if err != nil {
