@@ -21,7 +21,6 @@ import (
 
 // seldom are values of labels that a scrape of a quiet cluster does not have.
 var seldom = map[string]string{
-	"job punchclock": "given by whoever scrapes",
 	// A histogram, unlike a counter, cannot be shown before its event.
 	"outcome gone": "callers that left before they had their answer",
 }
@@ -41,12 +40,13 @@ func TestSignalsNameWhatIsThere(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, w *world) {
 		w.punchInEveryWay(t)
 		there := make(metrics)
-		there.add("up", nil) // made by whoever scrapes
+		byScraper := func(name, value string) *dto.LabelPair { return &dto.LabelPair{Name: &name, Value: &value} }
+		there.add("up", []*dto.LabelPair{byScraper("job", "punchclock"), byScraper("job", "cockroachdb")})
 		for _, n := range w.cluster.Nodes() {
-			there.scrape(t, n.OpsURL+"/metrics")
+			there.scrape(t, n.OpsURL+"/metrics", byScraper("instance", n.Name))
 		}
-		if w.store.Engine == crdb.CockroachDB {
-			there.scrape(t, w.console(t)+"/_status/vars")
+		if w.store.Engine == crdb.CockroachDB { // which does not tell its region
+			there.scrape(t, w.console(t)+"/_status/vars", byScraper("instance", "db"), byScraper("cloud_region", "us-east"))
 		}
 		for _, name := range slices.Sorted(maps.Keys(named)) {
 			here := w.store.Engine == crdb.CockroachDB || strings.HasPrefix(name, "punchclock_")
@@ -99,7 +99,7 @@ func (w *world) console(t *testing.T) (url string) {
 // the three names it is asked for.
 type metrics map[string]map[string]map[string]bool
 
-func (m metrics) scrape(t *testing.T, url string) {
+func (m metrics) scrape(t *testing.T, url string, added ...*dto.LabelPair) {
 	t.Helper()
 	client := http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true,
@@ -117,6 +117,7 @@ func (m metrics) scrape(t *testing.T, url string) {
 	}
 	for name, family := range families {
 		for _, series := range family.GetMetric() {
+			series.Label = append(series.Label, added...)
 			if family.GetType() != dto.MetricType_HISTOGRAM {
 				m.add(name, series.GetLabel())
 				continue

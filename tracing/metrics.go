@@ -26,10 +26,12 @@ import (
 const scrapesAtOnce = 4
 
 // newMetrics makes the meters and the handler that serves them.
-func newMetrics(ctx context.Context, res *resource.Resource, log *slog.Logger) (*sdkmetric.MeterProvider, http.Handler, error) {
+func newMetrics(ctx context.Context, res *resource.Resource, cfg Config) (*sdkmetric.MeterProvider, http.Handler, error) {
 	registry := prometheus.NewRegistry()
-	// CPU, memory and open files as the kernel counts them.
-	if err := registry.Register(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})); err != nil {
+	// CPU, memory and open files as the kernel counts them; of the region, too,
+	// or whoever chose one on a dashboard would see nothing.
+	inRegion := prometheus.WrapRegistererWith(prometheus.Labels{"cloud_region": cfg.Region}, registry)
+	if err := inRegion.Register(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})); err != nil {
 		return nil, nil, fmt.Errorf("process metrics: %w", err)
 	}
 	served, err := promexporter.New(promexporter.WithRegisterer(registry), promexporter.WithProducer(runtime.NewProducer()),
@@ -51,7 +53,7 @@ func newMetrics(ctx context.Context, res *resource.Resource, log *slog.Logger) (
 		return nil, nil, errors.Join(fmt.Errorf("metrics of the Go runtime: %w", err), meters.Shutdown(ctx))
 	}
 	return meters, promhttp.HandlerFor(registry, promhttp.HandlerOpts{
-		ErrorLog:            slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		ErrorLog:            slog.NewLogLogger(cfg.Log.Handler(), slog.LevelWarn),
 		ErrorHandling:       promhttp.ContinueOnError, // one broken metric must not hide the others
 		MaxRequestsInFlight: scrapesAtOnce,
 		EnableOpenMetrics:   true, // carries exemplars: from a slow bucket to a trace

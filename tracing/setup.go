@@ -74,7 +74,7 @@ func Setup(ctx context.Context, cfg Config) (*Telemetry, error) {
 	if err != nil {
 		return nil, err
 	}
-	meters, handler, err := newMetrics(ctx, res, cfg.Log)
+	meters, handler, err := newMetrics(ctx, res, cfg)
 	if err != nil {
 		return nil, errors.Join(err, spans.shutdown(ctx))
 	}

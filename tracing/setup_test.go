@@ -329,7 +329,7 @@ func TestMetricsAreServedAndNotShared(t *testing.T) {
 		`le="2"} 2`,
 		`outcome="new"} 300`,
 		`outcome="ended"} 1`,
-		"go_goroutine_count", "go_schedule_duration_seconds", "process_cpu_seconds_total", `service_instance_id="n1"`,
+		"go_goroutine_count", "go_schedule_duration_seconds", `process_cpu_seconds_total{cloud_region="us-east"}`, `service_instance_id="n1"`,
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("the metrics lack %s:\n%s", want, got)

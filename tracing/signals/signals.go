@@ -95,8 +95,9 @@ var (
 	selected  = regexp.MustCompile(`(\w+)\s*(=~?)\s*("(?:[^"\\]|\\.)*")`)
 )
 
-// Values returns what the expressions ask for by = and =~, but for what a
-// reader chooses on a dashboard.
+// Values returns what the expressions ask for by = and =~. Of what a reader
+// chooses on a dashboard, that there is a value at all: All would hide that there
+// is none.
 func Values() (values []Value, err error) {
 	all, err := Expressions()
 	if err != nil {
@@ -110,7 +111,7 @@ func Values() (values []Value, err error) {
 					return nil, fmt.Errorf("%s: %s: %w", e.Where, m[0], err)
 				}
 				if strings.Contains(text, "$") {
-					continue
+					text, m[2] = ".+", "=~"
 				}
 				alternatives := []string{regexp.QuoteMeta(text)}
 				if m[2] == "=~" {
