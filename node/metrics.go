@@ -23,7 +23,9 @@ func (n *Node) observe() error {
 		metric.WithDescription("1 while the node may be sent punches."))
 	clock, err4 := meter.Float64ObservableGauge("punchclock.node.clock_offset", metric.WithUnit("s"),
 		metric.WithDescription("How far this node's clock is ahead of the database's."))
-	for _, err := range []error{err1, err2, err3, err4} {
+	read, err5 := meter.Float64ObservableGauge("punchclock.node.switches_age", metric.WithUnit("s"),
+		metric.WithDescription("Time since the operator's switches were last read from the database, which is tried every second, also when nobody clocks in."))
+	for _, err := range []error{err1, err2, err3, err4, err5} {
 		if err != nil {
 			return fmt.Errorf("node metrics: %w", err)
 		}
@@ -35,13 +37,16 @@ func (n *Node) observe() error {
 		o.ObserveInt64(lookups, int64(misses), miss)
 		o.ObserveInt64(known, int64(n.directory.Len()))
 		o.ObserveFloat64(clock, time.Duration(n.clockOffset.Load()).Seconds())
+		if at := n.switchesRead.Load(); at != nil {
+			o.ObserveFloat64(read, time.Since(*at).Seconds())
+		}
 		if len(n.ready.notReady()) == 0 {
 			o.ObserveInt64(ready, 1)
 		} else {
 			o.ObserveInt64(ready, 0)
 		}
 		return nil
-	}, lookups, known, ready, clock)
+	}, lookups, known, ready, clock, read)
 	return errors.Join(err, n.observeRegions(meter))
 }
 

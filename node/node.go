@@ -55,6 +55,8 @@ type Node struct {
 	publicAddr string     // where it is bound
 	failed     chan error // a listener that ended by itself
 
+	// switchesRead is when the switches were last read from the database.
+	switchesRead atomic.Pointer[time.Time]
 	databaseAway atomic.Bool
 	clockOffset  atomic.Int64 // nanoseconds ahead of the database's clock
 }

@@ -26,7 +26,7 @@ const (
 // startSwitches reads the switches before the node is ready, so that a node of
 // an evacuated region does not come up ready, and keeps listening and reading.
 func (n *Node) startSwitches(ctx context.Context) error {
-	list, err := n.db.Evacuations(ctx)
+	list, err := n.readSwitches(ctx)
 	if err != nil {
 		return err
 	}
@@ -34,13 +34,25 @@ func (n *Node) startSwitches(ctx context.Context) error {
 	follow, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var following sync.WaitGroup
 	following.Go(func() { n.hearSwitches(follow) })
-	following.Go(func() { pollSwitch(follow, n.db.Evacuations, n.learn) })
+	following.Go(func() { pollSwitch(follow, n.readSwitches, n.learn) })
 	n.closer.add("switches", reserveForAll, func(context.Context) error {
 		cancel()
 		following.Wait()
 		return nil
 	})
 	return nil
+}
+
+// readSwitches remembers that it worked. It is the one read of a table that goes
+// on when nobody clocks in, and so tells at night whether the morning's punches
+// would find a database.
+func (n *Node) readSwitches(ctx context.Context) ([]region.Evacuation, error) {
+	list, err := n.db.Evacuations(ctx)
+	if err == nil {
+		now := time.Now()
+		n.switchesRead.Store(&now)
+	}
+	return list, err
 }
 
 // hearSwitches takes in what gossip brings. It waits for nothing else: an

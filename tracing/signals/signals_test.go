@@ -19,21 +19,22 @@ func mustRules(t *testing.T) []Rule {
 	return rules
 }
 
-// anchors returns what GitHub makes of a document's headings.
-func anchors(t *testing.T, file string) map[string]bool {
+// sections returns a document's text by what GitHub makes of its headings.
+func sections(t *testing.T, file string) map[string]string {
 	t.Helper()
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	found := make(map[string]bool)
+	found, anchor := make(map[string]string), ""
 	for line := range strings.Lines(string(text)) {
 		level := len(line) - len(strings.TrimLeft(line, "#"))
 		heading, ok := strings.CutPrefix(line[level:], " ")
 		if level == 0 || !ok {
+			found[anchor] += line
 			continue
 		}
-		found[strings.Map(func(r rune) rune {
+		anchor = strings.Map(func(r rune) rune {
 			switch {
 			case r == ' ':
 				return '-'
@@ -42,7 +43,8 @@ func anchors(t *testing.T, file string) map[string]bool {
 			default:
 				return -1
 			}
-		}, strings.TrimSpace(heading))] = true
+		}, strings.TrimSpace(heading))
+		found[anchor] += "\n" // it is there, whatever it says
 	}
 	return found
 }
@@ -50,7 +52,7 @@ func anchors(t *testing.T, file string) map[string]bool {
 const runbook = "https://github.com/punchclock/punchclock/blob/main/RUNBOOK.md#"
 
 func TestAlertsSayWhatIsWrongAndWhatToDo(t *testing.T) {
-	sections := anchors(t, "../../RUNBOOK.md")
+	says := sections(t, "../../RUNBOOK.md")
 	pages := 0
 	for _, r := range mustRules(t) {
 		if r.Alert == "" {
@@ -72,8 +74,14 @@ func TestAlertsSayWhatIsWrongAndWhatToDo(t *testing.T) {
 			t.Errorf("%s: no number in its description %q", r.Alert, text)
 		}
 		anchor, ok := strings.CutPrefix(r.Annotations["runbook_url"], runbook)
-		if !ok || !sections[anchor] {
+		text := says[anchor]
+		if !ok || text == "" {
 			t.Errorf("%s: runbook_url %q leads to no heading of RUNBOOK.md", r.Alert, r.Annotations["runbook_url"])
+		}
+		for _, duty := range []string{"First look: ", "- Call "} {
+			if r.Labels["severity"] == "page" && !strings.Contains(text, duty) {
+				t.Errorf("%s: its section says nowhere %q: what to look at, and when to call whom", r.Alert, duty)
+			}
 		}
 	}
 	if pages == 0 {
