@@ -13,7 +13,7 @@ locals {
     PUNCHCLOCK_DATABASE_TARGETS = "/etc/otelcol/database.json"
     PUNCHCLOCK_DATABASE_CA      = "/run/otelcol/database-ca.crt"
     PUNCHCLOCK_METRICS_ENDPOINT = "${aws_prometheus_workspace.main.prometheus_endpoint}api/v1/remote_write"
-    PUNCHCLOCK_TRACE_EXPORTER   = var.trace_endpoint == "" ? "nop" : "otlphttp"
+    PUNCHCLOCK_TRACE_EXPORTER   = var.trace_endpoint == "" ? "nop" : "otlp_http"
     PUNCHCLOCK_TRACE_ENDPOINT   = coalesce(var.trace_endpoint, "https://unused.invalid")
   }
   artifact = "collector/${var.release.version}/otelcol-contrib-linux-arm64"
