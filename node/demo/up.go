@@ -105,7 +105,7 @@ func (c *Up) explain(out io.Writer, binary string, s *stage.State) error {
 	line("  %s rush --cluster=%s --ledger=ledger.jsonl", binary, c.State)
 	line("  %s audit ledger.jsonl --database-url='%s'", binary, s.Database.URL)
 	if s.TracesURL != "" {
-		line("The newest traces, those that took longest, and the one of a receipt by its trace_id:")
+		line("The newest traces, those of punches that took 50 ms or longer, and the one of a receipt by its trace_id:")
 		line("  curl -s %s", s.TracesURL)
 		line("  curl -s '%s?name=punches&min=50ms'", s.TracesURL)
 		line("  curl -s %s/TRACE_ID", s.TracesURL)

@@ -64,6 +64,8 @@ resource "aws_prometheus_alert_manager_definition" "main" {
         repeat_interval = "4h"
         routes          = [{ receiver = "page", matchers = ["severity=\"page\""] }]
       }
+      # Whoever was woken needs no ticket of the same name besides.
+      inhibit_rules = [{ source_matchers = ["severity=\"page\""], target_matchers = ["severity=\"ticket\""], equal = ["alertname"] }]
       receivers = [for urgency in ["page", "ticket"] : {
         name        = urgency
         sns_configs = [{ topic_arn = aws_sns_topic.urgency[urgency].arn, sigv4 = { region = var.name }, send_resolved = true }]

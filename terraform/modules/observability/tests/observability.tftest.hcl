@@ -86,6 +86,10 @@ run "who_is_woken" {
     condition     = [for r in yamldecode(yamldecode(aws_prometheus_alert_manager_definition.main.definition).alertmanager_config).receivers : r.name] == ["page", "ticket"] && yamldecode(yamldecode(aws_prometheus_alert_manager_definition.main.definition).alertmanager_config).route.receiver == "ticket"
     error_message = "what says nothing of its urgency is a ticket"
   }
+  assert {
+    condition     = yamldecode(yamldecode(aws_prometheus_alert_manager_definition.main.definition).alertmanager_config).inhibit_rules[0].equal == ["alertname"]
+    error_message = "a page keeps the ticket of the same name back"
+  }
 }
 
 run "the_rules_that_are_tested_are_the_rules_that_run" {
