@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 	"gopkg.in/yaml.v3"
@@ -197,7 +198,8 @@ func TestDeployedCollectorIsTheTestedOne(t *testing.T) {
 }
 
 // TestCollectorSamples sends traces as a node does: quick ones, of which a tenth
-// is to arrive, then a slow one and a failed one, which are to arrive.
+// is to arrive, then one that is slow, one that failed and one that was refused
+// for good, which all are.
 func TestCollectorSamples(t *testing.T) {
 	binary := otelcol(t)
 	const quick = 2000
@@ -217,8 +219,8 @@ func TestCollectorSamples(t *testing.T) {
 		t.Fatal(err)
 	}
 	tracer, now := node.TracerProvider.Tracer("test"), time.Now()
-	request := func(took time.Duration, status codes.Code) string {
-		_, span := tracer.Start(t.Context(), "POST /v1/punches", trace.WithTimestamp(now.Add(-took)))
+	request := func(took time.Duration, status codes.Code, attrs ...attribute.KeyValue) string {
+		_, span := tracer.Start(t.Context(), "POST /v1/punches", trace.WithTimestamp(now.Add(-took)), trace.WithAttributes(attrs...))
 		span.SetStatus(status, "")
 		span.End(trace.WithTimestamp(now))
 		return span.SpanContext().TraceID().String()
@@ -226,15 +228,19 @@ func TestCollectorSamples(t *testing.T) {
 	for range quick {
 		request(900*time.Millisecond, codes.Unset)
 	}
-	slow, failed := request(1100*time.Millisecond, codes.Unset), request(time.Millisecond, codes.Error)
+	want := map[string]string{
+		"slow":    request(1100*time.Millisecond, codes.Unset),
+		"failed":  request(time.Millisecond, codes.Error),
+		"refused": request(time.Millisecond, codes.Unset, tracing.Code.String("conflict")),
+	}
 	if err := node.Shutdown(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	for _, id := range []string{slow, failed} {
+	for what, id := range want {
 		if _, err := sink.WaitFor(ctx, func(tr tracesink.Trace) bool { return tr.ID == id }); err != nil {
-			t.Errorf("of slow %s and failed %s, %s does not arrive: %v", slow, failed, id, err)
+			t.Errorf("%s, which was %s, does not arrive: %v", id, what, err)
 		}
 	}
 	// The others were decided on before, yet may be on their way. Off by more than
@@ -244,7 +250,7 @@ func TestCollectorSamples(t *testing.T) {
 		time.Sleep(50 * time.Millisecond) // poll
 	}
 	if n < quick/10-80 || n > quick/10+80 {
-		t.Errorf("%d of %d quick traces arrived, want about a tenth", n-2, quick)
+		t.Errorf("%d of %d quick traces arrived, want about a tenth", n-len(want), quick)
 	}
 }
 
