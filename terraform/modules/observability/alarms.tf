@@ -2,8 +2,10 @@
 
 locals {
   alarms = merge({
+    # No page, for it cannot tell a region that was evacuated on purpose. The rules
+    # can: those of the other regions, and NoNodeReports of this one.
     "no node is ready" = {
-      urgency   = "page", metric = "HealthyHostCount", namespace = "AWS/NetworkELB", statistic = "Maximum", below = 1, minutes = 2
+      urgency   = "ticket", metric = "HealthyHostCount", namespace = "AWS/NetworkELB", statistic = "Maximum", below = 1, minutes = 2
       dimension = { LoadBalancer = var.balancer.balancer, TargetGroup = var.balancer.target_group }
       what      = "No node of the region is ready. Its companies' punches are written by other regions. RUNBOOK.md, \"All nodes of a region are gone\"."
     }
