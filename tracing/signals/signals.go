@@ -239,7 +239,7 @@ type Panel struct {
 			}
 		}
 	}
-	Targets []struct{ RefID, Expr, LegendFormat string }
+	Targets []struct{ RefID, Expr, LegendFormat, Interval string }
 }
 
 // Dashboards returns all dashboards by file.
