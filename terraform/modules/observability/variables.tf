@@ -43,7 +43,7 @@ variable "servers" {
 }
 
 variable "least_nodes" {
-  description = "Nodes that are always there: with fewer ready ones somebody is woken."
+  description = "Nodes that are always there: with fewer ready ones somebody is told."
   type        = number
 }
 
