@@ -19,8 +19,9 @@ GOLANGCI_LINT := $(TOOLS)/golangci-lint-$(GOLANGCI)
 OTELCOL_VERSION := v0.158.0
 OTELCOL         := $(TOOLS)/otelcol-$(OTELCOL_VERSION)
 
-# What to test, such as PKG=./node/lane/... and TESTFLAGS='-run Poison -v'.
-PKG       ?= ./...
+# What to test, such as PKG=./node/lane/... and TESTFLAGS='-run Poison -v'. All,
+# and the longest first: in the end it would run alone.
+PKG       ?= ./node/drill ./node ./...
 TESTFLAGS ?=
 # One shared cluster starts in some seconds; a test that hangs must not hold CI
 # for longer than it takes to notice.
