@@ -103,6 +103,75 @@ func TestCostsAreComputed(t *testing.T) {
 	}
 }
 
+// hours are those of a month, as AWS counts them.
+const hours = 730
+
+// perPunch are kilobytes times punches of a third of the employees, in GB.
+func perPunch(kilobytes, employees float64) float64 { return kilobytes * employees * 4 * 22 / 3 / 1e6 }
+
+// quantities returns how each line's quantity follows from the assumptions, for
+// a region with as many servers and NAT gateways as its own lines name. Lines
+// that are guesses, such as what passes a NAT gateway, are not among them.
+func quantities(employees, servers, disk, gateways float64) map[string]float64 {
+	const nodes, machine = 3, 10 // GB: a machine's own disk; a server's is twice that
+	return map[string]float64{
+		"database":                            servers * hours,
+		"nodes, always":                       nodes * hours,
+		"nodes, mornings":                     3 * 5 * 22,
+		"collector":                           hours,
+		"disks":                               servers*(disk+2*machine) + (nodes+1)*machine,
+		"balancers: one public, one internal": 2 * hours,
+		"NAT gateways":                        gateways * hours,
+		"public addresses":                    (3 + gateways) * hours,
+		"between zones":                       perPunch(4, employees) + 20,
+		"between regions":                     perPunch(3, employees) + 40,
+		"to the internet":                     perPunch(3, employees),
+		"backups":                             35 * 12 * perPunch(0.25, employees),
+		"samples":                             (nodes*400/15. + servers*150/30) * hours * 3600 / 1e6,
+		"alarms":                              5 + servers,
+		"minutely measurements of nodes":      nodes,
+	}
+}
+
+func TestQuantitiesFollowFromTheAssumptions(t *testing.T) {
+	for _, tab := range tables(t) {
+		size, _, region := strings.Cut(tab.heading, " employees, one of three regions")
+		if !region {
+			continue
+		}
+		// first returns the first numbers of a line, as in "disks: 3 × 100 GB".
+		first := func(name string) []string {
+			for _, row := range tab.rows {
+				if rest, ok := strings.CutPrefix(row[0], name+": "); ok {
+					return strings.Fields(strings.ReplaceAll(rest, "×", ""))
+				}
+			}
+			t.Fatalf("%s: no line %s", tab.heading, name)
+			return nil
+		}
+		disks := first("disks")
+		servers := number(t, first("database")[0])
+		if disks[0] != first("database")[0] {
+			t.Errorf("%s: %s disks for %v servers", tab.heading, disks[0], servers)
+		}
+		checked := 0
+		for name, want := range quantities(number(t, size), servers, number(t, disks[1]), number(t, first("NAT gateways")[0])) {
+			for _, row := range tab.rows {
+				if !strings.HasPrefix(row[0]+":", name+":") || strings.HasPrefix(row[0], "disks: ") && row[2] != "GB" {
+					continue
+				}
+				checked++
+				if got := number(t, row[1]); !same(got, want, 0.1) && got != math.Round(want) {
+					t.Errorf("%s: %s: %v %s, computed %.2f", tab.heading, row[0], got, row[2], want)
+				}
+			}
+		}
+		if checked < 14 {
+			t.Errorf("%s: only %d lines were computed", tab.heading, checked)
+		}
+	}
+}
+
 func TestStorageGrowthIsComputed(t *testing.T) {
 	for _, tab := range tables(t) {
 		if tab.heading != "Assumptions" || len(tab.rows[0]) != 5 {

@@ -57,6 +57,7 @@ mock_resource "aws_acm_certificate" {
     domain_validation_options = [
       { domain_name = "us-east-1.clock.example.com", resource_record_name = "_0.us-east-1.clock.example.com", resource_record_type = "CNAME", resource_record_value = "_0.acm-validations.aws" },
       { domain_name = "eu-west-1.clock.example.com", resource_record_name = "_1.eu-west-1.clock.example.com", resource_record_type = "CNAME", resource_record_value = "_1.acm-validations.aws" },
+      { domain_name = "ap-southeast-1.clock.example.com", resource_record_name = "_4.ap-southeast-1.clock.example.com", resource_record_type = "CNAME", resource_record_value = "_4.acm-validations.aws" },
       { domain_name = "static.clock.example.com", resource_record_name = "_3.static.clock.example.com", resource_record_type = "CNAME", resource_record_value = "_3.acm-validations.aws" },
       { domain_name = "clock.example.com", resource_record_name = "_2.clock.example.com", resource_record_type = "CNAME", resource_record_value = "_2.acm-validations.aws" },
     ]

@@ -46,3 +46,8 @@ module "global" {
 output "global" {
   value = module.global
 }
+
+# By itself: it is asked for before there is anything else.
+output "name_servers" {
+  value = module.global.name_servers
+}

@@ -108,15 +108,18 @@ locals {
     write_files = [
       { path = "/usr/local/bin/fetch-artifact", permissions = "0755", content = file("${path.module}/../../machine/fetch-artifact") },
       { path = "/usr/local/bin/fetch-secrets", permissions = "0755", content = file("${path.module}/../../machine/fetch-secrets") },
-      { path = "/usr/local/bin/database-secrets", permissions = "0755", content = templatefile("${path.module}/files/database-secrets", { region = var.name, secrets = local.secrets }) },
+      { path = "/usr/local/bin/database-secrets", permissions = "0755", content = templatefile("${path.module}/files/database-secrets", {
+        region = var.name, secrets = local.secrets, authorities = "${var.deployment}/authorities"
+      }) },
       { path = "/usr/local/bin/prepare-disk", permissions = "0755", content = templatefile("${path.module}/files/prepare-disk", { volume = replace(aws_ebs_volume.data[name].id, "-", "") }) },
       { path = "/etc/systemd/system/cockroach.service", content = local.unit[name] },
       { path = "/etc/systemd/system/database-secrets.service", content = file("${path.module}/files/database-secrets.service") },
       { path = "/etc/systemd/system/database-secrets.timer", content = file("${path.module}/files/database-secrets.timer") },
-      { path = "/etc/profile.d/punchclock.sh", content = templatefile("${path.module}/files/console.sh", { address = "${name}.${var.name}.${var.internal_zone.name}" }) },
+      { path = "/etc/profile.d/punchclock.sh", content = templatefile("${path.module}/files/console.sh", {
+        deployment = var.deployment, address = "${name}.${var.name}.${var.internal_zone.name}", operations = "ops.${var.name}.${var.internal_zone.name}"
+      }) },
     ]
     runcmd = [
-      "/usr/local/bin/prepare-disk",
       "ARTIFACTS='${var.artifacts}' AWS_DEFAULT_REGION='${var.name}' /usr/local/bin/fetch-artifact '${local.artifact.cockroach.key}' '${local.artifact.cockroach.sha256}' /opt/cockroach/cockroach",
       "ARTIFACTS='${var.artifacts}' AWS_DEFAULT_REGION='${var.name}' /usr/local/bin/fetch-artifact '${local.artifact.punchclock.key}' '${local.artifact.punchclock.sha256}' /usr/local/bin/punchclock",
       "chmod 755 /opt/cockroach/cockroach /usr/local/bin/punchclock",

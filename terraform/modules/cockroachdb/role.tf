@@ -25,7 +25,7 @@ resource "aws_iam_role_policy" "server" {
     Statement = concat([
       { Sid = "Artifacts", Effect = "Allow", Action = ["s3:GetObject"], Resource = ["arn:aws:s3:::${var.artifacts}/cockroach/*", "arn:aws:s3:::${var.artifacts}/punchclock/*"] },
       # Secrets Manager ends each name with six characters of its own.
-      { Sid = "Secrets", Effect = "Allow", Action = ["secretsmanager:GetSecretValue"], Resource = [for s in ["${var.name}/database", "database/operator", "database/licence"] :
+      { Sid = "Secrets", Effect = "Allow", Action = ["secretsmanager:GetSecretValue"], Resource = [for s in ["${var.name}/database", "database/operator", "database/licence", "authorities"] :
       "arn:aws:secretsmanager:${var.name}:${local.account}:secret:${var.deployment}/${s}-??????"] },
       # A backup is one object tree over all regions' buckets, and so is a restore.
       { Sid = "BackupList", Effect = "Allow", Action = ["s3:ListBucket"], Resource = [for bucket in values(var.backups) : "arn:aws:s3:::${bucket}"] },

@@ -53,5 +53,11 @@ resource "aws_ssm_association" "setup" {
     values = [aws_instance.server["db1"].id]
   }
 
+  lifecycle {
+    # The provider waits for one that it makes and for none that it changes:
+    # nodes of a new release would be started before the migration.
+    replace_triggered_by = [aws_ssm_document.setup.content]
+  }
+
   depends_on = [aws_volume_attachment.data, aws_route53_record.server, aws_iam_role_policy.server, aws_iam_role_policy_attachment.ssm]
 }

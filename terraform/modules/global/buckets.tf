@@ -14,6 +14,8 @@ resource "aws_s3_bucket" "main" {
   for_each = local.buckets
   region   = each.value.region
   bucket   = "${var.deployment}-${each.value.kind}-${local.account}-${each.value.region}"
+  # Copies go with their region; what exists once is never deleted by Terraform.
+  force_destroy = each.value.kind == "artifacts" && each.value.region != local.primary
 }
 
 resource "aws_s3_bucket_public_access_block" "main" {

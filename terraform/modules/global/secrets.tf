@@ -35,7 +35,9 @@ resource "aws_secretsmanager_secret" "shared" {
   }
 }
 
-# Not replicated: a region's identity is of no use in another.
+# Not replicated: a region's identity is of no use in another. Gone at once with
+# its region: scripts/aws-secrets can fill it again, and a name that waits for
+# its deletion would keep the region from coming back.
 resource "aws_secretsmanager_secret" "regional" {
   for_each = merge([for r in var.regions : { for name, about in local.regional : "${r}/${name}" => {
     region = r, about = about
@@ -44,7 +46,7 @@ resource "aws_secretsmanager_secret" "regional" {
   name                    = "${var.deployment}/${each.key}"
   description             = each.value.about
   kms_key_id              = local.keys[each.value.region]
-  recovery_window_in_days = 30
+  recovery_window_in_days = 0
 }
 
 resource "aws_secretsmanager_secret_version" "licence" {

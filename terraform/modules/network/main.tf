@@ -2,8 +2,9 @@
 # subnets hold the balancer and the NAT gateways.
 
 data "aws_availability_zones" "here" {
-  state = "available"
-  filter { # no local zones, which lack half of the services
+  state            = "available"
+  exclude_zone_ids = ["use1-az3"] # an old one, without Graviton machines and much else
+  filter {                        # no local zones, which lack half of the services
     name   = "opt-in-status"
     values = ["opt-in-not-required"]
   }

@@ -6,7 +6,7 @@
 locals {
   groups = {
     balancer  = "network balancer before the nodes"
-    internal  = "internal balancer: gossip seeds and the collector"
+    internal  = "internal balancer: gossip seeds, operations and the collector"
     nodes     = "Punchclock nodes"
     database  = "CockroachDB"
     collector = "OpenTelemetry collector"
@@ -23,6 +23,8 @@ locals {
     "internal balancer reaches the seeds"   = { from = "internal", to = "nodes", port = 7946, protocol = "tcp" }
     "nodes speak SQL"                       = { from = "nodes", to = "database", port = 26257, protocol = "tcp", regions = true }
     "databases speak to each other"         = { from = "database", to = "database", port = 26257, protocol = "tcp", regions = true }
+    "console asks nodes"                    = { from = "database", to = "internal", port = 9090, protocol = "tcp" }
+    "internal balancer reaches operations"  = { from = "internal", to = "nodes", port = 9090, protocol = "tcp" }
     "nodes send traces"                     = { from = "nodes", to = "internal", port = 4318, protocol = "tcp" }
     "internal balancer reaches collector"   = { from = "internal", to = "collector", port = 4318, protocol = "tcp" }
     "internal balancer checks collector"    = { from = "internal", to = "collector", port = 13133, protocol = "tcp" }

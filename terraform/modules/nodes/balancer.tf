@@ -142,3 +142,44 @@ resource "aws_route53_record" "seeds" {
     evaluate_target_health = false
   }
 }
+
+# The operator's console reaches some node by one name, too: any will do.
+
+resource "aws_lb_target_group" "operations" {
+  name                 = "${local.prefix}-ops"
+  vpc_id               = var.vpc_id
+  port                 = 9090
+  protocol             = "TCP"
+  preserve_client_ip   = "false" # as the ports say: from the balancer
+  deregistration_delay = "0"
+
+  health_check { # an evacuated node is asked as well as any other
+    protocol            = "TCP"
+    port                = "traffic-port"
+    interval            = 10
+    healthy_threshold   = 2
+    unhealthy_threshold = 2
+  }
+}
+
+resource "aws_lb_listener" "operations" {
+  load_balancer_arn = aws_lb.internal.arn
+  port              = 9090
+  protocol          = "TCP"
+
+  default_action {
+    type             = "forward"
+    target_group_arn = aws_lb_target_group.operations.arn
+  }
+}
+
+resource "aws_route53_record" "operations" {
+  zone_id = var.internal_zone.id
+  name    = "ops.${var.name}.${var.internal_zone.name}"
+  type    = "A"
+  alias {
+    name                   = aws_lb.internal.dns_name
+    zone_id                = aws_lb.internal.zone_id
+    evaluate_target_health = false
+  }
+}

@@ -101,7 +101,7 @@ resource "aws_autoscaling_group" "node" {
   min_size            = var.size.least
   max_size            = var.size.most
   vpc_zone_identifier = [for zone in local.zones : var.private_subnets[zone]]
-  target_group_arns   = [aws_lb_target_group.public.arn, aws_lb_target_group.seeds.arn]
+  target_group_arns   = [aws_lb_target_group.public.arn, aws_lb_target_group.seeds.arn, aws_lb_target_group.operations.arn]
   # Not the balancer's view: a region that is evacuated, or whose database is
   # away, has only nodes that are not ready, and replacing them all helps nobody.
   health_check_type         = "EC2"

@@ -14,7 +14,7 @@ resource "aws_autoscaling_schedule" "raise" {
   time_zone              = each.key
   min_size               = var.size.morning
   max_size               = var.size.most
-  desired_capacity       = var.size.morning
+  desired_capacity       = -1 # at least min_size: a later zone's morning must not take back what the load of an earlier one raised
 }
 
 resource "aws_autoscaling_schedule" "lower" {

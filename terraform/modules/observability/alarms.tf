@@ -9,10 +9,17 @@ locals {
       dimension = { LoadBalancer = var.balancer.balancer, TargetGroup = var.balancer.target_group }
       what      = "No node of the region is ready. Its companies' punches are written by other regions. RUNBOOK.md, \"All nodes of a region are gone\"."
     }
-    "fewer nodes than the least" = {
-      urgency   = "ticket", metric = "HealthyHostCount", namespace = "AWS/NetworkELB", statistic = "Maximum", below = var.least_nodes, minutes = 15
+    # The balancer counts nodes in each zone, so that no count of ready ones can
+    # be held against the least; that there is one which is not ready, it can say.
+    "a node is not ready" = {
+      urgency   = "ticket", metric = "UnHealthyHostCount", namespace = "AWS/NetworkELB", statistic = "Maximum", above = 0, minutes = 15
       dimension = { LoadBalancer = var.balancer.balancer, TargetGroup = var.balancer.target_group }
-      what      = "For a quarter of an hour fewer nodes are ready than the region should always have. Nodes that are not ready are not replaced by themselves: `punchclock status`, then terminate the machine."
+      what      = "For a quarter of an hour there was a node that is not ready. It is not replaced by itself: `punchclock status`, then terminate the machine, unless the region is evacuated."
+    }
+    "fewer nodes than the least" = {
+      urgency   = "ticket", metric = "GroupInServiceInstances", namespace = "AWS/AutoScaling", statistic = "Maximum", below = var.nodes.least, minutes = 15
+      dimension = { AutoScalingGroupName = var.nodes.group }
+      what      = "For a quarter of an hour there were fewer machines with a node than the region should always have: new ones do not start. The group's activities say why."
     }
     "collector does not answer" = {
       urgency   = "ticket", metric = "HealthyHostCount", namespace = "AWS/NetworkELB", statistic = "Maximum", below = 1, minutes = 10

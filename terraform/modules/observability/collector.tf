@@ -101,7 +101,7 @@ resource "aws_autoscaling_group" "collector" {
 }
 
 resource "aws_lb_target_group" "collector" {
-  name                 = local.group
+  name                 = "${local.prefix}-otlp" # balancers' names have 32 characters; see deployment
   vpc_id               = var.vpc_id
   port                 = 4318
   protocol             = "TCP"

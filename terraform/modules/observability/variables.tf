@@ -42,9 +42,9 @@ variable "servers" {
   type        = map(object({ instance = string, volume = string, zone = string }))
 }
 
-variable "least_nodes" {
-  description = "Nodes that are always there: with fewer ready ones somebody is told."
-  type        = number
+variable "nodes" {
+  description = "The nodes' autoscaling group, and how many of them are always there: with fewer somebody is told."
+  type        = object({ group = string, least = number })
 }
 
 variable "key_arn" {

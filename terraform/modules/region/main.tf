@@ -23,7 +23,7 @@ module "network" {
   cidr         = var.deployment.regions[local.position].cidr
   nat_gateways = var.nat_gateways
   # Those before this one: see its peering.tf.
-  peers = { for i, r in var.deployment.regions : r.name => { cidr = r.cidr } if i < local.position }
+  peers = { for i, r in var.deployment.regions : r.name => { cidr = r.cidr } if i < local.position && !r.leaving }
 }
 
 # The private zone's names, seen from here.
@@ -93,7 +93,7 @@ module "observability" {
   internal_balancer = module.nodes.internal_balancer
   balancer          = module.nodes.balancer
   servers           = module.cockroachdb.servers
-  least_nodes       = var.nodes.least
+  nodes             = { group = module.nodes.group, least = var.nodes.least }
   key_arn           = local.global.keys[var.name]
   artifacts         = local.global.artifacts[var.name]
   release           = var.deployment.release["collector"]

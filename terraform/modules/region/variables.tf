@@ -14,8 +14,10 @@ variable "deployment" {
     domain  = string
     network = string
     # Of the states' bucket, where _global's outputs are read.
-    state        = object({ bucket = string, region = string })
-    regions      = list(object({ name = string, cidr = string }))
+    state = object({ bucket = string, region = string })
+    # A VPC cannot be destroyed while another one is connected to it: the later
+    # regions, which own the connections, let go of one that is leaving.
+    regions      = list(object({ name = string, cidr = string, leaving = optional(bool, false) }))
     tokens       = object({ jwks = string, issuer = string, audience = string })
     organisation = string
     release      = map(object({ version = string, sha256 = string }))

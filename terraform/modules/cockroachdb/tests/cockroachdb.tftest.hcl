@@ -52,7 +52,7 @@ run "what_a_server_is_started_with" {
   assert {
     condition = alltrue([for flag in [
       "--cluster-name=punchclock", "--locality=region=us-east-1,zone=us-east-1b", "--advertise-addr=db2.us-east-1.internal.clock.example.com:26257",
-      "--certs-dir=/run/cockroach/certs", "--store=path=/var/lib/cockroach",
+      "ExecStartPre=+/usr/local/bin/prepare-disk\nExecStartPre=+/usr/local/bin/database-secrets\n", "--certs-dir=/run/cockroach/certs", "--store=path=/var/lib/cockroach",
       "--join=db1.us-east-1.internal.clock.example.com:26257,db2.us-east-1.internal.clock.example.com:26257,db3.us-east-1.internal.clock.example.com:26257,db1.eu-west-1.internal.clock.example.com:26257",
       "Restart=always", "Type=notify", "LimitNOFILE=65536", "ProtectSystem=strict", "NoNewPrivileges=yes", "CapabilityBoundingSet=\n",
     ] : strcontains([for f in jsondecode(split("\n", output.user_data["db2"])[1]).write_files : f.content if f.path == "/etc/systemd/system/cockroach.service"][0], flag)])
@@ -138,7 +138,7 @@ run "least_privilege" {
     error_message = "nothing is allowed on everything: ${aws_iam_role_policy.server.policy}"
   }
   assert {
-    condition     = [for s in jsondecode(aws_iam_role_policy.server.policy).Statement : s.Resource if s.Sid == "Secrets"] == [[for s in ["us-east-1/database", "database/operator", "database/licence"] : "arn:aws:secretsmanager:us-east-1:123456789012:secret:punchclock/${s}-??????"]]
+    condition     = [for s in jsondecode(aws_iam_role_policy.server.policy).Statement : s.Resource if s.Sid == "Secrets"] == [[for s in ["us-east-1/database", "database/operator", "database/licence", "authorities"] : "arn:aws:secretsmanager:us-east-1:123456789012:secret:punchclock/${s}-??????"]]
     error_message = "it reads the secrets of its region and no other: ${aws_iam_role_policy.server.policy}"
   }
 }

@@ -44,6 +44,10 @@ run "secrets" {
     error_message = "a region's identity stays in it"
   }
   assert {
+    condition     = alltrue([for s in aws_secretsmanager_secret.regional : s.recovery_window_in_days == 0]) && alltrue([for s in aws_secretsmanager_secret.shared : s.recovery_window_in_days == 30])
+    error_message = "a region may come back at once; what all share can be had back"
+  }
+  assert {
     condition     = length(aws_secretsmanager_secret_version.licence) == 0 && !output.has_licence
     error_message = "there is no licence, and no secret must hold one"
   }
@@ -68,6 +72,10 @@ run "buckets" {
   assert {
     condition     = length(aws_s3_bucket.main) == 7 && alltrue([for b in aws_s3_bucket_versioning.main : b.versioning_configuration[0].status == "Enabled"]) && length(aws_s3_bucket_versioning.main) == 7
     error_message = "artifacts and backups in each region, the static files in one, all versioned"
+  }
+  assert {
+    condition     = toset([for name, b in aws_s3_bucket.main : name if b.force_destroy]) == toset(["artifacts eu-west-1", "artifacts ap-south-1"])
+    error_message = "copies go with their region, with all that is in them; nothing else does"
   }
   assert {
     condition     = length(aws_s3_bucket_public_access_block.main) == 7 && alltrue([for b in aws_s3_bucket_public_access_block.main : b.block_public_acls && b.block_public_policy && b.ignore_public_acls && b.restrict_public_buckets])

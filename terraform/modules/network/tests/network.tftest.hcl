@@ -65,6 +65,8 @@ run "exactly_the_ports_that_exist" {
       "internal > nodes 7946/tcp",
       "nodes > database 26257/tcp all regions",
       "database > database 26257/tcp all regions",
+      "database > internal 9090/tcp",
+      "internal > nodes 9090/tcp",
       "nodes > internal 4318/tcp",
       "internal > collector 4318/tcp",
       "internal > collector 13133/tcp",
@@ -89,7 +91,7 @@ run "exactly_the_ports_that_exist" {
     error_message = "what regions open to each other they open to the deployment's addresses"
   }
   assert {
-    condition     = length(aws_vpc_security_group_ingress_rule.open) == 14 && length(aws_vpc_security_group_egress_rule.open) == 16
+    condition     = length(aws_vpc_security_group_ingress_rule.open) == 16 && length(aws_vpc_security_group_egress_rule.open) == 18
     error_message = "${length(aws_vpc_security_group_ingress_rule.open)} rules in, ${length(aws_vpc_security_group_egress_rule.open)} out: each line of ports.tf is one at each end that is ours"
   }
 }

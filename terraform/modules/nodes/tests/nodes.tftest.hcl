@@ -88,8 +88,25 @@ run "balancer" {
     error_message = "seeds are found by one name inside"
   }
   assert {
+    condition = (aws_lb_listener.operations.port == 9090 && aws_lb_target_group.operations.port == 9090 && aws_lb_target_group.operations.preserve_client_ip == "false" &&
+    aws_route53_record.operations.name == "ops.eu-west-1.internal.clock.example.com" && strcontains(output.settings, "ops-addr: 0.0.0.0:9090\n"))
+    error_message = "the console finds a node by one name inside"
+  }
+  assert {
     condition     = keys(output.addresses) == ["eu-west-1a", "eu-west-1b", "eu-west-1c"] && output.url == "https://eu-west-1.clock.example.com"
     error_message = "addresses are ${jsonencode(output.addresses)}"
+  }
+}
+
+run "names_of_the_longest_region_and_deployment_fit" {
+  command = plan
+  variables {
+    deployment = "punchclock"
+    name       = "ap-southeast-1"
+  }
+  assert {
+    condition     = alltrue([for name in [aws_lb.public.name, aws_lb.internal.name, aws_lb_target_group.public.name, aws_lb_target_group.seeds.name, aws_lb_target_group.operations.name] : length(name) <= 32])
+    error_message = "AWS takes 32 characters for ${jsonencode([aws_lb.public.name, aws_lb.internal.name, aws_lb_target_group.public.name, aws_lb_target_group.seeds.name, aws_lb_target_group.operations.name])}"
   }
 }
 
@@ -99,6 +116,10 @@ run "mornings" {
       "45 7 * * MON-FRI Europe/Athens 6", "45 7 * * MON-FRI Europe/Berlin 6", "45 7 * * MON-FRI Europe/London 6",
     ])
     error_message = "raised are ${jsonencode([for s in aws_autoscaling_schedule.raise : "${s.recurrence} ${s.time_zone} ${s.min_size}"])}"
+  }
+  assert {
+    condition     = alltrue([for s in concat(values(aws_autoscaling_schedule.raise), [aws_autoscaling_schedule.lower]) : s.desired_capacity == -1 && s.max_size == 12 && s.autoscaling_group_name == aws_autoscaling_group.node.name])
+    error_message = "the clock sets what there is at least; a desired capacity would take nodes away in the middle of another zone's rush"
   }
   assert {
     condition     = aws_autoscaling_schedule.lower.recurrence == "0 10 * * MON-FRI" && aws_autoscaling_schedule.lower.time_zone == "Europe/London" && aws_autoscaling_schedule.lower.min_size == 3 && aws_autoscaling_schedule.lower.desired_capacity == -1

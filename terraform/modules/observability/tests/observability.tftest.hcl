@@ -16,10 +16,10 @@ variables {
     db2 = { instance = "i-2", volume = "vol-2", zone = "eu-west-1b" }
     db3 = { instance = "i-3", volume = "vol-3", zone = "eu-west-1c" }
   }
-  least_nodes = 3
+  nodes       = { group = "punchclock-eu-west-1-nodes", least = 3 }
   key_arn     = "arn:aws:kms:eu-west-1:123456789012:key/mrk-00000000000000000000000000000000"
   artifacts   = "punchclock-artifacts-123456789012-eu-west-1"
-  release     = { version = "v0.140.0", sha256 = "3333333333333333333333333333333333333333333333333333333333333333" }
+  release     = { version = "v0.158.0", sha256 = "3333333333333333333333333333333333333333333333333333333333333333" }
   subscribers = { page = ["oncall@example.com", "https://pager.example.com/hook"], ticket = [] }
 }
 
@@ -65,13 +65,25 @@ run "one_collector" {
   }
 }
 
+run "names_of_the_longest_region_and_deployment_fit" {
+  command = plan
+  variables {
+    deployment = "punchclock"
+    name       = "ap-southeast-1"
+  }
+  assert {
+    condition     = length(aws_lb_target_group.collector.name) <= 32 && length(aws_iam_role.collector.name) <= 64
+    error_message = "AWS takes 32 characters, ${aws_lb_target_group.collector.name} has ${length(aws_lb_target_group.collector.name)}"
+  }
+}
+
 run "who_is_woken" {
   assert {
     condition     = toset([for s in aws_sns_topic_subscription.address : "${s.protocol} ${s.endpoint}"]) == toset(["email oncall@example.com", "https https://pager.example.com/hook"])
     error_message = "told are ${jsonencode([for s in aws_sns_topic_subscription.address : s.endpoint])}"
   }
   assert {
-    condition     = toset([for name, a in aws_cloudwatch_metric_alarm.region : name]) == toset(["no node is ready", "fewer nodes than the least", "collector does not answer", "db1 fails its checks", "db2 fails its checks", "db3 fails its checks"])
+    condition     = toset([for name, a in aws_cloudwatch_metric_alarm.region : name]) == toset(["no node is ready", "a node is not ready", "fewer nodes than the least", "collector does not answer", "db1 fails its checks", "db2 fails its checks", "db3 fails its checks"])
     error_message = "alarms are ${jsonencode(keys(aws_cloudwatch_metric_alarm.region))}"
   }
   assert {
@@ -81,6 +93,10 @@ run "who_is_woken" {
   assert {
     condition     = aws_cloudwatch_metric_alarm.region["no node is ready"].comparison_operator == "LessThanThreshold" && aws_cloudwatch_metric_alarm.region["no node is ready"].threshold == 1 && aws_cloudwatch_metric_alarm.region["db1 fails its checks"].comparison_operator == "GreaterThanThreshold" && aws_cloudwatch_metric_alarm.region["db1 fails its checks"].dimensions.InstanceId == "i-1"
     error_message = "thresholds are ${jsonencode(aws_cloudwatch_metric_alarm.region)}"
+  }
+  assert {
+    condition     = (aws_cloudwatch_metric_alarm.region["a node is not ready"].metric_name == "UnHealthyHostCount" && aws_cloudwatch_metric_alarm.region["a node is not ready"].threshold == 0 && aws_cloudwatch_metric_alarm.region["fewer nodes than the least"].dimensions.AutoScalingGroupName == "punchclock-eu-west-1-nodes" && aws_cloudwatch_metric_alarm.region["fewer nodes than the least"].threshold == 3)
+    error_message = "nodes are counted by the group, their readiness by the balancer: ${jsonencode(aws_cloudwatch_metric_alarm.region)}"
   }
   assert {
     condition     = [for r in yamldecode(yamldecode(aws_prometheus_alert_manager_definition.main.definition).alertmanager_config).receivers : r.name] == ["page", "ticket"] && yamldecode(yamldecode(aws_prometheus_alert_manager_definition.main.definition).alertmanager_config).route.receiver == "ticket"

@@ -20,7 +20,7 @@ variables {
     release = {
       punchclock = { version = "v1.2.3", sha256 = "2222222222222222222222222222222222222222222222222222222222222222" }
       cockroach  = { version = "v26.1.0", sha256 = "1111111111111111111111111111111111111111111111111111111111111111" }
-      collector  = { version = "v0.140.0", sha256 = "3333333333333333333333333333333333333333333333333333333333333333" }
+      collector  = { version = "v0.158.0", sha256 = "3333333333333333333333333333333333333333333333333333333333333333" }
     }
   }
   destroy_check = "true" # tests tear down what they made; see guard.tftest.hcl
@@ -90,6 +90,30 @@ run "only_earlier_regions_are_peers" {
 
 run "the_second_region_connects_to_the_first" {
   command = plan
+  assert {
+    condition     = module.network.peered == ["us-east-1"]
+    error_message = "connected are ${jsonencode(module.network.peered)}"
+  }
+}
+
+run "a_region_that_leaves_is_let_go" {
+  command = plan
+  variables {
+    deployment = {
+      name         = "punchclock"
+      domain       = "clock.example.com"
+      network      = "10.64.0.0/12"
+      state        = { bucket = "example-punchclock-terraform", region = "us-east-1" }
+      regions      = [{ name = "us-east-1", cidr = "10.64.0.0/16" }, { name = "ap-south-1", cidr = "10.66.0.0/16", leaving = true }, { name = "eu-west-1", cidr = "10.65.0.0/16" }]
+      tokens       = { jwks = "https://id.example.com/jwks.json", issuer = "https://id.example.com/", audience = "punchclock" }
+      organisation = "Example"
+      release = {
+        punchclock = { version = "v1.2.3", sha256 = "2222222222222222222222222222222222222222222222222222222222222222" }
+        cockroach  = { version = "v26.1.0", sha256 = "1111111111111111111111111111111111111111111111111111111111111111" }
+        collector  = { version = "v0.158.0", sha256 = "3333333333333333333333333333333333333333333333333333333333333333" }
+      }
+    }
+  }
   assert {
     condition     = module.network.peered == ["us-east-1"]
     error_message = "connected are ${jsonencode(module.network.peered)}"
