@@ -103,6 +103,9 @@ func checkFile(t *testing.T, path, content string) {
 	case strings.HasPrefix(content, "#!/usr/bin/env bash"), strings.HasPrefix(content, "#!/bin/sh"):
 		check(t, path, "bash", "-n", file)
 		check(t, path, "shellcheck", "--severity=warning", file)
+	case strings.HasPrefix(path, "/etc/profile.d/"): // read by whatever shell logs in
+		check(t, path, "bash", "-n", file)
+		check(t, path, "shellcheck", "--shell=sh", "--severity=warning", file)
 	case strings.HasPrefix(content, "#!/usr/bin/env python3"):
 		check(t, path, "python3", "-c", "import ast,sys; ast.parse(open(sys.argv[1]).read())", file)
 	case strings.HasSuffix(path, ".service"), strings.HasSuffix(path, ".timer"):
@@ -332,6 +335,7 @@ func TestSecretsHoldWhatMachinesRead(t *testing.T) {
 		{[]string{"eu-west-1_node", "gossip", "database_node"}, []string{"modules/nodes/files/node.yaml.tftpl", "modules/nodes/main.tf"}, "/run/punchclock/secrets/"},
 		{[]string{"authorities"}, []string{"modules/observability/files/aws.yaml.tftpl", "modules/observability/collector.tf"}, "/run/otelcol/"},
 		{[]string{"eu-west-1_database", "database_operator"}, []string{"modules/cockroachdb/files/setup", "modules/cockroachdb/files/console.sh"}, "$certs/"},
+		{[]string{"authorities"}, []string{"modules/cockroachdb/files/console.sh"}, "/run/punchclock/"},
 	} {
 		files := make(map[string]string)
 		for _, secret := range machine.secrets {

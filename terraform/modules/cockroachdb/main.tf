@@ -83,9 +83,9 @@ resource "aws_instance" "server" {
   }
 
   lifecycle {
-    # A newer image or another script must not replace all servers of a region
-    # at once: they are replaced one at a time, by -replace.
-    ignore_changes = [ami, user_data_base64]
+    # A newer image, another script or another type must not stop all servers of
+    # a region at once: they are replaced one at a time, by -replace.
+    ignore_changes = [ami, user_data_base64, instance_type]
   }
 }
 

@@ -16,6 +16,11 @@ output "console" {
   value       = "aws ssm start-session --region ${var.name} --target ${aws_instance.server["db1"].id}"
 }
 
+output "setup_association" {
+  description = "What runs the setup: aws ssm start-associations-once does so at once."
+  value       = aws_ssm_association.setup.association_id
+}
+
 output "user_data" {
   description = "What each server is started with."
   value       = local.user_data

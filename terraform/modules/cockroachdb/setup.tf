@@ -5,7 +5,7 @@
 # schema and the region they need.
 
 locals {
-  anchors = slice(var.regions, 0, min(3, length(var.regions)))
+  anchors = slice(var.staying, 0, min(3, length(var.staying)))
   spread  = jsonencode({ for r in local.anchors : "+region=${r}" => 1 })
   # The first bucket takes what belongs to no region, too.
   places = join(", ", [for r in var.regions :

@@ -17,6 +17,15 @@ variable "regions" {
   }
 }
 
+variable "staying" {
+  description = "Those of regions that are not about to leave: the system's own ranges are pinned to the first three. A server cannot hand over what is pinned to its region."
+  type        = list(string)
+  validation {
+    condition     = length(var.staying) > 0 && length(setsubtract(var.staying, var.regions)) == 0 && var.staying[0] == var.regions[0]
+    error_message = "staying: must be some of regions, and the first of them, where the database's primary region is."
+  }
+}
+
 variable "zones" {
   description = "The three availability zones, in order."
   type        = list(string)

@@ -42,6 +42,7 @@ module "cockroachdb" {
   deployment     = var.deployment.name
   name           = var.name
   regions        = local.regions
+  staying        = [for r in var.deployment.regions : r.name if !r.leaving]
   zones          = module.network.zones
   subnets        = module.network.private_subnets
   security_group = module.network.security_groups["database"]

@@ -18,6 +18,11 @@ output "console" {
   value       = module.cockroachdb.console
 }
 
+output "setup" {
+  description = "Association that sets the database up: aws ssm start-associations-once --association-ids."
+  value       = module.cockroachdb.setup_association
+}
+
 output "database" {
   description = "The database's servers."
   value       = module.cockroachdb.servers

@@ -15,8 +15,9 @@ variable "deployment" {
     network = string
     # Of the states' bucket, where _global's outputs are read.
     state = object({ bucket = string, region = string })
-    # A VPC cannot be destroyed while another one is connected to it: the later
-    # regions, which own the connections, let go of one that is leaving.
+    # One that is leaving is let go by the later regions, which own the
+    # connections (a VPC cannot be destroyed while another one is connected to
+    # it), and by the first one, which pins the database's system ranges.
     regions      = list(object({ name = string, cidr = string, leaving = optional(bool, false) }))
     tokens       = object({ jwks = string, issuer = string, audience = string })
     organisation = string
@@ -26,6 +27,10 @@ variable "deployment" {
   validation {
     condition     = length(distinct([for r in var.deployment.regions : r.cidr])) == length(var.deployment.regions)
     error_message = "deployment: regions must have a cidr each."
+  }
+  validation {
+    condition     = !var.deployment.regions[0].leaving
+    error_message = "deployment: the first region cannot leave: the database's primary region is there."
   }
 }
 

@@ -18,7 +18,7 @@ run "names_that_follow_readiness" {
   }
   assert {
     condition = alltrue([for zone, h in aws_route53_health_check.zone :
-      h.type == "HTTPS" && h.ip_address == var.addresses[zone] && h.fqdn == "eu-west-1.clock.example.com" && h.port == 443 && h.resource_path == "/readyz" && h.request_interval == 10 && h.failure_threshold == 2
+      h.type == "HTTPS" && h.ip_address == var.addresses[zone] && h.fqdn == "eu-west-1.clock.example.com" && h.enable_sni && h.port == 443 && h.resource_path == "/readyz" && h.request_interval == 10 && h.failure_threshold == 2
     ]) && length(aws_route53_health_check.zone) == 3
     error_message = "each zone's address is asked for /readyz every ten seconds: ${jsonencode(aws_route53_health_check.zone)}"
   }
@@ -28,12 +28,12 @@ run "names_that_follow_readiness" {
   }
   assert {
     condition = alltrue([for zone, r in aws_route53_record.regional :
-      r.name == "eu-west-1.clock.example.com" && r.type == "A" && r.ttl == 10 && r.records == toset([var.addresses[zone]]) && r.multivalue_answer_routing_policy && r.set_identifier == zone && r.health_check_id == aws_route53_health_check.zone[zone].id
+      r.zone_id == "Z0123456789" && r.name == "eu-west-1.clock.example.com" && r.type == "A" && r.ttl == 10 && r.records == toset([var.addresses[zone]]) && r.multivalue_answer_routing_policy && r.set_identifier == zone && r.health_check_id == aws_route53_health_check.zone[zone].id
     ]) && length(aws_route53_record.regional) == 3
     error_message = "the regional name answers with the zones that are well: ${jsonencode(aws_route53_record.regional)}"
   }
   assert {
-    condition = (aws_route53_record.general[0].name == "clock.example.com" && aws_route53_record.general[0].ttl == 10 && aws_route53_record.general[0].set_identifier == "eu-west-1" &&
+    condition = (aws_route53_record.general[0].zone_id == "Z0123456789" && aws_route53_record.general[0].name == "clock.example.com" && aws_route53_record.general[0].ttl == 10 && aws_route53_record.general[0].set_identifier == "eu-west-1" &&
       one(aws_route53_record.general[0].latency_routing_policy).region == "eu-west-1" && aws_route53_record.general[0].health_check_id == aws_route53_health_check.region.id &&
     aws_route53_record.general[0].records == toset(values(var.addresses)))
     error_message = "the general name leads to the nearest region that is well: ${jsonencode(aws_route53_record.general[0])}"
@@ -41,6 +41,11 @@ run "names_that_follow_readiness" {
   assert {
     condition     = aws_cloudwatch_metric_alarm.region.region == "us-east-1" && aws_cloudwatch_metric_alarm.region.dimensions.HealthCheckId == aws_route53_health_check.region.id && aws_cloudwatch_metric_alarm.region.alarm_actions == toset([var.topics.page])
     error_message = "a region that is withdrawn pages somebody, from where Route 53 has its metrics"
+  }
+  assert {
+    condition = (aws_cloudwatch_metric_alarm.region.namespace == "AWS/Route53" && aws_cloudwatch_metric_alarm.region.metric_name == "HealthCheckStatus" && aws_cloudwatch_metric_alarm.region.statistic == "Minimum" &&
+    aws_cloudwatch_metric_alarm.region.comparison_operator == "LessThanThreshold" && aws_cloudwatch_metric_alarm.region.threshold == 1 && aws_cloudwatch_metric_alarm.region.treat_missing_data == "breaching")
+    error_message = "1 is well, 0 is not, and silence is not well: ${jsonencode(aws_cloudwatch_metric_alarm.region)}"
   }
 }
 

@@ -19,8 +19,16 @@ run "what_regions_share" {
     error_message = "one key, at home in the first region, with a replica in each other"
   }
   assert {
-    condition     = keys(output.keys) == ["ap-south-1", "eu-west-1", "us-east-1"] && length(aws_kms_alias.main) == 3
+    condition     = keys(output.keys) == ["ap-south-1", "eu-west-1", "us-east-1"] && alltrue([for r, a in aws_kms_alias.main : a.name == "alias/punchclock" && a.region == r && a.target_key_id == output.keys[r]]) && length(aws_kms_alias.main) == 3
     error_message = "each region needs the key: ${jsonencode(output.keys)}"
+  }
+  assert {
+    condition     = aws_kms_key.primary.deletion_window_in_days == 30 && alltrue([for k in aws_kms_replica_key.other : k.deletion_window_in_days == 30 && k.primary_key_arn == aws_kms_key.primary.arn])
+    error_message = "without the key every backup is lost: it is deleted as slowly as can be"
+  }
+  assert {
+    condition     = alltrue([for urgency, t in aws_sns_topic.urgency : t.region == "us-east-1" && t.name == "punchclock-global-${urgency}"]) && keys(output.topics) == ["page", "ticket"]
+    error_message = "Route 53 has its metrics in us-east-1, and an alarm tells topics of its own region only"
   }
 }
 
@@ -32,6 +40,10 @@ run "secrets" {
   assert {
     condition     = alltrue([for s in aws_secretsmanager_secret.shared : toset([for r in s.replica : r.region]) == toset(["eu-west-1", "ap-south-1"]) && s.region == "us-east-1"])
     error_message = "each shared secret is in every region"
+  }
+  assert {
+    condition     = alltrue([for s in aws_secretsmanager_secret.shared : s.kms_key_id == output.keys["us-east-1"] && alltrue([for r in s.replica : r.kms_key_id == output.keys[r.region]])]) && alltrue([for s in aws_secretsmanager_secret.regional : s.kms_key_id == output.keys[s.region]])
+    error_message = "a secret is encrypted by the key of the region that reads it"
   }
   assert {
     condition = toset(keys(aws_secretsmanager_secret.regional)) == toset([
@@ -82,7 +94,7 @@ run "buckets" {
     error_message = "no bucket is public"
   }
   assert {
-    condition     = length(aws_s3_bucket_server_side_encryption_configuration.main) == 6 && alltrue([for name, e in aws_s3_bucket_server_side_encryption_configuration.main : one(e.rule).apply_server_side_encryption_by_default[0].sse_algorithm == "aws:kms"])
+    condition     = length(aws_s3_bucket_server_side_encryption_configuration.main) == 6 && alltrue([for name, e in aws_s3_bucket_server_side_encryption_configuration.main : one(e.rule).apply_server_side_encryption_by_default[0].sse_algorithm == "aws:kms" && one(e.rule).apply_server_side_encryption_by_default[0].kms_master_key_id == output.keys[e.region]])
     error_message = "artifacts and backups are encrypted by our key"
   }
   assert {
@@ -90,7 +102,17 @@ run "buckets" {
     error_message = "artifacts reach each other region"
   }
   assert {
-    condition     = alltrue([for l in aws_s3_bucket_lifecycle_configuration.backup : one(l.rule).expiration[0].days == 35]) && length(aws_s3_bucket_lifecycle_configuration.backup) == 3
+    condition     = alltrue([for r in aws_s3_bucket_replication_configuration.artifacts[0].rule : one(r.source_selection_criteria).sse_kms_encrypted_objects[0].status == "Enabled" && one(r.destination).encryption_configuration[0].replica_kms_key_id == output.keys[r.id] && r.status == "Enabled"])
+    error_message = "encrypted ones, too, and by the key of their region"
+  }
+  assert {
+    condition = [for s in jsondecode(aws_iam_role_policy.replication[0].policy).Statement : s.Action] == [
+      ["s3:GetReplicationConfiguration", "s3:ListBucket"], ["s3:GetObjectVersionForReplication", "s3:GetObjectVersionTagging"], ["s3:ReplicateObject", "s3:ReplicateTags"], "kms:Decrypt", "kms:Encrypt",
+    ] && [for s in jsondecode(aws_iam_role_policy.replication[0].policy).Statement : s.Resource if s.Action == "kms:Encrypt"][0] == [output.keys["eu-west-1"], output.keys["ap-south-1"]]
+    error_message = "who replicates reads here and writes there: ${aws_iam_role_policy.replication[0].policy}"
+  }
+  assert {
+    condition     = alltrue([for l in aws_s3_bucket_lifecycle_configuration.backup : one(l.rule).expiration[0].days == 35 && one(l.rule).noncurrent_version_expiration[0].noncurrent_days == 7]) && length(aws_s3_bucket_lifecycle_configuration.backup) == 3
     error_message = "backups go after 35 days"
   }
 }
@@ -132,7 +154,9 @@ run "static_files_by_cdn" {
     error_message = "the distribution is ${jsonencode(aws_cloudfront_distribution.static.aliases)}"
   }
   assert {
-    condition     = jsondecode(aws_s3_bucket_policy.static.policy).Statement[0].Condition.StringEquals["AWS:SourceArn"] == aws_cloudfront_distribution.static.arn
+    condition = (jsondecode(aws_s3_bucket_policy.static.policy).Statement[0].Condition.StringEquals["AWS:SourceArn"] == aws_cloudfront_distribution.static.arn && jsondecode(aws_s3_bucket_policy.static.policy).Statement[0].Action == "s3:GetObject" &&
+      one(aws_cloudfront_distribution.static.origin).origin_access_control_id == aws_cloudfront_origin_access_control.static.id && aws_cloudfront_origin_access_control.static.signing_behavior == "always" &&
+    alltrue([for kind, r in aws_route53_record.static : r.type == kind && one(r.alias).name == aws_cloudfront_distribution.static.domain_name]))
     error_message = "only our distribution may read the files: ${aws_s3_bucket_policy.static.policy}"
   }
   assert {

@@ -40,6 +40,25 @@ run "three_zones_that_do_not_overlap" {
   }
 }
 
+run "a_later_region_finds_this_one" {
+  assert {
+    condition = (aws_vpc.main.tags == tomap({ Name = "punchclock-eu-west-1", "punchclock:deployment" = "punchclock" }) && aws_vpc.main.enable_dns_support && aws_vpc.main.enable_dns_hostnames &&
+    alltrue([for table in aws_route_table.private : table.tags["punchclock:routes"] == "private"]) && !can(aws_route_table.public.tags["punchclock:routes"]))
+    error_message = "its VPC is found by ${jsonencode(aws_vpc.main.tags)}, and its private routes by a tag"
+  }
+  assert {
+    condition = (aws_route.internet.destination_cidr_block == "0.0.0.0/0" && aws_route.internet.route_table_id == aws_route_table.public.id && aws_route.internet.gateway_id == aws_internet_gateway.main.id &&
+      alltrue([for zone, r in aws_route.nat : r.destination_cidr_block == "0.0.0.0/0" && r.route_table_id == aws_route_table.private[zone].id]) &&
+      alltrue([for zone, a in aws_route_table_association.private : a.route_table_id == aws_route_table.private[zone].id && a.subnet_id == aws_subnet.private[zone].id]) &&
+    alltrue([for zone, a in aws_route_table_association.public : a.route_table_id == aws_route_table.public.id && a.subnet_id == aws_subnet.public[zone].id]))
+    error_message = "balancers reach the internet by its gateway, machines by NAT"
+  }
+  assert {
+    condition     = data.aws_availability_zones.here.exclude_zone_ids == toset(["use1-az3"])
+    error_message = "a zone without Graviton machines is taken"
+  }
+}
+
 run "one_nat_gateway_serves_all_zones" {
   command = plan
   variables { nat_gateways = 1 }
@@ -83,21 +102,33 @@ run "exactly_the_ports_that_exist" {
     error_message = "only the public port may be open to the world, open are ${jsonencode([for why, r in aws_vpc_security_group_ingress_rule.open : why if r.cidr_ipv4 == "0.0.0.0/0"])}"
   }
   assert {
-    condition     = alltrue([for r in concat(values(aws_vpc_security_group_ingress_rule.open), values(aws_vpc_security_group_egress_rule.open)) : r.from_port == r.to_port && contains(["tcp", "udp"], r.ip_protocol)])
-    error_message = "a rule opens more than one port"
-  }
-  assert {
-    condition     = alltrue([for why, r in aws_vpc_security_group_ingress_rule.open : try(output.open[why].regions, false) ? r.cidr_ipv4 == "10.64.0.0/12" && r.referenced_security_group_id == null : true])
-    error_message = "what regions open to each other they open to the deployment's addresses"
-  }
-  assert {
     condition     = length(aws_vpc_security_group_ingress_rule.open) == 16 && length(aws_vpc_security_group_egress_rule.open) == 18
     error_message = "${length(aws_vpc_security_group_ingress_rule.open)} rules in, ${length(aws_vpc_security_group_egress_rule.open)} out: each line of ports.tf is one at each end that is ours"
   }
 }
 
+run "each_line_is_a_rule_at_both_ends" {
+  assert {
+    condition = alltrue([for why, r in aws_vpc_security_group_ingress_rule.open : r.security_group_id == aws_security_group.main[output.open[why].to].id &&
+      r.from_port == output.open[why].port && r.to_port == output.open[why].port && r.ip_protocol == output.open[why].protocol &&
+      (try(output.open[why].regions, false) ? r.cidr_ipv4 == "10.64.0.0/12" && r.referenced_security_group_id == null :
+        output.open[why].from == "0.0.0.0/0" ? r.cidr_ipv4 == "0.0.0.0/0" && r.referenced_security_group_id == null :
+      r.cidr_ipv4 == null && r.referenced_security_group_id == aws_security_group.main[output.open[why].from].id)
+    ])
+    error_message = "what comes in is not what ports.tf says: ${jsonencode(aws_vpc_security_group_ingress_rule.open)}"
+  }
+  assert {
+    condition = alltrue([for why, r in aws_vpc_security_group_egress_rule.open : r.security_group_id == aws_security_group.main[output.open[why].from].id &&
+      r.from_port == output.open[why].port && r.to_port == output.open[why].port && r.ip_protocol == output.open[why].protocol &&
+      (try(output.open[why].regions, false) ? r.cidr_ipv4 == "10.64.0.0/12" && r.referenced_security_group_id == null :
+        output.open[why].to == "0.0.0.0/0" ? r.cidr_ipv4 == "0.0.0.0/0" && r.referenced_security_group_id == null :
+      r.cidr_ipv4 == null && r.referenced_security_group_id == aws_security_group.main[output.open[why].to].id)
+    ])
+    error_message = "what goes out is not what ports.tf says: ${jsonencode(aws_vpc_security_group_egress_rule.open)}"
+  }
+}
+
 run "the_later_region_owns_the_peering" {
-  command = plan
   variables {
     peers = { us-east-1 = { cidr = "10.64.0.0/16" } }
   }
@@ -111,15 +142,20 @@ run "the_later_region_owns_the_peering" {
     error_message = "the request goes to ${jsonencode(aws_vpc_peering_connection.peer["us-east-1"])}"
   }
   assert {
+    condition = (data.aws_vpcs.peer["us-east-1"].region == "us-east-1" && data.aws_vpcs.peer["us-east-1"].tags == tomap({ Name = "punchclock-us-east-1", "punchclock:deployment" = "punchclock" }) &&
+    data.aws_route_tables.peer["us-east-1"].vpc_id == "vpc-0000000000000000a" && data.aws_route_tables.peer["us-east-1"].tags == tomap({ "punchclock:routes" = "private" }))
+    error_message = "the other region is found by the tags that it gives itself"
+  }
+  assert {
     condition     = aws_vpc_peering_connection_accepter.peer["us-east-1"].region == "us-east-1" && aws_vpc_peering_connection_accepter.peer["us-east-1"].auto_accept
     error_message = "it is accepted in the other region, from here"
   }
   assert {
-    condition     = length(aws_route.to_peer) == 3 && alltrue([for r in aws_route.to_peer : r.destination_cidr_block == "10.64.0.0/16"])
+    condition     = length(aws_route.to_peer) == 3 && alltrue([for r in aws_route.to_peer : r.destination_cidr_block == "10.64.0.0/16" && r.vpc_peering_connection_id == aws_vpc_peering_connection_accepter.peer["us-east-1"].id]) && toset([for r in aws_route.to_peer : r.route_table_id]) == toset([for t in aws_route_table.private : t.id])
     error_message = "each zone has a route there"
   }
   assert {
-    condition     = length(aws_route.from_peer) == 3 && alltrue([for r in aws_route.from_peer : r.destination_cidr_block == "10.65.0.0/16" && r.region == "us-east-1"])
+    condition     = length(aws_route.from_peer) == 3 && alltrue([for r in aws_route.from_peer : r.destination_cidr_block == "10.65.0.0/16" && r.region == "us-east-1"]) && toset([for r in aws_route.from_peer : r.route_table_id]) == toset(data.aws_route_tables.peer["us-east-1"].ids)
     error_message = "and each of theirs has one back, made from here"
   }
 }

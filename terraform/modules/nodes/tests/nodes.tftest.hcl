@@ -21,11 +21,32 @@ variables {
   tokens          = { jwks = "https://id.example.com/jwks.json", issuer = "https://id.example.com/", audience = "punchclock" }
 }
 
+# Else all groups would have the same name.
+override_resource {
+  target = aws_lb_target_group.seeds
+  values = { arn = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/seeds/0123456789abcdef" }
+}
+
+override_resource {
+  target = aws_lb_target_group.operations
+  values = { arn = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/operations/0123456789abcdef" }
+}
+
 run "nodes_over_three_zones" {
   assert {
     condition = (aws_autoscaling_group.node.min_size == 3 && aws_autoscaling_group.node.max_size == 12 &&
-    aws_autoscaling_group.node.vpc_zone_identifier == toset(["subnet-a", "subnet-b", "subnet-c"]) && length(aws_autoscaling_group.node.target_group_arns) >= 1)
+    aws_autoscaling_group.node.vpc_zone_identifier == toset(["subnet-a", "subnet-b", "subnet-c"]) && aws_autoscaling_group.node.target_group_arns == toset([aws_lb_target_group.public.arn, aws_lb_target_group.seeds.arn, aws_lb_target_group.operations.arn]))
     error_message = "the group is ${aws_autoscaling_group.node.min_size} to ${aws_autoscaling_group.node.max_size} over ${jsonencode(aws_autoscaling_group.node.vpc_zone_identifier)}"
+  }
+  assert {
+    condition = (aws_autoscaling_group.node.name == "punchclock-eu-west-1-nodes" && aws_autoscaling_group.node.health_check_grace_period == 0 && aws_autoscaling_group.node.wait_for_capacity_timeout == "0" &&
+    one(aws_autoscaling_group.node.launch_template).id == aws_launch_template.node.id && one(aws_autoscaling_group.node.launch_template).version == tostring(aws_launch_template.node.latest_version))
+    error_message = "a change of the template must be one of the group, or nothing is refreshed: ${jsonencode(aws_autoscaling_group.node.launch_template)}"
+  }
+  assert {
+    condition = (one(aws_launch_template.node.iam_instance_profile).arn == aws_iam_instance_profile.node.arn && aws_iam_instance_profile.node.role == aws_iam_role.node.name &&
+    one(aws_launch_template.node.tag_specifications).tags == tomap({ Name = "punchclock-eu-west-1-nodes", "punchclock:deployment" = "punchclock", "punchclock:role" = "node" }))
+    error_message = "the collector finds nodes by their tags: ${jsonencode(aws_launch_template.node.tag_specifications)}"
   }
   assert {
     condition     = aws_autoscaling_group.node.health_check_type == "EC2"
@@ -49,9 +70,15 @@ run "a_refresh_drains" {
     error_message = "a new one starts before an old one goes: ${jsonencode(aws_autoscaling_group.node.instance_refresh)}"
   }
   assert {
-    condition = (one(aws_autoscaling_group.node.initial_lifecycle_hook).lifecycle_transition == "autoscaling:EC2_INSTANCE_LAUNCHING" && one(aws_autoscaling_group.node.initial_lifecycle_hook).default_result == "ABANDON" &&
+    condition = (one(aws_autoscaling_group.node.initial_lifecycle_hook).lifecycle_transition == "autoscaling:EC2_INSTANCE_LAUNCHING" && one(aws_autoscaling_group.node.initial_lifecycle_hook).default_result == "ABANDON" && one(aws_autoscaling_group.node.initial_lifecycle_hook).heartbeat_timeout == 900 &&
     strcontains(output.user_data, "--lifecycle-hook-name ${one(aws_autoscaling_group.node.initial_lifecycle_hook).name} "))
     error_message = "one that does not start ends the refresh, and the machine names the hook it is held by"
+  }
+  assert {
+    condition = alltrue([for line in [
+      "chmod 755 /opt/punchclock/punchclock", "systemctl daemon-reload", "systemctl enable --now --no-block punchclock.service node-secrets.timer", "/usr/local/bin/node-started",
+    ] : contains(jsondecode(split("\n", output.user_data)[1]).runcmd, line)])
+    error_message = "it runs ${jsonencode(jsondecode(split("\n", output.user_data)[1]).runcmd)}"
   }
   assert {
     condition     = tonumber(aws_lb_target_group.public.deregistration_delay) > tonumber(regex("stop-timeout: ([0-9]+)s", output.settings)[0])
@@ -60,6 +87,16 @@ run "a_refresh_drains" {
   assert {
     condition     = tonumber(regex("TimeoutStopSec=([0-9]+)", output.user_data)[0]) > tonumber(regex("stop-timeout: ([0-9]+)s", output.settings)[0])
     error_message = "systemd kills a node that still drains"
+  }
+}
+
+run "another_least_takes_no_node_away_by_day" {
+  variables {
+    size = { least = 2, morning = 6, most = 12 }
+  }
+  assert {
+    condition     = aws_autoscaling_group.node.min_size == 3 && aws_autoscaling_schedule.lower.min_size == 2
+    error_message = "the clock sets the least, not an apply in the middle of a morning"
   }
 }
 
@@ -73,6 +110,20 @@ run "balancer" {
     condition = (aws_lb_listener.public.port == 443 && aws_lb_listener.public.protocol == "TLS" && aws_lb_target_group.public.port == 8080 && aws_lb_target_group.public.protocol == "TLS" &&
     aws_lb_target_group.public.preserve_client_ip == "true" && aws_lb_listener.public.alpn_policy == "HTTP1Only")
     error_message = "TLS to the balancer on 443, TLS behind it on 8080"
+  }
+  assert {
+    condition = alltrue([for listener, group in {
+      (one(aws_lb_listener.public.default_action).target_group_arn)     = aws_lb_target_group.public.arn
+      (one(aws_lb_listener.seeds.default_action).target_group_arn)      = aws_lb_target_group.seeds.arn
+      (one(aws_lb_listener.operations.default_action).target_group_arn) = aws_lb_target_group.operations.arn
+    } : listener == group])
+    error_message = "a listener leads to another's nodes"
+  }
+  assert {
+    condition = (aws_lb_listener.public.ssl_policy == "ELBSecurityPolicy-TLS13-1-2-2021-06" && aws_lb_listener.public.load_balancer_arn == aws_lb.public.arn &&
+      toset([for m in aws_lb.public.subnet_mapping : "${m.subnet_id} ${m.allocation_id}"]) == toset([for zone, subnet in var.public_subnets : "${subnet} ${aws_eip.balancer[zone].id}"]) &&
+    aws_lb.internal.security_groups == toset(["sg-internal"]) && toset(aws_lb.internal.subnets) == toset(values(var.private_subnets)))
+    error_message = "addresses are fixed, and each balancer has its own group: ${jsonencode(aws_lb.public.subnet_mapping)}"
   }
   assert {
     condition = (one(aws_lb_target_group.public.health_check).path == "/readyz" && one(aws_lb_target_group.public.health_check).protocol == "HTTPS" && one(aws_lb_target_group.public.health_check).port == "traffic-port" &&
@@ -157,6 +208,23 @@ run "what_a_node_is_started_with" {
 }
 
 run "least_privilege" {
+  assert {
+    condition = { for s in jsondecode(aws_iam_role_policy.node.policy).Statement : s.Sid => s.Action } == {
+      Artifact = ["s3:GetObject"]
+      Secrets  = ["secretsmanager:GetSecretValue"]
+      Key      = ["kms:Decrypt"]
+      Started  = ["autoscaling:CompleteLifecycleAction"]
+    } && aws_iam_role_policy.node.role == aws_iam_role.node.id && aws_iam_role_policy_attachment.ssm.policy_arn == "arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore"
+    error_message = "a node may do what its scripts do: ${aws_iam_role_policy.node.policy}"
+  }
+  assert {
+    condition = alltrue([for s in jsondecode(aws_iam_role_policy.node.policy).Statement : s.Resource == {
+      Artifact = ["arn:aws:s3:::punchclock-artifacts-123456789012-eu-west-1/punchclock/*"]
+      Key      = [var.key_arn]
+      Started  = ["arn:aws:autoscaling:eu-west-1:123456789012:autoScalingGroup:*:autoScalingGroupName/${aws_autoscaling_group.node.name}"]
+    }[s.Sid] if s.Sid != "Secrets"])
+    error_message = "on what is its own: ${aws_iam_role_policy.node.policy}"
+  }
   assert {
     condition     = alltrue([for s in jsondecode(aws_iam_role_policy.node.policy).Statement : alltrue([for r in s.Resource : r != "*"]) && alltrue([for a in s.Action : !strcontains(a, "*")])])
     error_message = "nothing is allowed on everything: ${aws_iam_role_policy.node.policy}"

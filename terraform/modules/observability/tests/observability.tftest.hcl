@@ -23,6 +23,12 @@ variables {
   subscribers = { page = ["oncall@example.com", "https://pager.example.com/hook"], ticket = [] }
 }
 
+# Else both topics would have the same name.
+override_resource {
+  target = aws_sns_topic.urgency["page"]
+  values = { arn = "arn:aws:sns:eu-west-1:123456789012:page" }
+}
+
 run "one_collector" {
   assert {
     condition     = aws_autoscaling_group.collector.min_size == 1 && aws_autoscaling_group.collector.max_size == 1 && one(one(aws_autoscaling_group.collector.instance_refresh).preferences).min_healthy_percentage == 0
@@ -31,6 +37,25 @@ run "one_collector" {
   assert {
     condition     = aws_lb_listener.collector.port == 4318 && aws_lb_target_group.collector.port == 4318 && one(aws_lb_target_group.collector.health_check).port == "13133" && aws_route53_record.collector.name == "collector.eu-west-1.internal.clock.example.com"
     error_message = "it is found by one name inside"
+  }
+  assert {
+    condition = (aws_lb_target_group.collector.preserve_client_ip == "false" && aws_autoscaling_group.collector.target_group_arns == toset([aws_lb_target_group.collector.arn]) && one(aws_lb_listener.collector.default_action).target_group_arn == aws_lb_target_group.collector.arn &&
+      aws_lb_listener.collector.load_balancer_arn == var.internal_balancer.arn && aws_launch_template.collector.vpc_security_group_ids == toset(["sg-collector"]) && one(aws_launch_template.collector.iam_instance_profile).arn == aws_iam_instance_profile.collector.arn &&
+    one(aws_autoscaling_group.collector.launch_template).id == aws_launch_template.collector.id && one(aws_autoscaling_group.collector.launch_template).version == tostring(aws_launch_template.collector.latest_version))
+    error_message = "the balancer leads to the machine that the template describes"
+  }
+  assert {
+    condition     = contains(jsondecode(split("\n", output.user_data)[1]).runcmd, "systemctl enable --now collector.service") && contains(jsondecode(split("\n", output.user_data)[1]).runcmd, "chmod 755 /opt/otelcol/otelcol-contrib")
+    error_message = "it runs ${jsonencode(jsondecode(split("\n", output.user_data)[1]).runcmd)}"
+  }
+  assert {
+    condition = (one(yamldecode([for f in jsondecode(split("\n", output.user_data)[1]).write_files : f.content if f.path == "/etc/otelcol/aws.yaml"][0]).receivers["prometheus/nodes"].config.scrape_configs).ec2_sd_configs == [{
+      region = "eu-west-1", port = 9090, refresh_interval = "30s", filters = [
+        { name = "tag:punchclock:deployment", values = ["punchclock"] }, { name = "tag:punchclock:role", values = ["node"] }, { name = "instance-state-name", values = ["running"] },
+      ]
+      }] && yamldecode([for f in jsondecode(split("\n", output.user_data)[1]).write_files : f.content if f.path == "/etc/otelcol/aws.yaml"][0]).service.pipelines.metrics.receivers == ["prometheus", "prometheus/nodes"] &&
+    yamldecode([for f in jsondecode(split("\n", output.user_data)[1]).write_files : f.content if f.path == "/etc/otelcol/aws.yaml"][0]).extensions.sigv4auth == { region = "eu-west-1", service = "aps" })
+    error_message = "nodes are found by their tags at the operator's port, and what is written is signed"
   }
   assert {
     condition = alltrue([for path, text in {
@@ -60,8 +85,14 @@ run "one_collector" {
     error_message = "the configuration is the one that is tested"
   }
   assert {
-    condition     = [for s in jsondecode(aws_iam_role_policy.collector.policy).Statement : s.Sid if contains(s.Resource, "*")] == ["Find"]
-    error_message = "only describing machines cannot be limited: ${aws_iam_role_policy.collector.policy}"
+    condition = { for s in jsondecode(aws_iam_role_policy.collector.policy).Statement : s.Sid => { does = s.Action, to = s.Resource } } == {
+      Artifact = { does = ["s3:GetObject"], to = ["arn:aws:s3:::punchclock-artifacts-123456789012-eu-west-1/collector/*"] }
+      Secrets  = { does = ["secretsmanager:GetSecretValue"], to = ["arn:aws:secretsmanager:eu-west-1:123456789012:secret:punchclock/authorities-??????"] }
+      Key      = { does = ["kms:Decrypt"], to = [var.key_arn] }
+      Write    = { does = ["aps:RemoteWrite"], to = [aws_prometheus_workspace.main.arn] }
+      Find     = { does = ["ec2:DescribeInstances", "ec2:DescribeAvailabilityZones"], to = ["*"] }
+    } && aws_iam_role_policy.collector.role == aws_iam_role.collector.id
+    error_message = "it may do what it does, and only describing machines cannot be limited: ${aws_iam_role_policy.collector.policy}"
   }
 }
 
@@ -99,12 +130,18 @@ run "who_is_woken" {
     error_message = "nodes are counted by the group, their readiness by the balancer: ${jsonencode(aws_cloudwatch_metric_alarm.region)}"
   }
   assert {
-    condition     = [for r in yamldecode(yamldecode(aws_prometheus_alert_manager_definition.main.definition).alertmanager_config).receivers : r.name] == ["page", "ticket"] && yamldecode(yamldecode(aws_prometheus_alert_manager_definition.main.definition).alertmanager_config).route.receiver == "ticket"
+    condition     = [for r in yamldecode(yamldecode(aws_prometheus_alert_manager_definition.main.definition).alertmanager_config).receivers : r.name] == ["page", "ticket"] && yamldecode(yamldecode(aws_prometheus_alert_manager_definition.main.definition).alertmanager_config).route.routes == [{ receiver = "page", matchers = ["severity=\"page\""] }] && yamldecode(yamldecode(aws_prometheus_alert_manager_definition.main.definition).alertmanager_config).route.receiver == "ticket"
     error_message = "what says nothing of its urgency is a ticket"
   }
   assert {
     condition     = yamldecode(yamldecode(aws_prometheus_alert_manager_definition.main.definition).alertmanager_config).inhibit_rules[0].equal == ["alertname"]
     error_message = "a page keeps the ticket of the same name back"
+  }
+  assert {
+    condition = alltrue([for p in aws_sns_topic_policy.urgency : { for s in jsondecode(p.policy).Statement : s.Principal.Service => s.Action } == {
+      "aps.amazonaws.com" = ["sns:Publish", "sns:GetTopicAttributes"], "cloudwatch.amazonaws.com" = ["sns:Publish"]
+    }])
+    error_message = "alerts and alarms may speak to the topics: ${jsonencode(aws_sns_topic_policy.urgency)}"
   }
 }
 

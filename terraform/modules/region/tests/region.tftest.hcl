@@ -75,6 +75,33 @@ run "the_parts_fit" {
   }
 }
 
+run "what_listens_is_what_is_open" {
+  assert {
+    condition     = toset(flatten(regexall("-addr: 0[.]0[.]0[.]0:([0-9]+)", module.nodes.settings))) == toset([for o in values(module.network.open) : tostring(o.port) if o.to == "nodes"])
+    error_message = "nodes listen as ${module.nodes.settings}, open are ${jsonencode(module.network.open)}"
+  }
+  assert {
+    condition     = alltrue([for data in values(module.cockroachdb.user_data) : toset(flatten(regexall("--(?:listen|http)-addr=:([0-9]+)", data))) == toset([for o in values(module.network.open) : tostring(o.port) if o.to == "database"])])
+    error_message = "the database listens elsewhere than ${jsonencode([for o in values(module.network.open) : o if o.to == "database"])}"
+  }
+  assert {
+    condition     = toset(flatten(regexall("PUNCHCLOCK_COLLECTOR_[A-Z]+=0[.]0[.]0[.]0:([0-9]+)", module.observability.user_data))) == toset([for o in values(module.network.open) : tostring(o.port) if o.to == "collector"])
+    error_message = "the collector listens elsewhere than ${jsonencode([for o in values(module.network.open) : o if o.to == "collector"])}"
+  }
+  assert {
+    condition     = strcontains(module.cockroachdb.user_data["db1"], "PUNCHCLOCK_OPS_URL=https://ops.eu-west-1.internal.clock.example.com:9090 ")
+    error_message = "the console asks nodes where the internal balancer listens"
+  }
+}
+
+run "a_region_that_is_tried_out" {
+  variables { general = false }
+  assert {
+    condition     = output.names == ["eu-west-1.clock.example.com"]
+    error_message = "names are ${jsonencode(output.names)}"
+  }
+}
+
 run "only_earlier_regions_are_peers" {
   command = plan
   variables { name = "us-east-1" }
