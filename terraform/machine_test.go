@@ -314,7 +314,7 @@ func TestSecretsHoldWhatMachinesRead(t *testing.T) {
 	secrets, env := store(t)
 	authority := t.TempDir()
 	for _, name := range []string{
-		"ca.crt", "gossip.keys", "nodes/eu-west-1.crt", "nodes/eu-west-1.key", "database/ca.crt", "database/node.crt", "database/node.key",
+		"ca.crt", "gossip.keys", "licence", "nodes/eu-west-1.crt", "nodes/eu-west-1.key", "database/ca.crt", "database/node.crt", "database/node.key",
 		"database/client.root.crt", "database/client.root.key", "database/client.punchclock_node.crt", "database/client.punchclock_node.key",
 		"database/client.punchclock_migrator.crt", "database/client.punchclock_migrator.key", "database/client.punchclock_operator.crt", "database/client.punchclock_operator.key",
 	} {
@@ -362,6 +362,9 @@ func TestSecretsHoldWhatMachinesRead(t *testing.T) {
 		if found == 0 {
 			t.Errorf("nothing in %v reads from %s", machine.reads, machine.from)
 		}
+	}
+	if content, err := os.ReadFile(filepath.Join(secrets, "punchclock_database_licence")); err != nil || string(content) != "contentoflicence" {
+		t.Errorf("the licence is %q, without the blanks around a key, %v", content, err)
 	}
 	var node map[string]string
 	if content, err := os.ReadFile(filepath.Join(secrets, "punchclock_eu-west-1_node")); err != nil || json.Unmarshal(content, &node) != nil || node["node.key"] != "content of nodes/eu-west-1.key\n" || len(node) != 3 {

@@ -18,29 +18,13 @@ provider "aws" {
   default_tags { tags = { deployment = local.deployment.name } }
 }
 
-variable "licence" {
-  description = "Licence key of CockroachDB; TF_VAR_licence keeps it out of the shell's history."
-  type        = string
-  ephemeral   = true
-  sensitive   = true
-  default     = null
-}
-
-variable "licence_version" {
-  description = "Raise it when the licence changes; 0 while there is none."
-  type        = number
-  default     = 0
-}
-
 module "global" {
-  source          = "../../modules/global"
-  deployment      = local.deployment.name
-  domain          = local.deployment.domain
-  regions         = [for r in local.deployment.regions : r.name]
-  retired         = local.deployment.retired
-  subscribers     = local.deployment.subscribers
-  licence         = var.licence
-  licence_version = var.licence_version
+  source      = "../../modules/global"
+  deployment  = local.deployment.name
+  domain      = local.deployment.domain
+  regions     = [for r in local.deployment.regions : r.name]
+  retired     = local.deployment.retired
+  subscribers = local.deployment.subscribers
 }
 
 output "global" {

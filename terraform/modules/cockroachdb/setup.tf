@@ -17,7 +17,7 @@ locals {
     deployment = var.deployment, region = var.name, artifacts = var.artifacts, claim = local.claim
     address    = local.host, volume = aws_ebs_volume.data["db1"].id
     punchclock = local.artifact.punchclock
-    licence    = "${var.deployment}/database/licence", has_licence = var.has_licence
+    licence    = "${var.deployment}/database/licence", number = var.licence
     anchors    = join(" ", local.anchors), anchor_count = length(local.anchors)
     setup_sql  = templatefile("${path.module}/files/setup.sql", { organisation = var.organisation, telemetry = var.telemetry })
     ranges_sql = templatefile("${path.module}/files/system-ranges.sql", { spread = local.spread })

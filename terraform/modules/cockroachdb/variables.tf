@@ -103,10 +103,14 @@ variable "release" {
   }
 }
 
-variable "has_licence" {
-  description = "Whether the licence's secret has a value. Without one CockroachDB throttles the cluster 7 days after its initialisation."
-  type        = bool
-  default     = false
+variable "licence" {
+  description = "Number of the licence in its secret, raised whenever another one is put there; 0: there is none. Without one CockroachDB throttles a cluster of several servers to 5 open transactions 7 days after its initialisation: enough for nothing."
+  type        = number
+  default     = 0
+  validation {
+    condition     = var.licence >= 0 && floor(var.licence) == var.licence
+    error_message = "licence: must be a whole number, 0 or more."
+  }
 }
 
 variable "organisation" {

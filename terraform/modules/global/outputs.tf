@@ -36,7 +36,3 @@ output "topics" {
   description = "Topics of page and ticket for what is global; in us-east-1, where Route 53 has its metrics."
   value       = { for urgency, topic in aws_sns_topic.urgency : urgency => topic.arn }
 }
-
-output "has_licence" {
-  value = var.licence_version > 0
-}

@@ -1,6 +1,5 @@
-# Terraform makes the secrets and never sees what is in them, except for the
-# licence, which it passes through. Each is a JSON object of file names and
-# contents, as the machines write them; scripts/aws-secrets fills them from a
+# Terraform makes the secrets and never sees what is in them. Each but the
+# licence is a JSON object of file names and contents, as the machines write them; scripts/aws-secrets fills them from a
 # folder as `punchclock dev-ca` lays it out. A certificate and its key are in one
 # secret, so that one write rotates both.
 
@@ -47,12 +46,4 @@ resource "aws_secretsmanager_secret" "regional" {
   description             = each.value.about
   kms_key_id              = local.keys[each.value.region]
   recovery_window_in_days = 0
-}
-
-resource "aws_secretsmanager_secret_version" "licence" {
-  count                    = var.licence_version > 0 ? 1 : 0
-  region                   = local.primary
-  secret_id                = aws_secretsmanager_secret.shared["database/licence"].id
-  secret_string_wo         = var.licence
-  secret_string_wo_version = var.licence_version
 }

@@ -35,24 +35,6 @@ variable "retired" {
   }
 }
 
-variable "licence" {
-  description = "Licence key of CockroachDB. Without one a cluster of several servers is throttled to 5 open transactions 7 days after its initialisation: enough for nothing. It is written to the secret and kept in no state."
-  type        = string
-  ephemeral   = true
-  sensitive   = true
-  default     = null
-}
-
-variable "licence_version" {
-  description = "Raise it when the licence changes: an ephemeral value cannot be compared. 0: there is no licence yet."
-  type        = number
-  default     = 0
-  validation {
-    condition     = var.licence_version >= 0 && floor(var.licence_version) == var.licence_version
-    error_message = "licence_version: must be a whole number, 0 or more."
-  }
-}
-
 variable "backup_days" {
   description = "How long a backup is kept, in days."
   type        = number

@@ -54,7 +54,7 @@ module "cockroachdb" {
   artifacts      = local.global.artifacts[var.name]
   backups        = local.global.backups
   release        = { for part in ["cockroach", "punchclock"] : part => var.deployment.release[part] }
-  has_licence    = local.global.has_licence
+  licence        = var.deployment.licence
   organisation   = var.deployment.organisation
   telemetry      = var.database.telemetry
 }

@@ -21,8 +21,10 @@ variable "deployment" {
     regions      = list(object({ name = string, cidr = string, leaving = optional(bool, false) }))
     tokens       = object({ jwks = string, issuer = string, audience = string })
     organisation = string
-    release      = map(object({ version = string, sha256 = string }))
-    subscribers  = optional(map(list(string)), {})
+    # Raised whenever another licence of CockroachDB is put into its secret.
+    licence     = optional(number, 0)
+    release     = map(object({ version = string, sha256 = string }))
+    subscribers = optional(map(list(string)), {})
   })
   validation {
     condition     = length(distinct([for r in var.deployment.regions : r.cidr])) == length(var.deployment.regions)

@@ -142,9 +142,9 @@ run "the_primary_region_cannot_leave" {
 }
 
 run "with_a_licence" {
-  variables { has_licence = true }
+  variables { licence = 2 }
   assert {
-    condition     = strcontains(output.setup, "--secret-id 'punchclock/database/licence'") && strcontains(output.setup, "SET CLUSTER SETTING enterprise.license")
+    condition     = strcontains(output.setup, "--secret-id 'punchclock/database/licence'") && strcontains(output.setup, "SET CLUSTER SETTING enterprise.license") && strcontains(output.setup, "\n# Licence 2:")
     error_message = "the licence is set from its secret"
   }
   assert {

@@ -6,7 +6,6 @@ variables {
   deployment = "punchclock"
   domain     = "clock.example.com"
   regions    = ["us-east-1", "eu-west-1", "ap-south-1"]
-  licence    = "not used before licence_version says so"
 }
 
 run "what_regions_share" {
@@ -58,21 +57,6 @@ run "secrets" {
   assert {
     condition     = alltrue([for s in aws_secretsmanager_secret.regional : s.recovery_window_in_days == 0]) && alltrue([for s in aws_secretsmanager_secret.shared : s.recovery_window_in_days == 30])
     error_message = "a region may come back at once; what all share can be had back"
-  }
-  assert {
-    condition     = length(aws_secretsmanager_secret_version.licence) == 0 && !output.has_licence
-    error_message = "there is no licence, and no secret must hold one"
-  }
-}
-
-run "a_licence_goes_to_its_secret_and_to_no_state" {
-  variables {
-    licence         = "crl-0-secret"
-    licence_version = 3
-  }
-  assert {
-    condition     = output.has_licence && aws_secretsmanager_secret_version.licence[0].secret_string_wo_version == 3 && aws_secretsmanager_secret_version.licence[0].secret_string == null
-    error_message = "the licence is written, by its version, as a value that is not kept"
   }
 }
 

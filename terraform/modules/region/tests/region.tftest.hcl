@@ -37,7 +37,6 @@ override_data {
         artifacts     = { us-east-1 = "punchclock-artifacts-123456789012-us-east-1", eu-west-1 = "punchclock-artifacts-123456789012-eu-west-1" }
         backups       = { us-east-1 = "punchclock-backup-123456789012-us-east-1", eu-west-1 = "punchclock-backup-123456789012-eu-west-1", ap-south-1 = "punchclock-backup-123456789012-ap-south-1" }
         topics        = { page = "arn:aws:sns:us-east-1:123456789012:page", ticket = "arn:aws:sns:us-east-1:123456789012:ticket" }
-        has_licence   = true
       }
     }
   }
