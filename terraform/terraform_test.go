@@ -247,6 +247,9 @@ func TestARegionIsMadeInOrder(t *testing.T) {
 		{"others find it by name before it is set up", "aws_route53_zone_association.internal", "module.cockroachdb.aws_ssm_association.setup"},
 		{"nodes come after the schema and the database's region", "module.cockroachdb.aws_ssm_association.setup", "module.nodes.aws_autoscaling_group.node"},
 		{"a node may read its secrets when it starts", "module.nodes.aws_iam_role_policy.node", "module.nodes.aws_autoscaling_group.node"},
+		{"the setup may read secrets and claim the cluster", "module.cockroachdb.aws_iam_role_policy.server", "module.cockroachdb.aws_ssm_association.setup"},
+		{"and is reached by Systems Manager", "module.cockroachdb.aws_iam_role_policy_attachment.ssm", "module.cockroachdb.aws_ssm_association.setup"},
+		{"a collector may read what it starts with", "module.observability.aws_iam_role_policy.collector", "module.observability.aws_autoscaling_group.collector"},
 		{"names come after nodes", "module.nodes.aws_autoscaling_group.node", "module.dns.aws_route53_record.general"},
 		{"the balancer has its certificate", "module.nodes.aws_acm_certificate_validation.public", "module.nodes.aws_lb_listener.public"},
 	} {

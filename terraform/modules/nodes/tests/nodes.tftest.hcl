@@ -185,7 +185,7 @@ run "mornings" {
 run "what_a_node_is_started_with" {
   assert {
     condition = alltrue([for line in [
-      "region: eu-west-1\n", "public-url: https://eu-west-1.clock.example.com\n", "gossip-label: punchclock\n", "  - seeds.us-east-1.internal.clock.example.com:7946\n",
+      "region: eu-west-1\n", "public-url: https://eu-west-1.clock.example.com\n", "gossip-label: punchclock\n", "token-jwks: https://id.example.com/jwks.json\ntoken-issuer: https://id.example.com/\ntoken-audience: punchclock\n", "  - seeds.us-east-1.internal.clock.example.com:7946\n",
       "database-url: postgres://punchclock_node@db1.eu-west-1.internal.clock.example.com:26257,db1.us-east-1.internal.clock.example.com:26257/clock?sslmode=verify-full&",
     ] : strcontains(output.settings, line)])
     error_message = "the settings are ${output.settings}"
