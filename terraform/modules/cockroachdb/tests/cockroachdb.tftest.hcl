@@ -69,6 +69,12 @@ run "what_a_server_is_started_with" {
     error_message = "a server takes the certificates of its region and of the operator"
   }
   assert {
+    condition = alltrue([for path, text in {
+      "/usr/local/bin/database-secrets" = "kill --signal=HUP --kill-whom=main cockroach", "/etc/systemd/system/database-secrets.timer" = "OnCalendar=*:0/5\nRandomizedDelaySec=60\n\n[Install]\nWantedBy=timers.target\n"
+    } : strcontains([for f in jsondecode(split("\n", output.user_data["db1"])[1]).write_files : f.content if f.path == path][0], text)])
+    error_message = "new certificates are read without a restart, every few minutes"
+  }
+  assert {
     condition     = strcontains([for f in jsondecode(split("\n", output.user_data["db1"])[1]).write_files : f.content if f.path == "/usr/local/bin/prepare-disk"][0], "Amazon_Elastic_Block_Store_vol0123456789abcdef0")
     error_message = "the disk is found by its id"
   }

@@ -107,6 +107,10 @@ run "one_region_alone_replicates_nothing" {
     condition     = length(aws_s3_bucket_replication_configuration.artifacts) == 0 && length(aws_kms_replica_key.other) == 0 && length(aws_iam_role.replication) == 0
     error_message = "there is nowhere to replicate to"
   }
+  assert {
+    condition     = alltrue([for t in aws_sns_topic.urgency : t.region == "us-east-1"]) && aws_acm_certificate.static.region == "us-east-1"
+    error_message = "Route 53's alarms and CloudFront's certificates are in us-east-1, wherever the deployment is"
+  }
 }
 
 run "a_region_that_went_leaves_its_backups" {
