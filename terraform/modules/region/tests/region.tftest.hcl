@@ -72,9 +72,7 @@ run "the_parts_fit" {
     condition     = strcontains(output.console, "--region eu-west-1 --target ")
     error_message = "the operator's way in is ${output.console}"
   }
-}
-
-run "what_listens_is_what_is_open" {
+  # What listens is what is open.
   assert {
     condition     = toset(flatten(regexall("-addr: 0[.]0[.]0[.]0:([0-9]+)", module.nodes.settings))) == toset([for o in values(module.network.open) : tostring(o.port) if o.to == "nodes"])
     error_message = "nodes listen as ${module.nodes.settings}, open are ${jsonencode(module.network.open)}"
@@ -94,6 +92,7 @@ run "what_listens_is_what_is_open" {
 }
 
 run "a_region_that_is_tried_out" {
+  command = plan
   variables { general = false }
   assert {
     condition     = output.names == ["eu-west-1.clock.example.com"]
