@@ -28,6 +28,7 @@ type Dev struct {
 //	database/node.crt, .key            CockroachDB's, as it names them
 //	database/server.crt, .key          PostgreSQL's, as it names them
 //	database/client.<user>.crt, .key   for a user of either
+//	database-<region>/                 ca.crt, node.crt and .key, for a region that came later
 type Dir string
 
 // Authority is the file of the authority's certificate.
@@ -40,6 +41,10 @@ func (d Dir) Node(region string) (certificate, key string) {
 
 // Database is the folder that CockroachDB takes as --certs-dir.
 func (d Dir) Database() string { return filepath.Join(string(d), "database") }
+
+// DatabaseOf is the folder that CockroachDB takes as --certs-dir in a region of
+// MakeRegion.
+func (d Dir) DatabaseOf(region string) string { return d.Database() + "-" + region }
 
 // DatabaseServer returns PostgreSQL's own files.
 func (d Dir) DatabaseServer() (certificate, key string) { return pairAt(d.Database(), "server") }
@@ -76,35 +81,62 @@ func (d Dir) Make(dev Dev) error {
 		return err
 	}
 	for _, region := range dev.Regions {
-		certificate, key := d.Node(region)
-		name := Name{Deployment: dev.Deployment, Region: region}
-		err := a.issue(certificate, key, leaf{
-			// No CommonName: a database of this authority must not take a
-			// node's certificate for a user's.
-			uris: []*url.URL{name.uri()}, server: true, client: true,
-			hosts: append([]string{"node." + region + "." + dev.Deployment}, dev.Hosts...),
-		}, dev.Life)
-		if err != nil {
+		if err := d.makeNode(a, region, dev); err != nil {
 			return err
 		}
 	}
 	return d.makeDatabase(a, dev)
 }
 
-func (d Dir) makeDatabase(a *authority, dev Dev) error {
+// MakeRegion writes the certificates of one more region, dev.Regions' only one,
+// for its nodes and its servers of CockroachDB. Nobody else's are touched. The
+// authority must be there.
+func (d Dir) MakeRegion(dev Dev) error {
+	if err := dev.validate(); err != nil {
+		return err
+	}
+	if _, err := os.Stat(d.Authority()); err != nil {
+		return err // another one would be believed by nobody
+	}
+	a, err := openAuthority(string(d), dev.Deployment)
+	if err != nil {
+		return err
+	}
+	folder := d.DatabaseOf(dev.Regions[0])
+	return errors.Join(os.MkdirAll(folder, 0o755), d.makeNode(a, dev.Regions[0], dev), d.makeServer(a, folder, dev))
+}
+
+func (d Dir) makeNode(a *authority, region string, dev Dev) error {
+	certificate, key := d.Node(region)
+	name := Name{Deployment: dev.Deployment, Region: region}
+	return a.issue(certificate, key, leaf{
+		// No CommonName: a database of this authority must not take a
+		// node's certificate for a user's.
+		uris: []*url.URL{name.uri()}, server: true, client: true,
+		hosts: append([]string{"node." + region + "." + dev.Deployment}, dev.Hosts...),
+	}, dev.Life)
+}
+
+// makeServer writes what CockroachDB needs in its folder to serve.
+func (d Dir) makeServer(a *authority, folder string, dev Dev) error {
 	text, err := os.ReadFile(d.Authority())
 	if err != nil {
 		return err
 	}
-	if err := writeFile(filepath.Join(d.Database(), "ca.crt"), text, 0o644); err != nil {
+	if err := writeFile(filepath.Join(folder, "ca.crt"), text, 0o644); err != nil {
 		return err
 	}
-	// CockroachDB knows its own by the name "node".
-	for file, name := range map[string]string{"node": "node", "server": "postgres server"} {
-		certificate, key := pairAt(d.Database(), file)
-		if err := a.issue(certificate, key, leaf{name: name, hosts: dev.DatabaseHosts, server: true, client: file == "node"}, dev.Life); err != nil {
-			return err
-		}
+	certificate, key := pairAt(folder, "node") // CockroachDB knows its own by that name
+	return a.issue(certificate, key, leaf{name: "node", hosts: dev.DatabaseHosts, server: true, client: true}, dev.Life)
+}
+
+func (d Dir) makeDatabase(a *authority, dev Dev) error {
+	if err := d.makeServer(a, d.Database(), dev); err != nil {
+		return err
+	}
+	certificate, key := d.DatabaseServer()
+	if err := a.issue(certificate, key, leaf{name: "postgres server", hosts: dev.DatabaseHosts, server: true}, dev.Life); err != nil {
+		return err
 	}
 	for _, user := range dev.DatabaseUsers {
 		certificate, key := pairAt(d.Database(), "client."+user)

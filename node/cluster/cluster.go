@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -101,15 +102,22 @@ func (c *Cluster) Migrate(ctx context.Context) error {
 // gossip seeds are among them.
 func (c *Cluster) planNodes() error {
 	for _, region := range c.cfg.Regions {
-		for i := range c.cfg.NodesPerRegion {
-			n := &Node{Region: region, Name: fmt.Sprintf("%s-n%d", region, i+1), number: i, ws: c.ws}
-			if err := c.assign(n); err != nil {
-				return err
-			}
-			c.nodes = append(c.nodes, n)
-			if i == 0 {
-				c.seeds = append(c.seeds, n.GossipAddr)
-			}
+		if err := c.planRegion(region, c.cfg.NodesPerRegion); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Cluster) planRegion(region string, nodes int) error {
+	for i := range nodes {
+		n := &Node{Region: region, Name: fmt.Sprintf("%s-n%d", region, i+1), number: i, ws: c.ws}
+		if err := c.assign(n); err != nil {
+			return err
+		}
+		c.nodes = append(c.nodes, n)
+		if i == 0 {
+			c.seeds = append(c.seeds, n.GossipAddr)
 		}
 	}
 	return nil
@@ -217,7 +225,7 @@ func (c *Cluster) Dir() string { return c.ws.dir }
 func (c *Cluster) Keep() { c.ws.keep.Store(true) }
 
 // Stop stops all nodes at once, those that StartDetached has started as well,
-// and then the database, and removes the folder unless that is to be kept. What
+// and then the database with the servers of StartServer, and removes the folder unless that is to be kept. What
 // does not stop before ctx ends is killed. It is an error that names the logs
 // when a node did not stop cleanly or had ended before by itself. A second Stop
 // does nothing.
@@ -226,7 +234,8 @@ func (c *Cluster) Stop(ctx context.Context) error { return c.ws.close(c.halt(ctx
 func (c *Cluster) say(format string, args ...any) { c.ws.log.Info(fmt.Sprintf(format, args...)) }
 
 func (c *Cluster) halt(ctx context.Context) error {
-	errs := make([]error, len(c.nodes)+len(c.cfg.Regions))
+	detached := foldersIn(filepath.Join(c.ws.dir, nodesFolder))
+	errs := make([]error, len(c.nodes)+len(detached))
 	var g errgroup.Group
 	for i, n := range c.nodes {
 		g.Go(func() error {
@@ -238,7 +247,7 @@ func (c *Cluster) halt(ctx context.Context) error {
 			return nil
 		})
 	}
-	for i, region := range c.cfg.Regions {
+	for i, region := range detached {
 		g.Go(func() error {
 			errs[len(c.nodes)+i] = StopDetached(ctx, c.ws.dir, region, c.say)
 			return nil
@@ -246,11 +255,14 @@ func (c *Cluster) halt(ctx context.Context) error {
 	}
 	_ = g.Wait() // the errors of all are in errs
 	errs = append(errs, c.closeProxies())
+	// The database has its own time: it must not be left running because the
+	// nodes have used theirs up.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), killWait)
+	defer cancel()
+	for _, region := range foldersIn(filepath.Join(c.ws.dir, serversFolder)) {
+		errs = append(errs, StopServer(ctx, c.ws.dir, nil, region, c.say))
+	}
 	if c.Database != nil {
-		// The database has its own time: it must not be left running because
-		// the nodes have used theirs up.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), killWait)
-		defer cancel()
 		errs = append(errs, c.Database.halt(ctx))
 	}
 	return errors.Join(errs...)

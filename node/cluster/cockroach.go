@@ -36,23 +36,15 @@ func (d *Database) cockroachHosts() ([]*host, error) {
 		join = append(join, addrs[0])
 	}
 	for i, h := range hosts {
-		store := filepath.Join(d.ws.dir, "data", "cockroach-"+h.region)
+		store := d.ws.cockroachStore(h.region)
 		// An attempt that found its port taken has left one.
 		if err := errors.Join(os.RemoveAll(store), os.Mkdir(store, 0o755)); err != nil {
 			return nil, fmt.Errorf("cockroach: %w", err)
 		}
 		h.command = command{
-			name: "cockroach " + h.region,
-			path: d.engine.Path,
-			args: []string{
-				"start", "--certs-dir=" + d.ws.certs.Database(), "--listen-addr=" + h.addr,
-				"--http-addr=" + d.ws.host(i+1) + ":0",                                           // told to nobody, so any will do
-				"--join=" + strings.Join(join, ","), "--cluster-name=" + filepath.Base(d.ws.dir), // so that it takes in no stranger
-				"--locality=region=" + h.region + ",zone=a",
-				"--store=path=" + store + ",ballast-size=0", // else each sets a GiB aside for the day the disk is full
-				"--cache=" + cockroachMemory, "--max-sql-memory=" + cockroachMemory,
-				"--log={file-defaults: {dir: " + filepath.Join(d.ws.dir, "logs", "cockroach-"+h.region) + "}, sinks: {stderr: {filter: ERROR}}}",
-			},
+			name:       "cockroach " + h.region,
+			path:       d.engine.Path,
+			args:       d.ws.cockroachArgs(d.ws.certs.Database(), store, h, join),
 			env:        cockroachEnvironment(),
 			dir:        store, // where a crash leaves its core
 			log:        d.ws.logFile("cockroach-" + h.region),
@@ -63,17 +55,41 @@ func (d *Database) cockroachHosts() ([]*host, error) {
 	return hosts, nil
 }
 
+// cockroachArgs start the process of a region.
+func (w *workspace) cockroachArgs(certificates, store string, h *host, join []string) []string {
+	addr, _, _ := strings.Cut(h.addr, ":") // we made it
+	return []string{
+		"start", "--certs-dir=" + certificates, "--listen-addr=" + h.addr,
+		"--http-addr=" + addr + ":0",                              // told to nobody, so any will do
+		"--join=" + strings.Join(join, ","), w.cockroachCluster(), // so that it takes in no stranger
+		"--locality=region=" + h.region + ",zone=a",
+		"--store=path=" + store + ",ballast-size=0", // else each sets a GiB aside for the day the disk is full
+		"--cache=" + cockroachMemory, "--max-sql-memory=" + cockroachMemory,
+		"--log={file-defaults: {dir: " + filepath.Join(w.dir, "logs", "cockroach-"+h.region) + "}, sinks: {stderr: {filter: ERROR}}}",
+	}
+}
+
+func (w *workspace) cockroachCluster() string { return "--cluster-name=" + w.deployment() }
+
+func (w *workspace) cockroachStore(region string) string {
+	return filepath.Join(w.dir, "data", "cockroach-"+region)
+}
+
 // cockroachEnvironment is ours without the address of another cluster, after
 // what this cluster needs unless ours says otherwise.
 func cockroachEnvironment() []string {
-	return append([]string{
+	return append(cockroachOwn(), environment("COCKROACH_URL=", "COCKROACH_HOST=")...)
+}
+
+func cockroachOwn() []string {
+	return []string{
 		"COCKROACH_SKIP_ENABLING_DIAGNOSTIC_REPORTING=true", // its maker is not told
 		// A range whose replica could not be made at once, as happens beside a
 		// busy build, comes round again after every other range has had this
 		// long. With the default of 1 s a start then waits minutes for its last
 		// range. Nothing that fails over depends on it.
 		"COCKROACH_SCAN_MAX_IDLE_TIME=50ms",
-	}, environment("COCKROACH_URL=", "COCKROACH_HOST=")...)
+	}
 }
 
 // initCockroach makes one cluster of processes that wait to be told.
@@ -82,7 +98,7 @@ func (d *Database) initCockroach(ctx context.Context) error {
 	c := command{
 		name:       "cockroach init",
 		path:       d.engine.Path,
-		args:       []string{"init", "--certs-dir=" + d.ws.certs.Database(), "--host=" + first.addr, "--cluster-name=" + filepath.Base(d.ws.dir)},
+		args:       []string{"init", "--certs-dir=" + d.ws.certs.Database(), "--host=" + first.addr, d.ws.cockroachCluster()},
 		env:        cockroachEnvironment(),
 		log:        d.ws.logFile("cockroach-init"),
 		lastSignal: syscall.SIGKILL,

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,29 +17,38 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// daemon is a node whose process is nobody's child. What is known of it
-// stands in its folder:
+// daemon is a process that is nobody's child: a node, or a server of the
+// database. What is known of it stands in its folder:
 //
-//	node.json      this, as it was started
-//	settings.yaml  its settings file
+//	daemon.json    this, as it was started
+//	settings.yaml  a node's settings file
 //	pid            its process group; locked for as long as anything of it lives
 //	status         its exit status, once it has one
 //
 // The lock is inherited by the process and freed by the kernel. A process id
 // alone says nothing: another process may have it by now, and would be killed.
 type daemon struct {
-	NodeState
-	Binary  string `json:"binary"`
-	Version string `json:"version"`  // of binary, settings and environment
-	LogFrom int64  `json:"log_from"` // where in the log this run's output begins
+	Name     string        `json:"name"`
+	Binary   string        `json:"binary"`
+	Args     []string      `json:"args"`
+	Env      []string      `json:"env,omitempty"` // besides what it inherits
+	Version  string        `json:"version"`       // of binary, settings and environment
+	Patience time.Duration `json:"patience"`      // how long it may take to be gone once it is told
+	Log      string        `json:"log"`
+	LogFrom  int64         `json:"log_from"` // where in the log this run's output begins
 
 	folder string
+	// What is only needed to start it.
+	settings map[string]string               // its settings file, unless it is nil
+	addrs    []string                        // that it will listen at
+	where    string                          // it is found, as people are told
+	ready    func(ctx context.Context) error // asks it whether it serves
 }
 
 // launch is a shell that leaves a second one behind, which has no parent and
-// waits for the node, so that its exit status can be told. It takes the files
+// waits for the process, so that its exit status can be told. It takes the files
 // for pid, status and the list of those that ended untold, and the command line.
-// The trap keeps it alive when its group is told to end; the node does not
+// The trap keeps it alive when its group is told to end; the process does not
 // inherit it.
 const launch = `pid=$1 status=$2 ended=$3 told=
 shift 3
@@ -53,32 +61,31 @@ echo $$ >"$pid"
 	[ -n "$told" ] || echo "$0: exit status $code" >>"$ended"
 } &`
 
-// endedFile is in the folder of a region and has a line for each of its nodes
+// endedFile is in the folder of a region and has a line for each of its daemons
 // that ended by itself. While it stays the same nobody is missing who was there:
-// that is how Terraform, which looks at nothing but files, sees a dead node.
+// that is how Terraform, which looks at nothing but files, sees a dead one.
 const endedFile = "ended"
 
-// ownStop is a node's --stop-timeout when it is given none.
-const ownStop = 25 * time.Second
+const daemonFile = "daemon.json"
 
 // stoppedWell is how ending calls status 0.
 const stoppedWell = "exit status 0"
 
 func readDaemon(folder string) (*daemon, error) {
-	text, err := os.ReadFile(filepath.Join(folder, "node.json"))
+	text, err := os.ReadFile(filepath.Join(folder, daemonFile))
 	if err != nil {
 		return nil, err
 	}
 	d := &daemon{folder: folder}
 	if err := json.Unmarshal(text, d); err != nil {
-		return nil, fmt.Errorf("%s/node.json: %w", folder, err)
+		return nil, fmt.Errorf("%s: %w", d.path(daemonFile), err)
 	}
 	return d, nil
 }
 
 func (d *daemon) path(name string) string { return filepath.Join(d.folder, name) }
 
-// alive says whether anything of the node's process is there.
+// alive says whether anything of the process is there.
 func (d *daemon) alive() (bool, error) {
 	f, err := os.OpenFile(d.path("pid"), os.O_RDWR, 0)
 	if errors.Is(err, os.ErrNotExist) {
@@ -117,12 +124,8 @@ func (d *daemon) ending() (string, bool) {
 func (d *daemon) start(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startDeadline)
 	defer cancel()
-	addrs := []string{address(d.PublicURL), address(d.OpsURL), d.PeerAddr, d.GossipAddr}
-	if d.DNSAddr != "" {
-		addrs = append(addrs, d.DNSAddr)
-	}
-	if taken(addrs...) {
-		return fmt.Errorf("%s: somebody uses one of its addresses %s: does the cluster run this node itself?", d.Name, strings.Join(addrs, ", "))
+	if taken(d.addrs...) {
+		return fmt.Errorf("%s: somebody uses one of its addresses %s: does the cluster run it itself?", d.Name, strings.Join(d.addrs, ", "))
 	}
 	if err := d.launch(ctx); err != nil {
 		return fmt.Errorf("%s: %w", d.Name, err)
@@ -158,10 +161,10 @@ func (d *daemon) launch(ctx context.Context) (err error) {
 	if err := d.describe(); err != nil {
 		return err
 	}
-	// Killed half-way the shell might leave a node that nobody waits for; it is done at once.
-	sh := exec.CommandContext(context.WithoutCancel(ctx), "/bin/sh", "-c", launch, d.Name, d.path("pid"), d.path("status"),
-		filepath.Join(filepath.Dir(d.folder), endedFile), d.Binary, "node", "--settings", d.path("settings.yaml"))
-	sh.Env = append(environment("PUNCHCLOCK_", "TF_"), d.Env...)
+	// Killed half-way the shell might leave a process that nobody waits for; it is done at once.
+	sh := exec.CommandContext(context.WithoutCancel(ctx), "/bin/sh", append([]string{"-c", launch, d.Name, d.path("pid"), d.path("status"),
+		filepath.Join(filepath.Dir(d.folder), endedFile), d.Binary}, d.Args...)...)
+	sh.Env = append(environment("PUNCHCLOCK_", "TF_", "COCKROACH_URL=", "COCKROACH_HOST="), d.Env...)
 	sh.Stdout, sh.Stderr, sh.ExtraFiles = log, log, []*os.File{lock}
 	sh.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // no terminal's Ctrl-C or end is its own
 	return sh.Run()
@@ -169,7 +172,7 @@ func (d *daemon) launch(ctx context.Context) (err error) {
 
 // describe writes what will be known of the process.
 func (d *daemon) describe() error {
-	settings, err := yaml.Marshal(d.Settings)
+	settings, err := yaml.Marshal(d.settings)
 	if err != nil {
 		return err
 	}
@@ -180,17 +183,13 @@ func (d *daemon) describe() error {
 	if err := os.Remove(d.path("status")); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	// The database's password may be in either.
-	return errors.Join(os.WriteFile(d.path("settings.yaml"), settings, 0o600), os.WriteFile(d.path("node.json"), self, 0o600))
+	if d.settings != nil { // the database's password may be among them
+		err = os.WriteFile(d.path("settings.yaml"), settings, 0o600)
+	}
+	return errors.Join(err, os.WriteFile(d.path(daemonFile), self, 0o600))
 }
 
-// ready asks the node whether it takes punches. It is on loopback, as its
-// cluster is, and a kept connection would hold up its stop.
-func (d *daemon) ready(ctx context.Context) error {
-	return ready(ctx, &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}, d.OpsURL)
-}
-
-// await returns once the node is ready, or with its log when it ended or was
+// await returns once the process is ready, or with its log when it ended or was
 // not ready in time.
 func (d *daemon) await(ctx context.Context) error {
 	for {
@@ -212,12 +211,11 @@ func (d *daemon) await(ctx context.Context) error {
 	}
 }
 
-// stop drains the node and returns when it is gone. When it has not ended some
-// time after its own time to stop, it is killed, which is an error, as is an
-// exit status other than 0. When ctx ends first the node goes on draining.
+// stop tells the process to end and returns when it is gone. When its patience is
+// over it is killed, which is an error, as is an exit status other than 0. When
+// ctx ends first the process goes on draining.
 func (d *daemon) stop(ctx context.Context) error {
-	timeout := d.patience()
-	late := time.NewTimer(timeout)
+	late := time.NewTimer(d.Patience)
 	defer late.Stop()
 	for told := false; ; {
 		told = told || d.signal(syscall.SIGTERM, syscall.SIGCONT) == nil // a frozen process takes no other signal but SIGKILL
@@ -225,7 +223,7 @@ func (d *daemon) stop(ctx context.Context) error {
 		case <-ctx.Done():
 			return fmt.Errorf("%s: goes on draining: %w", d.Name, ctx.Err())
 		case <-late.C:
-			return errors.Join(d.failure(fmt.Errorf("killed, since it did not stop within %s", timeout)), d.kill())
+			return errors.Join(d.failure(fmt.Errorf("killed, since it did not stop within %s", d.Patience)), d.kill())
 		case <-time.After(pollEvery):
 		}
 		if alive, err := d.alive(); err != nil {
@@ -240,17 +238,7 @@ func (d *daemon) stop(ctx context.Context) error {
 	return nil
 }
 
-// patience is how long a node may take to be gone: its own time to stop, and a
-// fifth of that for a busy machine.
-func (d *daemon) patience() time.Duration {
-	own, err := time.ParseDuration(d.Settings["stop-timeout"])
-	if err != nil {
-		own = ownStop // not set; one that is wrong the node has refused
-	}
-	return own + own/5
-}
-
-// kill ends all processes of the node and returns when they are gone.
+// kill ends all processes of the daemon and returns when they are gone.
 func (d *daemon) kill() error {
 	for deadline := time.Now().Add(killWait); ; time.Sleep(pollEvery) {
 		if alive, err := d.alive(); err != nil || !alive {
@@ -263,7 +251,7 @@ func (d *daemon) kill() error {
 	}
 }
 
-// signal is only for a node that is alive: while something of it is, nobody
+// signal is only for a daemon that is alive: while something of it is, nobody
 // else can have the id of its group.
 func (d *daemon) signal(signals ...syscall.Signal) error {
 	text, err := os.ReadFile(d.path("pid"))
@@ -282,8 +270,8 @@ func (d *daemon) signal(signals ...syscall.Signal) error {
 	return nil
 }
 
-// failure adds the end of the node's log to what happened to it.
+// failure adds the end of the daemon's log to what happened to it.
 func (d *daemon) failure(err error) error {
-	p := process{command: command{name: "node " + d.Name, log: d.Log}, logFrom: d.LogFrom}
+	p := process{command: command{name: d.Name, log: d.Log}, logFrom: d.LogFrom}
 	return p.failure(err)
 }

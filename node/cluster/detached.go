@@ -9,11 +9,11 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -49,14 +49,14 @@ func StartDetached(ctx context.Context, s *State, want DetachedNodes) error {
 	if err != nil {
 		return err
 	}
-	r, err := openRegion(ctx, s.Dir, want.Region, true, want.Say)
+	r, err := openRegion(ctx, s.Dir, nodesFolder, want.Region, true, want.Say)
 	if err != nil {
 		return err
 	}
 	defer r.close()
 	var missing, stale []*daemon
 	for _, d := range nodes {
-		d.folder = filepath.Join(r.folder, d.Name)
+		d.place(filepath.Join(r.folder, d.Name))
 		switch alive, err := d.alive(); {
 		case err != nil:
 			return err
@@ -86,7 +86,7 @@ func StartDetached(ctx context.Context, s *State, want DetachedNodes) error {
 // are gone. It is an error that names the log when one did not stop cleanly; it
 // is gone nevertheless. Where none runs there is nothing to do.
 func StopDetached(ctx context.Context, dir, region string, say func(format string, args ...any)) error {
-	r, err := openRegion(ctx, dir, region, false, say)
+	r, err := openRegion(ctx, dir, nodesFolder, region, false, say)
 	if r == nil || err != nil {
 		return err
 	}
@@ -102,7 +102,7 @@ func (want *DetachedNodes) plan(s *State) (nodes []*daemon, err error) {
 	if !slices.Contains(s.Regions, want.Region) {
 		return nil, fmt.Errorf("region %q is none of %s", want.Region, strings.Join(s.Regions, ", "))
 	}
-	if err := syscall.Kill(s.PID, 0); errors.Is(err, syscall.ESRCH) {
+	if s.Gone() {
 		return nil, fmt.Errorf("the cluster is gone: its process %d does not run", s.PID)
 	}
 	binary, err := filepath.Abs(want.Binary)
@@ -113,32 +113,74 @@ func (want *DetachedNodes) plan(s *State) (nodes []*daemon, err error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, n := range s.Nodes {
-		if n.Region == want.Region {
-			nodes = append(nodes, &daemon{NodeState: n, Binary: binary})
-		}
+	planned := slices.DeleteFunc(slices.Clone(s.Nodes), func(n NodeState) bool { return n.Region != want.Region })
+	if want.Count < 1 || want.Count > len(planned) {
+		return nil, fmt.Errorf("%d nodes of %s: the cluster has addresses for 1 to %d", want.Count, want.Region, len(planned))
 	}
-	if want.Count < 1 || want.Count > len(nodes) {
-		return nil, fmt.Errorf("%d nodes of %s: the cluster has addresses for 1 to %d", want.Count, want.Region, len(nodes))
-	}
-	nodes = nodes[:want.Count]
-	for _, d := range nodes {
-		if len(d.Settings) == 0 {
-			return nil, fmt.Errorf("the cluster's file has no settings for %s", d.Name)
-		}
-		settings := maps.Clone(d.Settings)
-		for key, value := range want.With {
-			if _, both := settings[key]; both {
-				return nil, fmt.Errorf("setting %s of %s is the cluster's to give", key, d.Name)
-			}
-			settings[key] = value
-		}
-		d.Settings = settings
-		if d.Version, err = d.version(content); err != nil {
+	for _, n := range planned[:want.Count] {
+		d, err := n.daemon(binary, content, want.With)
+		if err != nil {
 			return nil, err
 		}
+		nodes = append(nodes, d)
 	}
 	return nodes, nil
+}
+
+// daemon is the node as a process that runs a binary of that content, with
+// further settings.
+func (n *NodeState) daemon(binary, content string, with map[string]string) (*daemon, error) {
+	if len(n.Settings) == 0 {
+		return nil, fmt.Errorf("the cluster's file has no settings for %s", n.Name)
+	}
+	settings := maps.Clone(n.Settings)
+	for key, value := range with {
+		if _, both := settings[key]; both {
+			return nil, fmt.Errorf("setting %s of %s is the cluster's to give", key, n.Name)
+		}
+		settings[key] = value
+	}
+	d := &daemon{
+		Name: n.Name, Binary: binary, Env: n.Env, Log: n.Log, Patience: patience(settings), settings: settings,
+		addrs: []string{address(n.PublicURL), address(n.OpsURL), n.PeerAddr, n.GossipAddr},
+		where: n.PublicURL, ready: n.ready,
+	}
+	if n.DNSAddr != "" {
+		d.addrs = append(d.addrs, n.DNSAddr)
+	}
+	var err error
+	d.Version, err = d.version(content)
+	return d, err
+}
+
+// ready asks the node whether it takes punches, or would if its region were not
+// evacuated: to replace it would help nobody. It is on loopback, as its cluster
+// is, and a kept connection would hold up its stop.
+func (n *NodeState) ready(ctx context.Context) error {
+	err := ready(ctx, &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}, n.OpsURL)
+	if errors.Is(err, errEvacuated) {
+		return nil
+	}
+	return err
+}
+
+// ownStop is a node's --stop-timeout when it is given none.
+const ownStop = 25 * time.Second
+
+// patience is how long a node may take to be gone: its own time to stop, and a
+// fifth of that for a busy machine.
+func patience(settings map[string]string) time.Duration {
+	own, err := time.ParseDuration(settings["stop-timeout"])
+	if err != nil {
+		own = ownStop // not set; one that is wrong the node refuses
+	}
+	return own + own/5
+}
+
+// place gives a node's process its folder, where its settings file lies.
+func (d *daemon) place(folder string) {
+	d.folder = folder
+	d.Args = []string{"node", "--settings", d.path("settings.yaml")}
 }
 
 // hashOf returns a hash of a file's content.
@@ -157,7 +199,7 @@ func hashOf(path string) (string, error) {
 
 // version is the same for two nodes that need not replace each other.
 func (d *daemon) version(binary string) (string, error) {
-	text, err := json.Marshal(map[string]any{"binary": binary, "settings": d.Settings, "env": d.Env})
+	text, err := json.Marshal(map[string]any{"binary": binary, "settings": d.settings, "env": d.Env})
 	if err != nil {
 		return "", err
 	}
@@ -165,21 +207,27 @@ func (d *daemon) version(binary string) (string, error) {
 	return hex.EncodeToString(sum[:]), nil
 }
 
-// regionFolder is where the detached nodes of a region have their folders,
-// while one caller at a time works on them.
+// In the cluster's folder, with a folder for each region.
+const (
+	nodesFolder   = "detached"
+	serversFolder = "servers"
+)
+
+// regionFolder is where the detached nodes of a region, or its server of the
+// database, have their folders, while one caller at a time works on them.
 type regionFolder struct {
-	folder string
-	lock   *os.File
-	say    func(format string, args ...any)
+	folder  string
+	release func() error
+	say     func(format string, args ...any)
 }
 
 // openRegion waits for whoever works on the region, until ctx ends. Without
 // create it returns nil where no node was ever started.
-func openRegion(ctx context.Context, dir, region string, create bool, say func(format string, args ...any)) (*regionFolder, error) {
+func openRegion(ctx context.Context, dir, kind, region string, create bool, say func(format string, args ...any)) (*regionFolder, error) {
 	if !regionName.MatchString(region) {
 		return nil, fmt.Errorf("region %q does not match %s", region, regionName)
 	}
-	folder := filepath.Join(dir, "detached", region)
+	folder := filepath.Join(dir, kind, region)
 	if _, err := os.Stat(dir); err != nil && create {
 		return nil, fmt.Errorf("the cluster is gone: %w", err)
 	}
@@ -188,30 +236,17 @@ func openRegion(ctx context.Context, dir, region string, create bool, say func(f
 			return nil, err
 		}
 	}
-	lock, err := os.OpenFile(filepath.Join(folder, ".lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if errors.Is(err, os.ErrNotExist) {
+	release, err := Await(ctx, filepath.Join(folder, ".lock"))
+	switch {
+	case errors.Is(err, os.ErrNotExist):
 		return nil, nil //nolint:nilnil // there is nothing, and that is fine
+	case err != nil:
+		return nil, fmt.Errorf("region %s: %w", region, err)
 	}
-	if err != nil {
-		return nil, err
-	}
-	for {
-		free, err := tryLock(lock)
-		switch {
-		case err != nil:
-			return nil, errors.Join(err, lock.Close())
-		case free:
-			return &regionFolder{folder: folder, lock: lock, say: say}, nil
-		}
-		select {
-		case <-ctx.Done():
-			return nil, errors.Join(fmt.Errorf("somebody else works on the nodes of %s: %w", region, ctx.Err()), lock.Close())
-		case <-time.After(pollEvery):
-		}
-	}
+	return &regionFolder{folder: folder, release: release, say: say}, nil
 }
 
-func (r *regionFolder) close() { _ = r.lock.Close() } // nothing was written
+func (r *regionFolder) close() { _ = r.release() } // nothing was written
 
 func (r *regionFolder) startAll(ctx context.Context, nodes []*daemon) error {
 	errs := make([]error, len(nodes))
@@ -246,7 +281,7 @@ func (r *regionFolder) start(ctx context.Context, d *daemon) error {
 	if err := d.start(ctx); err != nil {
 		return err
 	}
-	r.say("%s is ready at %s after %.1f s", d.Name, d.PublicURL, time.Since(began).Seconds())
+	r.say("%s is ready at %s after %.1f s", d.Name, d.where, time.Since(began).Seconds())
 	return nil
 }
 
@@ -277,23 +312,17 @@ func (r *regionFolder) sayEnded(d *daemon) {
 
 // stopAll ends those of the region's nodes that are meant, at once.
 func (r *regionFolder) stopAll(ctx context.Context, meant func(name string) bool) error {
-	entries, err := os.ReadDir(r.folder)
-	if err != nil {
-		return err
-	}
-	errs := make([]error, len(entries))
+	names := slices.DeleteFunc(foldersIn(r.folder), func(name string) bool { return !meant(name) })
+	errs := make([]error, len(names))
 	var g errgroup.Group
-	for i, e := range entries {
-		if !e.IsDir() || !meant(e.Name()) {
-			continue
-		}
+	for i, name := range names {
 		g.Go(func() error {
-			d, err := readDaemon(filepath.Join(r.folder, e.Name()))
+			d, err := readDaemon(filepath.Join(r.folder, name))
 			switch {
 			case err == nil:
 				err = r.stop(ctx, d)
 			case errors.Is(err, os.ErrNotExist): // who wanted to start it came no farther
-				err = os.RemoveAll(filepath.Join(r.folder, e.Name()))
+				err = os.RemoveAll(filepath.Join(r.folder, name))
 			}
 			errs[i] = err
 			return nil
@@ -301,6 +330,17 @@ func (r *regionFolder) stopAll(ctx context.Context, meant func(name string) bool
 	}
 	_ = g.Wait() // the errors of all are in errs
 	return errors.Join(errs...)
+}
+
+// foldersIn returns the names of the folders in one; none where that is missing.
+func foldersIn(folder string) (names []string) {
+	entries, _ := os.ReadDir(folder)
+	for _, e := range entries {
+		if e.IsDir() {
+			names = append(names, e.Name())
+		}
+	}
+	return names
 }
 
 // settings are a node's flags as the keys of a settings file. Of a flag that is

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -121,7 +122,7 @@ func TestDetachedLife(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(c.Dir(), "detached", "here", "ended")); err == nil {
 		t.Error("who had ended is still told after all were stopped")
 	}
-	if err := (&daemon{NodeState: state.Nodes[0]}).ready(ctx); err == nil {
+	if err := state.Nodes[0].ready(ctx); err == nil {
 		t.Error("a stopped node answers")
 	}
 }
@@ -166,6 +167,44 @@ func TestDetachedEndWithTheCluster(t *testing.T) {
 		t.Errorf("stopping once all is gone: %v", err)
 	}
 	mustContain(t, StartDetached(testContext(t), &state, want), "the cluster is gone")
+}
+
+// So does what StartServer has started, of which the cluster knows nothing.
+func TestServersEndWithTheCluster(t *testing.T) {
+	c := mustStart(t, nodesOnly(t))
+	folder := filepath.Join(c.Dir(), serversFolder, "far", "cockroach-far")
+	d := &daemon{Name: "cockroach-far", Binary: "/bin/sleep", Args: []string{"60"}, Log: filepath.Join(c.Dir(), "logs", "far.log"), folder: folder}
+	if err := d.launch(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	if alive, err := d.alive(); !alive || err != nil {
+		t.Fatalf("it does not run: %v", err)
+	}
+	pid := mustRead(t, d.path("pid"))
+	if err := c.Stop(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	group, err := strconv.Atoi(strings.TrimSpace(pid))
+	if err != nil || syscall.Kill(-group, 0) == nil {
+		t.Errorf("the server %q outlives its cluster: %v", pid, err)
+	}
+}
+
+// A node that is not ready because its region is evacuated is neither waited for
+// nor replaced.
+func TestDetachedInAnEvacuatedRegion(t *testing.T) {
+	c, state, want, told := mustStartApart(t, nil)
+	want.Count = 1
+	state.Nodes[0].Env = []string{refuseVariable + `={"status":"not ready","reasons":["the region is evacuated"]}`}
+	for range 2 {
+		if err := StartDetached(testContext(t), &state, want); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantSaid(t, told, true, "here-n1 is ready", "here-n1 runs already")
+	if err := StopDetached(testContext(t), c.Dir(), "here", told.say); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // Nodes that do not stop as they should are gone nevertheless, and it is said.
@@ -273,7 +312,7 @@ func TestDetachedFails(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mustContain(t, StartDetached(ctx, &state, good), "somebody else works on the nodes of here")
+	mustContain(t, StartDetached(ctx, &state, good), "region here", "somebody holds it")
 	if err := release(); err != nil {
 		t.Fatal(err)
 	}
@@ -305,7 +344,7 @@ func TestDetachedNeverReady(t *testing.T) {
 	if _, err := net.Dial("tcp", address(state.Nodes[1].OpsURL)); err == nil {
 		t.Error("what was not ready still runs")
 	}
-	if err := (&daemon{NodeState: state.Nodes[0]}).ready(ctx); err != nil {
+	if err := state.Nodes[0].ready(ctx); err != nil {
 		t.Errorf("the node that served before: %v", err)
 	}
 	wantSaid(t, told, true, "here-n1 is ready")

@@ -1,9 +1,12 @@
 package cluster
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"os"
 	"syscall"
+	"time"
 )
 
 // ErrHeld is returned for a lock that somebody holds.
@@ -43,4 +46,19 @@ func Hold(path string) (release func() error, err error) {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f.Close, nil
+}
+
+// Await is Hold that waits for whoever has the lock, until ctx ends.
+func Await(ctx context.Context, path string) (release func() error, err error) {
+	for {
+		release, err := Hold(path)
+		if !errors.Is(err, ErrHeld) {
+			return release, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%s: %w: %w", path, err, ctx.Err())
+		case <-time.After(pollEvery):
+		}
+	}
 }

@@ -2,10 +2,12 @@ package cluster
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -155,9 +157,18 @@ func ready(ctx context.Context, client *http.Client, opsURL string) error {
 	if resp.StatusCode == http.StatusOK {
 		return nil
 	}
-	reason, _ := io.ReadAll(io.LimitReader(resp.Body, tailBytes)) // a part tells more than nothing
-	return fmt.Errorf("%s/readyz: %s: %s", opsURL, resp.Status, strings.TrimSpace(string(reason)))
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, tailBytes)) // a part tells more than nothing
+	err = fmt.Errorf("%s/readyz: %s: %s", opsURL, resp.Status, strings.TrimSpace(string(text)))
+	var said struct{ Reasons []string }
+	if json.Unmarshal(text, &said) == nil && slices.Equal(said.Reasons, []string{"the region is evacuated"}) {
+		err = errors.Join(errEvacuated, err)
+	}
+	return err
 }
+
+// errEvacuated is of a node that is not ready for no other reason than that an
+// operator wants it so.
+var errEvacuated = errors.New("evacuated")
 
 // flags tells a node who it is. Settings that are not here keep the product's
 // defaults, so that what is shown on this cluster is what the product does.

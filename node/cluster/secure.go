@@ -33,8 +33,8 @@ func (c *Cluster) RenewCertificates(life time.Duration) error {
 // makeCertificates makes the authority of this cluster, unless it is there, and
 // everybody's certificates, as `punchclock dev-ca` does.
 func (w *workspace) makeCertificates(cfg Config, life time.Duration) error {
-	hosts := []string{"localhost", "::1", "127.0.0.1"} // the last two for whoever puts something in between
-	for i := range len(cfg.Regions) + 1 {              // 0 is for what belongs to no region
+	hosts := w.certified()
+	for i := range len(cfg.Regions) + 1 { // 0 is for what belongs to no region
 		if host := w.host(i); host != hosts[len(hosts)-1] { // where only 127.0.0.1 exists all are one
 			hosts = append(hosts, host)
 		}
@@ -48,6 +48,10 @@ func (w *workspace) makeCertificates(cfg Config, life time.Duration) error {
 	}
 	return nil
 }
+
+// certified are in every certificate; the last two for whoever puts something in
+// between.
+func (*workspace) certified() []string { return []string{"localhost", "::1", "127.0.0.1"} }
 
 // deployment keeps nodes of other clusters out.
 func (w *workspace) deployment() string { return filepath.Base(w.dir) }

@@ -37,7 +37,7 @@ type DatabaseState struct {
 type HostState struct {
 	Region string `json:"region,omitempty"` // empty when it is for all
 	Addr   string `json:"addr"`
-	PID    int    `json:"pid"`
+	PID    int    `json:"pid,omitempty"` // 0 when it is not the cluster that runs it
 	Log    string `json:"log"`
 }
 
@@ -72,15 +72,19 @@ func (c *Cluster) State() State {
 		s.Database.Engine, s.Database.Version, s.Database.Hosts = d.Engine, d.Version, d.Hosts()
 	}
 	for _, n := range c.nodes {
-		node := NodeState{
-			Region: n.Region, Name: n.Name, PublicURL: n.PublicURL, OpsURL: n.OpsURL,
-			PeerAddr: n.PeerAddr, GossipAddr: n.GossipAddr, DNSAddr: n.DNSAddr, Log: c.ws.logFile(n.Name),
-			Settings: c.settings(n), Env: c.extraEnv(n),
-		}
-		if n.Running() {
-			node.PID = n.PID()
-		}
-		s.Nodes = append(s.Nodes, node)
+		s.Nodes = append(s.Nodes, c.stateOf(n))
+	}
+	return s
+}
+
+func (c *Cluster) stateOf(n *Node) NodeState {
+	s := NodeState{
+		Region: n.Region, Name: n.Name, PublicURL: n.PublicURL, OpsURL: n.OpsURL,
+		PeerAddr: n.PeerAddr, GossipAddr: n.GossipAddr, DNSAddr: n.DNSAddr, Log: c.ws.logFile(n.Name),
+		Settings: c.settings(n), Env: c.extraEnv(n),
+	}
+	if n.Running() {
+		s.PID = n.PID()
 	}
 	return s
 }

@@ -52,16 +52,24 @@ func (c *startNodes) Run(ctx context.Context, out io.Writer) error {
 }
 
 type stopNodes struct {
-	Region string `arg:"" help:"Region of the cluster."`
-	// Not the cluster's file: nodes are to be stopped when that is gone, too,
-	// and never those of the next cluster.
-	Dir string `help:"Folder of the cluster, which its file calls dir." required:"" type:"path"`
+	Region  string `arg:"" help:"Region of the cluster."`
+	Cluster string `help:"File that tells of the cluster; not needed with --dir." default:".run/cluster.json" type:"path"`
+	// Nodes are to be stopped when the file is gone, too, and never those of the
+	// next cluster.
+	Dir string `help:"Folder of the cluster, which its file calls dir; needed when the cluster may be gone." type:"path"`
 }
 
 // Run implements the command.
 func (c *stopNodes) Run(ctx context.Context, out io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, nodesTimeout)
 	defer cancel()
+	if c.Dir == "" {
+		state, err := stage.ReadState(c.Cluster)
+		if err != nil {
+			return err
+		}
+		c.Dir = state.Dir
+	}
 	return cluster.StopDetached(ctx, c.Dir, c.Region, lines(out))
 }
 

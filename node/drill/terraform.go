@@ -38,6 +38,14 @@ func (s *site) handOver(ctx context.Context) error {
 	if err := s.eachNode(func(n *cluster.Node) error { return n.Stop(ctx) }); err != nil {
 		return err
 	}
+	if err := s.useTerraform(ctx); err != nil {
+		return err
+	}
+	return terraform("apply -auto-approve")(ctx, s)
+}
+
+// useTerraform makes everything ready for it but runs no node.
+func (s *site) useTerraform(ctx context.Context) error {
 	state, file := s.stage.State(), s.stage.Path("cluster.json")
 	if err := state.Write(file); err != nil {
 		return err
@@ -45,11 +53,9 @@ func (s *site) handOver(ctx context.Context) error {
 	s.env = []string{
 		"TF_DATA_DIR=" + s.stage.Path("terraform"), "TF_WORKSPACE=" + s.victim,
 		"TF_IN_AUTOMATION=1", "TF_INPUT=0", "TF_CLI_ARGS=-no-color", "CHECKPOINT_DISABLE=1", // it asks nobody for newer versions
-		"TF_VAR_cluster=" + file, "TF_VAR_binary=" + s.binary, fmt.Sprintf("TF_VAR_nodes=%d", len(s.nodes())),
+		"TF_VAR_cluster=" + file, "TF_VAR_binary=" + s.binary, fmt.Sprintf("TF_VAR_nodes=%d", len(s.stage.Nodes())/len(s.stage.Regions())),
 	}
-	prepare := fmt.Sprintf(`terraform -chdir=%q init -backend-config=workspace_dir=%q`, s.local, s.stage.Path("terraform-states"))
-	if err := shell(prepare)(ctx, s); err != nil {
-		return err
-	}
-	return terraform("apply -auto-approve")(ctx, s)
+	// In the workspace that is always there: else, beside others, it asks for one.
+	prepare := fmt.Sprintf(`TF_WORKSPACE=default terraform -chdir=%q init -backend-config=workspace_dir=%q`, s.local, s.stage.Path("terraform-states"))
+	return shell(prepare)(ctx, s)
 }

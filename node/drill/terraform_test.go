@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/punchclock/punchclock/node/client"
+	"github.com/punchclock/punchclock/node/cluster"
+	"github.com/punchclock/punchclock/node/stage"
 )
 
 // mustLocal returns the folder terraform/local. CI has Terraform; who has not
@@ -142,6 +144,77 @@ func TestTerraformLocal(t *testing.T) {
 	}
 	if left := processesOf(t, s); len(left) > 0 {
 		t.Errorf("processes %v outlive the destroy", left)
+	}
+}
+
+// TestTerraformWholeRegion brings a fourth region with its part of the database to
+// a cluster that runs, and takes it away again, which is refused until it is empty.
+func TestTerraformWholeRegion(t *testing.T) {
+	if mustEngine(t) != cluster.Cockroach {
+		t.Skip("NOT CHECKED, there is no CockroachDB here: only it has a server in each region")
+	}
+	s := *mustSite(t, cluster.Cockroach)
+	s.local, s.victim, s.say = mustLocal(t), "sa-east", func(string, ...any) {}
+	if err := s.useTerraform(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	mustTerraform := func(command string, says ...string) {
+		t.Helper()
+		out, err := runTerraform(t, &s, command+" -var region=sa-east -var with_database=true")
+		if err != nil {
+			t.Fatalf("terraform %s: %v\n%s", command, err, out)
+		}
+		wantSaid(t, out, says...)
+	}
+	mustOperate := func(args ...string) string {
+		t.Helper()
+		out, err := s.operate(testContext(t), args...)
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, out)
+		}
+		return string(out)
+	}
+	file := s.stage.Path("cluster.json")
+
+	mustTerraform("apply -auto-approve", "cockroach-sa-east is ready", "region sa-east was added", "sa-east-n2 is ready", "5 added")
+	mustTerraform("plan -detailed-exitcode", "No changes") // status 2: something to do
+	company := s.state.Companies[0]
+	mustOperate("company", "move", company.ID, "--to", "sa-east")
+	out, err := runTerraform(t, &s, "destroy -auto-approve -var region=sa-east")
+	if err == nil || len(processesOf(t, &s)) != 2 {
+		t.Fatalf("a home is there, and it was destroyed, or begun with: %v\n%s", err, out)
+	}
+	wantSaid(t, out, "companies with their home here: 1")
+
+	if err := switchRegion("evacuate")(testContext(t), &s); err != nil {
+		t.Fatal(err)
+	}
+	wantSaid(t, mustOperate("nodes", "start", "sa-east", "--cluster", file), "sa-east-n1 runs already", "sa-east-n2 runs already")
+	mustOperate("region", "move-homes", "sa-east", "--to", company.Home)
+	if out, err := s.operate(testContext(t), "database", "stop", "sa-east", "--cluster", file); err == nil {
+		t.Fatalf("the server was stopped before its nodes: %s", out)
+	}
+	mustOperate("region", "remove", "sa-east")
+	mustTerraform("destroy -auto-approve", "sa-east-n1 is gone", "cockroach-sa-east is decommissioned", "5 destroyed")
+
+	state, err := stage.ReadState(file)
+	if err != nil || !slices.Equal(state.Regions, s.state.Regions) || len(state.Nodes) != len(s.state.Nodes) || len(state.Database.Hosts) != 3 {
+		t.Errorf("the cluster's file tells of %v, %d nodes, %+v, %v", state.Regions, len(state.Nodes), state.Database.Hosts, err)
+	}
+	for _, region := range s.state.Regions { // which are not its to stop
+		wantSaid(t, mustOperate("database", "stop", region, "--cluster", file), "stays")
+		if !s.stage.Database.Running(region) {
+			t.Errorf("the cluster's own server in %s is gone", region)
+		}
+	}
+}
+
+func wantSaid(t *testing.T, said string, words ...string) {
+	t.Helper()
+	for _, w := range words {
+		if !strings.Contains(said, w) {
+			t.Errorf("nobody said %q:\n%s", w, said)
+		}
 	}
 }
 

@@ -1,17 +1,20 @@
 # One region's nodes on this machine, as terraform/modules/nodes is one region's
 # nodes on AWS: a group that stays while its nodes are replaced, and takes them
-# with it when it goes.
+# with it when it goes. The whole region, with its part of the database, is in
+# database.tf.
 
 locals {
   # Either file may be gone when the region is destroyed, which needs neither.
-  nothing = jsonencode({ dir = "", regions = [], nodes = [] })
+  nothing = jsonencode({ pid = 0, dir = "", regions = [], nodes = [], database = { url = "" } })
   cluster = jsondecode(fileexists(var.cluster) ? file(var.cluster) : local.nothing)
   binary  = fileexists(var.binary) ? filesha256(var.binary) : ""
   # A line for each node that ended by itself since the region was created.
   ended_file = "${local.cluster.dir}/detached/${var.region}/ended"
   ended      = fileexists(local.ended_file) ? file(local.ended_file) : ""
 
-  planned = [for n in local.cluster.nodes : n if n.region == var.region]
+  # Read once the region is in it, which may be during the apply.
+  joined  = var.with_database ? jsondecode(fileexists(one(terraform_data.joined).output) ? file(one(terraform_data.joined).output) : local.nothing) : local.cluster
+  planned = [for n in local.joined.nodes : n if n.region == var.region]
 }
 
 # What is created belongs to one cluster. In the next one the nodes are others.
@@ -29,8 +32,8 @@ resource "terraform_data" "group" {
       error_message = "cluster: ${var.cluster} is not there; is the cluster running (bin/punchclock up)?"
     }
     precondition {
-      condition     = contains(local.cluster.regions, var.region)
-      error_message = "region: ${var.region} is none of ${join(", ", local.cluster.regions)}."
+      condition     = contains(local.joined.regions, var.region)
+      error_message = "region: ${var.region} is none of ${join(", ", local.joined.regions)}. For another one say -var with_database=true."
     }
   }
 

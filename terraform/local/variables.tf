@@ -9,6 +9,12 @@ variable "region" {
   }
 }
 
+variable "with_database" {
+  description = "Whether the whole region is meant, with its part of the database, as on AWS: the database's server and region come before the nodes and go after them, and destroy is refused while homes remain. Without it destroy takes the nodes alone."
+  type        = bool
+  default     = false
+}
+
 variable "nodes" {
   description = "How many nodes run; at most as many as the cluster has addresses for in a region (punchclock up --nodes-per-region)."
   type        = number

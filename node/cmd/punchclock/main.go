@@ -45,6 +45,7 @@ type commands struct {
 	Demo    demo.Demo      `cmd:"" help:"Start three regions on this machine, send a rush, and account for every punch."`
 	Up      demo.Up        `cmd:"" help:"Start three regions on this machine and leave them running until Ctrl-C."`
 	Nodes   demo.Nodes     `cmd:"" help:"Run a region's nodes in such a cluster on their own, as terraform/local does."`
+	Server  demo.Database  `cmd:"" name:"database" help:"Run the database's server of a further region in such a cluster, as terraform/local does."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
 

@@ -20,6 +20,33 @@ run "a_region" {
   }
 }
 
+run "nodes_alone" {
+  command = plan
+  assert {
+    condition     = length(terraform_data.database) == 0 && length(module.guard) == 0
+    error_message = "A destroy of the nodes would touch the database, or be refused."
+  }
+}
+
+run "with_its_part_of_the_database" {
+  command = plan
+  variables {
+    with_database = true
+  }
+  assert {
+    condition     = terraform_data.database[0].input.dir == "/nowhere/punchclock-1" && length(terraform_data.joined) == 1 && length(module.guard) == 1
+    error_message = "A whole region has a server, a region of the database, and a guard."
+  }
+}
+
+run "another_region" {
+  command = plan
+  variables {
+    cluster = "tests/other.json"
+  }
+  expect_failures = [terraform_data.group]
+}
+
 run "fewer_nodes" {
   command = plan
   variables {
