@@ -185,59 +185,83 @@ func (s *State) decommission(ctx context.Context, region string, say func(format
 	if err != nil {
 		return err
 	}
-	began := time.Now()
-	var errs error
+	var errs []error
 	for _, h := range s.Database.Hosts {
 		if h.PID == 0 {
 			continue
 		}
-		ids, err := s.serverIDs(ctx, engine, h.Addr, region)
-		if err == nil && len(ids) > 0 {
-			_, err = s.operate(ctx, engine, h.Addr, append([]string{"node", "decommission", "--cluster-name=" + filepath.Base(s.Dir)}, ids...)...)
-		}
-		if err == nil {
-			say("%s is decommissioned after %.1f s", "cockroach-"+region, time.Since(began).Seconds())
+		if err = s.decommissionBy(ctx, engine, h.Addr, region, say); err == nil {
 			return nil
 		}
-		errs = errors.Join(errs, err)
+		errs = append(errs, err)
 	}
-	return errs
+	return errors.Join(errs...)
 }
 
-// serverIDs asks a server for the numbers of those in a region that are not
-// decommissioned.
-func (s *State) serverIDs(ctx context.Context, engine Engine, addr, region string) (ids []string, err error) {
-	text, err := s.operate(ctx, engine, addr, "node", "status", "--format=ndjson")
+// member is a server as CockroachDB's commands tell of it.
+type member struct{ ID, Locality, Membership string }
+
+// decommissionBy asks one of the servers that stay. CockroachDB's own way of
+// waiting looks after 10 s and after 20; it is done after some 6.
+func (s *State) decommissionBy(ctx context.Context, engine Engine, addr, region string, say func(format string, args ...any)) error {
+	began := time.Now()
+	members, err := s.operate(ctx, engine, addr, "node", "status")
 	if err != nil {
-		return nil, err
+		return err
 	}
-	for decoder := json.NewDecoder(bytes.NewReader(text)); decoder.More(); {
-		var server struct{ ID, Locality string }
-		if err := decoder.Decode(&server); err != nil {
-			return nil, fmt.Errorf("cockroach node status: %w in %s", err, text)
+	command := []string{"node", "decommission", "--wait=none", "--cluster-name=" + filepath.Base(s.Dir)}
+	members = slices.DeleteFunc(members, func(m member) bool { return !strings.HasPrefix(m.Locality, "region="+region+",") })
+	if len(members) == 0 { // an earlier run came this far
+		return nil
+	}
+	for _, m := range members {
+		command = append(command, m.ID)
+	}
+	for {
+		if members, err = s.operate(ctx, engine, addr, command...); err != nil {
+			return err
 		}
-		if strings.HasPrefix(server.Locality, "region="+region+",") {
-			ids = append(ids, server.ID)
+		if !slices.ContainsFunc(members, func(m member) bool { return m.Membership != "decommissioned" }) {
+			say("cockroach-%s is decommissioned after %.1f s", region, time.Since(began).Seconds())
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Second): // each look is a process that takes a third of that
 		}
 	}
-	return ids, nil
 }
 
-// operate runs a command of CockroachDB's against one of its servers.
-func (s *State) operate(ctx context.Context, engine Engine, addr string, args ...string) ([]byte, error) {
+// operate runs a command of CockroachDB's against one of its servers, and returns
+// the members that it tells of.
+func (s *State) operate(ctx context.Context, engine Engine, addr string, args ...string) (members []member, err error) {
 	c, err := s.cluster()
 	if err != nil {
 		return nil, err
 	}
-	args = append(args, "--certs-dir="+c.ws.certs.Database(), "--host="+addr)
-	cmd := exec.CommandContext(ctx, engine.Path, args...)
+	cmd := exec.CommandContext(ctx, engine.Path, append(args, "--format=ndjson", "--certs-dir="+c.ws.certs.Database(), "--host="+addr)...)
 	cmd.Env = cockroachEnvironment()
-	var out, said bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &said
-	if err := cmd.Run(); err != nil {
-		return nil, fmt.Errorf("cockroach %s: %w\n%s", strings.Join(args, " "), err, strings.TrimSpace(said.String()))
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("cockroach %s: %w\n%s%s", strings.Join(args, " "), err, out, &said)
 	}
-	return out.Bytes(), nil
+	for line := range bytes.Lines(out) {
+		if !bytes.HasPrefix(line, []byte("{")) { // words for people
+			continue
+		}
+		var m member
+		if err := json.Unmarshal(line, &m); err != nil {
+			return nil, fmt.Errorf("cockroach %s: %w in %s", strings.Join(args, " "), err, line)
+		}
+		members = append(members, m)
+	}
+	if len(members) == 0 {
+		err = fmt.Errorf("cockroach %s told of no server: %s", strings.Join(args, " "), out)
+	}
+	return members, err
 }
 
 // killAll ends whatever runs, without a farewell.
