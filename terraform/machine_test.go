@@ -293,10 +293,18 @@ func TestSecretsAreWrittenWholeOrKept(t *testing.T) {
 	}
 	// A store that is away, or a secret that somebody broke, stops nobody who
 	// has the files of before.
-	mustWrite(t, secrets, "punchclock_eu-west-1_node", `{"../../etc/passwd": "x"}`)
-	if out, err := fetch(); err != nil || out != "" || content("node.key") != "key\n" {
-		t.Errorf("broken: %q, %v", out, err)
+	for _, broken := range []string{`{"../../etc/passwd": "x"}`, `["node.key"]`, `{"node.key": 1}`, `{`} {
+		mustWrite(t, secrets, "punchclock_eu-west-1_node", broken)
+		if out, err := fetch(); err != nil || out != "" || content("node.key") != "key\n" {
+			t.Errorf("%s: %q, %v", broken, out, err)
+		}
 	}
+	whole := env
+	env = append(slices.Clone(whole), "PATH="+t.TempDir())
+	if out, err := fetch(); err != nil || out != "" || content("node.key") != "key\n" {
+		t.Errorf("without the command aws: %q, %v", out, err)
+	}
+	env = whole
 	if err := os.Remove(filepath.Join(to, "node.crt")); err != nil {
 		t.Fatal(err)
 	}
