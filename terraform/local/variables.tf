@@ -10,7 +10,7 @@ variable "region" {
 }
 
 variable "with_database" {
-  description = "Whether the whole region is meant, with its part of the database, as on AWS: the database's server and region come before the nodes and go after them, and destroy is refused while homes remain. Without it destroy takes the nodes alone."
+  description = "Whether the whole region is meant, with its part of the database, as on AWS: the database's server and region come before the nodes, the server goes after them, and destroy is refused while homes remain. Without it destroy takes the nodes alone."
   type        = bool
   default     = false
 }
