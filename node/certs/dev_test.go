@@ -6,6 +6,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"os"
 	"path/filepath"
@@ -78,6 +79,42 @@ func TestKeysAreForTheirOwnerAndTheAuthorityStays(t *testing.T) {
 	}
 	if is, err := os.ReadFile(key); err != nil || !bytes.Equal(is, was) {
 		t.Errorf("the key that was left was replaced, %v", err)
+	}
+}
+
+// A region that comes later is believed like the others, whose files stay.
+func TestOneMoreRegion(t *testing.T) {
+	w := mustWorld(t)
+	content := func(path string) string {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	certificate, _ := w.dir.Node("us-east")
+	server := filepath.Join(w.dir.Database(), "node.crt")
+	before := content(certificate) + content(server)
+	dev := Dev{Deployment: deployment, Regions: []string{"sa-east"}, Hosts: []string{"127.0.0.1"}, DatabaseHosts: []string{"127.0.0.9"}, Life: time.Hour}
+	if err := w.dir.MakeRegion(dev); err != nil {
+		t.Fatal(err)
+	}
+	if content(certificate)+content(server) != before {
+		t.Error("somebody else's certificate was replaced")
+	}
+	w.mustHold(w.files(w.dir, "sa-east"))
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM([]byte(content(w.dir.Authority())))
+	pair, err := tls.LoadX509KeyPair(filepath.Join(w.dir.DatabaseOf("sa-east"), "node.crt"), filepath.Join(w.dir.DatabaseOf("sa-east"), "node.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pair.Leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: "127.0.0.9"}); err != nil || pair.Leaf.Subject.CommonName != "node" {
+		t.Errorf("the server %q is not believed: %v", pair.Leaf.Subject.CommonName, err)
+	}
+	elsewhere := Dir(t.TempDir())
+	if err := elsewhere.MakeRegion(dev); err == nil {
+		t.Error("a region was made without an authority")
 	}
 }
 
