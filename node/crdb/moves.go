@@ -34,7 +34,8 @@ const (
 const placeSQL = `SELECT company_id, home_region::text, coalesce(moving_from::text, ''), epoch FROM companies `
 
 // MovesOf returns the companies that have their home in the region or rows
-// there, in the order of their ids.
+// there, in the order of their ids. A region that the database does not have is
+// refused: it was meant to be another one.
 func (db *DB) MovesOf(ctx context.Context, name region.Name) (list []region.Move, err error) {
 	err = db.ask(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
 		rows, err := pool.Query(ctx, placeSQL+`WHERE home_region = $1::text::crdb_internal_region OR moving_from = $1::text::crdb_internal_region
@@ -45,6 +46,9 @@ func (db *DB) MovesOf(ctx context.Context, name region.Name) (list []region.Move
 		list, err = pgx.CollectRows(rows, pgx.RowToStructByPos[region.Move])
 		return err
 	})
+	if classify(err) == causeNoRegion {
+		err = fmt.Errorf("the database has no region %s", name)
+	}
 	return list, err
 }
 
