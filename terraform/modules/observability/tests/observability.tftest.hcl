@@ -143,6 +143,10 @@ run "who_is_woken" {
     }])
     error_message = "alerts and alarms may speak to the topics: ${jsonencode(aws_sns_topic_policy.urgency)}"
   }
+  assert {
+    condition     = alltrue([for a in aws_cloudwatch_metric_alarm.region : a.alarm_actions == toset([output.topics["ticket"]])])
+    error_message = "what AWS sees of itself wakes nobody: ${jsonencode(aws_cloudwatch_metric_alarm.region)}"
+  }
 }
 
 run "the_rules_that_are_tested_are_the_rules_that_run" {
