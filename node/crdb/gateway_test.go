@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -231,6 +232,9 @@ func TestAllHostsSlowAreAllUsed(t *testing.T) {
 		near, far := mustGateway(t, firstHost(t, dsn)), mustGateway(t, firstHost(t, dsn))
 		cfg := testConfig(strings.Replace(through(t, near, dsn, 0), near.Addr().String(), near.Addr().String()+","+far.Addr().String(), 1))
 		db := s.mustOpenWith(cfg, testDeps())
+		await(t, "a connection to each lies idle", func() bool {
+			return !slices.ContainsFunc(db.hosts.all, func(h *host) bool { return h.control.Stat().IdleConns() == 0 })
+		})
 		for _, g := range []*gateway{near, far} {
 			g.delay.Store(int64(slowAnswer) + int64(slowAnswer)/5)
 		}
