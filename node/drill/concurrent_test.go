@@ -31,7 +31,7 @@ const (
 // recorder writes a history down.
 type recorder struct {
 	began    time.Time
-	employee string
+	employee string    // nobody else's: what is listed is of this history alone
 	from, to time.Time // bounds of the listings
 
 	mu         sync.Mutex // guards the rest
@@ -41,12 +41,12 @@ type recorder struct {
 	distinct   map[punch.ID]int      // commits of a punch; one, if all is well
 	operations []porcupine.Operation
 	unknown    int
-	refused    []string // for good: nothing here gives a reason for that
+	faults     []string // refusals for good, for which nothing here gives a reason, and punches that nobody sent
 }
 
 func newRecorder() *recorder {
 	return &recorder{
-		began: time.Now(), employee: "one", from: time.Now().Add(-time.Hour), to: time.Now().Add(time.Hour),
+		began: time.Now(), employee: "e-" + punch.NewID().String(), from: time.Now().Add(-time.Hour), to: time.Now().Add(time.Hour),
 		number: make(map[punch.ID]int), commits: make(map[punch.Receipt]int), distinct: make(map[punch.ID]int),
 	}
 }
@@ -126,7 +126,12 @@ func (r *recorder) ask(c *client.Client, in call, request client.Request) (out a
 		}
 		out.listed = make(map[int]int)
 		for _, receipt := range receipts {
-			out.listed[r.numberOf(receipt.ID)] = r.commit(receipt)
+			number, known := r.numberOf(receipt.ID)
+			if !known {
+				r.fault("%s was listed, and nobody sent it", receipt.ID)
+				continue
+			}
+			out.listed[number] = r.commit(receipt)
 		}
 		return out, true
 	}
@@ -137,16 +142,21 @@ func (r *recorder) refusal(in call, err error) bool {
 	if !client.IsFinal(err) {
 		return false
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.refused = append(r.refused, fmt.Sprintf("%s of punch %d: %v", in.verb, in.punch, err))
+	r.fault("%s of punch %d: refused for good: %v", in.verb, in.punch, err)
 	return true
 }
 
-func (r *recorder) numberOf(id punch.ID) int {
+func (r *recorder) fault(format string, args ...any) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.number[id]
+	r.faults = append(r.faults, fmt.Sprintf(format, args...))
+}
+
+func (r *recorder) numberOf(id punch.ID) (number int, known bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	number, known = r.number[id]
+	return number, known
 }
 
 // TestConcurrentHistory lets devices punch, retry and read for one employee
@@ -180,8 +190,8 @@ func checkHistory(t *testing.T, s *site, calls int, disturb func(stop <-chan str
 	disturbing.Wait()
 	result := porcupine.CheckOperationsTimeout(growingSet(len(r.requests)), r.operations, time.Minute)
 	t.Logf("%d calls, %d punches, %d calls without an answer, disturbed %d times, %s", len(r.operations), len(r.requests), r.unknown, times, time.Since(r.began))
-	for _, refusal := range r.refused {
-		t.Errorf("refused for good: %s", refusal)
+	for _, fault := range r.faults {
+		t.Error(fault)
 	}
 	if result != porcupine.Ok {
 		for _, o := range r.operations {
@@ -225,8 +235,8 @@ func TestARefusalIsNoSilence(t *testing.T) {
 			r := newRecorder()
 			number, request := r.punch(true)
 			r.ask(device, call{number, c.verb}, request)
-			if (len(r.refused) > 0) != c.refused {
-				t.Errorf("refusals: %q, want one: %t", r.refused, c.refused)
+			if (len(r.faults) > 0) != c.refused {
+				t.Errorf("faults: %q, want one: %t", r.faults, c.refused)
 			}
 		})
 	}
