@@ -15,13 +15,13 @@ LDFLAGS := -X github.com/punchclock/punchclock/node.Version=$(VERSION)
 TOOLS         := $(CURDIR)/.cache/bin
 GOLANGCI      := v2.15.0
 GOLANGCI_LINT := $(TOOLS)/golangci-lint-$(GOLANGCI)
-# The version of tracing/signals/collector/builder.yaml.
+# The version of tracing/monitoring/collector/builder.yaml.
 OTELCOL_VERSION := v0.158.0
 OTELCOL         := $(TOOLS)/otelcol-$(OTELCOL_VERSION)
 
-# What to test, such as PKG=./node/lane/... and TESTFLAGS='-run Poison -v'. All,
+# What to test, such as PKG=./node/batcher/... and TESTFLAGS='-run Poison -v'. All,
 # and the longest first: in the end it would run alone.
-PKG       ?= ./node/drill ./node ./...
+PKG       ?= ./node/lab/drill ./node ./...
 TESTFLAGS ?=
 # One shared cluster starts in some seconds; a test that hangs must not hold CI
 # for longer than it takes to notice.
@@ -63,7 +63,7 @@ lint: $(GOLANGCI_LINT) ## Run the linters (golangci-lint is built once and cache
 
 .PHONY: collector
 collector: $(OTELCOL) ## Build OpenTelemetry's collector (once, in .cache) and send traces through our configuration
-	go test -count=1 -v -run Collector ./tracing/signals
+	go test -count=1 -v -run Collector ./tracing/monitoring
 
 .PHONY: bench
 bench: PKG = ./node
@@ -99,7 +99,7 @@ database compiler promtool dns:
 	@scripts/setup $@
 
 # The builder writes a program of its own and builds it. Minutes, once.
-$(OTELCOL): tracing/signals/collector/builder.yaml
+$(OTELCOL): tracing/monitoring/collector/builder.yaml
 	@echo 'building otelcol $(OTELCOL_VERSION), once; it takes some minutes'
 	GOFLAGS= CGO_ENABLED=0 go run go.opentelemetry.io/collector/cmd/builder@$(OTELCOL_VERSION) --config $<
 	@mkdir -p $(@D)

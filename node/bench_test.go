@@ -21,8 +21,8 @@ import (
 	"time"
 
 	"github.com/punchclock/punchclock/node/auth"
-	"github.com/punchclock/punchclock/node/cluster"
 	"github.com/punchclock/punchclock/node/crdb"
+	"github.com/punchclock/punchclock/node/lab/cluster"
 	"github.com/punchclock/punchclock/node/punch"
 )
 
@@ -61,7 +61,7 @@ func benchEngine(b *testing.B, engine string) {
 	// As many connections as waiting clients would want, within what the
 	// database takes: the best that one INSERT per request can do.
 	cfg.ExtraFlags = []string{
-		"--lane-batch-items=1", "--database-connections-per-home=64",
+		"--batch-max-items=1", "--database-connections-per-home=64",
 		"--database-url=" + grouped.Database.URLAs(crdb.NodeRole, cluster.DatabaseName, "us-east"), // the role of a node, as the other has
 	}
 	single := mustCluster(b, cfg)
@@ -223,7 +223,7 @@ func mustBare(b *testing.B) (url string, pid int) {
 
 // serveBare answers each punch with the bytes of a receipt.
 func serveBare() int {
-	receipt := punch.Received(punch.Claim{Company: "bench", Employee: "e255-1000", ID: punch.NewID(), Kind: punch.In}, time.Now(), "us-east", strings.Repeat("0", 32))
+	receipt := punch.Stamped(punch.Request{Company: "bench", Employee: "e255-1000", ID: punch.NewID(), Kind: punch.In}, time.Now(), "us-east", strings.Repeat("0", 32))
 	answer := fmt.Appendf(nil, `{"id":%q,"company":"bench","employee":"e255-1000","kind":"in","punched_at":"2026-11-21T08:30:00.000000Z",`+
 		`"received_at":"2026-11-21T08:30:00.000000Z","recorded_at":"2026-11-21T08:30:00.000000Z","zone":"America/New_York","utc_offset":"-05:00",`+
 		`"home_region":"us-east","entry_region":"us-east","marks":[],"trace_id":%q,"replayed":false}`, receipt.ID, receipt.TraceID)

@@ -14,7 +14,7 @@ import (
 
 // certificates are what this node shows, and what it checks others by.
 type certificates struct {
-	peer   *certs.Source // nil with --development-plaintext
+	peer   *certs.Source // nil with --insecure
 	public *certs.Source // nil without a public certificate
 }
 
@@ -24,20 +24,20 @@ func (n *Node) startCertificates(context.Context) error {
 		return err
 	}
 	n.closer.add("certificates", 0, func(context.Context) error { set.Close(); return nil })
-	if !n.cfg.DevelopmentPlaintext {
+	if !n.cfg.Insecure {
 		n.certs.peer, err = set.Hold(certs.Files{
-			Certificate: certs.File{Path: n.cfg.Peer.CertificateFile, Setting: "--peer-certificate-file", Use: "peer"},
+			Certificate: certs.File{Path: n.cfg.Peer.CertFile, Setting: "--peer-cert-file", Use: "peer"},
 			Key:         certs.File{Path: n.cfg.Peer.KeyFile, Setting: "--peer-key-file"},
-			Authority:   certs.File{Path: n.cfg.Peer.AuthorityFile, Setting: "--peer-authority-file", Use: "authority"},
+			Authority:   certs.File{Path: n.cfg.Peer.CAFile, Setting: "--peer-ca-file", Use: "authority"},
 			Self:        n.name(n.cfg.Region),
 		})
 		if err != nil {
 			return err
 		}
 	}
-	if n.cfg.Public.CertificateFile != "" {
+	if n.cfg.Public.CertFile != "" {
 		n.certs.public, err = set.Hold(certs.Files{
-			Certificate: certs.File{Path: n.cfg.Public.CertificateFile, Setting: "--public-certificate-file", Use: "public"},
+			Certificate: certs.File{Path: n.cfg.Public.CertFile, Setting: "--public-cert-file", Use: "public"},
 			Key:         certs.File{Path: n.cfg.Public.KeyFile, Setting: "--public-key-file"},
 		})
 		if err != nil {
@@ -68,7 +68,7 @@ func (n *Node) holdDatabase(set *certs.Set) error {
 
 // name is how certificates call the nodes of a region.
 func (n *Node) name(region string) certs.Name {
-	return certs.Name{Deployment: n.cfg.Gossip.Label, Region: region}
+	return certs.Name{Deployment: n.cfg.Deployment, Region: region}
 }
 
 // peerServer is for the peer listener, in plain text without a certificate.
@@ -83,7 +83,7 @@ func (n *Node) peerServer() *http.Server {
 		server.Protocols.SetUnencryptedHTTP2(true)
 	} else {
 		server.Protocols.SetHTTP2(true)
-		server.TLSConfig = n.certs.peer.PeerServer(n.cfg.Gossip.Label)
+		server.TLSConfig = n.certs.peer.PeerServer(n.cfg.Deployment)
 		deps.CallerRegion = certs.CallerRegion
 	}
 	server.Handler = peer.NewHandler(deps)

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/punchclock/punchclock/node/client"
-	"github.com/punchclock/punchclock/node/cluster"
+	"github.com/punchclock/punchclock/node/lab/cluster"
 	"github.com/punchclock/punchclock/node/punch"
 )
 

@@ -3,8 +3,8 @@ package node
 import (
 	"fmt"
 
+	"github.com/punchclock/punchclock/node/adminapi"
 	"github.com/punchclock/punchclock/node/certs"
-	"github.com/punchclock/punchclock/node/opsapi"
 	"github.com/punchclock/punchclock/region/gossip"
 )
 
@@ -26,10 +26,10 @@ func (n *Node) gossipKeys() (keys [][]byte, again func() ([][]byte, error), err 
 }
 
 // keyrings is what this node knows of every node's keys.
-func (n *Node) keyrings() opsapi.Keyrings {
-	list := opsapi.Keyrings{Node: n.self.Node, Nodes: []opsapi.Keyring{}}
+func (n *Node) keyrings() adminapi.Keyrings {
+	list := adminapi.Keyrings{Node: n.self.Node, Nodes: []adminapi.Keyring{}}
 	for _, k := range n.gossip.Keyrings() {
-		of := opsapi.Keyring{Node: k.Node, Region: string(k.Region), Known: k.Known, Keys: []string{}}
+		of := adminapi.Keyring{Node: k.Node, Region: string(k.Region), Known: k.Known, Keys: []string{}}
 		for _, f := range k.Keys {
 			of.Keys = append(of.Keys, f.String())
 		}

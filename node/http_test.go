@@ -19,7 +19,7 @@ import (
 
 	"github.com/punchclock/punchclock/node/auth"
 	"github.com/punchclock/punchclock/node/client"
-	"github.com/punchclock/punchclock/node/cluster"
+	"github.com/punchclock/punchclock/node/lab/cluster"
 )
 
 var (

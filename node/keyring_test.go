@@ -11,9 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/punchclock/punchclock/node/adminapi"
 	"github.com/punchclock/punchclock/node/auth"
-	"github.com/punchclock/punchclock/node/cluster"
-	"github.com/punchclock/punchclock/node/opsapi"
+	"github.com/punchclock/punchclock/node/lab/cluster"
 	"github.com/punchclock/punchclock/node/punch"
 	"github.com/punchclock/punchclock/region"
 	"github.com/punchclock/punchclock/region/gossip"
@@ -46,7 +46,7 @@ func TestGossipKeysAreRotated(t *testing.T) {
 			t.Errorf("nodes were lost during the rotation:\n%s", strings.Join(lines, ""))
 		}
 
-		var rings opsapi.Keyrings
+		var rings adminapi.Keyrings
 		if err := json.Unmarshal([]byte(mustOperate(t, n, "gossip", "keys", "show", "--json")), &rings); err != nil {
 			t.Fatal(err)
 		}

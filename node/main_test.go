@@ -15,10 +15,10 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/punchclock/punchclock/node/auth"
-	"github.com/punchclock/punchclock/node/cluster"
 	"github.com/punchclock/punchclock/node/crdb"
+	"github.com/punchclock/punchclock/node/lab/cluster"
+	"github.com/punchclock/punchclock/node/lab/traceview"
 	"github.com/punchclock/punchclock/node/punch"
-	"github.com/punchclock/punchclock/tracing/tracesink"
 )
 
 // The tests share one cluster of six node processes per engine: what they
@@ -29,7 +29,7 @@ var shared struct {
 	binary   string // with the race detector, built for the first cluster
 	key      auth.DevelopmentKey
 	jwks     string
-	sink     *tracesink.Server
+	sink     *traceview.Server
 	clusters map[string]*world
 }
 
@@ -83,7 +83,7 @@ func prepare(dir string) (err error) {
 	if err = shared.key.WriteJWKS(shared.jwks); err != nil {
 		return err
 	}
-	shared.sink, err = tracesink.Start("127.0.0.1:0", tracesink.DefaultConfig())
+	shared.sink, err = traceview.Start("127.0.0.1:0", traceview.DefaultConfig())
 	return err
 }
 

@@ -23,7 +23,7 @@ func (n *Node) observe() error {
 		metric.WithDescription("1 while the node may be sent punches."))
 	clock, err4 := meter.Float64ObservableGauge("punchclock.node.clock_offset", metric.WithUnit("s"),
 		metric.WithDescription("How far this node's clock is ahead of the database's."))
-	read, err5 := meter.Float64ObservableGauge("punchclock.node.switches_age", metric.WithUnit("s"),
+	read, err5 := meter.Float64ObservableGauge("punchclock.database.last_success.age", metric.WithUnit("s"),
 		metric.WithDescription("Time since the operator's switches were last read from the database, which is tried every second, also when nobody clocks in."))
 	for _, err := range []error{err1, err2, err3, err4, err5} {
 		if err != nil {

@@ -15,12 +15,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/punchclock/punchclock/node/adminapi"
 	"github.com/punchclock/punchclock/node/auth"
 	"github.com/punchclock/punchclock/node/config"
 	"github.com/punchclock/punchclock/node/crdb"
 	"github.com/punchclock/punchclock/node/dispatch"
 	"github.com/punchclock/punchclock/node/httpapi"
-	"github.com/punchclock/punchclock/node/opsapi"
 	"github.com/punchclock/punchclock/node/peer"
 	"github.com/punchclock/punchclock/region"
 	"github.com/punchclock/punchclock/region/gossip"
@@ -99,7 +99,7 @@ func (n *Node) Run(ctx context.Context) error {
 	if ctx.Err() != nil {
 		err = nil // asked to stop: what the start then failed with is no news
 	}
-	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), n.cfg.StopTimeout)
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), n.cfg.ShutdownTimeout)
 	defer cancel()
 	return errors.Join(err, n.drain(stop))
 }
@@ -147,7 +147,7 @@ func (n *Node) startTelemetry(ctx context.Context) (err error) {
 }
 
 func (n *Node) startOps(ctx context.Context) error {
-	handler := opsapi.New(opsapi.Deps{
+	handler := adminapi.New(adminapi.Deps{
 		NotReady: n.ready.notReady, Metrics: n.telemetry.MetricsHandler,
 		About:    map[string]string{"name": n.self.Node, "region": string(n.self.Region), "version": Version},
 		Operator: n.operator, Status: n.status, Evacuate: n.evacuate, Keyrings: n.keyrings, Log: n.log,
@@ -163,14 +163,14 @@ func (n *Node) startOps(ctx context.Context) error {
 func (n *Node) startDatabase(ctx context.Context) error {
 	url, err := n.cfg.DB.DatabaseURL()
 	if err == nil {
-		err = crdb.CheckTransport(url, n.cfg.DevelopmentPlaintext)
+		err = crdb.CheckTransport(url, n.cfg.Insecure)
 	}
 	if err != nil {
 		return err
 	}
 	n.db, err = crdb.Open(ctx, crdb.Config{
 		URL: url, Home: n.cfg.Region, ConnectionsPerHome: n.cfg.DB.ConnectionsPerHome, ReadConnections: n.cfg.DB.ReadConnections,
-		ConnectTimeout: n.cfg.DB.ConnectTimeout, AttemptTimeout: n.cfg.Deadline / 3,
+		ConnectTimeout: n.cfg.DB.ConnectTimeout, AttemptTimeout: n.cfg.PunchTimeout / 3,
 	}, crdb.Deps{Log: n.log, Meter: n.telemetry.MeterProvider, Tracer: n.telemetry.TracerProvider})
 	if err != nil {
 		return err
@@ -189,7 +189,7 @@ func (n *Node) startDatabase(ctx context.Context) error {
 
 func (n *Node) startDirectory(ctx context.Context) (err error) {
 	cfg := region.DefaultDirectoryConfig()
-	cfg.Capacity, cfg.RefreshAfter = n.cfg.Company.Capacity, n.cfg.Company.Refresh
+	cfg.Capacity, cfg.RefreshAfter = n.cfg.Directory.Capacity, n.cfg.Directory.Refresh
 	if n.directory, err = region.NewDirectory(cfg, n.db); err != nil {
 		return err
 	}
@@ -218,7 +218,7 @@ func (n *Node) startGossip(ctx context.Context) error {
 	}
 	n.gossip, err = gossip.New(gossip.Config{
 		Self: n.self, Addr: n.cfg.Gossip.Addr, Advertise: n.cfg.Gossip.Advertise,
-		Seeds: n.cfg.Gossip.Seeds, Label: n.cfg.Gossip.Label, Keys: keys,
+		Seeds: n.cfg.Gossip.Seeds, Label: n.cfg.Deployment, Keys: keys,
 	}, gossip.Deps{
 		Board: n.board, Log: n.log, Meter: n.telemetry.MeterProvider.Meter("punchclock/gossip"),
 		Load: n.load, Keys: again, Switches: n.switches.All, CompanyChanged: n.directory.Changed,

@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/punchclock/punchclock/node/lab/traceview"
 	"github.com/punchclock/punchclock/node/punch"
-	"github.com/punchclock/punchclock/tracing/tracesink"
 )
 
 // TestOnePunchOneTrace follows a punch that is entered in another region than
@@ -25,14 +25,14 @@ func TestOnePunchOneTrace(t *testing.T) {
 		id := a.body["trace_id"].(string)
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		defer cancel()
-		trace, err := shared.sink.WaitFor(ctx, func(tr tracesink.Trace) bool {
+		trace, err := shared.sink.WaitFor(ctx, func(tr traceview.Trace) bool {
 			return tr.ID == id && len(tr.Named("lane.wait")) == 2 && len(tr.Named("peer.receive")) == 1 && len(tr.Named("POST /v1/punches")) == 1
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
 		var tree strings.Builder
-		if err := tracesink.WriteTree(&tree, trace); err != nil {
+		if err := traceview.WriteTree(&tree, trace); err != nil {
 			t.Fatal(err)
 		}
 		t.Logf("\n%s", tree.String())
@@ -45,9 +45,9 @@ func TestOnePunchOneTrace(t *testing.T) {
 }
 
 // checkSpans holds the tree: each span's parent, and the region of its process.
-func checkSpans(t *testing.T, trace tracesink.Trace) {
+func checkSpans(t *testing.T, trace traceview.Trace) {
 	t.Helper()
-	byID := make(map[string]tracesink.Span)
+	byID := make(map[string]traceview.Span)
 	for _, s := range trace.Spans {
 		byID[s.ID] = s
 	}
@@ -73,7 +73,7 @@ func checkSpans(t *testing.T, trace tracesink.Trace) {
 	}
 }
 
-func checkCommit(t *testing.T, trace tracesink.Trace, company string) {
+func checkCommit(t *testing.T, trace traceview.Trace, company string) {
 	t.Helper()
 	route, _ := trace.Span("dispatch.route")
 	for key, want := range map[string]string{
@@ -92,7 +92,7 @@ func checkCommit(t *testing.T, trace tracesink.Trace, company string) {
 	// The batch is a trace of its own, linked and not a parent, and holds the SQL.
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	if _, err := shared.sink.WaitFor(ctx, func(tr tracesink.Trace) bool {
+	if _, err := shared.sink.WaitFor(ctx, func(tr traceview.Trace) bool {
 		if tr.ID != commit.Links[0].TraceID {
 			return false
 		}
@@ -125,7 +125,7 @@ func TestTheCallerDoesNotDecideOnSampling(t *testing.T) {
 		_ = res.Body.Close()
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		defer cancel()
-		trace, err := shared.sink.WaitFor(ctx, func(tr tracesink.Trace) bool {
+		trace, err := shared.sink.WaitFor(ctx, func(tr traceview.Trace) bool {
 			return len(tr.Spans) > 0 && len(tr.Spans[0].Links) == 1 && tr.Spans[0].Links[0].TraceID == theirs
 		})
 		if err != nil {
@@ -151,10 +151,10 @@ func TestMetricsAreThere(t *testing.T) {
 		}{
 			{"punchclock_http_requests_total", []string{`route="POST /v1/punches"`}, 3},
 			{"punchclock_dispatch_routed_total", []string{`home_region="ap-south"`}, 3},
-			{"punchclock_dispatch_hops_total", []string{`target_region="ap-south"`, `result="settled"`}, 3},
-			{"punchclock_lane_wait_seconds_count", []string{`home_region="ap-south"`, `kind="peer"`}, 3},
-			{"punchclock_lane_batch_count", []string{`home_region="ap-south"`}, 1},
-			{"punchclock_lane_flush_seconds_count", []string{`home_region="ap-south"`}, 1},
+			{"punchclock_peer_forwarded_total", []string{`target_region="ap-south"`, `result="settled"`}, 3},
+			{"punchclock_queue_wait_duration_seconds_count", []string{`home_region="ap-south"`, `kind="peer"`}, 3},
+			{"punchclock_batch_size_count", []string{`home_region="ap-south"`}, 1},
+			{"punchclock_batch_write_duration_seconds_count", []string{`home_region="ap-south"`}, 1},
 			{"punchclock_directory_lookups_total", nil, 3},
 			{"punchclock_directory_companies", nil, 1},
 			{"punchclock_gossip_members", nil, 6},

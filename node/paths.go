@@ -10,9 +10,9 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/punchclock/punchclock/node/batcher"
 	"github.com/punchclock/punchclock/node/dispatch"
 	"github.com/punchclock/punchclock/node/httpapi"
-	"github.com/punchclock/punchclock/node/lane"
 	"github.com/punchclock/punchclock/node/peer"
 	"github.com/punchclock/punchclock/node/punch"
 	"github.com/punchclock/punchclock/region"
@@ -25,8 +25,8 @@ func (n *Node) startDispatch(context.Context) (err error) {
 	n.peers = peer.NewClient(n.peerClient())
 	n.closer.add("peer client", 0, func(context.Context) error { n.peers.Close(); return nil })
 	n.dispatch, err = dispatch.New(dispatch.Config{
-		Region: n.self.Region, ClockSkew: n.cfg.ClockSkew, CallTimeout: n.cfg.Deadline / 3,
-		Capacity: uint32(n.cfg.Lane.MaxItems),
+		Region: n.self.Region, ClockSkew: n.cfg.MaxFutureSkew, CallTimeout: n.cfg.PunchTimeout / 3,
+		Capacity: uint32(n.cfg.Queue.MaxItems),
 	}, dispatch.Deps{
 		Directory: n.directory, Router: region.NewRouter(n.self, n.board, &n.switches), Store: n.db, Peers: n.peers, Present: n.present,
 		OpenLocal: func(ctx context.Context, home region.Name) (dispatch.Lane, error) {
@@ -37,7 +37,7 @@ func (n *Node) startDispatch(context.Context) (err error) {
 				tracing.Work{Name: "lane.flush", Kind: trace.SpanKindInternal, Item: "punch.commit", ItemKind: trace.SpanKindInternal})
 		},
 		OpenRemote: func(home region.Name, w dispatch.Writer) (dispatch.Lane, error) {
-			return n.openLane(home, w, "peer", n.cfg.Lane.RemoteFlushes,
+			return n.openLane(home, w, "peer", n.cfg.Peer.MaxCalls,
 				tracing.Work{Name: "lane.call", Kind: trace.SpanKindInternal, Item: "peer.call", ItemKind: trace.SpanKindClient})
 		},
 		Tracer: n.telemetry.TracerProvider, Meter: n.telemetry.MeterProvider, Log: n.log,
@@ -53,10 +53,10 @@ func (n *Node) present(node string) bool {
 }
 
 func (n *Node) openLane(home region.Name, w dispatch.Writer, kind string, flushes int, work tracing.Work) (dispatch.Lane, error) {
-	return lane.New(lane.Config{
-		Home: string(home), Kind: kind, MaxItems: n.cfg.Lane.MaxItems, MaxBytes: n.cfg.Lane.MaxBytes,
-		BatchItems: n.cfg.Lane.BatchItems, Flushes: flushes, Work: work,
-	}, w, lane.Deps{Tracer: n.telemetry.TracerProvider, Meter: n.telemetry.MeterProvider})
+	return batcher.New(batcher.Config{
+		Home: string(home), Kind: kind, MaxItems: n.cfg.Queue.MaxItems, MaxBytes: n.cfg.Queue.MaxBytes,
+		BatchItems: n.cfg.Batch.MaxItems, Flushes: flushes, Work: work,
+	}, w, batcher.Deps{Tracer: n.telemetry.TracerProvider, Meter: n.telemetry.MeterProvider})
 }
 
 func (n *Node) startPeers(ctx context.Context) error {
@@ -69,7 +69,7 @@ func (n *Node) startPeers(ctx context.Context) error {
 
 func (n *Node) startPublic(ctx context.Context) error {
 	api, err := httpapi.New(httpapi.Config{
-		Node: n.self.Node, Region: n.self.Region, Deadline: n.cfg.Deadline, MaxBody: n.cfg.Public.MaxBody,
+		Node: n.self.Node, Region: n.self.Region, Deadline: n.cfg.PunchTimeout, MaxBody: n.cfg.Public.MaxBody,
 	}, httpapi.Deps{
 		Recorder: n.dispatch, Reader: dispatch.Reads{Directory: n.directory, Store: n.db}, Auth: n.verifier, Board: n.board,
 		Ready: func() bool { return len(n.ready.notReady()) == 0 },
@@ -82,10 +82,10 @@ func (n *Node) startPublic(ctx context.Context) error {
 		Handler:           api,
 		TLSConfig:         n.publicServer(),
 		ReadHeaderTimeout: headerTimeout,
-		ReadTimeout:       30 * time.Second,                // 1 MiB on a slow mobile network
-		WriteTimeout:      30*time.Second + n.cfg.Deadline, // counted from the end of the headers, so it holds the read too
-		IdleTimeout:       2 * time.Minute,                 // devices come back within the rush, balancers close after a minute or so
-		MaxHeaderBytes:    16 << 10,                        // a token is about 1 kB
+		ReadTimeout:       30 * time.Second,                    // 1 MiB on a slow mobile network
+		WriteTimeout:      30*time.Second + n.cfg.PunchTimeout, // counted from the end of the headers, so it holds the read too
+		IdleTimeout:       2 * time.Minute,                     // devices come back within the rush, balancers close after a minute or so
+		MaxHeaderBytes:    16 << 10,                            // a token is about 1 kB
 	}
 	addr, err := n.serve(ctx, "public", n.cfg.Public.Addr, server)
 	if err == nil {

@@ -175,8 +175,7 @@ func TestTheClock(t *testing.T) {
 		// there, so this node's opinion of the time does not matter.
 		known := punch.IDAt(ahead)
 		at := known.Time()
-		p := punch.Punch{
-			Claim: punch.Claim{Company: company, Employee: "ben", ID: known, Kind: punch.In},
+		p := punch.Punch{Request: punch.Request{Company: company, Employee: "ben", ID: known, Kind: punch.In},
 			Stamp: punch.Stamp{ReceivedAt: punch.Microseconds(time.Now()), EntryRegion: "us-east"},
 			Route: punch.Route{HomeRegion: "us-east", Epoch: 1, Zone: "Europe/Berlin"},
 		}

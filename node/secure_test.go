@@ -17,9 +17,9 @@ import (
 	"time"
 
 	"github.com/punchclock/punchclock/node/certs"
-	"github.com/punchclock/punchclock/node/cluster"
 	"github.com/punchclock/punchclock/node/config"
 	"github.com/punchclock/punchclock/node/crdb"
+	"github.com/punchclock/punchclock/node/lab/cluster"
 	"github.com/punchclock/punchclock/node/punch"
 )
 
@@ -44,7 +44,7 @@ func TestRenewalUnderLoad(t *testing.T) {
 				sent.Add(1)
 			}
 		})
-		hops := metricOf(t, entry, "punchclock_dispatch_hops_total", `result="settled"`)
+		hops := metricOf(t, entry, "punchclock_peer_forwarded_total", `result="settled"`)
 		const life = 30 * 24 * time.Hour // more than before
 		if err := w.cluster.RenewCertificates(life); err != nil {
 			t.Fatal(err)
@@ -60,7 +60,7 @@ func TestRenewalUnderLoad(t *testing.T) {
 		eventually(t, "punches go on with the new certificates", func() bool { return sent.Load() > before+20 })
 		stop()
 		load.Wait()
-		if crossed := metricOf(t, entry, "punchclock_dispatch_hops_total", `result="settled"`) - hops; crossed < float64(before) {
+		if crossed := metricOf(t, entry, "punchclock_peer_forwarded_total", `result="settled"`) - hops; crossed < float64(before) {
 			t.Errorf("%v of %d punches went over peer RPC: the test shows too little", crossed, sent.Load())
 		}
 		for _, use := range []string{"authority", "database_authority"} {
@@ -147,7 +147,7 @@ func TestOnlyNodesMayCallNodes(t *testing.T) {
 			}
 			client.CloseIdleConnections()
 		}
-		refused := metricOf(t, n, "punchclock_certificate_refused_total", `reason="not_a_node"`)
+		refused := metricOf(t, n, "punchclock_tls_handshake_failures_total", `reason="not_a_node"`)
 		if refused < 2 {
 			t.Errorf("%v connections counted as refused, want the database's and its user's", refused)
 		}
@@ -169,9 +169,9 @@ func TestThePublicListenerSpeaksTLS(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, w *world) {
 		settings := w.settings(t)
 		settings.Public.Addr = freeAddr(t)
-		settings.Public.CertificateFile, settings.Public.KeyFile = settings.Peer.CertificateFile, settings.Peer.KeyFile
+		settings.Public.CertFile, settings.Public.KeyFile = settings.Peer.CertFile, settings.Peer.KeyFile
 		client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
-			DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: mustPool(t, settings.Peer.AuthorityFile)},
+			DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: mustPool(t, settings.Peer.CAFile)},
 		}}
 		runWhileReady(t, settings, func() {
 			for url, want := range map[string]int{"https://": http.StatusOK, "http://": http.StatusBadRequest} {
@@ -193,17 +193,17 @@ func TestThePublicListenerSpeaksTLS(t *testing.T) {
 func secure(t *testing.T, settings *config.Node) {
 	t.Helper()
 	// A label is a name in certificates.
-	settings.Gossip.Label = strings.ToLower(strings.ReplaceAll(t.Name(), "/", "."))
+	settings.Deployment = strings.ToLower(strings.ReplaceAll(t.Name(), "/", "."))
 	dir := certs.Dir(t.TempDir())
 	err := dir.Make(certs.Dev{
-		Deployment: settings.Gossip.Label, Regions: []string{settings.Region}, Hosts: []string{"127.0.0.1"},
+		Deployment: settings.Deployment, Regions: []string{settings.Region}, Hosts: []string{"127.0.0.1"},
 		DatabaseHosts: []string{"127.0.0.1"}, Life: time.Hour,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	settings.Peer.CertificateFile, settings.Peer.KeyFile = dir.Node(settings.Region)
-	settings.Peer.AuthorityFile = dir.Authority()
+	settings.Peer.CertFile, settings.Peer.KeyFile = dir.Node(settings.Region)
+	settings.Peer.CAFile = dir.Authority()
 	settings.Gossip.KeyFile = filepath.Join(t.TempDir(), "gossip.key")
 	if err := os.WriteFile(settings.Gossip.KeyFile, []byte("MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n"), 0o600); err != nil {
 		t.Fatal(err)

@@ -16,7 +16,7 @@ import (
 
 	"github.com/punchclock/punchclock/node/crdb"
 	"github.com/punchclock/punchclock/node/punch"
-	"github.com/punchclock/punchclock/tracing/signals"
+	"github.com/punchclock/punchclock/tracing/monitoring"
 )
 
 // seldom are values of labels that a scrape of a quiet cluster does not have.
@@ -29,11 +29,11 @@ var seldom = map[string]string{
 // a rule or a panel asks for against what nodes and database show after a few
 // punches.
 func TestSignalsNameWhatIsThere(t *testing.T) {
-	named, err := signals.Metrics()
+	named, err := monitoring.Metrics()
 	if err != nil {
 		t.Fatal(err)
 	}
-	values, err := signals.Values()
+	values, err := monitoring.Values()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +144,7 @@ func (m metrics) add(name string, labels []*dto.LabelPair) {
 	}
 }
 
-func (m metrics) has(v signals.Value) bool {
+func (m metrics) has(v monitoring.Value) bool {
 	for value := range m[v.Metric][v.Label] {
 		if v.Is(value) {
 			return true

@@ -23,17 +23,18 @@ func (w *world) settings(t *testing.T) config.Node {
 	t.Helper()
 	settings := config.Node{
 		Region: "us-east", Name: "in-process", Weight: 100,
-		Public: config.Public{Addr: "127.0.0.1:0", MaxBody: 1 << 20},
-		Peer:   config.Peer{Addr: "127.0.0.1:0"},
-		Ops:    config.Ops{Addr: freeAddr(t)},
-		Gossip: config.Gossip{Addr: "127.0.0.1:0", Label: t.Name()}, // a pool of its own, see secure
+		Public:     config.Public{Addr: "127.0.0.1:0", MaxBody: 1 << 20},
+		Peer:       config.Peer{Addr: "127.0.0.1:0", MaxCalls: 1},
+		Ops:        config.Ops{Addr: freeAddr(t)},
+		Gossip:     config.Gossip{Addr: "127.0.0.1:0"},
+		Deployment: t.Name(), // a pool of its own, see secure
 		DB: config.DB{
 			URL: w.nodeURL("us-east"), ConnectionsPerHome: 1, ReadConnections: 1, ConnectTimeout: 2 * time.Second,
 		},
-		Tokens:   config.Tokens{JWKS: shared.jwks, Issuer: "punchclock", Audience: "punchclock"},
-		Lane:     config.Lane{MaxItems: 10, MaxBytes: 1 << 20, BatchItems: 10, RemoteFlushes: 1},
-		Company:  config.Company{Capacity: 1000, Refresh: time.Minute},
-		Deadline: 15 * time.Second, StopTimeout: 20 * time.Second, Development: true,
+		Tokens: config.Tokens{JWKS: shared.jwks, Issuer: "punchclock", Audience: "punchclock"},
+		Queue:  config.Queue{MaxItems: 10, MaxBytes: 1 << 20}, Batch: config.Batch{MaxItems: 10},
+		Directory:    config.Directory{Capacity: 1000, Refresh: time.Minute},
+		PunchTimeout: 15 * time.Second, ShutdownTimeout: 20 * time.Second, Development: true,
 	}
 	secure(t, &settings)
 	return settings
@@ -122,15 +123,15 @@ func TestWhatANodeRefusesToStartWith(t *testing.T) {
 		}
 		for want, change := range map[string]func(*config.Node){
 			"--region":                  func(c *config.Node) { c.Region = "mars"; secure(t, c) },
-			"--lane-max-items":          func(c *config.Node) { c.Lane.MaxItems = 0 },
+			"--queue-max-items":         func(c *config.Node) { c.Queue.MaxItems = 0 },
 			"public listener":           func(c *config.Node) { c.Public.Addr = taken.Addr().String() },
 			"--token-jwks":              func(c *config.Node) { c.Tokens.JWKS = notKeys },
 			"development":               func(c *config.Node) { c.Development = false },
 			"run `punchclock migrate`":  func(c *config.Node) { c.DB.URL = strings.Replace(c.DB.URL, "/clock?", "/"+w.emptyDatabase(t)+"?", 1) },
 			"database \"nowhere\" does": func(c *config.Node) { c.DB.URL = strings.Replace(c.DB.URL, "/clock?", "/nowhere?", 1) },
 			"--gossip-key-file":         func(c *config.Node) { c.Gossip.KeyFile = notKeys },
-			"--peer-certificate-file":   func(c *config.Node) { c.Peer.CertificateFile = notKeys },
-			"--peer-authority-file":     func(c *config.Node) { c.Peer.AuthorityFile = notKeys },
+			"--peer-cert-file":          func(c *config.Node) { c.Peer.CertFile = notKeys },
+			"--peer-ca-file":            func(c *config.Node) { c.Peer.CAFile = notKeys },
 			"--database-url":            func(c *config.Node) { c.DB.URL = strings.Replace(c.DB.URL, "verify-full", "require", 1) },
 		} {
 			settings := w.settings(t)

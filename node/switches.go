@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/punchclock/punchclock/node/opsapi"
+	"github.com/punchclock/punchclock/node/adminapi"
 	"github.com/punchclock/punchclock/node/punch"
 	"github.com/punchclock/punchclock/region"
 )
@@ -118,7 +118,7 @@ func (n *Node) evacuate(ctx context.Context, e region.Evacuation, gossipOnly boo
 	if !gossipOnly {
 		stored, err := n.db.SetEvacuation(ctx, e)
 		if _, refused := errors.AsType[*punch.Error](err); err != nil && !refused {
-			return e, fmt.Errorf("%w: %w", opsapi.ErrNotConfirmed, err)
+			return e, fmt.Errorf("%w: %w", adminapi.ErrNotConfirmed, err)
 		}
 		if err != nil {
 			return e, err
@@ -151,13 +151,13 @@ func (n *Node) operator(ctx context.Context, token string) error {
 }
 
 // status is what this node believes of the cluster.
-func (n *Node) status() opsapi.Status {
+func (n *Node) status() adminapi.Status {
 	now := time.Now()
-	s := opsapi.Status{Node: n.self.Node, Region: string(n.self.Region)}
+	s := adminapi.Status{Node: n.self.Node, Region: string(n.self.Region)}
 	view := n.board.View()
 	open := n.dispatch.OpenCircuits()
 	for _, l := range n.dispatch.Lanes() {
-		s.Homes = append(s.Homes, opsapi.Home{Region: string(l.Home), Way: l.Way, Waiting: l.Waiting, CircuitOpen: l.Open})
+		s.Homes = append(s.Homes, adminapi.Home{Region: string(l.Home), Way: l.Way, Waiting: l.Waiting, CircuitOpen: l.Open})
 	}
 	names := view.Regions()
 	for _, label := range n.labels.all() {
@@ -167,7 +167,7 @@ func (n *Node) status() opsapi.Status {
 	}
 	switches := n.switches.All()
 	for _, name := range names {
-		r := opsapi.Region{Name: string(name), Nodes: len(view.In(name))}
+		r := adminapi.Region{Name: string(name), Nodes: len(view.In(name))}
 		for _, e := range switches {
 			if e.Region == name {
 				r.Version, r.Evacuated = e.Version, e.Holds(now)
@@ -184,7 +184,7 @@ func (n *Node) status() opsapi.Status {
 		s.Regions = append(s.Regions, r)
 	}
 	for _, m := range view.Members() {
-		s.Nodes = append(s.Nodes, opsapi.Member{
+		s.Nodes = append(s.Nodes, adminapi.Member{
 			Name: m.Node, Region: string(m.Region), State: m.State.String(), InFlight: m.Load.InFlight, Capacity: m.Load.Capacity,
 			Weight: m.Weight, DatabaseAway: m.Load.DatabaseAway, CircuitOpen: slices.Contains(open, m.Node), PublicURL: m.PublicURL,
 		})

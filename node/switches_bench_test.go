@@ -6,10 +6,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/punchclock/punchclock/node/adminapi"
 	"github.com/punchclock/punchclock/node/auth"
-	"github.com/punchclock/punchclock/node/cluster"
 	"github.com/punchclock/punchclock/node/crdb"
-	"github.com/punchclock/punchclock/node/opsapi"
+	"github.com/punchclock/punchclock/node/lab/cluster"
 	"github.com/punchclock/punchclock/region"
 )
 
@@ -63,7 +63,7 @@ func BenchmarkSwitches(b *testing.B) {
 }
 
 // switched sets the switch and returns the seconds until all nodes hold it.
-func switched(b *testing.B, nodes []opsapi.Client, on bool, set func(context.Context, region.Evacuation) error) float64 {
+func switched(b *testing.B, nodes []adminapi.Client, on bool, set func(context.Context, region.Evacuation) error) float64 {
 	b.Helper()
 	ctx, cancel := context.WithTimeout(b.Context(), time.Minute)
 	defer cancel()
@@ -77,7 +77,7 @@ func switched(b *testing.B, nodes []opsapi.Client, on bool, set func(context.Con
 			if err != nil {
 				b.Fatal(err)
 			}
-			if slices.ContainsFunc(s.Regions, func(r opsapi.Region) bool { return r.Name == "ap-south" && r.Evacuated == on }) {
+			if slices.ContainsFunc(s.Regions, func(r adminapi.Region) bool { return r.Name == "ap-south" && r.Evacuated == on }) {
 				break
 			}
 			time.Sleep(switchLook) // poll
@@ -86,7 +86,7 @@ func switched(b *testing.B, nodes []opsapi.Client, on bool, set func(context.Con
 	return time.Since(began).Seconds()
 }
 
-func operatorsOf(b *testing.B, c *cluster.Cluster) (clients []opsapi.Client) {
+func operatorsOf(b *testing.B, c *cluster.Cluster) (clients []adminapi.Client) {
 	b.Helper()
 	token, err := shared.key.Mint(auth.Grant{
 		Identity: auth.Identity{Company: "ops", Subject: "ops", Role: auth.Operator},
@@ -96,7 +96,7 @@ func operatorsOf(b *testing.B, c *cluster.Cluster) (clients []opsapi.Client) {
 		b.Fatal(err)
 	}
 	for _, n := range c.Nodes() {
-		clients = append(clients, opsapi.Client{URL: n.OpsURL, Token: token})
+		clients = append(clients, adminapi.Client{URL: n.OpsURL, Token: token})
 	}
 	return clients
 }

@@ -10,10 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/punchclock/punchclock/node/adminapi"
 	"github.com/punchclock/punchclock/node/auth"
-	"github.com/punchclock/punchclock/node/cluster"
 	"github.com/punchclock/punchclock/node/crdb"
-	"github.com/punchclock/punchclock/node/opsapi"
+	"github.com/punchclock/punchclock/node/lab/cluster"
 	"github.com/punchclock/punchclock/node/punch"
 )
 
@@ -68,7 +68,7 @@ func TestARegionIsEvacuatedAndRestored(t *testing.T) {
 		// Its companies' punches are taken by other nodes, through their own
 		// gateways, and stay at home.
 		company := w.company(t, "eu-west")
-		before := metricOf(t, w.cluster.Region("eu-west")[0], "punchclock_lane_batch_count") + metricOf(t, w.cluster.Region("eu-west")[1], "punchclock_lane_batch_count")
+		before := metricOf(t, w.cluster.Region("eu-west")[0], "punchclock_batch_size_count") + metricOf(t, w.cluster.Region("eu-west")[1], "punchclock_batch_size_count")
 		for i, n := range slices.Concat(w.cluster.Region("us-east"), w.cluster.Region("ap-south")) {
 			employee := fmt.Sprint("e", i)
 			wantStatus(t, post(t, n, token(t, company), body{"id": punch.NewID().String(), "employee": employee, "kind": "in"}), http.StatusCreated, "")
@@ -76,7 +76,7 @@ func TestARegionIsEvacuatedAndRestored(t *testing.T) {
 				t.Errorf("rows in %v", got)
 			}
 		}
-		if after := metricOf(t, w.cluster.Region("eu-west")[0], "punchclock_lane_batch_count") + metricOf(t, w.cluster.Region("eu-west")[1], "punchclock_lane_batch_count"); after != before {
+		if after := metricOf(t, w.cluster.Region("eu-west")[0], "punchclock_batch_size_count") + metricOf(t, w.cluster.Region("eu-west")[1], "punchclock_batch_size_count"); after != before {
 			t.Errorf("the evacuated region was sent %v batches", after-before)
 		}
 		// The switch survives a restart: the node comes up, and not ready.
@@ -185,7 +185,7 @@ func TestStatusAndWhoMayAsk(t *testing.T) {
 		n := w.cluster.Region("us-east")[1]
 		company := w.company(t, "eu-west")
 		wantStatus(t, post(t, n, token(t, company), body{"id": punch.NewID().String(), "employee": "anna", "kind": "in"}), http.StatusCreated, "")
-		var s opsapi.Status
+		var s adminapi.Status
 		if err := json.Unmarshal([]byte(mustOperate(t, n, "status", "--json")), &s); err != nil {
 			t.Fatal(err)
 		}

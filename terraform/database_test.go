@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/punchclock/punchclock/node/cluster"
+	"github.com/punchclock/punchclock/node/lab/cluster"
 )
 
 // places are to the local cluster what the regions' buckets are in AWS.

@@ -8,8 +8,8 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/punchclock/punchclock/node/lab/traceview"
 	"github.com/punchclock/punchclock/tracing"
-	"github.com/punchclock/punchclock/tracing/tracesink"
 )
 
 var flush = tracing.Work{Name: "lane.flush", Item: "punch.commit", ItemKind: trace.SpanKindClient}
@@ -54,7 +54,7 @@ func TestBatchIsLinkedWithEverySampledItemBothWays(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	root, err := sink.WaitFor(t.Context(), func(tr tracesink.Trace) bool { _, ok := tr.Span("lane.flush"); return ok })
+	root, err := sink.WaitFor(t.Context(), func(tr traceview.Trace) bool { _, ok := tr.Span("lane.flush"); return ok })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +78,7 @@ func TestBatchIsLinkedWithEverySampledItemBothWays(t *testing.T) {
 		if commit.Parent != sc.SpanID().String() || commit.Kind != "client" || commit.Attributes["punchclock.batch.size"] != "512" {
 			t.Errorf("item %d: punch.commit is %+v, want a client span below the request with the batch's size", i, commit)
 		}
-		if len(commit.Links) != 1 || commit.Links[0] != (tracesink.Link{TraceID: root.ID, SpanID: work.ID}) {
+		if len(commit.Links) != 1 || commit.Links[0] != (traceview.Link{TraceID: root.ID, SpanID: work.ID}) {
 			t.Errorf("item %d links to %v, want the batch", i, commit.Links)
 		}
 		if failed := i == 1; commit.Failed != failed || (failed && commit.Attributes["punchclock.company"] != "acme") {

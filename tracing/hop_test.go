@@ -9,8 +9,8 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/punchclock/punchclock/node/lab/traceview"
 	"github.com/punchclock/punchclock/tracing"
-	"github.com/punchclock/punchclock/tracing/tracesink"
 )
 
 // TestOnePunchIsOneTraceOverTwoNodes goes the way of a punch from us-east to
@@ -51,7 +51,7 @@ func TestOnePunchIsOneTraceOverTwoNodes(t *testing.T) {
 		t.Fatalf("the punch's trace did not arrive; here is %v", sink.All())
 	}
 	var tree strings.Builder
-	if err := tracesink.WriteTree(&tree, got); err != nil {
+	if err := traceview.WriteTree(&tree, got); err != nil {
 		t.Fatal(err)
 	}
 	for child, parent := range map[string]string{
@@ -67,7 +67,7 @@ func TestOnePunchIsOneTraceOverTwoNodes(t *testing.T) {
 	if processes := got.Processes(); len(got.Spans) != 6 || len(processes) != 2 || receiving.Process.Instance != "eu-west-b" {
 		t.Errorf("want 6 spans in 2 processes, the home's by eu-west-b:\n%s", &tree)
 	}
-	if other, ok := sink.Find(func(tr tracesink.Trace) bool { return tr.ID == tracing.TraceID(callCtx) }); !ok || other.ID == got.ID {
+	if other, ok := sink.Find(func(tr traceview.Trace) bool { return tr.ID == tracing.TraceID(callCtx) }); !ok || other.ID == got.ID {
 		t.Errorf("the call's own trace is there: %v, want one apart from the punch's", ok)
 	}
 }

@@ -75,7 +75,7 @@ func newMetricReader(ctx context.Context) (sdkmetric.Reader, error) {
 // numbers; ours follow the unit.
 var (
 	// From a local commit to twice the deadline of a punch, which is 15 s. The
-	// bound at 2 s is the promise that tracing/signals counts by.
+	// bound at 2 s is the promise that tracing/monitoring counts by.
 	secondBuckets = []float64{.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10, 15, 30}
 	// Batches: 512 by default.
 	countBuckets = []float64{1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024}

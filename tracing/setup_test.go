@@ -19,8 +19,8 @@ import (
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/punchclock/punchclock/node/lab/traceview"
 	"github.com/punchclock/punchclock/tracing"
-	"github.com/punchclock/punchclock/tracing/tracesink"
 )
 
 // setenv sets the given OTEL_ variables and clears every other one.
@@ -108,9 +108,9 @@ func TestSetupNamesTheVariableThatIsWrong(t *testing.T) {
 }
 
 // startSink receives spans of everything that is set up later in the test.
-func startSink(t *testing.T, vars map[string]string) *tracesink.Server {
+func startSink(t *testing.T, vars map[string]string) *traceview.Server {
 	t.Helper()
-	sink, err := tracesink.Start("127.0.0.1:0", tracesink.DefaultConfig())
+	sink, err := traceview.Start("127.0.0.1:0", traceview.DefaultConfig())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -304,11 +304,11 @@ func TestMetricsAreServedAndNotShared(t *testing.T) {
 	startSink(t, nil)
 	first := mustSetup(t, "n1", "us-east", io.Discard)
 	second := mustSetup(t, "n2", "us-east", io.Discard)
-	wait, err := first.MeterProvider.Meter("lane").Float64Histogram("punchclock.lane.wait", metric.WithUnit("s"))
+	wait, err := first.MeterProvider.Meter("lane").Float64Histogram("punchclock.queue.wait.duration", metric.WithUnit("s"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	size, err := first.MeterProvider.Meter("lane").Int64Histogram("punchclock.lane.batch", metric.WithUnit("{punch}"))
+	size, err := first.MeterProvider.Meter("lane").Int64Histogram("punchclock.batch.size", metric.WithUnit("{punch}"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -324,8 +324,8 @@ func TestMetricsAreServedAndNotShared(t *testing.T) {
 	span.End()
 	got := scrape(t, first.MetricsHandler)
 	for _, want := range []string{
-		`punchclock_lane_wait_seconds_bucket{cloud_region="us-east",otel_scope_name="lane",otel_scope_schema_url="",otel_scope_version="",le="0.001"} 1`,
-		`punchclock_lane_batch_bucket{cloud_region="us-east",otel_scope_name="lane",otel_scope_schema_url="",otel_scope_version="",le="512"} 1`,
+		`punchclock_queue_wait_duration_seconds_bucket{cloud_region="us-east",otel_scope_name="lane",otel_scope_schema_url="",otel_scope_version="",le="0.001"} 1`,
+		`punchclock_batch_size_bucket{cloud_region="us-east",otel_scope_name="lane",otel_scope_schema_url="",otel_scope_version="",le="512"} 1`,
 		`le="2"} 2`,
 		`outcome="new"} 300`,
 		`outcome="ended"} 1`,

@@ -189,13 +189,13 @@ func TestWhoMayCall(t *testing.T) {
 		{"a certificate for servers alone", Files{Certificate: File{Path: serverOnly + ".crt"}, Key: File{Path: serverOnly + ".key"}, Authority: authority}, "invalid"},
 		{"a certificate with two names", Files{Certificate: File{Path: two + ".crt"}, Key: File{Path: two + ".key"}, Authority: authority}, "not_a_node"},
 	} {
-		before := w.count("punchclock.certificate.refused", "reason", c.reason)
+		before := w.count("punchclock.tls.handshake.failures", "reason", c.reason)
 		caller := w.mustHold(c.files)
 		atServer, atClient := shake(t, config, caller.PeerClient(Name{deployment, "us-east"}))
 		if atServer == nil || atClient == nil {
 			t.Errorf("%s was served: %v, %v", c.who, atServer, atClient)
 		}
-		if got := w.count("punchclock.certificate.refused", "reason", c.reason); got != before+1 {
+		if got := w.count("punchclock.tls.handshake.failures", "reason", c.reason); got != before+1 {
 			t.Errorf("%s: refused %d times because of %q, want once more than %d; the server says %v", c.who, got, c.reason, before, atServer)
 		}
 		// The same as a server.
@@ -211,7 +211,7 @@ func TestWhoMayCall(t *testing.T) {
 	if atServer, atClient := shake(t, config, client.PeerClient(Name{deployment, "ap-south"})); atClient == nil || atServer == nil {
 		t.Errorf("the node of us-east was taken for one of ap-south: %v, %v", atServer, atClient)
 	}
-	if got := w.count("punchclock.certificate.refused", "reason", "region"); got != 1 {
+	if got := w.count("punchclock.tls.handshake.failures", "reason", "region"); got != 1 {
 		t.Errorf("%d refused because of the region, want 1", got)
 	}
 }

@@ -18,9 +18,9 @@ func (s *Set) observe(provider metric.MeterProvider) error {
 	meter := provider.Meter("punchclock/certs")
 	expiry, err1 := meter.Int64ObservableGauge("punchclock.certificate.expiry", metric.WithUnit("s"),
 		metric.WithDescription("When the first certificate of a file ends, in Unix time."))
-	rejected, err2 := meter.Int64Counter("punchclock.certificate.rejected", metric.WithUnit("{look}"),
+	rejected, err2 := meter.Int64Counter("punchclock.certificate.reload.failures", metric.WithUnit("{look}"),
 		metric.WithDescription("Looks at changed certificate files that were not in order, so that the ones before stayed in use."))
-	refused, err3 := meter.Int64Counter("punchclock.certificate.refused", metric.WithUnit("{connection}"),
+	refused, err3 := meter.Int64Counter("punchclock.tls.handshake.failures", metric.WithUnit("{connection}"),
 		metric.WithDescription("Connections refused because of the other end's certificate."))
 	if err := errors.Join(err1, err2, err3); err != nil {
 		return fmt.Errorf("certificate metrics: %w", err)

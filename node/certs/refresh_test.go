@@ -28,7 +28,7 @@ func TestARenewedCertificateIsUsed(t *testing.T) {
 	if atServer, atClient := shake(t, config, caller); atServer != nil || atClient != nil {
 		t.Errorf("configurations from before: %v, %v", atServer, atClient)
 	}
-	if n := w.count("punchclock.certificate.rejected", "use", "peer"); n != 0 {
+	if n := w.count("punchclock.certificate.reload.failures", "use", "peer"); n != 0 {
 		t.Errorf("%d rejected although all was in order", n)
 	}
 }
@@ -80,14 +80,14 @@ func TestBadChangesAreNotTakenOver(t *testing.T) {
 			return os.WriteFile(files.Certificate.Path, append(slices.Clone(good), mismatched[:len(mismatched)/2]...), 0o600)
 		},
 	} {
-		before := w.count("punchclock.certificate.rejected", "use", "peer")
+		before := w.count("punchclock.certificate.reload.failures", "use", "peer")
 		if err := change(); err != nil {
 			t.Fatal(err)
 		}
 		for range 3 {
 			s.refresh(t.Context())
 		}
-		if n := w.count("punchclock.certificate.rejected", "use", "peer") - before; n != 2 || serial(s) != first {
+		if n := w.count("punchclock.certificate.reload.failures", "use", "peer") - before; n != 2 || serial(s) != first {
 			t.Errorf("%s: rejected at %d of three looks, want all but the first; the certificate was replaced: %t", what, n, serial(s) != first)
 		}
 		if err := os.WriteFile(files.Certificate.Path, good, 0o600); err != nil {
@@ -145,11 +145,11 @@ func TestACertificateOutOfItsTime(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		before := w.count("punchclock.certificate.rejected", "use", "peer")
+		before := w.count("punchclock.certificate.reload.failures", "use", "peer")
 		w.mustSignAgain(change.file, files.Key.Path, now.Add(change.from), now.Add(change.until))
 		s.refresh(t.Context())
 		s.refresh(t.Context())
-		if serial(s) != first || !s.held.Load().roots.Equal(roots) || w.count("punchclock.certificate.rejected", "use", "peer") <= before {
+		if serial(s) != first || !s.held.Load().roots.Equal(roots) || w.count("punchclock.certificate.reload.failures", "use", "peer") <= before {
 			t.Errorf("a certificate that %s replaced a good one, or is not told of", what)
 		}
 		said := strings.Count(w.log.String(), "others will refuse this certificate")
@@ -225,7 +225,7 @@ func TestHalfAListOfAuthorities(t *testing.T) {
 	for range 3 {
 		s.refresh(t.Context())
 	}
-	if !s.held.Load().roots.Equal(h.roots) || w.count("punchclock.certificate.rejected", "use", "peer") != 2 {
+	if !s.held.Load().roots.Equal(h.roots) || w.count("punchclock.certificate.reload.failures", "use", "peer") != 2 {
 		t.Error("a list that is cut off was taken over, or is not told of")
 	}
 	mustWrite(own)

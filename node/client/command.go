@@ -84,7 +84,7 @@ func (c *Command) Validate() error {
 	if err != nil {
 		return err
 	}
-	claim := punch.Claim{Company: "any", Employee: r.Employee, ID: r.ID, Kind: r.Kind, At: r.At, Source: r.Source, Note: r.Note}
+	claim := punch.Request{Company: "any", Employee: r.Employee, ID: r.ID, Kind: r.Kind, At: r.At, Source: r.Source, Note: r.Note}
 	return claim.Validate()
 }
 

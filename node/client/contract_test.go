@@ -32,7 +32,7 @@ func (s *storage) Record(_ context.Context, p punch.Punch) (punch.Receipt, error
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if old, ok := s.stored[p.Key()]; ok {
-		return old.Settle(&p)
+		return old.Resolve(&p)
 	}
 	if err := p.CheckClock(2 * time.Minute); err != nil {
 		return punch.Receipt{}, err

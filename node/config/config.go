@@ -18,33 +18,35 @@ import (
 // Node is what `punchclock node` can be told. Each setting is a flag, an
 // environment variable PUNCHCLOCK_<FLAG>, and a key of the settings file.
 type Node struct {
-	Region string `help:"Region this node serves; one of the database's regions."`
-	Name   string `help:"Host part of the node's name; the region and a boot id are added." default:"${hostname}"`
-	Weight uint16 `help:"Capability relative to an ordinary node's 100; a node of 200 is sent twice as much." default:"100"`
+	Deployment string `help:"Name of the deployment. Nodes of other deployments are refused, and certificates contain it." default:"punchclock"`
+	Region     string `help:"Region this node serves; one of the database's regions."`
+	Name       string `help:"Host part of the node's name; the region and a boot id are added." default:"${hostname}"`
+	Weight     uint16 `help:"Capability relative to an ordinary node's 100; a node of 200 is sent twice as much." default:"100"`
 
-	Public  Public  `embed:"" prefix:"public-"`
-	Peer    Peer    `embed:"" prefix:"peer-"`
-	Ops     Ops     `embed:"" prefix:"ops-"`
-	Gossip  Gossip  `embed:"" prefix:"gossip-"`
-	DNS     DNS     `embed:"" prefix:"dns-"`
-	DB      DB      `embed:"" prefix:"database-"`
-	Tokens  Tokens  `embed:"" prefix:"token-"`
-	Lane    Lane    `embed:"" prefix:"lane-"`
-	Company Company `embed:"" prefix:"directory-"`
+	Public    Public    `embed:"" prefix:"public-"`
+	Peer      Peer      `embed:"" prefix:"peer-"`
+	Ops       Ops       `embed:"" prefix:"ops-"`
+	Gossip    Gossip    `embed:"" prefix:"gossip-"`
+	DNS       DNS       `embed:"" prefix:"dns-"`
+	DB        DB        `embed:"" prefix:"database-"`
+	Tokens    Tokens    `embed:"" prefix:"token-"`
+	Queue     Queue     `embed:"" prefix:"queue-"`
+	Batch     Batch     `embed:"" prefix:"batch-"`
+	Directory Directory `embed:"" prefix:"directory-"`
 
 	// 15 s outlasts the hand-over of a crashed database region (2 to 7 s)
 	// and is about what a person at a gate waits.
-	Deadline time.Duration `help:"How long a punch may take before its caller is told to retry." default:"15s"`
+	PunchTimeout time.Duration `help:"How long a punch may take before its caller is told to retry." default:"15s"`
 	// Two minutes is what an unsynchronised terminal drifts in about a month.
-	ClockSkew time.Duration `help:"How far a punch may lie in the future." default:"2m"`
+	MaxFutureSkew time.Duration `help:"How far a punch may lie in the future." default:"2m"`
 	// Load balancers need a few failed health checks before they stop sending.
 	DrainDelay time.Duration `help:"How long to answer not-ready before the listener closes." default:"5s"`
 	// systemd and Kubernetes both kill after 30 s or more.
-	StopTimeout time.Duration `help:"When to give up finishing, counted from the signal; more than the drain delay." default:"25s"`
+	ShutdownTimeout time.Duration `help:"When to give up finishing, counted from the signal; more than the drain delay." default:"25s"`
 
-	Development          bool   `help:"Accept development tokens, and token keys over http. Not for production."`
-	DevelopmentPlaintext bool   `help:"Let peer RPC, gossip and database go unprotected, on loopback alone. Not together with any certificate or key."`
-	LogLevel             string `help:"debug, info, warn or error." enum:"debug,info,warn,error" default:"info"`
+	Development bool   `help:"Accept development tokens, and token keys over http. Not for production."`
+	Insecure    bool   `help:"Let peer RPC, gossip and database go unprotected, on loopback alone. Not together with any certificate or key."`
+	LogLevel    string `help:"debug, info, warn or error." enum:"debug,info,warn,error" default:"info"`
 }
 
 // Public is the listener for devices, people and integrators.
@@ -54,9 +56,9 @@ type Public struct {
 	// Eight fit into what gossip carries.
 	Addresses []netip.Addr `help:"IP addresses, at most 8, at which clients reach this node or its balancer; answered by DNS."`
 	// One batch of 1,000 punches takes about 300 kB.
-	MaxBody         int64  `help:"Largest request body in bytes." default:"1048576"`
-	CertificateFile string `help:"PEM certificate, with intermediates, with which the public API speaks TLS; plain HTTP without it. Read anew when it changes." type:"path"`
-	KeyFile         string `help:"PEM key of the public certificate." type:"path"`
+	MaxBody  int64  `help:"Largest request body in bytes." default:"1048576"`
+	CertFile string `help:"PEM certificate, with intermediates, with which the public API speaks TLS; plain HTTP without it. Read anew when it changes." type:"path"`
+	KeyFile  string `help:"PEM key of the public certificate." type:"path"`
 }
 
 // Peer is the listener for other nodes.
@@ -64,9 +66,11 @@ type Peer struct {
 	Addr      string `help:"Address of the node to node RPC." default:"127.0.0.1:7400"`
 	Advertise string `help:"host:port that other nodes dial; the listening address when empty."`
 	// Nodes check each other's by name: spiffe://<gossip label>/node/<region>.
-	CertificateFile string `help:"PEM certificate of this node, with intermediates; its URI is spiffe://<gossip-label>/node/<region>. Read anew when it changes." type:"path"`
-	KeyFile         string `help:"PEM key of the node's certificate." type:"path"`
-	AuthorityFile   string `help:"PEM certificates of the authorities that sign nodes; several while one replaces the other." type:"path"`
+	CertFile string `help:"PEM certificate of this node, with intermediates; its URI is spiffe://<deployment>/node/<region>. Read anew when it changes." type:"path"`
+	KeyFile  string `help:"PEM key of the node's certificate." type:"path"`
+	CAFile   string `help:"PEM certificates of the authorities that sign nodes; several while one replaces the other." type:"path"`
+	// Calls to another region are long and mostly waiting.
+	MaxCalls int `help:"Calls in flight per remote region." default:"8"`
 }
 
 // Ops is the operator's listener.
@@ -79,7 +83,6 @@ type Gossip struct {
 	Addr      string   `help:"Address to gossip on, TCP and UDP." default:"127.0.0.1:7946"`
 	Advertise string   `help:"host:port that other nodes gossip to; the bound address when empty."`
 	Seeds     []string `help:"host:port of some nodes to join; names are resolved anew at each attempt."`
-	Label     string   `help:"Name of the deployment; nodes of another are refused. Certificates bear it." default:"punchclock"`
 	KeyFile   string   `help:"File with base64 keys of 16, 24 or 32 bytes, one a line, first one sends. Read again when it changes." type:"path"`
 }
 
@@ -107,19 +110,21 @@ type Tokens struct {
 	CacheFile string `help:"File that keeps the last good key set of a URL over restarts." type:"path"`
 }
 
-// Lane bounds the queues before the database and before other regions.
-type Lane struct {
+// Queue bounds the punches that wait for the database or for another region.
+type Queue struct {
 	// 16,384 waiting punches are about one second of a large node's rush.
 	MaxItems int `help:"Punches that may wait per home region." default:"16384"`
-	MaxBytes int `help:"Memory in bytes that waiting punches may hold per home region." default:"33554432"`
-	// More than 512 rows a statement brought nothing on CockroachDB.
-	BatchItems int `help:"Most punches in one statement or one call." default:"512"`
-	// Calls to another region are long and mostly waiting.
-	RemoteFlushes int `help:"Calls in flight per remote region." default:"8"`
+	MaxBytes int `help:"Memory in bytes that waiting punches may use per home region." default:"33554432"`
 }
 
-// Company bounds the company directory.
-type Company struct {
+// Batch bounds one statement and one call to a peer.
+type Batch struct {
+	// More than 512 rows a statement brought nothing on CockroachDB.
+	MaxItems int `help:"Most punches in one statement or one call." default:"512"`
+}
+
+// Directory bounds the company directory.
+type Directory struct {
 	Capacity int           `help:"Companies kept in memory; 100,000 take about 30 MB." default:"100000"`
 	Refresh  time.Duration `help:"Age from which an entry is read anew in the background." default:"1m"`
 }
@@ -197,37 +202,37 @@ func (c *Node) checkBounds(wrong *problems) {
 	for setting, v := range map[string]int64{
 		"weight": int64(c.Weight), "public-max-body": c.Public.MaxBody,
 		"database-connections-per-home": int64(c.DB.ConnectionsPerHome), "database-read-connections": int64(c.DB.ReadConnections),
-		"lane-max-items": int64(c.Lane.MaxItems), "lane-batch-items": int64(c.Lane.BatchItems),
-		"lane-remote-flushes": int64(c.Lane.RemoteFlushes), "directory-capacity": int64(c.Company.Capacity),
-		"directory-refresh": int64(c.Company.Refresh), "database-connect-timeout": int64(c.DB.ConnectTimeout),
+		"queue-max-items": int64(c.Queue.MaxItems), "batch-max-items": int64(c.Batch.MaxItems),
+		"peer-max-calls": int64(c.Peer.MaxCalls), "directory-capacity": int64(c.Directory.Capacity),
+		"directory-refresh": int64(c.Directory.Refresh), "database-connect-timeout": int64(c.DB.ConnectTimeout),
 	} {
 		if v <= 0 {
 			wrong.add(setting, "must be more than 0, is %d", v)
 		}
 	}
 	// Peers take no item that may wait longer, and no larger batch.
-	if c.Deadline < time.Second || c.Deadline > 2*time.Minute {
-		wrong.add("deadline", "must be 1s to 2m, is %s", c.Deadline)
+	if c.PunchTimeout < time.Second || c.PunchTimeout > 2*time.Minute {
+		wrong.add("punch-timeout", "must be 1s to 2m, is %s", c.PunchTimeout)
 	}
-	if c.Lane.BatchItems > 4096 {
-		wrong.add("lane-batch-items", "must be at most 4096, is %d", c.Lane.BatchItems)
+	if c.Batch.MaxItems > 4096 {
+		wrong.add("batch-max-items", "must be at most 4096, is %d", c.Batch.MaxItems)
 	}
-	if c.ClockSkew < 0 {
-		wrong.add("clock-skew", "must not be negative, is %s", c.ClockSkew)
+	if c.MaxFutureSkew < 0 {
+		wrong.add("max-future-skew", "must not be negative, is %s", c.MaxFutureSkew)
 	}
 	if c.DrainDelay < 0 {
 		wrong.add("drain-delay", "must not be negative, is %s", c.DrainDelay)
 	}
 	// Else punches that were accepted last would be given up.
-	if least := c.DrainDelay + c.Deadline; c.StopTimeout < least {
-		wrong.add("stop-timeout", "must be at least --drain-delay and --deadline together, %s, is %s", least, c.StopTimeout)
+	if least := c.DrainDelay + c.PunchTimeout; c.ShutdownTimeout < least {
+		wrong.add("shutdown-timeout", "must be at least --drain-delay and --punch-timeout together, %s, is %s", least, c.ShutdownTimeout)
 	}
 	// Entries expire after a day, and are read anew well before.
-	if c.Company.Refresh > 12*time.Hour {
-		wrong.add("directory-refresh", "must be at most 12h, is %s", c.Company.Refresh)
+	if c.Directory.Refresh > 12*time.Hour {
+		wrong.add("directory-refresh", "must be at most 12h, is %s", c.Directory.Refresh)
 	}
-	if c.Lane.MaxBytes < 64<<10 { // a punch takes up to about 1 kB
-		wrong.add("lane-max-bytes", "must be at least 65536, is %d", c.Lane.MaxBytes)
+	if c.Queue.MaxBytes < 64<<10 { // a punch takes up to about 1 kB
+		wrong.add("queue-max-bytes", "must be at least 65536, is %d", c.Queue.MaxBytes)
 	}
 }
 

@@ -35,7 +35,7 @@ func parse(t *testing.T, args []string, env map[string]string) (Node, error) {
 
 var least = []string{
 	"--region=us-east", "--database-url=postgres://x", "--token-jwks=/keys.json", "--gossip-key-file=/gossip.key",
-	"--peer-certificate-file=/node.crt", "--peer-key-file=/node.key", "--peer-authority-file=/ca.crt",
+	"--peer-cert-file=/node.crt", "--peer-key-file=/node.key", "--peer-ca-file=/ca.crt",
 }
 
 func with(args ...string) []string { return append(args, least...) }
@@ -48,7 +48,7 @@ func TestTheDefaultsAreValid(t *testing.T) {
 	if err := n.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	if n.Name == "" || n.Lane.BatchItems != 512 || n.Deadline.Seconds() != 15 {
+	if n.Name == "" || n.Batch.MaxItems != 512 || n.PunchTimeout.Seconds() != 15 {
 		t.Errorf("defaults %+v", n)
 	}
 }
@@ -56,13 +56,13 @@ func TestTheDefaultsAreValid(t *testing.T) {
 func TestFlagsBeforeEnvironmentBeforeFile(t *testing.T) {
 	file := mustFile(t, "weight: 50\nlane-max-items: 7\npublic-addr: 127.0.0.1:1\ngossip-seeds: [a:1, b:2]\n")
 	n, err := parse(t, with("--settings="+file, "--weight=70"), map[string]string{
-		"PUNCHCLOCK_WEIGHT": "60", "PUNCHCLOCK_LANE_MAX_ITEMS": "8",
+		"PUNCHCLOCK_WEIGHT": "60", "PUNCHCLOCK_QUEUE_MAX_ITEMS": "8",
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n.Weight != 70 || n.Lane.MaxItems != 8 || n.Public.Addr != "127.0.0.1:1" || strings.Join(n.Gossip.Seeds, " ") != "a:1 b:2" {
-		t.Errorf("weight %d from the flag, %d items from the environment, %s and %v from the file", n.Weight, n.Lane.MaxItems, n.Public.Addr, n.Gossip.Seeds)
+	if n.Weight != 70 || n.Queue.MaxItems != 8 || n.Public.Addr != "127.0.0.1:1" || strings.Join(n.Gossip.Seeds, " ") != "a:1 b:2" {
+		t.Errorf("weight %d from the flag, %d items from the environment, %s and %v from the file", n.Weight, n.Queue.MaxItems, n.Public.Addr, n.Gossip.Seeds)
 	}
 }
 
@@ -89,17 +89,17 @@ func TestWrongValuesNameTheSetting(t *testing.T) {
 		"gossip-seeds":                  {"--gossip-seeds=a"},
 		"gossip-advertise":              {"--gossip-addr=0.0.0.0:7946"},
 		"public-url":                    {"--public-url=ftp://x"},
-		"gossip-label":                  {"--gossip-label=Production"},
-		"public-key-file":               {"--public-certificate-file=/x"},
-		"public-certificate-file":       {"--public-key-file=/x"},
-		"development-plaintext":         {"--development-plaintext"}, // beside the files above
+		"deployment":                    {"--deployment=Production"},
+		"public-key-file":               {"--public-cert-file=/x"},
+		"public-cert-file":              {"--public-key-file=/x"},
+		"insecure":                      {"--insecure"}, // beside the files above
 		"database-url":                  {"--database-url-file=/x"},
 		"token-jwks":                    {"--token-jwks=http://x"},
-		"lane-max-items":                {"--lane-max-items=0"},
+		"queue-max-items":               {"--queue-max-items=0"},
 		"database-connections-per-home": {"--database-connections-per-home=-1"},
-		"deadline":                      {"--deadline=1ms"},
-		"clock-skew":                    {"--clock-skew=-1s"},
-		"stop-timeout":                  {"--stop-timeout=1s"},
+		"punch-timeout":                 {"--punch-timeout=1ms"},
+		"max-future-skew":               {"--max-future-skew=-1s"},
+		"shutdown-timeout":              {"--shutdown-timeout=1s"},
 		"public-addresses":              {"--public-addresses=node.example"},
 		"dns-addr":                      {"--dns-addr=:53", "--dns-zone=example.com", "--dns-name-servers=ns.example.com"},
 		"dns-zone":                      {"--dns-addr=127.0.0.1:53", "--dns-name-servers=ns.example.com"},
@@ -135,7 +135,7 @@ func TestWhatSecuresIsNeeded(t *testing.T) {
 // TestPlaintextIsForLoopbackAlone refuses it for each address elsewhere, and
 // beside each file that would protect something.
 func TestPlaintextIsForLoopbackAlone(t *testing.T) {
-	plain := []string{"--region=us-east", "--database-url=postgres://x", "--token-jwks=/keys.json", "--development-plaintext"}
+	plain := []string{"--region=us-east", "--database-url=postgres://x", "--token-jwks=/keys.json", "--insecure"}
 	check := func(args ...string) error {
 		n, err := parse(t, append(append([]string{}, plain...), args...), nil)
 		if err == nil {
@@ -151,12 +151,12 @@ func TestPlaintextIsForLoopbackAlone(t *testing.T) {
 	for _, arg := range []string{
 		"--public-addr=0.0.0.0:1", "--public-addr=:1", "--peer-addr=10.0.0.1:1", "--ops-addr=192.168.0.1:1", "--gossip-addr=198.18.0.1:1",
 		"--peer-advertise=node.example:1", "--gossip-advertise=10.0.0.1:1", "--gossip-seeds=127.0.0.1:1,other.example:1",
-		"--peer-certificate-file=/x", "--peer-key-file=/x", "--peer-authority-file=/x", "--gossip-key-file=/x",
-		"--public-certificate-file=/x", "--public-key-file=/x", "--public-url=https://clock.example", "--public-addresses=127.0.0.1,203.0.113.1",
+		"--peer-cert-file=/x", "--peer-key-file=/x", "--peer-ca-file=/x", "--gossip-key-file=/x",
+		"--public-cert-file=/x", "--public-key-file=/x", "--public-url=https://clock.example", "--public-addresses=127.0.0.1,203.0.113.1",
 		"--dns-addr=0.0.0.0:53",
 	} {
 		setting, _, _ := strings.Cut(arg, "=")
-		if err := check(arg); err == nil || !strings.Contains(err.Error(), "--development-plaintext: is refused") || !strings.Contains(err.Error(), setting) {
+		if err := check(arg); err == nil || !strings.Contains(err.Error(), "--insecure: is refused") || !strings.Contains(err.Error(), setting) {
 			t.Errorf("%s: %v, want a refusal that names both settings", arg, err)
 		}
 	}

@@ -17,9 +17,9 @@ const EnvPrefix = "PUNCHCLOCK"
 
 // notSettings are variables with our prefix that are read elsewhere.
 var notSettings = []string{
-	"PUNCHCLOCK_COCKROACH_INIT_SQL", // node/cluster: SQL for a local CockroachDB
+	"PUNCHCLOCK_COCKROACH_INIT_SQL", // node/lab/cluster: SQL for a local CockroachDB
 	"PUNCHCLOCK_TEST_ENGINE",        // the tests: which database to use
-	"PUNCHCLOCK_DRILL_REGION",       // node/drill: for its inject and heal commands, which may be ours
+	"PUNCHCLOCK_DRILL_REGION",       // node/lab/drill: for its inject and heal commands, which may be ours
 }
 
 // Options teach a kong parser our sources: flags before environment before

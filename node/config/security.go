@@ -16,32 +16,32 @@ var labelPattern = regexp.MustCompile(`^[a-z0-9_-]+(\.[a-z0-9_-]+)*$`)
 // checkSecurity asks for everything that secures nodes between each other, or
 // for nothing of it: a cluster that is half in plain text is a mistake.
 func (c *Node) checkSecurity(wrong *problems) {
-	if !labelPattern.MatchString(c.Gossip.Label) || len(c.Gossip.Label) > 255 { // memberlist's bound
-		wrong.add("gossip-label", "must be 1 to 255 of lower-case letters, digits, '_', '-' and single dots between them, is %q", c.Gossip.Label)
+	if !labelPattern.MatchString(c.Deployment) || len(c.Deployment) > 255 { // memberlist's bound
+		wrong.add("deployment", "must be 1 to 255 of lower-case letters, digits, '_', '-' and single dots between them, is %q", c.Deployment)
 	}
 	files := []struct {
 		setting, path string
 		needed        bool
 	}{
-		{"peer-certificate-file", c.Peer.CertificateFile, true},
+		{"peer-cert-file", c.Peer.CertFile, true},
 		{"peer-key-file", c.Peer.KeyFile, true},
-		{"peer-authority-file", c.Peer.AuthorityFile, true},
+		{"peer-ca-file", c.Peer.CAFile, true},
 		{"gossip-key-file", c.Gossip.KeyFile, true},
-		{"public-certificate-file", c.Public.CertificateFile, c.Public.KeyFile != ""},
-		{"public-key-file", c.Public.KeyFile, c.Public.CertificateFile != ""},
+		{"public-cert-file", c.Public.CertFile, c.Public.KeyFile != ""},
+		{"public-key-file", c.Public.KeyFile, c.Public.CertFile != ""},
 	}
 	for _, f := range files {
 		switch {
-		case c.DevelopmentPlaintext && f.path != "":
-			wrong.add("development-plaintext", "is refused together with --%s: choose one", f.setting)
-		case !c.DevelopmentPlaintext && f.needed && f.path == "":
-			wrong.add(f.setting, "is needed; for development on loopback alone there is --development-plaintext")
+		case c.Insecure && f.path != "":
+			wrong.add("insecure", "is refused together with --%s: choose one", f.setting)
+		case !c.Insecure && f.needed && f.path == "":
+			wrong.add(f.setting, "is needed; for development on loopback alone there is --insecure")
 		}
 	}
-	if c.DevelopmentPlaintext {
+	if c.Insecure {
 		for setting, addr := range c.addresses() {
 			if !Loopback(addr) {
-				wrong.add("development-plaintext", "is refused because --%s %s is not on loopback", setting, addr)
+				wrong.add("insecure", "is refused because --%s %s is not on loopback", setting, addr)
 			}
 		}
 	}

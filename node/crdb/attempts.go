@@ -86,7 +86,7 @@ func (db *DB) readPunches(ctx context.Context, home string, do func(context.Cont
 	case turn <- struct{}{}:
 		defer func() { <-turn }()
 	case <-ctx.Done():
-		return punch.Wait(punch.Overloaded, time.Second, "too many reads of this home region are waiting; ask again", ctx.Err())
+		return punch.Retryable(punch.Overloaded, time.Second, "too many reads of this home region are waiting; ask again", ctx.Err())
 	}
 	return db.read(ctx, func(h *host) *pgxpool.Pool { return h.reads }, do)
 }

@@ -62,7 +62,7 @@ func answer(items []punch.Item, rows []*row) []punch.Outcome {
 				outcomes[i].Err = r.err
 				continue
 			}
-			receipt, err := r.stored.Settle(&items[i].Punch)
+			receipt, err := r.stored.Resolve(&items[i].Punch)
 			if err == nil && !receipt.Replayed {
 				receipt.Replayed = fresh
 				fresh = true

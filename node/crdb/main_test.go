@@ -15,7 +15,7 @@ import (
 	tracenoop "go.opentelemetry.io/otel/trace/noop"
 	"go.uber.org/goleak"
 
-	"github.com/punchclock/punchclock/node/cluster"
+	"github.com/punchclock/punchclock/node/lab/cluster"
 	"github.com/punchclock/punchclock/node/punch"
 )
 
@@ -153,7 +153,7 @@ func (s *store) company(home string) string {
 
 // item makes a punch as dispatch would hand it over.
 func (s *store) item(company, home, employee string) punch.Item {
-	p := punch.Received(punch.Claim{Company: company, Employee: employee, ID: punch.NewID(), Kind: punch.In},
+	p := punch.Stamped(punch.Request{Company: company, Employee: employee, ID: punch.NewID(), Kind: punch.In},
 		time.Now(), "eu-west", fmt.Sprintf("%032x", time.Now().UnixNano()))
 	p.Route = punch.Route{HomeRegion: home, Epoch: 1, Zone: "Europe/Berlin", UTCOffset: 3600}
 	return punch.Item{Ctx: s.ctx, Punch: p}

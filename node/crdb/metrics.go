@@ -29,7 +29,7 @@ func newMetrics(provider metric.MeterProvider) (m metrics, err error) {
 		metric.WithDescription("Punches settled by the database, by home region and result.")); err != nil {
 		return m, fmt.Errorf("database metrics: %w", err)
 	}
-	if m.arriving, err = meter.Int64Counter("punchclock.database.punches.arriving", metric.WithUnit("{punch}"),
+	if m.arriving, err = meter.Int64Counter("punchclock.database.punches.in_transit", metric.WithUnit("{punch}"),
 		metric.WithDescription("Punches of companies whose rows are still being carried from another region, by home region.")); err != nil {
 		return m, fmt.Errorf("database metrics: %w", err)
 	}

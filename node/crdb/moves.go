@@ -28,7 +28,7 @@ const (
 	leftSQL = `SELECT EXISTS (SELECT 1 FROM punches WHERE crdb_region = $1::text::crdb_internal_region AND company_id = $2)`
 )
 
-// The statements of a move: what node/move needs of its store. Its DESIGN.md
+// The statements of a move: what node/rehome needs of its store. Its DESIGN.md
 // says why they are right together with the writer's.
 
 const placeSQL = `SELECT company_id, home_region::text, coalesce(moving_from::text, ''), epoch FROM companies `

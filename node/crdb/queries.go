@@ -101,7 +101,7 @@ func (db *DB) readAt(ctx context.Context, home, sql string, args []any, reset fu
 		}
 		from = fence.from
 	}
-	return punch.Wait(punch.Unavailable, time.Second, "the company is moving to another region; ask again", nil)
+	return punch.Retryable(punch.Unavailable, time.Second, "the company is moving to another region; ask again", nil)
 }
 
 // fenced is what a read saw of the company's home.
@@ -152,5 +152,5 @@ func unreadable(err error) error {
 	if refused, ok := errors.AsType[*punch.Error](err); ok {
 		return refused
 	}
-	return punch.Wait(punch.Unavailable, time.Second, "the database did not answer; ask again", err)
+	return punch.Retryable(punch.Unavailable, time.Second, "the database did not answer; ask again", err)
 }

@@ -33,9 +33,9 @@ func CheckTransport(url string, plaintext bool) error {
 		switch {
 		case network == "unix" || verified && !plaintext || plaintext && local:
 		case plaintext:
-			return fmt.Errorf("--development-plaintext: is refused because the database host %s is not on loopback", way.Host)
+			return fmt.Errorf("--insecure: is refused because the database host %s is not on loopback", way.Host)
 		default:
-			return errors.New("--database-url: must say sslmode=verify-full, with sslrootcert; for development on loopback alone there is --development-plaintext")
+			return errors.New("--database-url: must say sslmode=verify-full, with sslrootcert; for development on loopback alone there is --insecure")
 		}
 	}
 	return nil

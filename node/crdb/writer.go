@@ -114,7 +114,7 @@ func (w *Writer) settle(ctx context.Context, rows []*row) {
 		}
 		w.db.metrics.retried(ctx, why)
 		if unsettled > maxUnsettled || !pause(ctx, backoff(why, attempt+1)) {
-			fail(rows, punch.Wait(punch.Unavailable, time.Second,
+			fail(rows, punch.Retryable(punch.Unavailable, time.Second,
 				"the database did not confirm the punch in time; send it again with the same id", errors.Join(err, ctx.Err())))
 			return
 		}

@@ -117,7 +117,7 @@ func TestASlowPeerIsLeft(t *testing.T) {
 // rest, and no punch fails.
 func TestRetriesTowardsPeersAreBudgeted(t *testing.T) {
 	w := &world{home: home("eu-west", 1), cached: home("eu-west", 1), candidate: candidates("a", "b")}
-	w.peers = map[string]func() error{"a": func() error { return punch.Wait(punch.Unavailable, time.Second, "no database here", nil) }}
+	w.peers = map[string]func() error{"a": func() error { return punch.Retryable(punch.Unavailable, time.Second, "no database here", nil) }}
 	d := mustDispatch(t, w)
 	defer d.Close(t.Context()) //nolint:errcheck // nothing waits
 	const punches = 10_000

@@ -162,7 +162,7 @@ func (d *Dispatch) Record(ctx context.Context, p punch.Punch) (punch.Receipt, er
 		}
 		d.metrics.moved(ctx, home.Region)
 		if dispatch == 2 {
-			return punch.Receipt{}, punch.Wait(punch.Unavailable, time.Second, "the company is moving to another region; send the punch again with the same id", err)
+			return punch.Receipt{}, punch.Retryable(punch.Unavailable, time.Second, "the company is moving to another region; send the punch again with the same id", err)
 		}
 		look = d.deps.Directory.Refresh
 	}
@@ -221,9 +221,9 @@ func refusal(company string, err error) error {
 	case errors.Is(err, region.ErrUnknownCompany):
 		return punch.Errorf(punch.UnknownCompany, "there is no company %s", company)
 	case errors.Is(err, region.ErrBusy):
-		return punch.Wait(punch.Overloaded, time.Second, "the company was unknown a moment ago; ask again", err)
+		return punch.Retryable(punch.Overloaded, time.Second, "the company was unknown a moment ago; ask again", err)
 	default:
-		return punch.Wait(punch.Unavailable, time.Second, "the company's home could not be looked up; ask again, a punch with the same id", err)
+		return punch.Retryable(punch.Unavailable, time.Second, "the company's home could not be looked up; ask again, a punch with the same id", err)
 	}
 }
 
@@ -237,7 +237,7 @@ func (d *Dispatch) known(ctx context.Context, p *punch.Punch, refuse error) (pun
 	case err != nil:
 		return punch.Receipt{}, err
 	default:
-		return stored.Settle(p)
+		return stored.Resolve(p)
 	}
 }
 

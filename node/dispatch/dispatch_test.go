@@ -149,8 +149,8 @@ func mustDispatch(tb testing.TB, w *world) *Dispatch {
 }
 
 func aPunch() punch.Punch {
-	claim := punch.Claim{Company: "acme", Employee: "anna", ID: punch.NewID(), Kind: punch.In}
-	return punch.Received(claim, time.Now(), "us-east", "")
+	claim := punch.Request{Company: "acme", Employee: "anna", ID: punch.NewID(), Kind: punch.In}
+	return punch.Stamped(claim, time.Now(), "us-east", "")
 }
 
 func berlin() *time.Location {
@@ -174,7 +174,7 @@ func home(name region.Name, epoch int64) region.Home {
 
 func TestWhoIsAsked(t *testing.T) {
 	broken := func() error { return errors.New("connection reset") }
-	full := func() error { return punch.Wait(punch.Overloaded, time.Second, "full", nil) }
+	full := func() error { return punch.Retryable(punch.Overloaded, time.Second, "full", nil) }
 	bad := func() error { return punch.InvalidField("note", "no") }
 	for name, c := range map[string]struct {
 		home, cached region.Home

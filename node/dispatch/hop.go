@@ -94,7 +94,7 @@ func (h *hop) call(ctx context.Context, c region.Candidate, items []punch.Item, 
 	results, overhead, err := h.dispatch.deps.Peers.Record(call, string(c.Region), c.PeerAddr, gather(items, places))
 	if err != nil {
 		h.dispatch.metrics.hopped(ctx, h.home, "failed", len(places))
-		err = punch.Wait(punch.Unavailable, time.Second, "the company's home region did not answer in time; send the punch again with the same id", err)
+		err = punch.Retryable(punch.Unavailable, time.Second, "the company's home region did not answer in time; send the punch again with the same id", err)
 		for _, i := range places {
 			outcomes[i].Err = err
 		}

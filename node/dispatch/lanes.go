@@ -33,7 +33,7 @@ func (ls *lanes) get(ctx context.Context, home region.Name) (Lane, error) {
 	// not held: lanes of other homes must not wait for it.
 	lane, err := ls.open(ctx, home)
 	if err != nil {
-		return nil, punch.Wait(punch.Unavailable, time.Second, "the company's home region is not open here; send the punch again with the same id", err)
+		return nil, punch.Retryable(punch.Unavailable, time.Second, "the company's home region is not open here; send the punch again with the same id", err)
 	}
 	return ls.keep(home, lane)
 }
@@ -46,7 +46,7 @@ func (ls *lanes) keep(home region.Name, lane Lane) (Lane, error) {
 	case taken || ls.closed:
 		_ = lane.Close(context.Background()) // it is empty: there is nothing to wait for
 		if !taken {
-			return nil, punch.Wait(punch.Unavailable, time.Second, "this node is shutting down; use another one", nil)
+			return nil, punch.Retryable(punch.Unavailable, time.Second, "this node is shutting down; use another one", nil)
 		}
 		return other, nil
 	case ls.byHome == nil:

@@ -48,11 +48,11 @@ func newInstruments(provider metric.MeterProvider) (m instruments, err error) {
 		metric.WithDescription("Punches dispatched, by home region and whether to this node's database gateway or to another node.")); err != nil {
 		return m, fmt.Errorf("dispatch metrics: %w", err)
 	}
-	if m.hops, err = meter.Int64Counter("punchclock.dispatch.hops", metric.WithUnit("{punch}"),
+	if m.hops, err = meter.Int64Counter("punchclock.peer.forwarded", metric.WithUnit("{punch}"),
 		metric.WithDescription("Punches sent to other nodes, by target region and result; here: written by this node after all.")); err != nil {
 		return m, fmt.Errorf("dispatch metrics: %w", err)
 	}
-	if m.moves, err = meter.Int64Counter("punchclock.dispatch.not_home", metric.WithUnit("{punch}"),
+	if m.moves, err = meter.Int64Counter("punchclock.dispatch.stale_home", metric.WithUnit("{punch}"),
 		metric.WithDescription("Punches that were routed under an old home, by that home's region.")); err != nil {
 		return m, fmt.Errorf("dispatch metrics: %w", err)
 	}

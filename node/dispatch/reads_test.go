@@ -89,8 +89,8 @@ func (a away) Refresh(context.Context, string) (region.Home, error) { return reg
 // TestAPunchAheadOfAMovedCompany: a punch that would be refused for its clock is
 // first looked for where the company is now.
 func TestAPunchAheadOfAMovedCompany(t *testing.T) {
-	claim := punch.Claim{Company: "acme", Employee: "anna", ID: punch.IDAt(time.Now().Add(time.Hour)), Kind: punch.In}
-	p := punch.Received(claim, time.Now(), "us-east", "")
+	claim := punch.Request{Company: "acme", Employee: "anna", ID: punch.IDAt(time.Now().Add(time.Hour)), Kind: punch.In}
+	p := punch.Stamped(claim, time.Now(), "us-east", "")
 	w := &world{home: home("eu-west", 2), cached: home("us-east", 1), stored: map[punch.Key]*punch.Stored{
 		p.Key(): {Receipt: punch.Receipt{HomeRegion: "eu-west"}, Fingerprint: p.Fingerprint()},
 	}}

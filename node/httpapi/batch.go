@@ -31,7 +31,7 @@ const (
 // item is one punch of a batch: first a claim or why it is none, then a
 // receipt or why there is none.
 type item struct {
-	claim   punch.Claim
+	claim   punch.Request
 	receipt punch.Receipt
 	err     error
 }
@@ -78,7 +78,7 @@ func (a *API) recordItems(c *call, items []item) {
 //
 // The items of a batch are received a microsecond after each other: a stamp
 // tells whose request wrote a row, and a batch may hold the same punch twice.
-func (a *API) recordItem(c *call, claim punch.Claim, place int) (receipt punch.Receipt, err error) {
+func (a *API) recordItem(c *call, claim punch.Request, place int) (receipt punch.Receipt, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			a.deps.Logger.ErrorContext(c.ctx, "panic while recording a punch", "panic", p, "stack", string(debug.Stack()))

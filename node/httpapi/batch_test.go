@@ -41,13 +41,13 @@ func TestBatchKeepsTheGoodOnesInOrder(t *testing.T) {
 		case "e-102":
 			return punch.Errorf(punch.UnknownCompany, "no such company")
 		case "e-103":
-			return punch.Wait(punch.ClockAhead, 90*time.Second, "ahead", nil)
+			return punch.Retryable(punch.ClockAhead, 90*time.Second, "ahead", nil)
 		case "e-104":
 			panic("a bug")
 		case "e-105":
-			return punch.Wait(punch.Overloaded, time.Second, "full", nil)
+			return punch.Retryable(punch.Overloaded, time.Second, "full", nil)
 		case "e-106":
-			return punch.Wait(punch.RateLimited, time.Second, "slow down", nil)
+			return punch.Retryable(punch.RateLimited, time.Second, "slow down", nil)
 		}
 		return nil
 	}

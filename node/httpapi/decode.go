@@ -38,7 +38,7 @@ func (c *call) readBody(limit int64) error {
 	case errors.As(err, &exceeded):
 		return tooLarge(limit)
 	case err != nil:
-		return punch.Wait(punch.Unavailable, time.Second, "the body did not arrive whole; send it again with the same ids", err)
+		return punch.Retryable(punch.Unavailable, time.Second, "the body did not arrive whole; send it again with the same ids", err)
 	default:
 		return nil
 	}
@@ -78,35 +78,35 @@ var strict = json.RejectUnknownMembers(true)
 
 // decodeClaim reads and validates one punch. Its errors are Invalid and name
 // the field.
-func decodeClaim(raw []byte, company string) (punch.Claim, error) {
+func decodeClaim(raw []byte, company string) (punch.Request, error) {
 	var w wirePunch
 	if jsontext.Value(raw).Kind() == jsontext.KindNull { // null would leave w as it is
-		return punch.Claim{}, punch.Errorf(punch.Invalid, "the punch must be a JSON object")
+		return punch.Request{}, punch.Errorf(punch.Invalid, "the punch must be a JSON object")
 	}
 	if err := json.Unmarshal(raw, &w, strict); err != nil {
-		return punch.Claim{}, decodeError(err)
+		return punch.Request{}, decodeError(err)
 	}
 	claim, err := w.claim(company)
 	if err != nil {
-		return punch.Claim{}, err
+		return punch.Request{}, err
 	}
 	return claim, claim.Validate()
 }
 
-func (w *wirePunch) claim(company string) (punch.Claim, error) {
-	c := punch.Claim{Company: company, Employee: w.Employee, Kind: punch.Kind(w.Kind)}
+func (w *wirePunch) claim(company string) (punch.Request, error) {
+	c := punch.Request{Company: company, Employee: w.Employee, Kind: punch.Kind(w.Kind)}
 	var err error
 	if c.ID, err = punch.ParseID(w.ID); err != nil {
-		return punch.Claim{}, punch.InvalidField("id", "%s", punch.ErrNotUUIDv7)
+		return punch.Request{}, punch.InvalidField("id", "%s", punch.ErrNotUUIDv7)
 	}
 	if w.At != nil {
 		if c.At, err = parseInstant(*w.At); err != nil {
-			return punch.Claim{}, punch.InvalidField("at", "must be an RFC 3339 time such as 2026-03-01T08:59:30.125+01:00")
+			return punch.Request{}, punch.InvalidField("at", "must be an RFC 3339 time such as 2026-03-01T08:59:30.125+01:00")
 		}
 	}
 	if w.Source != nil {
 		if *w.Source == "" { // a device that lost its name had better hear of it
-			return punch.Claim{}, punch.InvalidField("source", "must not be empty; leave it out instead")
+			return punch.Request{}, punch.InvalidField("source", "must not be empty; leave it out instead")
 		}
 		c.Source = *w.Source
 	}

@@ -182,7 +182,7 @@ func TestFailuresAreLoggedSeldomAndRefusalsNever(t *testing.T) {
 	h := newHarness(t)
 	h.store.fail = func(_ context.Context, employee string) error {
 		if employee == "e-1" {
-			return punch.Wait(punch.Unavailable, 0, "away", errors.New("dial 10.0.0.7"))
+			return punch.Retryable(punch.Unavailable, 0, "away", errors.New("dial 10.0.0.7"))
 		}
 		return punch.Errorf(punch.Conflict, "used")
 	}

@@ -40,11 +40,11 @@ func (a *API) recordBody(c *call) (punch.Receipt, error) {
 }
 
 // recordClaim stamps a valid claim and has it recorded.
-func (a *API) recordClaim(c *call, claim punch.Claim, at time.Time) (punch.Receipt, error) {
+func (a *API) recordClaim(c *call, claim punch.Request, at time.Time) (punch.Receipt, error) {
 	if err := mayPunch(c.caller, claim.Employee); err != nil {
 		return punch.Receipt{}, err
 	}
-	p := punch.Received(claim, at, string(a.cfg.Region), tracing.TraceID(c.ctx))
+	p := punch.Stamped(claim, at, string(a.cfg.Region), tracing.TraceID(c.ctx))
 	return a.deps.Recorder.Record(c.ctx, p)
 }
 

@@ -250,13 +250,13 @@ func TestRefusalsTellWhenToRetry(t *testing.T) {
 		code   punch.Code
 		after  string
 	}{
-		{punch.Wait(punch.Overloaded, 0, "full", nil), 503, "overloaded", "1"},
-		{punch.Wait(punch.Unavailable, 1500*time.Millisecond, "away", nil), 503, "unavailable", "2"},
-		{punch.Wait(punch.RateLimited, 3*time.Second, "slow down", nil), 429, "rate_limited", "3"},
-		{punch.Wait(punch.ClockAhead, 90*time.Second, "ahead", nil), 422, "clock_ahead", "90"},
-		{punch.Wait(punch.NotHome, time.Second, "epoch 7 at us-east", nil), 503, "unavailable", "1"},
+		{punch.Retryable(punch.Overloaded, 0, "full", nil), 503, "overloaded", "1"},
+		{punch.Retryable(punch.Unavailable, 1500*time.Millisecond, "away", nil), 503, "unavailable", "2"},
+		{punch.Retryable(punch.RateLimited, 3*time.Second, "slow down", nil), 429, "rate_limited", "3"},
+		{punch.Retryable(punch.ClockAhead, 90*time.Second, "ahead", nil), 422, "clock_ahead", "90"},
+		{punch.Retryable(punch.NotHome, time.Second, "epoch 7 at us-east", nil), 503, "unavailable", "1"},
 		{punch.Errorf("of_a_newer_node", "secret"), 503, "unavailable", "1"},
-		{punch.Wait(punch.Conflict, time.Second, "used", nil), 409, "conflict", ""},
+		{punch.Retryable(punch.Conflict, time.Second, "used", nil), 409, "conflict", ""},
 		{errors.New("pq: password of user root"), 503, "unavailable", "1"},
 		{context.DeadlineExceeded, 503, "unavailable", "1"},
 	} {

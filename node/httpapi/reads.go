@@ -92,7 +92,7 @@ func readError(err error) error {
 	if _, known := errors.AsType[*punch.Error](err); known {
 		return err
 	}
-	return punch.Wait(punch.Unavailable, time.Second, "the punches cannot be read right now; try again", err)
+	return punch.Retryable(punch.Unavailable, time.Second, "the punches cannot be read right now; try again", err)
 }
 
 //go:embed openapi.yaml

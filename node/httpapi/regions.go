@@ -47,7 +47,7 @@ const notReadyFor = 10 * time.Second
 // public listener. Why a node is not ready is told on the operator's.
 func (a *API) ready(c *call) (reply, error) {
 	if !a.deps.Ready() {
-		return reply{}, punch.Wait(punch.Unavailable, notReadyFor, "this node takes no punches at the moment; others do", nil)
+		return reply{}, punch.Retryable(punch.Unavailable, notReadyFor, "this node takes no punches at the moment; others do", nil)
 	}
 	c.buf.WriteString(`{"status":"ready"}`)
 	return reply{status: http.StatusOK}, nil

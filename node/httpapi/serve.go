@@ -156,7 +156,7 @@ func (a *API) bounded(answer func(*call) (reply, error)) func(*call) (reply, err
 			defer func() { <-a.reading }()
 			return answer(c)
 		default:
-			return reply{}, punch.Wait(punch.Overloaded, time.Second, "too many reads at once", nil)
+			return reply{}, punch.Retryable(punch.Overloaded, time.Second, "too many reads at once", nil)
 		}
 	}
 }
@@ -200,7 +200,7 @@ func (a *API) explain(ctx context.Context, err error) *punch.Error {
 		}
 	}
 	if _, told := refusals[refusal.Code]; !told { // a word between nodes, or a newer node's
-		refusal = punch.Wait(punch.Unavailable, refusal.RetryAfter, "the punch could not be confirmed; send it again with the same id", err)
+		refusal = punch.Retryable(punch.Unavailable, refusal.RetryAfter, "the punch could not be confirmed; send it again with the same id", err)
 	}
 	if tracing.Sampled(ctx) {
 		trace.SpanFromContext(ctx).SetAttributes(tracing.Code.String(string(refusal.Code)))

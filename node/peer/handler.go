@@ -86,7 +86,7 @@ func (h *handler) Record(ctx context.Context, req *peerpb.RecordRequest) (*peerp
 		// final; a newer release may know what this one does not. So what
 		// this node does not understand it leaves to another.
 		if err := check(&item.Punch); err != nil {
-			results[i] = h.finish(spans[i], item.HomeRegion, &punch.Outcome{Err: punch.Wait(punch.Unavailable, 0, "this node does not understand the punch", err)})
+			results[i] = h.finish(spans[i], item.HomeRegion, &punch.Outcome{Err: punch.Retryable(punch.Unavailable, 0, "this node does not understand the punch", err)})
 			continue
 		}
 		items, places = append(items, item), append(places, i)

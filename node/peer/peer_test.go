@@ -48,7 +48,7 @@ func mustClient(tb testing.TB, config func(region string) *tls.Config) *Client {
 }
 
 func anItem(ctx context.Context, employee string) punch.Item {
-	p := punch.Received(punch.Claim{
+	p := punch.Stamped(punch.Request{
 		Company: "acme", Employee: employee, ID: punch.NewID(), Kind: punch.BreakEnd, Source: "gate-1", Note: "✓",
 	}, time.Now(), "us-east", "0123456789abcdef0123456789abcdef")
 	p.Route = punch.Route{HomeRegion: "eu-west", Epoch: 7, Zone: "Europe/Berlin", UTCOffset: 3600}
@@ -135,7 +135,7 @@ func TestDeadlinesTravelAndShrink(t *testing.T) {
 func TestItemsEndBeforeTheCallDoes(t *testing.T) {
 	addr := mustServe(t, homeFunc(func(items []punch.Item) []punch.Outcome {
 		<-items[0].Ctx.Done() // a database that answers nothing
-		return []punch.Outcome{{Err: punch.Wait(punch.Unavailable, time.Second, "away", nil)}}
+		return []punch.Outcome{{Err: punch.Retryable(punch.Unavailable, time.Second, "away", nil)}}
 	}))
 	long, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -178,11 +178,10 @@ func TestAPeerThatForgetsAnItemHasFailed(t *testing.T) {
 func TestItemsSurviveTheWire(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		name := rapid.StringMatching(`[a-z0-9._-]{1,64}`)
-		p := punch.Punch{
-			Claim: punch.Claim{
-				Company: name.Draw(t, "company"), Employee: name.Draw(t, "employee"), ID: punch.NewID(),
-				Kind: rapid.SampledFrom(punch.Kinds).Draw(t, "kind"), Note: rapid.StringN(0, 50, 200).Draw(t, "note"),
-			},
+		p := punch.Punch{Request: punch.Request{
+			Company: name.Draw(t, "company"), Employee: name.Draw(t, "employee"), ID: punch.NewID(),
+			Kind: rapid.SampledFrom(punch.Kinds).Draw(t, "kind"), Note: rapid.StringN(0, 50, 200).Draw(t, "note"),
+		},
 			Stamp: punch.Stamp{
 				ReceivedAt:  time.UnixMicro(rapid.Int64Range(1, 4e15).Draw(t, "received")).UTC(),
 				EntryRegion: name.Draw(t, "entry"), TraceID: name.Draw(t, "trace"), Late: rapid.Bool().Draw(t, "late"),

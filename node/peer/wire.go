@@ -43,10 +43,9 @@ func shave(left time.Duration) time.Duration {
 // fromWire reads an item that arrived at now within the request's context. The
 // returned cancel must be called.
 func fromWire(ctx context.Context, w *peerpb.Item) (punch.Item, context.CancelFunc) {
-	p := punch.Punch{
-		Claim: punch.Claim{
-			Company: w.GetCompany(), Employee: w.GetEmployee(), Kind: punch.Kind(w.GetKind()), Source: w.GetSource(), Note: w.GetNote(),
-		},
+	p := punch.Punch{Request: punch.Request{
+		Company: w.GetCompany(), Employee: w.GetEmployee(), Kind: punch.Kind(w.GetKind()), Source: w.GetSource(), Note: w.GetNote(),
+	},
 		Stamp: punch.Stamp{
 			ReceivedAt: time.UnixMicro(w.GetReceivedAt()).UTC(), EntryRegion: w.GetEntryRegion(), TraceID: w.GetTraceId(),
 			Late: w.GetLate(), Review: w.GetReview(),
@@ -96,7 +95,7 @@ func resultFromWire(p *punch.Punch, w *peerpb.Result) punch.Outcome {
 		}}
 	}
 	if w.GetRecordedAt() <= 0 { // only the database's own time makes a receipt
-		return punch.Outcome{Err: punch.Wait(punch.Unavailable, time.Second, "the company's home region gave no proof; send the punch again with the same id", nil)}
+		return punch.Outcome{Err: punch.Retryable(punch.Unavailable, time.Second, "the company's home region gave no proof; send the punch again with the same id", nil)}
 	}
 	r := p.Receipt(time.UnixMicro(w.GetRecordedAt()))
 	r.Replayed = w.GetReplayed()

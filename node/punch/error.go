@@ -74,9 +74,9 @@ func InvalidField(field, format string, args ...any) *Error {
 	return &Error{Code: Invalid, Field: field, Message: fmt.Sprintf(format, args...)}
 }
 
-// Wait makes an error of the given retryable code with the time after which a
+// Retryable makes an error of the given retryable code with the time after which a
 // retry makes sense, and the cause for the log.
-func Wait(code Code, after time.Duration, message string, cause error) *Error {
+func Retryable(code Code, after time.Duration, message string, cause error) *Error {
 	return &Error{Code: code, Message: message, RetryAfter: after, Err: cause}
 }
 
@@ -86,7 +86,7 @@ func AsError(err error) *Error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e
 	}
-	return Wait(Unavailable, time.Second, "the punch could not be confirmed; send it again with the same id", err)
+	return Retryable(Unavailable, time.Second, "the punch could not be confirmed; send it again with the same id", err)
 }
 
 // CodeOf returns the code of err, Unavailable when it has none, and "" for nil.

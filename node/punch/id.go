@@ -12,7 +12,7 @@ import (
 type ID [16]byte
 
 // ErrNotUUIDv7 is returned for text that is not a UUID of version 7.
-var ErrNotUUIDv7 = errors.New("must be a UUID of version 7, such as the one `punchclock id` prints")
+var ErrNotUUIDv7 = errors.New("must be a UUID of version 7, such as the one `punchclock new-id` prints")
 
 // NewID makes an id from the system clock.
 func NewID() ID { return ID(uuid.Must(uuid.NewV7())) }

@@ -26,17 +26,17 @@ const (
 // Kinds lists every kind in the order the API documents them.
 var Kinds = []Kind{In, Out, BreakStart, BreakEnd, Auto}
 
-// Punch is one clock-in event on its way to the database. The fields of Claim
+// Punch is one clock-in event on its way to the database. The fields of Request
 // came from the caller; Stamp and Route were added by Punchclock.
 type Punch struct {
-	Claim
+	Request
 	Stamp
 	Route
 }
 
-// Claim is what the caller sent. Identity and fingerprint cover the claim and
+// Request is what the caller sent. Identity and fingerprint cover the claim and
 // nothing else, so that a retry through another node is still the same punch.
-type Claim struct {
+type Request struct {
 	Company  string
 	Employee string
 	ID       ID
@@ -52,7 +52,7 @@ type Stamp struct {
 	ReceivedAt  time.Time // by the entry node's clock, whole microseconds
 	EntryRegion string
 	TraceID     string // 32 hex digits, empty when the request had no trace
-	Late        bool   // older than LookBack when it arrived
+	Late        bool   // older than LateAfter when it arrived
 	Review      bool   // so old that the device's clock must have been wrong
 }
 
@@ -73,11 +73,11 @@ type Key struct {
 }
 
 // Key returns the identity of the punch.
-func (c *Claim) Key() Key { return Key{Company: c.Company, Employee: c.Employee, ID: c.ID} }
+func (c *Request) Key() Key { return Key{Company: c.Company, Employee: c.Employee, ID: c.ID} }
 
 // PunchedAt returns when the employee punched: the device's time, or the time
 // inside the id when the device sent none. Whole microseconds, UTC.
-func (c *Claim) PunchedAt() time.Time {
+func (c *Request) PunchedAt() time.Time {
 	if c.At.IsZero() {
 		return c.ID.Time()
 	}
@@ -97,7 +97,7 @@ type Fingerprint [16]byte
 // Fingerprint digests the claim's content: SHA-256 over length-prefixed
 // fields, cut to 128 bits. The key itself is left out. It is stored with the
 // punch, so its encoding must never change.
-func (c *Claim) Fingerprint() Fingerprint {
+func (c *Request) Fingerprint() Fingerprint {
 	var scratch [256]byte
 	b := scratch[:0]
 	b = appendField(b, string(c.Kind))
@@ -179,9 +179,9 @@ type Stored struct {
 	Fingerprint Fingerprint
 }
 
-// Settle answers a claim from what is stored under its key: the receipt of
+// Resolve answers a claim from what is stored under its key: the receipt of
 // that row, or Conflict when the row has other content.
-func (s *Stored) Settle(p *Punch) (Receipt, error) {
+func (s *Stored) Resolve(p *Punch) (Receipt, error) {
 	if s.Fingerprint != p.Fingerprint() {
 		return Receipt{}, Errorf(Conflict, "this id is already used for another punch of the employee, recorded at %s",
 			s.RecordedAt.Format("2006-01-02T15:04:05Z07:00"))

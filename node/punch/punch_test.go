@@ -10,23 +10,23 @@ import (
 	"pgregory.net/rapid"
 )
 
-func aClaim() Claim {
-	return Claim{Company: "acme", Employee: "anna", ID: NewID(), Kind: In}
+func aClaim() Request {
+	return Request{Company: "acme", Employee: "anna", ID: NewID(), Kind: In}
 }
 
 // TestFingerprintIsStable holds the encoding: fingerprints are stored, so a
 // change would turn every retry of an older punch into a conflict.
 func TestFingerprintIsStable(t *testing.T) {
-	c := Claim{Kind: BreakStart, At: time.UnixMicro(1_700_000_000_123_456), Source: "gate-1", Note: "späte"}
+	c := Request{Kind: BreakStart, At: time.UnixMicro(1_700_000_000_123_456), Source: "gate-1", Note: "späte"}
 	if got := fmt.Sprintf("%x", c.Fingerprint()); got != "427d22c0eb34b4b33cb0c9f7a3f97e12" {
 		t.Errorf("the fingerprint is %s", got)
 	}
 }
 
 func TestFingerprintTellsContentApart(t *testing.T) {
-	base := Claim{Kind: In, At: time.UnixMicro(0), Source: "ab", Note: "c"}
+	base := Request{Kind: In, At: time.UnixMicro(0), Source: "ab", Note: "c"}
 	seen := map[Fingerprint]string{base.Fingerprint(): "base"}
-	for name, c := range map[string]Claim{
+	for name, c := range map[string]Request{
 		"kind":        {Kind: Out, At: base.At, Source: "ab", Note: "c"},
 		"no time":     {Kind: In, Source: "ab", Note: "c"},
 		"time":        {Kind: In, At: time.UnixMicro(1), Source: "ab", Note: "c"},
@@ -51,8 +51,8 @@ func TestFingerprintIgnoresWhatNodesAndTheDatabaseChange(t *testing.T) {
 		if c.Fingerprint() != cut.Fingerprint() {
 			t.Fatalf("%s and %s differ", c.At, cut.At)
 		}
-		p := Received(c, time.Now(), "a", "x")
-		q := Received(c, time.Now().Add(time.Hour), "b", "y")
+		p := Stamped(c, time.Now(), "a", "x")
+		q := Stamped(c, time.Now().Add(time.Hour), "b", "y")
 		if p.Fingerprint() != q.Fingerprint() {
 			t.Fatal("a stamp changed the fingerprint")
 		}
@@ -65,21 +65,21 @@ func TestValidateNamesTheField(t *testing.T) {
 	}
 	for _, b := range []struct {
 		field  string
-		change func(*Claim)
+		change func(*Request)
 	}{
-		{"company", func(c *Claim) { c.Company = "" }},
-		{"company", func(c *Claim) { c.Company = "a/b" }},
-		{"employee", func(c *Claim) { c.Employee = ".." }},
-		{"employee", func(c *Claim) { c.Employee = strings.Repeat("x", 65) }},
-		{"employee", func(c *Claim) { c.Employee = "änna" }},
-		{"id", func(c *Claim) { c.ID = ID{} }},
-		{"kind", func(c *Claim) { c.Kind = "lunch" }},
-		{"source", func(c *Claim) { c.Source = "gate 1" }},
-		{"note", func(c *Claim) { c.Note = "a\x00b" }},
-		{"note", func(c *Claim) { c.Note = "\xff" }},
-		{"note", func(c *Claim) { c.Note = strings.Repeat("x", MaxNote+1) }},
-		{"at", func(c *Claim) { c.At = c.ID.Time().Add(24*time.Hour + time.Microsecond) }},
-		{"at", func(c *Claim) { c.At = c.ID.Time().Add(-24*time.Hour - time.Microsecond) }},
+		{"company", func(c *Request) { c.Company = "" }},
+		{"company", func(c *Request) { c.Company = "a/b" }},
+		{"employee", func(c *Request) { c.Employee = ".." }},
+		{"employee", func(c *Request) { c.Employee = strings.Repeat("x", 65) }},
+		{"employee", func(c *Request) { c.Employee = "änna" }},
+		{"id", func(c *Request) { c.ID = ID{} }},
+		{"kind", func(c *Request) { c.Kind = "lunch" }},
+		{"source", func(c *Request) { c.Source = "gate 1" }},
+		{"note", func(c *Request) { c.Note = "a\x00b" }},
+		{"note", func(c *Request) { c.Note = "\xff" }},
+		{"note", func(c *Request) { c.Note = strings.Repeat("x", MaxNote+1) }},
+		{"at", func(c *Request) { c.At = c.ID.Time().Add(24*time.Hour + time.Microsecond) }},
+		{"at", func(c *Request) { c.At = c.ID.Time().Add(-24*time.Hour - time.Microsecond) }},
 	} {
 		c := aClaim()
 		b.change(&c)
@@ -102,12 +102,12 @@ func TestTimeNeverLosesPay(t *testing.T) {
 		age          time.Duration
 		late, review bool
 	}{
-		{0, false, false}, {LookBack, false, false}, {LookBack + time.Second, true, false},
-		{PlainlyWrong + time.Second, true, true}, {now.Sub(time.Unix(0, 0)), true, true},
+		{0, false, false}, {LateAfter, false, false}, {LateAfter + time.Second, true, false},
+		{ReviewAfter + time.Second, true, true}, {now.Sub(time.Unix(0, 0)), true, true},
 	} {
 		claim := aClaim()
 		claim.ID = IDAt(now.Add(-c.age))
-		p := Received(claim, now, "eu-west", "")
+		p := Stamped(claim, now, "eu-west", "")
 		if p.Late != c.late || p.Review != c.review || p.CheckClock(0) != nil {
 			t.Errorf("%s old: late %t, review %t, refused %v", c.age, p.Late, p.Review, p.CheckClock(0))
 		}
@@ -118,12 +118,12 @@ func TestClockAheadIsNotFinal(t *testing.T) {
 	now := time.Now()
 	claim := aClaim()
 	claim.ID = IDAt(now.Add(10 * time.Minute))
-	p := Received(claim, now, "eu-west", "")
+	p := Stamped(claim, now, "eu-west", "")
 	e := AsError(p.CheckClock(2 * time.Minute))
 	if e.Code != ClockAhead || e.Code.Final() || e.RetryAfter > 8*time.Minute || e.RetryAfter < 7*time.Minute {
 		t.Errorf("10 minutes ahead with 2 allowed: %+v", e)
 	}
-	later := Received(claim, now.Add(8*time.Minute), "eu-west", "")
+	later := Stamped(claim, now.Add(8*time.Minute), "eu-west", "")
 	if err := later.CheckClock(2 * time.Minute); err != nil {
 		t.Errorf("the same id later: %v", err)
 	}
@@ -163,7 +163,7 @@ func FuzzParseID(f *testing.F) {
 func FuzzValidate(f *testing.F) {
 	f.Add("acme", "anna", "in", "gate", "note", int64(0))
 	f.Fuzz(func(t *testing.T, company, employee, kind, source, note string, at int64) {
-		c := Claim{Company: company, Employee: employee, ID: NewID(), Kind: Kind(kind), Source: source, Note: note}
+		c := Request{Company: company, Employee: employee, ID: NewID(), Kind: Kind(kind), Source: source, Note: note}
 		if at != 0 {
 			c.At = time.UnixMicro(at)
 		}
@@ -177,19 +177,19 @@ func FuzzValidate(f *testing.F) {
 }
 
 func TestSettle(t *testing.T) {
-	p := Received(aClaim(), time.Now(), "eu-west", "trace")
+	p := Stamped(aClaim(), time.Now(), "eu-west", "trace")
 	s := Stored{Receipt: p.Receipt(time.Now()), Fingerprint: p.Fingerprint()}
-	if r, err := s.Settle(&p); err != nil || r.Replayed {
+	if r, err := s.Resolve(&p); err != nil || r.Replayed {
 		t.Errorf("its own row: %+v, %v", r, err)
 	}
 	retry := p
 	retry.TraceID = "another"
-	if r, err := s.Settle(&retry); err != nil || !r.Replayed {
+	if r, err := s.Resolve(&retry); err != nil || !r.Replayed {
 		t.Errorf("a retry: %+v, %v", r, err)
 	}
 	other := p
 	other.Kind = Out
-	if _, err := s.Settle(&other); CodeOf(err) != Conflict {
+	if _, err := s.Resolve(&other); CodeOf(err) != Conflict {
 		t.Errorf("other content: %v", err)
 	}
 }

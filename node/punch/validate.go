@@ -16,12 +16,12 @@ const (
 	// MaxSkewToID is the most that the punch's time may differ from the time
 	// in its id. With it a local work date touches at most three UTC days.
 	MaxSkewToID = 24 * time.Hour
-	// LookBack is the age from which a punch is marked late: payroll has
+	// LateAfter is the age from which a punch is marked late: payroll has
 	// usually looked at the day by then.
-	LookBack = 7 * 24 * time.Hour
-	// PlainlyWrong is the age from which a punch is marked for review: no
+	LateAfter = 7 * 24 * time.Hour
+	// ReviewAfter is the age from which a punch is marked for review: no
 	// outbox is a year old, a device that lost its clock is.
-	PlainlyWrong = 366 * 24 * time.Hour
+	ReviewAfter = 366 * 24 * time.Hour
 )
 
 // ValidName reports whether s may name a company, an employee or a source: 1
@@ -45,8 +45,8 @@ func ValidName(s string) bool {
 const nameRule = "must be 1 to 64 of letters, digits, '.', '_' and '-', and not . or .."
 
 // Validate checks the claim and returns an Invalid *Error that names the first
-// field that is wrong. It does not look at the clock: see Received.
-func (c *Claim) Validate() error {
+// field that is wrong. It does not look at the clock: see CheckClock.
+func (c *Request) Validate() error {
 	if !ValidName(c.Company) {
 		return InvalidField("company", nameRule)
 	}
@@ -93,14 +93,14 @@ func validNote(s string) error {
 	}
 }
 
-// Received stamps a claim that has just arrived: once, at the entry node,
+// Stamped stamps a claim that has just arrived: once, at the entry node,
 // never again further in.
-func Received(c Claim, now time.Time, entryRegion, traceID string) Punch {
+func Stamped(c Request, now time.Time, entryRegion, traceID string) Punch {
 	now = Microseconds(now)
 	age := now.Sub(c.PunchedAt())
-	return Punch{Claim: c, Stamp: Stamp{
+	return Punch{Request: c, Stamp: Stamp{
 		ReceivedAt: now, EntryRegion: entryRegion, TraceID: traceID,
-		Late: age > LookBack, Review: age > PlainlyWrong,
+		Late: age > LateAfter, Review: age > ReviewAfter,
 	}}
 }
 

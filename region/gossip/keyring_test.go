@@ -206,7 +206,7 @@ func TestABadKeyringFileChangesNothing(t *testing.T) {
 	nodes := []*testNode{a, b}
 	allSay(t, nodes, key(1))
 	readings := func(outcome string) int64 {
-		return counts(t, reader, "punchclock.gossip.keyring.readings", "outcome")[outcome]
+		return counts(t, reader, "punchclock.gossip.keys.reloads", "outcome")[outcome]
 	}
 	for _, spoil := range []func() error{
 		func() error { return os.Remove(file.path) },
@@ -233,7 +233,7 @@ func TestABadKeyringFileChangesNothing(t *testing.T) {
 	if got := readings(keyringChanged); got != 1 {
 		t.Errorf("the keyring changed %d times, want once", got)
 	}
-	if got := counts(t, reader, "punchclock.gossip.keyring.differing", "")[""]; got != 1 {
+	if got := counts(t, reader, "punchclock.gossip.keys.mismatch", "")[""]; got != 1 {
 		t.Errorf("%d nodes differ, want one", got)
 	}
 }

@@ -60,11 +60,11 @@ func newMetrics(meter metric.Meter) (*metrics, error) {
 		metric.WithDescription("What arrived and could not be used, by what it was."))
 	m.members, errs[3] = meter.Int64ObservableGauge("punchclock.gossip.members", metric.WithUnit("{node}"),
 		metric.WithDescription("Nodes on the board, this one included."))
-	m.health, errs[4] = meter.Int64ObservableGauge("punchclock.gossip.health", metric.WithUnit("{score}"),
+	m.health, errs[4] = meter.Int64ObservableGauge("punchclock.gossip.awareness", metric.WithUnit("{score}"),
 		metric.WithDescription("memberlist's doubt in this node itself: 0 is healthy, higher probes slower."))
-	m.keyrings, errs[5] = meter.Int64Counter("punchclock.gossip.keyring.readings", metric.WithUnit("{reading}"),
+	m.keyrings, errs[5] = meter.Int64Counter("punchclock.gossip.keys.reloads", metric.WithUnit("{reading}"),
 		metric.WithDescription("Readings of the keyring that changed it, or failed and changed nothing."))
-	m.differing, errs[6] = meter.Int64ObservableGauge("punchclock.gossip.keyring.differing", metric.WithUnit("{node}"),
+	m.differing, errs[6] = meter.Int64ObservableGauge("punchclock.gossip.keys.mismatch", metric.WithUnit("{node}"),
 		metric.WithDescription("Nodes that say of their keys what this node does not say of its own, or nothing."))
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err

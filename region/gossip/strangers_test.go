@@ -158,7 +158,7 @@ func TestMetrics(t *testing.T) {
 	if got := counts(t, reader, "punchclock.gossip.company.changes", "event"); got[companySent] != 1 || got[companyReceived] != 1 || got[companyDropped] != 0 {
 		t.Errorf("company changes are %v, want one sent and one received", got)
 	}
-	if _, ok := counts(t, reader, "punchclock.gossip.health", "")[""]; !ok {
+	if _, ok := counts(t, reader, "punchclock.gossip.awareness", "")[""]; !ok {
 		t.Error("there is no health score")
 	}
 	a.kill(t)

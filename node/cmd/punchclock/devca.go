@@ -11,7 +11,7 @@ import (
 
 type devCACommand struct {
 	Dir           string   `arg:"" help:"Folder to write to; made when missing." type:"path"`
-	Deployment    string   `help:"Name of the deployment, the --gossip-label of its nodes." default:"punchclock"`
+	Deployment    string   `help:"Name of the deployment, the --deployment of its nodes." default:"punchclock"`
 	Regions       []string `help:"Regions whose nodes get a certificate." required:""`
 	Hosts         []string `help:"Names and addresses of the nodes." default:"localhost,127.0.0.1,::1"`
 	DatabaseHosts []string `help:"Names and addresses of the database." default:"localhost,127.0.0.1,::1"`

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/punchclock/punchclock/node/keyring"
+	"github.com/punchclock/punchclock/node/keyrotation"
 	"github.com/punchclock/punchclock/region/gossip"
 )
 
@@ -54,9 +54,9 @@ type generateKeyCommand struct{}
 
 // Run implements the command.
 func (generateKeyCommand) Run(out io.Writer) error {
-	key := keyring.NewKey()
+	key := keyrotation.NewKey()
 	fmt.Fprintln(os.Stderr, gossip.FingerprintOf(key))
-	_, err := out.Write(keyring.Format([][]byte{key}))
+	_, err := out.Write(keyrotation.Format([][]byte{key}))
 	return err
 }
 
@@ -70,7 +70,7 @@ func (c *listKeysCommand) Run(out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(out, strings.Join(keyring.Fingerprints(keys), "\n"))
+	_, err = fmt.Fprintln(out, strings.Join(keyrotation.Fingerprints(keys), "\n"))
 	return err
 }
 
@@ -82,9 +82,9 @@ type rotation struct {
 	Timeout time.Duration `help:"How long to wait for the nodes." default:"2m"`
 }
 
-func (r *rotation) steps() (keyring.Rotation, error) {
+func (r *rotation) steps() (keyrotation.Rotation, error) {
 	client, err := r.client()
-	return keyring.Rotation{Ask: client.Keyrings, Timeout: r.Timeout, Progress: os.Stderr}, err
+	return keyrotation.Rotation{Ask: client.Keyrings, Timeout: r.Timeout, Progress: os.Stderr}, err
 }
 
 type addKeyCommand struct {
@@ -112,7 +112,7 @@ type keyOfFile struct {
 	Fingerprint string `arg:"" help:"Fingerprint of the key."`
 }
 
-func (k *keyOfFile) take(ctx context.Context, step func(keyring.Rotation, context.Context, string, string) error) error {
+func (k *keyOfFile) take(ctx context.Context, step func(keyrotation.Rotation, context.Context, string, string) error) error {
 	steps, err := k.steps()
 	if err != nil {
 		return err
@@ -123,13 +123,13 @@ func (k *keyOfFile) take(ctx context.Context, step func(keyring.Rotation, contex
 type useKeyCommand struct{ keyOfFile }
 
 // Run implements the command.
-func (c *useKeyCommand) Run(ctx context.Context) error { return c.take(ctx, keyring.Rotation.Use) }
+func (c *useKeyCommand) Run(ctx context.Context) error { return c.take(ctx, keyrotation.Rotation.Use) }
 
 type removeKeyCommand struct{ keyOfFile }
 
 // Run implements the command.
 func (c *removeKeyCommand) Run(ctx context.Context) error {
-	return c.take(ctx, keyring.Rotation.Remove)
+	return c.take(ctx, keyrotation.Rotation.Remove)
 }
 
 type waitKeyCommand struct {

@@ -21,8 +21,8 @@ import (
 	"github.com/punchclock/punchclock/node"
 	"github.com/punchclock/punchclock/node/client"
 	"github.com/punchclock/punchclock/node/config"
-	"github.com/punchclock/punchclock/node/demo"
-	"github.com/punchclock/punchclock/node/drill"
+	"github.com/punchclock/punchclock/node/lab/demo"
+	"github.com/punchclock/punchclock/node/lab/drill"
 	"github.com/punchclock/punchclock/tracing"
 )
 
@@ -37,7 +37,7 @@ type commands struct {
 	Company companyCommand `cmd:"" help:"Create, list, show and import companies."`
 	DevCA   devCACommand   `cmd:"" name:"dev-ca" help:"Make an authority for development, and certificates of it for nodes, database and the database's users. Run it again to renew them."`
 	Token   tokenCommand   `cmd:"" help:"Print a token signed by a development key, which nodes take only with --development."`
-	ID      idCommand      `cmd:"" name:"id" help:"Print an id for a punch. Keep it over all retries of that punch."`
+	ID      idCommand      `cmd:"" name:"new-id" help:"Print an id for a punch. Keep it over all retries of that punch."`
 	Punch   client.Command `cmd:"" help:"Punch: print the receipt, or keep the punch in an outbox on disk for later. Exit status 0: recorded, 1: refused for good, 3: kept, 4: neither."`
 	Rush    demo.Rush      `cmd:"" help:"Send a morning rush of punches to a running cluster and measure it."`
 	Audit   drill.Command  `cmd:"" help:"Hold a ledger of receipts against the rows in the database."`

@@ -11,8 +11,8 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"github.com/punchclock/punchclock/node/cluster"
 	"github.com/punchclock/punchclock/node/crdb"
+	"github.com/punchclock/punchclock/node/lab/cluster"
 )
 
 func TestMain(m *testing.M) {

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/punchclock/punchclock/node"
-	"github.com/punchclock/punchclock/node/move"
+	"github.com/punchclock/punchclock/node/rehome"
 	"github.com/punchclock/punchclock/region"
 	"github.com/punchclock/punchclock/tracing"
 )
@@ -31,7 +31,7 @@ type moving struct {
 
 // with runs do with a Mover that moves so many companies at once, and says what
 // do has to say.
-func (c *moving) with(ctx context.Context, out io.Writer, parallel int, do func(context.Context, *move.Mover, region.Name) (said string, err error)) (err error) {
+func (c *moving) with(ctx context.Context, out io.Writer, parallel int, do func(context.Context, *rehome.Mover, region.Name) (said string, err error)) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, moveTimeout)
 	defer cancel()
 	to, err := region.ParseName(c.To)
@@ -50,7 +50,7 @@ func (c *moving) with(ctx context.Context, out io.Writer, parallel int, do func(
 	}
 	defer db.Close()
 	show := progress{terminal: term.IsTerminal(int(os.Stderr.Fd())), began: time.Now()}
-	mover, err := move.New(move.Config{Batch: c.Batch, Parallel: parallel}, db, move.Deps{Log: log, Meter: telemetry.MeterProvider, Progress: show.add})
+	mover, err := rehome.New(rehome.Config{Batch: c.Batch, Parallel: parallel}, db, rehome.Deps{Log: log, Meter: telemetry.MeterProvider, Progress: show.add})
 	if err != nil {
 		return err
 	}
@@ -70,11 +70,11 @@ type progress struct {
 	began    time.Time
 
 	mu   sync.Mutex // guards the rest
-	sum  move.Progress
+	sum  rehome.Progress
 	next time.Duration
 }
 
-func (s *progress) add(p move.Progress) {
+func (s *progress) add(p rehome.Progress) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sum.Found, s.sum.Companies, s.sum.Rows = s.sum.Found+p.Found, s.sum.Companies+p.Companies, s.sum.Rows+p.Rows
@@ -108,7 +108,7 @@ type moveCommand struct {
 
 // Run implements the command.
 func (c *moveCommand) Run(ctx context.Context, out io.Writer) error {
-	return c.with(ctx, out, 1, func(ctx context.Context, m *move.Mover, to region.Name) (string, error) {
+	return c.with(ctx, out, 1, func(ctx context.Context, m *rehome.Mover, to region.Name) (string, error) {
 		r, err := m.Company(ctx, c.ID, to)
 		if err != nil {
 			return "", err
@@ -129,7 +129,7 @@ func (c *moveHomesCommand) Run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	return c.with(ctx, out, c.Parallel, func(ctx context.Context, m *move.Mover, to region.Name) (string, error) {
+	return c.with(ctx, out, c.Parallel, func(ctx context.Context, m *rehome.Mover, to region.Name) (string, error) {
 		s, err := m.Region(ctx, from, to) // some may have been moved by a run that failed
 		return fmt.Sprintf("%d companies left %s, %d failed, %d punches carried\n", s.Companies, from, s.Failed, s.Rows), err
 	})
@@ -137,6 +137,6 @@ func (c *moveHomesCommand) Run(ctx context.Context, out io.Writer) error {
 
 // moveDefaults are the variables of the help texts above.
 func moveDefaults() map[string]string {
-	d := move.DefaultConfig()
+	d := rehome.DefaultConfig()
 	return map[string]string{"move_batch": fmt.Sprint(d.Batch), "move_parallel": fmt.Sprint(d.Parallel)}
 }

@@ -11,8 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/punchclock/punchclock/node/adminapi"
 	"github.com/punchclock/punchclock/node/certs"
-	"github.com/punchclock/punchclock/node/opsapi"
 	"github.com/punchclock/punchclock/region"
 )
 
@@ -23,22 +23,22 @@ type operator struct {
 	TokenFile string `help:"File that holds the operator's token." type:"path"`
 	// Nodes are known by their names in the deployment, not by their hosts'.
 	OpsAuthorityFile string `help:"PEM certificates of the authorities that sign nodes; for an https --ops-url." type:"path"`
-	OpsDeployment    string `help:"Deployment whose nodes are asked, the --gossip-label of its nodes." default:"punchclock"`
+	OpsDeployment    string `help:"Deployment whose nodes are asked, the --deployment of its nodes." default:"punchclock"`
 }
 
-func (o *operator) client() (opsapi.Client, error) {
+func (o *operator) client() (adminapi.Client, error) {
 	token := o.Token
 	if o.TokenFile != "" {
 		b, err := os.ReadFile(o.TokenFile)
 		if err != nil {
-			return opsapi.Client{}, fmt.Errorf("--token-file: %w", err)
+			return adminapi.Client{}, fmt.Errorf("--token-file: %w", err)
 		}
 		token = strings.TrimSpace(string(b))
 	}
 	if token == "" {
-		return opsapi.Client{}, errors.New("--token-file: an operator's token is needed")
+		return adminapi.Client{}, errors.New("--token-file: an operator's token is needed")
 	}
-	client := opsapi.Client{URL: strings.TrimSuffix(o.OpsURL, "/"), Token: token}
+	client := adminapi.Client{URL: strings.TrimSuffix(o.OpsURL, "/"), Token: token}
 	if !strings.HasPrefix(client.URL, "https://") {
 		return client, nil
 	}

@@ -1,6 +1,6 @@
 # What a plan can tell, against a cluster that nobody runs: nothing is started.
 # Run as TF_WORKSPACE=eu-west terraform test. That nodes really start, are
-# replaced and drain is tested in node/drill.
+# replaced and drain is tested in node/lab/drill.
 
 variables {
   region  = "eu-west"

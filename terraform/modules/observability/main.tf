@@ -11,7 +11,7 @@ data "aws_caller_identity" "me" {}
 locals {
   prefix  = "${var.deployment}-${var.name}"
   account = data.aws_caller_identity.me.account_id
-  signals = "${path.module}/../../../tracing/signals"
+  signals = "${path.module}/../../../tracing/monitoring"
 }
 
 resource "aws_sns_topic" "urgency" {

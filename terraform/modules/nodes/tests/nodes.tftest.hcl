@@ -81,11 +81,11 @@ run "a_refresh_drains" {
     error_message = "it runs ${jsonencode(jsondecode(split("\n", output.user_data)[1]).runcmd)}"
   }
   assert {
-    condition     = tonumber(aws_lb_target_group.public.deregistration_delay) > tonumber(regex("stop-timeout: ([0-9]+)s", output.settings)[0])
+    condition     = tonumber(aws_lb_target_group.public.deregistration_delay) > tonumber(regex("shutdown-timeout: ([0-9]+)s", output.settings)[0])
     error_message = "the balancer's delay is shorter than a drain"
   }
   assert {
-    condition     = tonumber(regex("TimeoutStopSec=([0-9]+)", output.user_data)[0]) > tonumber(regex("stop-timeout: ([0-9]+)s", output.settings)[0])
+    condition     = tonumber(regex("TimeoutStopSec=([0-9]+)", output.user_data)[0]) > tonumber(regex("shutdown-timeout: ([0-9]+)s", output.settings)[0])
     error_message = "systemd kills a node that still drains"
   }
 }
@@ -185,7 +185,7 @@ run "mornings" {
 run "what_a_node_is_started_with" {
   assert {
     condition = alltrue([for line in [
-      "region: eu-west-1\n", "public-url: https://eu-west-1.clock.example.com\n", "gossip-label: punchclock\n", "token-jwks: https://id.example.com/jwks.json\ntoken-issuer: https://id.example.com/\ntoken-audience: punchclock\n", "  - seeds.us-east-1.internal.clock.example.com:7946\n",
+      "region: eu-west-1\n", "public-url: https://eu-west-1.clock.example.com\n", "deployment: punchclock\n", "token-jwks: https://id.example.com/jwks.json\ntoken-issuer: https://id.example.com/\ntoken-audience: punchclock\n", "  - seeds.us-east-1.internal.clock.example.com:7946\n",
       "database-url: postgres://punchclock_node@db1.eu-west-1.internal.clock.example.com:26257,db1.us-east-1.internal.clock.example.com:26257/clock?sslmode=verify-full&",
     ] : strcontains(output.settings, line)])
     error_message = "the settings are ${output.settings}"

@@ -76,12 +76,12 @@ run "one_collector" {
   # Every variable that we set must be one that the configuration asks for.
   assert {
     condition = alltrue([for name in regexall("(PUNCHCLOCK_[A-Z_]+)=", output.user_data) : strcontains(join("", [
-      for f in ["collector", "metrics"] : file("../../../tracing/signals/collector/${f}.yaml")
+      for f in ["collector", "metrics"] : file("../../../tracing/monitoring/collector/${f}.yaml")
     ]), "env:${name[0]}:")])
     error_message = "the collector's configuration does not know one of ${jsonencode(regexall("(PUNCHCLOCK_[A-Z_]+)=", output.user_data))}"
   }
   assert {
-    condition     = [for f in jsondecode(split("\n", output.user_data)[1]).write_files : f.content if f.path == "/etc/otelcol/collector.yaml"][0] == file("../../../tracing/signals/collector/collector.yaml")
+    condition     = [for f in jsondecode(split("\n", output.user_data)[1]).write_files : f.content if f.path == "/etc/otelcol/collector.yaml"][0] == file("../../../tracing/monitoring/collector/collector.yaml")
     error_message = "the configuration is the one that is tested"
   }
   assert {
@@ -151,11 +151,11 @@ run "who_is_woken" {
 
 run "the_rules_that_are_tested_are_the_rules_that_run" {
   assert {
-    condition     = toset(keys(aws_prometheus_rule_group_namespace.rules)) == fileset("../../../tracing/signals/rules", "*.yaml") && length(aws_prometheus_rule_group_namespace.rules) > 0
+    condition     = toset(keys(aws_prometheus_rule_group_namespace.rules)) == fileset("../../../tracing/monitoring/rules", "*.yaml") && length(aws_prometheus_rule_group_namespace.rules) > 0
     error_message = "rules are ${jsonencode(keys(aws_prometheus_rule_group_namespace.rules))}"
   }
   assert {
-    condition     = alltrue([for name, r in aws_prometheus_rule_group_namespace.rules : r.data == file("../../../tracing/signals/rules/${name}") && length(yamldecode(r.data).groups) > 0])
+    condition     = alltrue([for name, r in aws_prometheus_rule_group_namespace.rules : r.data == file("../../../tracing/monitoring/rules/${name}") && length(yamldecode(r.data).groups) > 0])
     error_message = "a rule file holds no group"
   }
 }

@@ -1,0 +1,297 @@
+// Package punchclock_test holds the rules of the house: which package may
+// import which, what each must have, and how long things may get. It tests no
+// behaviour.
+package punchclock_test
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/punchclock/punchclock"
+
+// mayImport is the import table of ARCHITECTURE.md: for each package, what of
+// ours it may import, besides what everybodyMay. "x/..." is x and all below it.
+var mayImport = map[string][]string{
+	"node":                {"node/certs", "node/config", "node/punch", "node/httpapi", "node/adminapi", "node/auth", "node/dispatch", "node/batcher", "node/health", "node/evacuation", "node/peer/...", "node/crdb", "node/rehome", "region/..."},
+	"node/cmd/punchclock": {"node", "node/adminapi", "node/auth", "node/certs", "node/client", "node/companies", "node/config", "node/crdb", "node/keyrotation", "node/punch", "node/rehome", "region/..."},
+
+	// The domain and the settings are leaves.
+	"node/punch":  {},
+	"node/config": {},
+	"node/certs":  {},
+
+	// The way of a punch, from the outside in. Siblings do not know each
+	// other: package node joins them.
+	"node/httpapi":     {"node/punch", "node/auth", "region"},
+	"node/adminapi":    {"region"},
+	"node/auth":        {"node/punch"},
+	"node/dispatch":    {"node/punch", "region"},
+	"node/batcher":     {"node/punch"},
+	"node/peer":        {"node/punch", "node/peer/peerpb"},
+	"node/peer/peerpb": {},
+	"node/crdb":        {"node/punch", "region"},
+	"node/health":      {"region"},
+	"node/evacuation":  {"node/health", "node/punch", "region"},
+
+	// Tools of the operator.
+	"node/rehome":      {"node/punch", "region"},
+	"node/keyrotation": {"node/adminapi", "region/gossip"},
+	"node/companies":   {"node/punch", "node/crdb", "region"},
+	"node/client":      {"node/punch"},
+
+	// The laboratory: it sees a node from the outside, and no product package
+	// imports it.
+	"node/cmd/punchclock-lab": {"node/lab/...", "node/client", "node/config", "node/punch"},
+	"node/lab/cluster":        {"node/config", "node/certs"},
+	"node/lab/load":           {"node/punch", "node/client", "node/lab/cluster"},
+	"node/lab/stage":          {"node/certs", "node/lab/cluster", "node/lab/load"},
+	"node/lab/drill":          {"node/punch", "node/client", "node/lab/cluster", "node/lab/load", "node/lab/stage", "node/lab/traceview"},
+	"node/lab/demo":           {"node/punch", "node/client", "node/lab/cluster", "node/lab/load", "node/lab/drill", "node/lab/stage", "node/lab/traceview"},
+	"node/lab/traceview":      {},
+
+	"region":                 {},
+	"region/gossip":          {"region", "region/gossip/gossippb"},
+	"region/gossip/gossippb": {},
+	"region/dns":             {"region"},
+
+	"tracing":            {},
+	"tracing/monitoring": {},
+
+	"terraform":                   {},
+	"terraform/testing/awsschema": {},
+}
+
+var everybodyMay = []string{"tracing"}
+
+// testsMayImport is what the tests of a package may import beyond that: a real
+// part where a fake would prove less. Tests always may import their package.
+var testsMayImport = map[string][]string{
+	"node":                {"node/...", "region/...", "tracing/monitoring"},
+	"node/cmd/punchclock": {"node/lab/cluster"},
+	"tracing":             {"node/lab/traceview"},
+	"tracing/monitoring":  {"node/lab/traceview"},
+	"node/httpapi":        {"node/client"},
+	"node/peer":           {"node/certs", "node/batcher", "node/lab/traceview"},
+	"node/dispatch":       {"node/batcher", "node/peer", "node/lab/traceview"},
+	"node/batcher":        {"node/lab/traceview"},
+	"node/crdb":           {"node/certs", "node/lab/cluster", "node/batcher", "node/lab/traceview"},
+	"node/rehome":         {"node/crdb", "node/lab/cluster"},
+	"node/lab/load":       {"node/httpapi", "node/auth"},
+	"terraform":           {"node/config", "node/lab/cluster"},
+	"node/client":         {"node/httpapi", "node/auth", "region"},
+}
+
+const (
+	maxFileLines = 450 // most are near 300; beyond this nobody reads a file to its end
+	maxFuncLines = 70  // a screen
+)
+
+// badNames say nothing about what a package is for, or hide a package that
+// everybody knows.
+var badNames = []string{
+	"util", "utils", "common", "helper", "helpers", "misc", "shared", "base", "lib", "types", "model", "models", "pkg", "internal",
+	"bytes", "context", "crypto", "embed", "errors", "expvar", "flag", "fmt", "hash", "html", "http", "io", "iter", "json", "log",
+	"maps", "math", "metrics", "mime", "net", "os", "path", "plugin", "rand", "reflect", "regexp", "rpc", "runtime", "signal",
+	"slices", "slog", "sort", "sql", "strings", "sync", "template", "testing", "text", "time", "trace", "unicode", "unique", "url",
+}
+
+// sourceFile is one parsed Go file of the module.
+type sourceFile struct {
+	path      string // from the module's root, with slashes
+	pkg       string // the folder
+	test      bool
+	generated bool
+	fset      *token.FileSet
+	ast       *ast.File
+}
+
+func sources(t *testing.T) []sourceFile {
+	t.Helper()
+	var files []sourceFile
+	err := filepath.WalkDir(".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		base := entry.Name()
+		if entry.IsDir() {
+			if name != "." && (strings.HasPrefix(base, ".") || strings.HasPrefix(base, "_") || base == "testdata" || base == "node_modules") {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(base, ".go") {
+			return nil
+		}
+		fset := token.NewFileSet()
+		parsed, err := parser.ParseFile(fset, name, nil, parser.ParseComments|parser.SkipObjectResolution)
+		if err != nil {
+			return fmt.Errorf("parsing: %w", err)
+		}
+		name = filepath.ToSlash(name)
+		files = append(files, sourceFile{
+			path: name, pkg: path.Dir(name), test: strings.HasSuffix(name, "_test.go"),
+			generated: ast.IsGenerated(parsed), fset: fset, ast: parsed,
+		})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) < 10 {
+		t.Fatalf("found only %d Go files; is the test run in the module's root?", len(files))
+	}
+	return files
+}
+
+// at says where a node of the file is.
+func (f *sourceFile) at(pos token.Pos) string {
+	return fmt.Sprintf("%s:%d", f.path, f.fset.Position(pos).Line)
+}
+
+func matches(patterns []string, pkg string) bool {
+	return slices.ContainsFunc(patterns, func(p string) bool {
+		below, tree := strings.CutSuffix(p, "/...")
+		return pkg == below || tree && strings.HasPrefix(pkg, below+"/")
+	})
+}
+
+func TestEveryPackageKeepsToTheImportTable(t *testing.T) {
+	for _, f := range sources(t) {
+		if f.pkg == "." {
+			continue // this test, which imports nothing of ours
+		}
+		allowed, known := mayImport[f.pkg]
+		if !known {
+			t.Errorf("%s: package %s has no row in the import table. Decide what of ours it may import, and add it to mayImport in architecture_test.go and to the table in ARCHITECTURE.md.", f.path, f.pkg)
+			continue
+		}
+		allowed = slices.Concat(allowed, everybodyMay)
+		if f.test {
+			allowed = slices.Concat(allowed, []string{f.pkg}, testsMayImport[f.pkg])
+		}
+		for _, spec := range f.ast.Imports {
+			imported, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				t.Fatalf("%s: %v", f.at(spec.Pos()), err)
+			}
+			imported, ours := strings.CutPrefix(imported, module+"/")
+			if ours && !matches(allowed, imported) {
+				t.Errorf("%s: %s imports %s, which the import table does not allow. Declare an interface where it is used and let package node join the two, or move the code; only if the house is really to change, change the table in architecture_test.go and ARCHITECTURE.md.",
+					f.at(spec.Pos()), f.pkg, imported)
+			}
+		}
+	}
+}
+
+func TestEveryPackageHasOneComment(t *testing.T) {
+	comments := make(map[string][]string)
+	for _, f := range sources(t) {
+		if f.test {
+			continue
+		}
+		found := comments[f.pkg]
+		if f.ast.Doc != nil {
+			found = append(found, f.at(f.ast.Doc.Pos()))
+			want := "Package " + f.ast.Name.Name + " "
+			if f.ast.Name.Name == "main" {
+				want = "Command " + path.Base(f.pkg) + " "
+			}
+			if !strings.HasPrefix(f.ast.Doc.Text(), want) {
+				t.Errorf("%s: the package comment must begin with %q.", f.at(f.ast.Doc.Pos()), want)
+			}
+		}
+		comments[f.pkg] = found
+	}
+	for pkg, found := range comments {
+		switch len(found) {
+		case 0:
+			t.Errorf("package %s has no package comment. Say at the top of its main file, or in a doc.go, what it is for and what it is not.", pkg)
+		case 1:
+		default:
+			t.Errorf("package %s has %d package comments, at %s. Keep one; put an empty line between the others and their package clause.", pkg, len(found), strings.Join(found, ", "))
+		}
+	}
+}
+
+func TestNamesSayWhatAPackageIsFor(t *testing.T) {
+	for _, f := range sources(t) {
+		name := strings.TrimSuffix(f.ast.Name.Name, "_test")
+		if slices.Contains(badNames, name) {
+			t.Errorf("%s: a package named %s tells nobody what it is for, or hides a well-known one. Name it for its role or its technology.", f.path, name)
+		}
+		if base := path.Base(f.pkg); f.pkg != "." && name != "main" && name != base {
+			t.Errorf("%s: the package is named %s and lies in %s. Give both one name.", f.path, name, base)
+		}
+	}
+}
+
+func TestFilesAndFunctionsFitAReader(t *testing.T) {
+	for _, f := range sources(t) {
+		if f.generated {
+			continue
+		}
+		if lines := f.fset.File(f.ast.Pos()).LineCount(); lines > maxFileLines {
+			t.Errorf("%s has %d lines, more than %d. Split it by what its parts are for.", f.path, lines, maxFileLines)
+		}
+		if f.test {
+			continue
+		}
+		for _, decl := range f.ast.Decls {
+			fn, ok := decl.(*ast.FuncDecl)
+			if !ok {
+				continue
+			}
+			if lines := f.fset.Position(fn.End()).Line - f.fset.Position(fn.Pos()).Line + 1; lines > maxFuncLines {
+				t.Errorf("%s: func %s has %d lines, more than %d. Take out what can be named.", f.at(fn.Pos()), fn.Name.Name, lines, maxFuncLines)
+			}
+		}
+	}
+}
+
+// startsGoroutines reports whether the file has a go statement or calls a
+// method Go, as of a WaitGroup.
+func startsGoroutines(f sourceFile) (found bool) {
+	ast.Inspect(f.ast, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.GoStmt:
+			found = true
+		case *ast.CallExpr:
+			if method, ok := n.Fun.(*ast.SelectorExpr); ok && method.Sel.Name == "Go" {
+				found = true
+			}
+		}
+		return !found
+	})
+	return found
+}
+
+func TestPackagesWithGoroutinesLookForLeaks(t *testing.T) {
+	starts := make(map[string]string) // the package and the first file that starts one
+	checked := make(map[string]bool)
+	for _, f := range sources(t) {
+		if f.test {
+			for _, spec := range f.ast.Imports {
+				checked[f.pkg] = checked[f.pkg] || spec.Path.Value == `"go.uber.org/goleak"`
+			}
+			continue
+		}
+		if _, known := starts[f.pkg]; !known && f.ast.Name.Name != "main" && startsGoroutines(f) {
+			starts[f.pkg] = f.path
+		}
+	}
+	for pkg, file := range starts {
+		if !checked[pkg] {
+			t.Errorf("%s starts goroutines, and no test of %s looks whether they end. Add a TestMain that calls goleak.VerifyTestMain.", file, pkg)
+		}
+	}
+}

@@ -1,0 +1,99 @@
+package adminapi
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// Status is the cluster as one node sees it.
+type Status struct {
+	Node    string   `json:"node"`
+	Region  string   `json:"region"`
+	Regions []Region `json:"regions"`
+	Nodes   []Member `json:"nodes"`
+	Homes   []Home   `json:"homes"`
+}
+
+// Region is one region of the database or of the gossip.
+type Region struct {
+	Name      string     `json:"name"`
+	Ready     int        `json:"ready"` // nodes
+	Nodes     int        `json:"nodes"`
+	Evacuated bool       `json:"evacuated"`
+	Until     *time.Time `json:"until,omitempty"`
+	Version   int64      `json:"version,omitempty"` // of its switch
+}
+
+// Member is a node.
+type Member struct {
+	Name         string `json:"name"`
+	Region       string `json:"region"`
+	State        string `json:"state"`
+	InFlight     uint32 `json:"in_flight"`
+	Capacity     uint32 `json:"capacity"`
+	Weight       uint16 `json:"weight"`
+	DatabaseAway bool   `json:"database_away"`
+	CircuitOpen  bool   `json:"circuit_open"` // this node does not call it
+	PublicURL    string `json:"public_url,omitempty"`
+}
+
+// Home is a home region whose punches this node has carried.
+type Home struct {
+	Region      string `json:"region"`
+	Way         string `json:"way"` // database or peer
+	Waiting     int    `json:"waiting"`
+	CircuitOpen bool   `json:"circuit_open"` // punches of this home are refused at once
+}
+
+// WriteTable writes the status for a person.
+func (s *Status) WriteTable(out io.Writer) error {
+	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
+	line := func(columns ...any) {
+		text := make([]string, len(columns))
+		for i, c := range columns {
+			text[i] = fmt.Sprint(c)
+		}
+		_, _ = fmt.Fprintln(w, strings.Join(text, "\t")) // Flush returns the error
+	}
+	line("as seen by", s.Node)
+	line()
+	line("REGION", "READY", "EVACUATED")
+	for _, r := range s.Regions {
+		evacuated := "no"
+		if r.Evacuated {
+			evacuated = "yes"
+			if r.Until != nil {
+				evacuated = "until " + r.Until.Format(time.RFC3339)
+			}
+		}
+		line(r.Name, fmt.Sprintf("%d/%d", r.Ready, r.Nodes), evacuated)
+	}
+	line()
+	line("NODE", "REGION", "STATE", "LOAD", "WEIGHT", "CIRCUIT", "DATABASE")
+	for _, m := range s.Nodes {
+		line(m.Name, m.Region, m.State, fmt.Sprintf("%d/%d", m.InFlight, m.Capacity), m.Weight, openOr(m.CircuitOpen, "closed"), awayOr(m.DatabaseAway))
+	}
+	line()
+	line("HOME", "WAY", "WAITING", "CIRCUIT")
+	for _, h := range s.Homes {
+		line(h.Region, h.Way, h.Waiting, openOr(h.CircuitOpen, "closed"))
+	}
+	return w.Flush()
+}
+
+func openOr(open bool, otherwise string) string {
+	if open {
+		return "open"
+	}
+	return otherwise
+}
+
+func awayOr(away bool) string {
+	if away {
+		return "away"
+	}
+	return "answers"
+}

@@ -1,0 +1,420 @@
+package batcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	metricnoop "go.opentelemetry.io/otel/metric/noop"
+	tracenoop "go.opentelemetry.io/otel/trace/noop"
+	"go.uber.org/goleak"
+	"pgregory.net/rapid"
+
+	"github.com/punchclock/punchclock/node/punch"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// writerFunc is a Writer of a few lines.
+type writerFunc func(ctx context.Context, items []punch.Item) []punch.Outcome
+
+func (f writerFunc) Write(ctx context.Context, items []punch.Item) []punch.Outcome {
+	return f(ctx, items)
+}
+
+// record answers each item with a receipt of its own.
+func record(_ context.Context, items []punch.Item) []punch.Outcome {
+	out := make([]punch.Outcome, len(items))
+	for i := range items {
+		out[i].Receipt = items[i].Receipt(time.Now())
+	}
+	return out
+}
+
+func mustLane(tb testing.TB, cfg Config, w Writer) *Lane {
+	tb.Helper()
+	if cfg.MaxItems == 0 {
+		cfg.MaxItems = 1000
+	}
+	if cfg.MaxBytes == 0 {
+		cfg.MaxBytes = 1 << 20
+	}
+	if cfg.BatchItems == 0 {
+		cfg.BatchItems = 16
+	}
+	if cfg.Flushes == 0 {
+		cfg.Flushes = 2
+	}
+	l, err := New(cfg, w, Deps{Tracer: tracenoop.NewTracerProvider(), Meter: metricnoop.NewMeterProvider()})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return l
+}
+
+func mustClose(tb testing.TB, l *Lane) {
+	tb.Helper()
+	if err := l.Close(context.Background()); err != nil {
+		tb.Error(err)
+	}
+}
+
+func aPunch(employee string) punch.Punch {
+	return punch.Punch{Request: punch.Request{Company: "acme", Employee: employee, ID: punch.NewID(), Kind: punch.In}}
+}
+
+// TestEveryCallerGetsItsOwnOutcome drives a lane with random bounds from many
+// callers while some fail, and holds what group commit must never mix up.
+func TestEveryCallerGetsItsOwnOutcome(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		cfg := Config{
+			MaxItems: rapid.IntRange(1, 64).Draw(t, "max items"), MaxBytes: rapid.IntRange(600, 40_000).Draw(t, "max bytes"),
+			BatchItems: rapid.IntRange(1, 9).Draw(t, "batch"), Flushes: rapid.IntRange(1, 4).Draw(t, "flushes"),
+		}
+		var inFlight, most, written atomic.Int64
+		l, err := New(cfg, writerFunc(func(_ context.Context, items []punch.Item) []punch.Outcome {
+			n := inFlight.Add(1)
+			defer inFlight.Add(-1)
+			for old := most.Load(); n > old && !most.CompareAndSwap(old, n); old = most.Load() {
+			}
+			if len(items) > cfg.BatchItems {
+				t.Errorf("a batch of %d items, at most %d", len(items), cfg.BatchItems)
+			}
+			written.Add(int64(len(items)))
+			out := record(context.Background(), items)
+			for i := range items {
+				if strings.HasPrefix(items[i].Employee, "bad") {
+					out[i] = punch.Outcome{Err: punch.InvalidField("note", "poison of %s", items[i].Employee)}
+				}
+			}
+			return out
+		}), Deps{Tracer: tracenoop.NewTracerProvider(), Meter: metricnoop.NewMeterProvider()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		var settled atomic.Int64
+		for i := range rapid.IntRange(1, 60).Draw(t, "callers") {
+			bad := rapid.Bool().Draw(t, "bad")
+			wg.Go(func() {
+				employee := fmt.Sprintf("good-%d", i)
+				if bad {
+					employee = fmt.Sprintf("bad-%d", i)
+				}
+				p := aPunch(employee)
+				receipt, err := l.Record(context.Background(), p)
+				switch punch.CodeOf(err) {
+				case "":
+					settled.Add(1)
+					if bad || receipt.ID != p.ID || receipt.Employee != employee {
+						t.Errorf("%s was given the receipt of %s", employee, receipt.Employee)
+					}
+				case punch.Invalid:
+					settled.Add(1)
+					if !strings.Contains(err.Error(), employee) {
+						t.Errorf("%s was given the error %v", employee, err)
+					}
+				case punch.Overloaded: // the bounds are small
+				default:
+					t.Errorf("%s: %v", employee, err)
+				}
+			})
+		}
+		wg.Wait()
+		if err := l.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+		if most.Load() > int64(cfg.Flushes) {
+			t.Errorf("%d writes in flight, at most %d", most.Load(), cfg.Flushes)
+		}
+		if written.Load() != settled.Load() {
+			t.Errorf("%d items written, %d callers settled", written.Load(), settled.Load())
+		}
+	})
+}
+
+func TestAnIdleLaneWritesAtOnceAndABusyOneInBatches(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var sizes []int
+		l := mustLane(t, Config{Flushes: 1}, writerFunc(func(ctx context.Context, items []punch.Item) []punch.Outcome {
+			sizes = append(sizes, len(items))
+			time.Sleep(time.Second)
+			return record(ctx, items)
+		}))
+		start := time.Now()
+		var wg sync.WaitGroup
+		wg.Go(func() { _, _ = l.Record(t.Context(), aPunch("first")) })
+		synctest.Wait() // the first write is under way, without waiting for company
+		for i := range 10 {
+			wg.Go(func() { _, _ = l.Record(t.Context(), aPunch(fmt.Sprint(i))) })
+		}
+		wg.Wait()
+		if fmt.Sprint(sizes) != "[1 10]" {
+			t.Errorf("batches of %v, want 1 and then the 10 that had come meanwhile", sizes)
+		}
+		if took := time.Since(start); took != 2*time.Second {
+			t.Errorf("it took %s, want the two writes' 2s and no lingering", took)
+		}
+		mustClose(t, l)
+	})
+}
+
+func TestBoundsRefuseAtOnce(t *testing.T) {
+	for name, cfg := range map[string]Config{
+		"items": {MaxItems: 3},
+		"bytes": {MaxBytes: 3*(&punch.Punch{Request: punch.Request{Company: "acme", Employee: "w0"}}).Size() + 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				release := make(chan struct{})
+				cfg.Flushes, cfg.BatchItems = 1, 1
+				l := mustLane(t, cfg, writerFunc(func(ctx context.Context, items []punch.Item) []punch.Outcome {
+					<-release
+					return record(ctx, items)
+				}))
+				var wg sync.WaitGroup
+				wg.Go(func() { _, _ = l.Record(t.Context(), aPunch("w0")) }) // in flight, not waiting
+				synctest.Wait()
+				for i := range 3 {
+					wg.Go(func() {
+						if _, err := l.Record(t.Context(), aPunch(fmt.Sprintf("w%d", i))); err != nil {
+							t.Errorf("a punch within the bounds: %v", err)
+						}
+					})
+				}
+				synctest.Wait()
+				_, err := l.Record(t.Context(), aPunch("w9"))
+				if punch.CodeOf(err) != punch.Overloaded || punch.AsError(err).RetryAfter <= 0 {
+					t.Errorf("a punch beyond the bounds: %v", err)
+				}
+				close(release)
+				wg.Wait()
+				mustClose(t, l)
+			})
+		})
+	}
+}
+
+func TestADeadlineThatCannotBeMetIsRefusedBeforeItIsQueued(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := mustLane(t, Config{Flushes: 1, BatchItems: 1}, writerFunc(func(ctx context.Context, items []punch.Item) []punch.Outcome {
+			time.Sleep(time.Second)
+			return record(ctx, items)
+		}))
+		if _, err := l.Record(t.Context(), aPunch("teaches the pace")); err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		for i := range 6 {
+			wg.Go(func() { _, _ = l.Record(t.Context(), aPunch(fmt.Sprint(i))) })
+			synctest.Wait()
+		}
+		short, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		start := time.Now()
+		_, err := l.Record(short, aPunch("in a hurry"))
+		if punch.CodeOf(err) != punch.Overloaded || time.Since(start) != 0 {
+			t.Errorf("refused with %v after %s, want at once", err, time.Since(start))
+		}
+		long, cancel2 := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel2()
+		if _, err := l.Record(long, aPunch("patient")); err != nil {
+			t.Errorf("a deadline that can be met: %v", err)
+		}
+		wg.Wait()
+		mustClose(t, l)
+	})
+}
+
+// TestAnOutageTeachesNothing lets writes fail slowly, as in an outage. The
+// lane must admit as before once it is over.
+func TestAnOutageTeachesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		outage := true
+		l := mustLane(t, Config{Flushes: 1, BatchItems: 1}, writerFunc(func(ctx context.Context, items []punch.Item) []punch.Outcome {
+			if outage {
+				time.Sleep(10 * time.Second)
+				return []punch.Outcome{{Err: punch.Retryable(punch.Unavailable, time.Second, "away", nil)}}
+			}
+			return record(ctx, items)
+		}))
+		for range 3 {
+			_, _ = l.Record(t.Context(), aPunch("during"))
+		}
+		outage = false
+		if l.pace != 0 {
+			t.Errorf("the pace learnt in the outage is %s", l.pace)
+		}
+		mustClose(t, l)
+	})
+}
+
+// TestAFailoverIsNotTakenForThePace lets the writes in flight outlast a
+// failover. Afterwards the lane is as quick as before, and admits what it can
+// write in time.
+func TestAFailoverIsNotTakenForThePace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		takes := 5 * time.Millisecond
+		l := mustLane(t, Config{Flushes: 4, BatchItems: 1}, writerFunc(func(ctx context.Context, items []punch.Item) []punch.Outcome {
+			time.Sleep(takes)
+			return record(ctx, items)
+		}))
+		burst := func(n int) {
+			var wg sync.WaitGroup
+			for i := range n {
+				wg.Go(func() {
+					ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+					defer cancel()
+					if _, err := l.Record(ctx, aPunch(fmt.Sprint("e", i))); err != nil {
+						t.Errorf("punch %d of %d: %v", i, n, err)
+					}
+				})
+			}
+			wg.Wait()
+		}
+		burst(40)
+		takes = 7 * time.Second
+		burst(4) // as many as may be in flight
+		takes = 5 * time.Millisecond
+		burst(100)
+		mustClose(t, l)
+	})
+}
+
+func TestACallerThatLeftIsNotWrittenFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		var written []string
+		l := mustLane(t, Config{Flushes: 1}, writerFunc(func(ctx context.Context, items []punch.Item) []punch.Outcome {
+			<-release
+			for _, it := range items {
+				written = append(written, it.Employee)
+			}
+			return record(ctx, items)
+		}))
+		var wg sync.WaitGroup
+		wg.Go(func() { _, _ = l.Record(t.Context(), aPunch("first")) })
+		synctest.Wait()
+		leaves, leave := context.WithCancel(t.Context())
+		wg.Go(func() {
+			if _, err := l.Record(leaves, aPunch("leaves")); punch.CodeOf(err) != punch.Unavailable || !errors.Is(err, context.Canceled) {
+				t.Errorf("a caller that left was told %v", err)
+			}
+		})
+		wg.Go(func() { _, _ = l.Record(t.Context(), aPunch("stays")) })
+		synctest.Wait()
+		leave()
+		synctest.Wait()
+		close(release)
+		wg.Wait()
+		if fmt.Sprint(written) != "[first stays]" {
+			t.Errorf("written: %v", written)
+		}
+		mustClose(t, l)
+	})
+}
+
+func TestCloseFlushesWhatWasAccepted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := mustLane(t, Config{Flushes: 1, BatchItems: 2}, writerFunc(func(ctx context.Context, items []punch.Item) []punch.Outcome {
+			time.Sleep(time.Second)
+			return record(ctx, items)
+		}))
+		var wg sync.WaitGroup
+		var recorded atomic.Int64
+		for i := range 9 {
+			wg.Go(func() {
+				if _, err := l.Record(t.Context(), aPunch(fmt.Sprint(i))); err == nil {
+					recorded.Add(1)
+				}
+			})
+		}
+		synctest.Wait()
+		mustClose(t, l)
+		wg.Wait()
+		if recorded.Load() != 9 {
+			t.Errorf("%d of 9 accepted punches were recorded", recorded.Load())
+		}
+		if _, err := l.Record(t.Context(), aPunch("late")); punch.CodeOf(err) != punch.Unavailable {
+			t.Errorf("after Close: %v", err)
+		}
+		mustClose(t, l) // again
+	})
+}
+
+func TestCloseIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := mustLane(t, Config{}, writerFunc(func(ctx context.Context, items []punch.Item) []punch.Outcome {
+			<-ctx.Done() // a database that answers nothing
+			return []punch.Outcome{{Err: punch.Retryable(punch.Unavailable, time.Second, "away", ctx.Err())}}
+		}))
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if _, err := l.Record(t.Context(), aPunch("stuck")); punch.CodeOf(err) != punch.Unavailable {
+				t.Errorf("the caller was told %v", err)
+			}
+		})
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		start := time.Now()
+		if err := l.Close(ctx); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != 3*time.Second {
+			t.Errorf("Close returned %v after %s", err, time.Since(start))
+		}
+		wg.Wait()
+	})
+}
+
+// TestStartStopStress closes lanes under load: nothing hangs, nothing leaks,
+// and each caller is told something.
+func TestStartStopStress(t *testing.T) {
+	for range 200 {
+		l := mustLane(t, Config{}, writerFunc(record))
+		var wg sync.WaitGroup
+		for i := range 20 {
+			wg.Go(func() {
+				_, err := l.Record(context.Background(), aPunch(fmt.Sprint(i)))
+				if code := punch.CodeOf(err); code != "" && code != punch.Unavailable {
+					t.Errorf("told %v", err)
+				}
+			})
+		}
+		mustClose(t, l)
+		wg.Wait()
+	}
+}
+
+func TestQueueKeepsOrderAndCount(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var q queue
+		var model []*entry
+		for range rapid.IntRange(1, 5000).Draw(t, "steps") {
+			if rapid.IntRange(0, 2).Draw(t, "op") > 0 {
+				e := &entry{item: punch.Item{Punch: aPunch("x")}}
+				q.push(e)
+				model = append(model, e)
+			} else {
+				got := q.pop()
+				if len(model) == 0 {
+					if got != nil {
+						t.Fatal("popped from an empty queue")
+					}
+					continue
+				}
+				if got != model[0] {
+					t.Fatal("popped out of order")
+				}
+				model = model[1:]
+			}
+			if q.len() != len(model) || (len(model) == 0) != (q.bytes == 0) {
+				t.Fatalf("length %d and %d bytes, want length %d", q.len(), q.bytes, len(model))
+			}
+		}
+	})
+}

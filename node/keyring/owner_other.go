@@ -1,8 +1,0 @@
-//go:build !unix
-
-package keyring
-
-import "os"
-
-// keepOwner has nothing to keep.
-func keepOwner(*os.File, os.FileInfo) error { return nil }

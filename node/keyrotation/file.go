@@ -1,0 +1,89 @@
+package keyrotation
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/punchclock/punchclock/region/gossip"
+)
+
+// file is a keyring file as it was read.
+type file struct {
+	path string // what a link points at: a rename must not replace the link
+	info os.FileInfo
+	keys [][]byte
+}
+
+func open(path string) (*file, error) {
+	path, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return nil, fmt.Errorf("keyring: %w; the file must exist: adding a key cannot turn encryption on", err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("keyring: %w", err)
+	}
+	keys, err := gossip.ReadKeys(path)
+	if err != nil {
+		return nil, fmt.Errorf("keyring: %w", err)
+	}
+	return &file{path: path, info: info, keys: keys}, nil
+}
+
+// index returns where the key of that fingerprint is.
+func (f *file) index(fingerprint string) (int, error) {
+	i := slices.IndexFunc(f.keys, func(k []byte) bool { return gossip.FingerprintOf(k).String() == fingerprint })
+	if i < 0 {
+		return 0, fmt.Errorf("keyring: %s holds no key %s, it holds %v", f.path, fingerprint, Fingerprints(f.keys))
+	}
+	return i, nil
+}
+
+// write replaces the file: a node that reads it meanwhile sees the old keys or
+// the new ones. It keeps the owner, and what the owner and the group may do;
+// others may do nothing.
+func (f *file) write(keys [][]byte) error {
+	content := Format(keys)
+	if _, err := gossip.ParseKeys(content); err != nil { // or every node would refuse it
+		return fmt.Errorf("keyring: %s: %w", f.path, err)
+	}
+	if now, err := gossip.ReadKeys(f.path); err != nil || !slices.EqualFunc(now, f.keys, bytes.Equal) {
+		return fmt.Errorf("keyring: %s has been changed by somebody else meanwhile; look at it and begin this step again", f.path)
+	}
+	temp, err := os.CreateTemp(filepath.Dir(f.path), ".keyring-*") // readable for us alone
+	if err != nil {
+		return fmt.Errorf("keyring: %w", err)
+	}
+	_, err = temp.Write(content)
+	err = errors.Join(err, keepOwner(temp, f.info), temp.Chmod(f.info.Mode().Perm()&0o660|0o600), temp.Sync(), temp.Close())
+	if err == nil {
+		err = os.Rename(temp.Name(), f.path)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("keyring: %w", err), os.Remove(temp.Name()))
+	}
+	return nil
+}
+
+// Format writes keys as a keyring file holds them.
+func Format(keys [][]byte) []byte {
+	var content []byte
+	for _, k := range keys {
+		content = append(base64.StdEncoding.AppendEncode(content, k), '\n')
+	}
+	return content
+}
+
+// Fingerprints names the keys in their order.
+func Fingerprints(keys [][]byte) []string {
+	list := make([]string, len(keys))
+	for i, k := range keys {
+		list[i] = gossip.FingerprintOf(k).String()
+	}
+	return list
+}

@@ -1,0 +1,259 @@
+package keyrotation
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/punchclock/punchclock/node/adminapi"
+	"github.com/punchclock/punchclock/region/gossip"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// pool is nodes that each say what is in the keyring file they read, through a
+// real operations API.
+type pool struct {
+	*testing.T
+	files map[string]string // by node; "" for a node that says nothing
+	// wait is short for steps that are to be waited for in vain.
+	wait     time.Duration
+	progress bytes.Buffer
+}
+
+func newPool(t *testing.T) *pool {
+	return &pool{T: t, files: map[string]string{}, wait: 10 * time.Second}
+}
+
+// file writes a keyring file and lets the nodes read it.
+func (p *pool) file(keys [][]byte, nodes ...string) string {
+	p.Helper()
+	path := filepath.Join(p.TempDir(), "keys")
+	if err := os.WriteFile(path, Format(keys), 0o600); err != nil {
+		p.Fatal(err)
+	}
+	for _, n := range nodes {
+		p.files[n] = path
+	}
+	return path
+}
+
+func (p *pool) keyrings() adminapi.Keyrings {
+	list := adminapi.Keyrings{Node: "a"}
+	for node, path := range p.files {
+		k := adminapi.Keyring{Node: node, Known: path != ""}
+		if k.Known {
+			keys, err := gossip.ReadKeys(path)
+			if err != nil {
+				p.Error(err)
+			}
+			k.Keys = Fingerprints(keys)
+		}
+		list.Nodes = append(list.Nodes, k)
+	}
+	slices.SortFunc(list.Nodes, func(a, b adminapi.Keyring) int { return strings.Compare(a.Node, b.Node) })
+	return list
+}
+
+func (p *pool) rotation() Rotation {
+	server := httptest.NewServer(adminapi.New(adminapi.Deps{
+		Metrics: http.NotFoundHandler(), Keyrings: p.keyrings, Log: slog.New(slog.DiscardHandler),
+		Operator: func(_ context.Context, token string) error {
+			if token != "operator" {
+				return errors.New("this token is not an operator's")
+			}
+			return nil
+		},
+	}))
+	p.Cleanup(func() { server.Close(); http.DefaultClient.CloseIdleConnections() })
+	return Rotation{Ask: adminapi.Client{URL: server.URL, Token: "operator"}.Keyrings, Timeout: p.wait, Progress: &p.progress}
+}
+
+func (p *pool) has(path string, want ...[]byte) {
+	p.Helper()
+	got, err := gossip.ReadKeys(path)
+	if err != nil || !slices.EqualFunc(got, want, bytes.Equal) {
+		p.Errorf("the file holds %v, %v, want %v", Fingerprints(got), err, Fingerprints(want))
+	}
+}
+
+func (p *pool) refused(err error, want string) {
+	p.Helper()
+	if err == nil || !strings.Contains(err.Error(), want) {
+		p.Errorf("error %v, want one with %q", err, want)
+	}
+}
+
+func name(key []byte) string { return gossip.FingerprintOf(key).String() }
+
+func TestARotation(t *testing.T) {
+	p := newPool(t)
+	old := NewKey()
+	path := p.file([][]byte{old}, "a", "b", "c")
+	r := p.rotation()
+
+	added, err := r.Add(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := gossip.ReadKeys(path)
+	if err != nil || len(keys) != 2 || !bytes.Equal(keys[0], old) || name(keys[1]) != added || len(keys[1]) != 32 {
+		t.Fatalf("after adding %s the file holds %v, %v", added, Fingerprints(keys), err)
+	}
+	p.refused(r.Remove(t.Context(), path, name(old)), "use another one first")
+	if err := r.Use(t.Context(), path, added); err != nil {
+		t.Fatal(err)
+	}
+	p.has(path, keys[1], old)
+	if err := r.Remove(t.Context(), path, name(old)); err != nil {
+		t.Fatal(err)
+	}
+	p.has(path, keys[1])
+	for _, want := range []string{"3 of 3 nodes have " + added, "3 of 3 nodes send with " + added, "3 of 3 nodes are without " + name(old)} {
+		if !strings.Contains(p.progress.String(), want) {
+			t.Errorf("progress is %q, want %q in it", p.progress.String(), want)
+		}
+	}
+}
+
+func TestStepsThatWouldPartTheNodesAreRefused(t *testing.T) {
+	old, next := NewKey(), NewKey()
+	t.Run("use what one does not have", func(t *testing.T) {
+		p := newPool(t)
+		path := p.file([][]byte{old, next}, "a", "b")
+		p.file([][]byte{old}, "behind")
+		p.refused(p.rotation().Use(t.Context(), path, name(next)), "behind")
+		p.has(path, old, next)
+	})
+	t.Run("use with a node that says nothing", func(t *testing.T) {
+		p := newPool(t)
+		path := p.file([][]byte{old, next}, "a", "b")
+		p.files["older"] = ""
+		p.refused(p.rotation().Use(t.Context(), path, name(next)), "older (says nothing")
+		p.has(path, old, next)
+	})
+	t.Run("remove what one sends with", func(t *testing.T) {
+		p := newPool(t)
+		path := p.file([][]byte{next, old}, "a", "b")
+		p.file([][]byte{old, next}, "behind")
+		p.refused(p.rotation().Remove(t.Context(), path, name(old)), "behind")
+		p.has(path, next, old)
+	})
+	t.Run("a key that is not in the file", func(t *testing.T) {
+		p := newPool(t)
+		path := p.file([][]byte{old}, "a")
+		p.refused(p.rotation().Use(t.Context(), path, name(next)), name(old))
+		p.refused(p.rotation().Remove(t.Context(), path, "0"), "holds no key 0")
+	})
+	t.Run("add to another file", func(t *testing.T) {
+		p := newPool(t)
+		p.file([][]byte{old}, "a", "b")
+		other := p.file([][]byte{next})
+		_, err := p.rotation().Add(t.Context(), other)
+		p.refused(err, "not the file they read")
+		p.has(other, next)
+	})
+	t.Run("add to no file", func(t *testing.T) {
+		p := newPool(t)
+		_, err := p.rotation().Add(t.Context(), filepath.Join(t.TempDir(), "none"))
+		p.refused(err, "cannot turn encryption on")
+	})
+	t.Run("a file with a key too many", func(t *testing.T) {
+		p := newPool(t)
+		keys := [][]byte{old}
+		for range 7 {
+			keys = append(keys, NewKey())
+		}
+		path := p.file(keys, "a")
+		_, err := p.rotation().Add(t.Context(), path)
+		p.refused(err, "9 keys")
+		p.has(path, keys...)
+	})
+	t.Run("without an operator's token", func(t *testing.T) {
+		p := newPool(t)
+		path := p.file([][]byte{old}, "a")
+		r := p.rotation()
+		r.Ask = func(context.Context) (adminapi.Keyrings, error) {
+			return adminapi.Keyrings{}, errors.New("403 Forbidden")
+		}
+		_, err := r.Add(t.Context(), path)
+		p.refused(err, "403")
+		p.refused(r.AwaitUsed(t.Context(), name(old)), "403")
+		p.has(path, old)
+	})
+}
+
+// The file is right and a node does not follow: that is told by its name, and
+// waiting goes on where it ended.
+func TestWaitingHasAnEnd(t *testing.T) {
+	p := newPool(t)
+	p.wait = 100 * time.Millisecond
+	old := NewKey()
+	path := p.file([][]byte{old}, "a", "b")
+	behind := p.file([][]byte{old}, "behind")
+	r := p.rotation()
+	added, err := r.Add(t.Context(), path)
+	p.refused(err, "not yet behind")
+	if !errors.Is(err, errTimeout) || added == "" {
+		t.Errorf("Add says %q, %v; want the fingerprint and errTimeout", added, err)
+	}
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Timeout = 10 * time.Second
+	done := make(chan error, 1)
+	go func() { done <- r.AwaitAdded(t.Context(), added) }()
+	if err := os.WriteFile(behind+".new", content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(behind+".new", behind); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTheFileKeepsItsPlaceAndItsOwner(t *testing.T) {
+	p := newPool(t)
+	old := NewKey()
+	path := p.file([][]byte{old}, "a")
+	link := filepath.Join(t.TempDir(), "link")
+	if err := errors.Join(os.Symlink(path, link), os.Chmod(path, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.rotation().Add(t.Context(), link); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Lstat(path)
+	if err != nil || info.Mode() != 0o640 {
+		t.Errorf("the file's mode is %v, %v, want what owner and group had: 0640", info.Mode(), err)
+	}
+	if info, err = os.Lstat(link); err != nil || info.Mode()&os.ModeSymlink == 0 {
+		t.Errorf("the link became %v, %v", info.Mode(), err)
+	}
+	if left, err := filepath.Glob(filepath.Join(filepath.Dir(path), ".keyring-*")); err != nil || len(left) != 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+	f, err := open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, Format([][]byte{old}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.refused(f.write([][]byte{NewKey()}), "changed by somebody else")
+	p.has(path, old)
+}

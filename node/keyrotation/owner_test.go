@@ -1,0 +1,31 @@
+//go:build unix
+
+package keyrotation
+
+import (
+	"os"
+	"syscall"
+	"testing"
+)
+
+func TestAnotherAccountCanStillReadTheFile(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root may give a file away")
+	}
+	p := newPool(t)
+	path := p.file([][]byte{NewKey()}, "a")
+	const nobody = 65534
+	if err := os.Chown(path, nobody, nobody); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.rotation().Add(t.Context(), path); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if owner := info.Sys().(*syscall.Stat_t); owner.Uid != nobody || owner.Gid != nobody || info.Mode() != 0o600 {
+		t.Errorf("the file belongs to %d:%d with mode %v, want %d:%d and 0600", owner.Uid, owner.Gid, info.Mode(), nobody, nobody)
+	}
+}

@@ -1,0 +1,147 @@
+// Package demo shows Punchclock at work on one machine: real nodes and a real
+// database, a morning rush through every region, every receipt held against the
+// rows, and one punch followed through two regions. It only joins the parts;
+// the cluster is node/lab/cluster's, the load node/lab/load's, the judgement
+// node/lab/drill's.
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/punchclock/punchclock/node/lab/cluster"
+	"github.com/punchclock/punchclock/node/lab/drill"
+	"github.com/punchclock/punchclock/node/lab/load"
+	"github.com/punchclock/punchclock/node/lab/stage"
+	"github.com/punchclock/punchclock/node/lab/traceview"
+)
+
+// Demo is `punchclock demo`.
+type Demo struct {
+	stage.Setup `embed:""`
+	load.Load   `embed:""`
+	Ledger      string `help:"Keep the ledger in this new file." type:"path"`
+	// Some dozens of them cross regions, and the rest of the machine is left
+	// to the punches.
+	Sampled float64 `help:"Share of the punches that leave a trace." default:"0.02"`
+}
+
+// overhead is what start, audit and stop may take beside the rush. With the
+// default rush a demo ends within two minutes, or four on CockroachDB, whose
+// processes share two cores in the worst case.
+const (
+	overheadPostgres  = 85 * time.Second
+	overheadCockroach = 200 * time.Second
+)
+
+var errTooLong = errors.New("the demo takes too long on this machine; try a lower --rate")
+
+// traceTo makes the nodes send the spans of a share of their requests to a sink.
+func traceTo(sinkURL string, share float64) func(*cluster.Config) {
+	env := []string{
+		"OTEL_TRACES_EXPORTER=otlp", "OTEL_EXPORTER_OTLP_ENDPOINT=" + sinkURL, "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf",
+		"OTEL_TRACES_SAMPLER=parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG=" + strconv.FormatFloat(share, 'f', -1, 64),
+		"OTEL_BSP_SCHEDULE_DELAY=500", // ms: nobody wants to wait for the last spans
+	}
+	return func(cfg *cluster.Config) { cfg.ExtraEnv = func(*cluster.Node) []string { return env } }
+}
+
+// Run shows everything and writes the outcome to out, the progress to standard
+// error. Its error is nil only if the punches are all accounted for.
+func (c *Demo) Run(ctx context.Context, out io.Writer) (err error) {
+	began := time.Now()
+	ctx, cancel := context.WithDeadlineCause(ctx, began.Add(overheadCockroach+c.Duration), errTooLong)
+	defer cancel()
+	sink, err := traceview.Start("127.0.0.1:0", traceview.DefaultConfig())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeSink(ctx, sink)) }()
+	st, err := c.Start(ctx, os.Stderr, traceTo(sink.URL, c.Sampled))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, st.Close(ctx)) }()
+	if st.State().Database.Engine == cluster.Postgres {
+		ctx, cancel = context.WithDeadlineCause(ctx, began.Add(overheadPostgres+c.Duration), errTooLong)
+		defer cancel()
+	}
+	result, report, err := c.show(ctx, st)
+	if err != nil {
+		return err
+	}
+	trace, err := crossingTrace(ctx, sink)
+	if err != nil {
+		return err
+	}
+	if err := summary(out, st, &result, &report, trace); err != nil {
+		return err
+	}
+	return verdict(&result, &report)
+}
+
+// closeSink comes after the nodes have gone, so that nothing is on its way.
+func closeSink(ctx context.Context, sink *traceview.Server) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	return sink.Close(ctx)
+}
+
+// show sends the rush and audits it.
+func (c *Demo) show(ctx context.Context, st *stage.Stage) (load.Result, drill.Report, error) {
+	path := c.Ledger
+	if path == "" {
+		path = st.Path("ledger.jsonl")
+	}
+	// What a fresh CockroachDB does with its replicas and leases would else
+	// happen in the middle of the rush.
+	if st.Database.Engine == cluster.Cockroach {
+		st.Say("waiting until every range has its replicas in all regions")
+		if err := st.Database.WaitReplicated(ctx); err != nil {
+			return load.Result{}, drill.Report{}, err
+		}
+	}
+	state := st.State()
+	st.Say("morning rush")
+	result, err := rushWithLedger(ctx, load.Config{
+		Load: c.Load, Regions: state.Entries(), Companies: state.Companies, Progress: load.ShowProgress(os.Stderr),
+	}, path)
+	if err != nil {
+		return result, drill.Report{}, err
+	}
+	st.Say("auditing")
+	report, err := auditLedger(ctx, path, st.OperatorURL(st.Regions()[0]))
+	if err == nil && report.Verdict() != nil {
+		st.Keep() // the evidence
+	}
+	return result, report, err
+}
+
+func auditLedger(ctx context.Context, path, databaseURL string) (drill.Report, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return drill.Report{}, err
+	}
+	defer file.Close() //nolint:errcheck // only read
+	return drill.Audit(ctx, file, databaseURL)
+}
+
+// verdict is nil when the rush was sent as planned and is accounted for.
+func verdict(result *load.Result, report *drill.Report) error {
+	errs := []error{report.Verdict(), result.Void()}
+	if report.Acknowledged != result.Acknowledged {
+		errs = append(errs, fmt.Errorf("the ledger has %d receipts, the generator saw %d", report.Acknowledged, result.Acknowledged))
+	}
+	if result.Refused > 0 {
+		errs = append(errs, fmt.Errorf("%d good punches were refused", result.Refused))
+	}
+	if result.RepeatsWrong > 0 {
+		errs = append(errs, fmt.Errorf("%d punches that were sent again did not get their receipt again", result.RepeatsWrong))
+	}
+	return errors.Join(errs...)
+}

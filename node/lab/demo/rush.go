@@ -1,0 +1,60 @@
+package demo
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/punchclock/punchclock/node/lab/drill"
+	"github.com/punchclock/punchclock/node/lab/load"
+	"github.com/punchclock/punchclock/node/lab/stage"
+)
+
+// Rush is `punchclock rush`: the load alone, against a cluster that runs.
+type Rush struct {
+	load.Load `embed:""`
+	Cluster   string `help:"File that tells endpoints, companies and tokens, as 'punchclock up' writes it." default:".run/cluster.json" type:"existingfile"`
+	Ledger    string `help:"Write a ledger into this new file, for 'punchclock audit'." type:"path"`
+	JSON      bool   `help:"Print the result as JSON."`
+}
+
+// Run sends the rush and writes the result to out.
+func (c *Rush) Run(ctx context.Context, out io.Writer) error {
+	state, err := stage.ReadState(c.Cluster)
+	if err != nil {
+		return err
+	}
+	result, err := rushWithLedger(ctx, load.Config{
+		Load: c.Load, Regions: state.Entries(), Companies: state.Companies, Progress: load.ShowProgress(os.Stderr),
+	}, c.Ledger)
+	if err != nil && result.Sent == 0 {
+		return err
+	}
+	return errors.Join(err, c.print(out, &result), result.Void())
+}
+
+func (c *Rush) print(out io.Writer, result *load.Result) error {
+	if c.JSON {
+		return json.NewEncoder(out).Encode(result)
+	}
+	_, err := fmt.Fprint(out, result)
+	return err
+}
+
+// rushWithLedger runs a rush with a ledger in a new file, or without one when
+// path is empty.
+func rushWithLedger(ctx context.Context, cfg load.Config, path string) (result load.Result, err error) {
+	if path == "" {
+		return load.Run(ctx, cfg)
+	}
+	ledger, err := drill.Create(path)
+	if err != nil {
+		return load.Result{}, err
+	}
+	defer func() { err = errors.Join(err, ledger.Close()) }()
+	cfg.Journal = ledger
+	return load.Run(ctx, cfg)
+}

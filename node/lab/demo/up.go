@@ -1,0 +1,126 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/punchclock/punchclock/node/lab/cluster"
+	"github.com/punchclock/punchclock/node/lab/stage"
+	"github.com/punchclock/punchclock/node/lab/traceview"
+)
+
+// Up is `punchclock up`: the demo's cluster, left running.
+type Up struct {
+	stage.Setup  `embed:""`
+	WithoutNodes []string `help:"Regions whose nodes are not started, but left to 'punchclock nodes start' or to terraform/local."`
+	State        string   `help:"File in which scripts find addresses, database and tokens." default:".run/cluster.json" type:"path"`
+	Traces       bool     `help:"Trace every punch, and keep the newest traces in memory to be looked at."`
+}
+
+// Run starts the cluster, writes to out how to use it, and stops it when ctx
+// ends, which is not an error.
+func (c *Up) Run(ctx context.Context, out io.Writer) (err error) {
+	release, err := c.claim()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	traced, traces := func(*cluster.Config) {}, ""
+	if c.Traces {
+		sink, startErr := traceview.Start("127.0.0.1:0", traceview.DefaultConfig())
+		if startErr != nil {
+			return startErr
+		}
+		defer func() { err = errors.Join(err, closeSink(ctx, sink)) }()
+		traced, traces = traceTo(sink.URL, 1), sink.URL+"/traces"
+	}
+	st, err := c.Start(ctx, os.Stderr, func(cfg *cluster.Config) {
+		cfg.WithoutNodes = c.WithoutNodes
+		traced(cfg)
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, st.Close(ctx)) }()
+	state := st.State()
+	state.TracesURL = traces
+	if err := state.Write(c.State); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.Remove(c.State)) }()
+	if err := c.explain(out, st.Binary, &state); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// claim makes the file ours: whoever starts a second cluster on it would leave
+// the first one without anything that tells of it.
+func (c *Up) claim() (release func() error, err error) {
+	if err := os.MkdirAll(filepath.Dir(c.State), 0o700); err != nil {
+		return nil, fmt.Errorf("--state: %w", err)
+	}
+	release, err = cluster.Hold(c.State + ".lock")
+	if errors.Is(err, cluster.ErrHeld) {
+		return nil, fmt.Errorf("--state: %s tells of a cluster that runs; stop it or choose another file", c.State)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--state: %w", err)
+	}
+	return release, nil
+}
+
+// explain writes what runs where and how to talk to it.
+func (c *Up) explain(out io.Writer, binary string, s *stage.State) error {
+	var b strings.Builder
+	line := func(format string, args ...any) { _, _ = fmt.Fprintf(&b, format+"\n", args...) } // a Builder takes everything
+	line("database   %s %s", s.Database.Engine, s.Database.Version)
+	line("           %s", s.Database.URL)
+	for _, n := range s.Nodes {
+		if n.PID == 0 {
+			line("%-10s %s   not started: terraform/local, or %s nodes start %s", n.Region, n.PublicURL, binary, n.Region)
+			continue
+		}
+		line("%-10s %s   health and metrics %s   log %s", n.Region, n.PublicURL, n.OpsURL, n.Log)
+	}
+	line("tokens     one per company, each for anybody in it:")
+	for _, company := range s.Companies {
+		line("  %-16s home %-10s %s", company.ID, company.Home, company.Token)
+	}
+	first, last := runningNodes(s)
+	line("")
+	line("A punch of company %s, and a look at it:", s.Companies[0].ID)
+	line("  TOKEN=%s", s.Companies[0].Token)
+	line(`  curl -sH "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' \`)
+	line(`    -d '{"id":"'$(%s id)'","employee":"e1","kind":"in"}' %s/v1/punches`, binary, last.PublicURL)
+	line(`  curl -sH "Authorization: Bearer $TOKEN" %s/v1/employees/e1/punches`, first.PublicURL)
+	line("A rush, and its audit:")
+	line("  %s rush --cluster=%s --ledger=ledger.jsonl", binary, c.State)
+	line("  %s audit ledger.jsonl --database-url='%s'", binary, s.Database.URL)
+	if s.TracesURL != "" {
+		line("The newest traces, those of punches that took 50 ms or longer, and the one of a receipt by its trace_id:")
+		line("  curl -s %s", s.TracesURL)
+		line("  curl -s '%s?name=punches&min=50ms'", s.TracesURL)
+		line("  curl -s %s/TRACE_ID", s.TracesURL)
+	}
+	line("")
+	line("All of it is in %s, for scripts. Ctrl-C stops everything.", c.State)
+	_, err := io.WriteString(out, b.String())
+	return err
+}
+
+// runningNodes returns the first and the last that run; any where none does yet.
+func runningNodes(s *stage.State) (first, last cluster.NodeState) {
+	running := slices.DeleteFunc(slices.Clone(s.Nodes), func(n cluster.NodeState) bool { return n.PID == 0 })
+	if len(running) == 0 {
+		running = s.Nodes
+	}
+	return running[0], running[len(running)-1]
+}

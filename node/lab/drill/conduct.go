@@ -1,0 +1,302 @@
+package drill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/punchclock/punchclock/node/lab/cluster"
+	"github.com/punchclock/punchclock/node/lab/load"
+)
+
+// run is one drill: a load, somebody who breaks and heals, and somebody who
+// watches.
+type run struct {
+	scenario Scenario
+	site     *site
+	load     load.Load
+	ledger   string // path
+	settle   time.Duration
+	progress func(load.Progress)
+
+	samples samples
+	watcher *watcher
+	devices []*device // that can reach the victim alone
+
+	seen sightings // written by observe alone
+
+	mu      sync.Mutex // guards moments
+	moments Moments
+}
+
+// conduct runs the drill and returns what it found. Its error says why that is
+// not all that was to be found; the outcome, which is never empty, says so too.
+// Whether what was found is good is for Outcome.Verdict.
+func (r *run) conduct(ctx context.Context) (Outcome, error) {
+	r.watcher = newWatcher(&r.site.state)
+	defer r.watcher.close()
+	r.moments.Begin = time.Now()
+	result, err := r.hold(ctx)
+	if cause := context.Cause(ctx); cause != nil && errors.Is(err, cause) {
+		err = fmt.Errorf("interrupted: %w", err)
+	}
+	r.site.say("auditing")
+	// Also after an error or an interruption: what was sent until then is in
+	// the ledger, and a cluster of the drill's own is gone afterwards.
+	detached := context.WithoutCancel(ctx)
+	report, failure := r.audit(detached)
+	boxes, unread := r.countOutboxes(detached)
+	err = errors.Join(err, failure, unread)
+	o := r.outcome(&result, report, boxes)
+	if err != nil {
+		o.Error = err.Error()
+	} else {
+		o.judge(r.scenario.Bounds, r.settle)
+	}
+	return o, err
+}
+
+// hold keeps up the load while the scenario is played, and returns once all
+// answers are there and the cluster is whole or the time to settle is over.
+func (r *run) hold(ctx context.Context) (result load.Result, err error) {
+	ledger, err := Create(r.ledger)
+	if err != nil {
+		return load.Result{}, err
+	}
+	defer func() { err = errors.Join(err, ledger.Close()) }()
+	if r.scenario.stranded {
+		if r.devices, err = newDevices(r.site, ledger, r.outboxDir()); err != nil {
+			return load.Result{}, err
+		}
+		defer closeDevices(r.devices)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	enough := make(chan struct{})
+	errs := make([]error, 2+len(r.devices))
+	var actors sync.WaitGroup
+	actors.Go(func() {
+		defer close(enough)
+		errs[0] = r.play(ctx)
+		r.mark(func(m *Moments) *time.Time { return &m.End })
+	})
+	actors.Go(func() { errs[1] = r.observe(ctx, enough) })
+	for i, d := range r.devices {
+		actors.Go(func() { errs[2+i] = d.run(ctx, enough, r.settle) })
+	}
+	result, err = load.Run(ctx, load.Config{
+		Load: r.load, Regions: r.site.state.Entries(), Companies: r.site.state.Companies,
+		Journal: ledger, Observe: r.samples.add, Enough: enough, Progress: r.progress,
+	})
+	if err != nil {
+		cancel(err)
+	}
+	actors.Wait()
+	return result, distinct(append(errs, err)...)
+}
+
+// outboxDir is beside the ledger.
+func (r *run) outboxDir() string { return filepath.Join(filepath.Dir(r.ledger), "outboxes") }
+
+// distinct joins errors and leaves out what an earlier one says already: an
+// interruption ends everybody.
+func distinct(errs ...error) (joined error) {
+	for _, err := range errs {
+		if !errors.Is(joined, err) {
+			joined = errors.Join(joined, err)
+		}
+	}
+	return joined
+}
+
+// play breaks and heals. Once it has begun to break it heals, whatever comes
+// of it and although ctx ends meanwhile, before the heal or during it: a
+// cluster that somebody else runs is not left broken.
+func (r *run) play(ctx context.Context) error {
+	if !pause(ctx, r.scenario.Before) {
+		return context.Cause(ctx)
+	}
+	broke := r.damage(ctx)
+	if err := errors.Join(broke, r.heal(context.WithoutCancel(ctx))); err != nil {
+		return err
+	}
+	if !pause(ctx, r.scenario.After) {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// actTimeout bounds a break and a heal, each: a database recovers from its log
+// within a minute, six nodes restart in turn within two, and an operator's tool
+// that builds machines and waits until they are healthy takes up to ten.
+const actTimeout = 15 * time.Minute
+
+var errActTimeout = fmt.Errorf("took longer than %s", actTimeout)
+
+// damage breaks, and returns when it is time to heal.
+func (r *run) damage(ctx context.Context) error {
+	r.site.say("breaking: %s (%s)", r.scenario.About, r.site.victim)
+	r.mark(func(m *Moments) *time.Time { return &m.Breaking })
+	acting, cancel := context.WithTimeoutCause(ctx, actTimeout, errActTimeout)
+	defer cancel()
+	if err := r.scenario.inject(acting, r.site); err != nil {
+		return fmt.Errorf("breaking: %w", err)
+	}
+	r.mark(func(m *Moments) *time.Time { return &m.Broken })
+	if !pause(ctx, r.scenario.During) {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// heal is not to be cancelled: ctx is detached from the drill's.
+func (r *run) heal(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, actTimeout, errActTimeout)
+	defer cancel()
+	r.mark(func(m *Moments) *time.Time { return &m.Healing })
+	if r.scenario.heal != nil {
+		r.site.say("healing")
+		if err := r.scenario.heal(ctx, r.site); err != nil {
+			return fmt.Errorf("healing, and it may still be broken: %w", err)
+		}
+	}
+	r.mark(func(m *Moments) *time.Time { return &m.Healed })
+	return nil
+}
+
+func (r *run) mark(moment func(*Moments) *time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	*moment(&r.moments) = time.Now()
+}
+
+func (r *run) now() Moments {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.moments
+}
+
+// pause reports whether d went by before ctx ended.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// observe watches from the break on until the arrivals have ended and the
+// cluster is whole, or has had its time to become so.
+func (r *run) observe(ctx context.Context, enough <-chan struct{}) error {
+	for {
+		switch m := r.now(); {
+		case !m.Healed.IsZero():
+			r.watchReturn(ctx)
+		case !m.Breaking.IsZero() && r.seen.loss.IsZero():
+			if lossSeen(r.watcher.look(ctx, r.site.victim)) {
+				r.seen.loss = time.Now()
+			}
+		}
+		select {
+		case <-enough:
+			m := r.now()
+			whole := !r.seen.members.IsZero() && !r.seen.leases.IsZero()
+			if whole || m.Healed.IsZero() || time.Since(m.Healed) > r.settle {
+				return nil
+			}
+		default:
+		}
+		if !pause(ctx, watchEvery) {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func (r *run) watchReturn(ctx context.Context) {
+	if r.seen.members.IsZero() && allWhole(r.watcher.look(ctx, nobody)) {
+		r.seen.members = time.Now()
+	}
+	if !r.seen.members.IsZero() && r.seen.leases.IsZero() {
+		// An error is a database that is not back; it may take its time.
+		if home, err := r.watcher.leasesHome(ctx); err == nil && home {
+			r.seen.leases = time.Now()
+		}
+	}
+}
+
+// sightings are when something was seen first; zero when it never was.
+type sightings struct{ loss, members, leases time.Time }
+
+// watch counts from the moments of the drill.
+func (s *sightings) watch(m *Moments) Watch {
+	since := func(moment, seen time.Time) *time.Duration {
+		if moment.IsZero() || seen.IsZero() {
+			return nil
+		}
+		return new(max(0, seen.Sub(moment)))
+	}
+	return Watch{LossSeen: since(m.Broken, s.loss), MembersBack: since(m.Healed, s.members), LeasesBack: since(m.Healed, s.leases)}
+}
+
+// auditTimeout is for a database that has just lost a region and is asked for
+// a million rows, which takes it well under a minute when it is whole.
+const auditTimeout = 5 * time.Minute
+
+func (r *run) audit(ctx context.Context) (*Report, error) {
+	ctx, cancel := context.WithTimeout(ctx, auditTimeout)
+	defer cancel()
+	file, err := os.Open(r.ledger)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close() //nolint:errcheck // only read
+	report, err := Audit(ctx, file, r.site.state.Database.URL)
+	if err != nil {
+		return nil, err
+	}
+	return &report, nil
+}
+
+// countOutboxes is nil where no device has one. Empty ones are removed.
+func (r *run) countOutboxes(ctx context.Context) (*Outboxes, error) {
+	if len(r.devices) == 0 {
+		return nil, nil
+	}
+	boxes, err := outboxes(ctx, r.devices, r.moments.Healed)
+	if err != nil {
+		return nil, err
+	}
+	return boxes, boxes.removeEmpty(r.outboxDir())
+}
+
+// lateAlready is many times what an idle machine is late.
+const lateAlready = 50 * time.Millisecond
+
+// outcome puts together what was found.
+func (r *run) outcome(result *load.Result, report *Report, boxes *Outboxes) Outcome {
+	state, homes, entries := &r.site.state, r.site.homes(), r.site.entries()
+	o := Outcome{
+		Scenario: r.scenario.Name, About: r.scenario.About,
+		Engine: state.Database.Engine + " " + state.Database.Version, Nodes: len(state.Nodes),
+		Victim: r.site.victim, Rate: r.load.Rate, Notes: r.site.notes, Moments: r.moments, Watch: r.seen.watch(&r.moments),
+		Ledger: report, Outboxes: boxes, Dropped: result.Dropped, Late: result.Late, Failed: result.Sent - result.Acknowledged, Retries: result.Retries,
+		Homes:   homeFigures(r.samples.all, homes, &r.moments),
+		Gaps:    gaps(r.samples.all, homes, entries, &r.moments),
+		Seconds: timeline(r.samples.all, homes, r.moments.Begin),
+	}
+	if result.Late > lateAlready {
+		o.Notes = append(o.Notes, "the machine was busy: punches were begun "+brief(result.Late)+" late at the 99th percentile, so its figures are no measure of Punchclock")
+	}
+	if state.Database.Engine == cluster.Postgres {
+		o.Watch.LeasesBack = nil // it has none
+		o.Notes = append(o.Notes, "PostgreSQL stands in for the databases of all regions: this shows nothing of the loss of one of them")
+	}
+	return o
+}

@@ -1,0 +1,166 @@
+package drill
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/punchclock/punchclock/node/lab/cluster"
+)
+
+// judge fills in the checks: that there is evidence at all, and then what the
+// scenario promises.
+func (o *Outcome) judge(b Bounds, settle time.Duration) {
+	o.judgeEvidence()
+	if b.NoneFailed {
+		o.checkZero("punches that failed", o.Failed)
+	}
+	o.judgeLatencies(b)
+	o.judgeGaps(b)
+	o.judgeWatch(b, settle)
+	o.judgeOutboxes()
+}
+
+// judgeEvidence fails what would pass because nobody punched or was answered.
+// In every scenario each home is served in each phase and, from the break on,
+// through each entry: an entry is the region that a device asks first, and the
+// device goes on to the others when that one is gone.
+func (o *Outcome) judgeEvidence() {
+	o.checkZero("punches that were due and not sent", o.Dropped)
+	o.checkZero("punches that were refused for good", o.Ledger.Refused) // all are valid
+	var silent []string
+	for _, h := range o.Homes {
+		if h.Acknowledged() == 0 {
+			silent = append(silent, fmt.Sprintf("%s %s", h.Home, h.Phase))
+		}
+	}
+	o.checkNone("homes and phases without a receipt", silent)
+	silent = nil
+	var open []string
+	for _, g := range o.Gaps {
+		if g.Acknowledged == 0 {
+			silent = append(silent, g.cell())
+		}
+		if g.Open {
+			open = append(open, g.cell())
+		}
+	}
+	o.checkNone("homes and entries without a receipt from the break on", silent)
+	o.checkNone("homes and entries that nobody served in the end", open)
+}
+
+func (o *Outcome) judgeLatencies(b Bounds) {
+	homes := func(limit time.Duration, what string, bound func(home string) bool) {
+		if limit == 0 {
+			return
+		}
+		var worst *HomeFigures
+		for i, h := range o.Homes {
+			if h.Phase != Before && bound(h.Home) && (worst == nil || h.P99 >= worst.P99) {
+				worst = &o.Homes[i]
+			}
+		}
+		if worst == nil {
+			o.fail("p99 of "+what, "under "+limit.String(), "nothing")
+			return
+		}
+		o.checkTime("p99 of "+what, worst.P99, fmt.Sprintf("%s, %s", worst.Home, worst.Phase), limit)
+	}
+	homes(b.P99, "each home", func(string) bool { return true })
+	homes(b.OthersP99, "the other homes", func(home string) bool { return home != o.Victim })
+}
+
+func (o *Outcome) judgeGaps(b Bounds) {
+	cells := func(limit time.Duration, what string, bound func(*Gap) bool) {
+		if limit == 0 {
+			return
+		}
+		switch gap := o.longest(bound); {
+		case gap == nil:
+			o.fail(what, "within "+limit.String(), "nothing")
+		case gap.Open:
+			o.fail(what, "within "+limit.String(), "never, for "+gap.cell())
+		default:
+			o.checkTime(what, gap.Took, gap.cell(), limit)
+		}
+	}
+	cells(b.Gap, "recovery of every home through every entry", func(*Gap) bool { return true })
+	cells(b.VictimGap, "recovery of the victim's home", func(g *Gap) bool { return g.Home == o.Victim })
+	cells(b.MajorityGap, "recovery of the majority's side", func(g *Gap) bool { return g.Entry != o.Victim })
+}
+
+// longest is nil when there is none.
+func (o *Outcome) longest(among func(*Gap) bool) (longest *Gap) {
+	for i := range o.Gaps {
+		g := &o.Gaps[i]
+		if among(g) && (longest == nil || g.Open && !longest.Open || g.Open == longest.Open && g.Took >= longest.Took) {
+			longest = g
+		}
+	}
+	return longest
+}
+
+// membersBack is what nodes need that were cut off from each other: a round of
+// the join loop. Nodes that only restart or wake up are there sooner.
+const membersBack = 30 * time.Second
+
+func (o *Outcome) judgeWatch(b Bounds, settle time.Duration) {
+	within := func(what string, took *time.Duration, limit time.Duration) {
+		if took == nil {
+			o.fail(what, "under "+limit.String(), "not seen")
+			return
+		}
+		o.checkTime(what, *took, "", limit)
+	}
+	if b.LossSeen > 0 {
+		within("all others miss who is gone, after the break", o.Watch.LossSeen, b.LossSeen)
+	}
+	within("all nodes know each other, after the heal", o.Watch.MembersBack, membersBack)
+	if o.hasLeases() {
+		within("all leases are at home, after the heal", o.Watch.LeasesBack, settle)
+	}
+}
+
+// judgeOutboxes: what the victim did not take while it was cut off was kept,
+// and is recorded now. With PostgreSQL, which every region still reaches, there
+// need be nothing to keep.
+func (o *Outcome) judgeOutboxes() {
+	boxes := o.Outboxes
+	if boxes == nil {
+		return
+	}
+	if o.hasLeases() {
+		const what, limit = "punches that the victim did not take, kept by devices that reach it alone", "at least 1"
+		o.Checks = append(o.Checks, Check{What: what, Limit: limit, Measured: fmt.Sprint(boxes.Kept), OK: boxes.Kept > 0})
+	}
+	o.checkZero("punches that still wait in an outbox", boxes.Waiting)
+	o.checkZero("punches that were refused and are in a quarantine", boxes.Refused)
+	o.checkZero("punches in the ledger without an answer", o.Ledger.Unresolved)
+}
+
+// hasLeases: CockroachDB alone keeps rows in regions.
+func (o *Outcome) hasLeases() bool { return !strings.HasPrefix(o.Engine, cluster.Postgres) }
+
+func (o *Outcome) checkZero(what string, n int) {
+	o.Checks = append(o.Checks, Check{What: what, Limit: "0", Measured: fmt.Sprint(n), OK: n == 0})
+}
+
+func (o *Outcome) checkNone(what string, found []string) {
+	if len(found) > 0 {
+		o.fail(what, "none", strings.Join(found, "; "))
+		return
+	}
+	o.Checks = append(o.Checks, Check{What: what, Limit: "none", Measured: "none", OK: true})
+}
+
+func (o *Outcome) fail(what, limit, measured string) {
+	o.Checks = append(o.Checks, Check{What: what, Limit: limit, Measured: measured})
+}
+
+func (o *Outcome) checkTime(what string, d time.Duration, where string, limit time.Duration) {
+	measured := brief(d)
+	if where != "" {
+		measured += " (" + where + ")"
+	}
+	o.Checks = append(o.Checks, Check{What: what, Limit: "under " + limit.String(), Measured: measured, OK: d < limit})
+}

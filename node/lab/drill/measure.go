@@ -1,0 +1,192 @@
+package drill
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/punchclock/punchclock/node/lab/load"
+)
+
+// Phase is a part of a drill.
+type Phase string
+
+// The phases.
+const (
+	Before Phase = "before" // punches that were settled before something was broken
+	During Phase = "during" // all that may have met it
+	After  Phase = "after"  // punches that were due once it was healed
+)
+
+var phases = []Phase{Before, During, After}
+
+// Moments are when what was done to the cluster began and was done. Broken is
+// zero when it never came so far, and so on.
+type Moments struct {
+	Begin    time.Time `json:"begin"`
+	Breaking time.Time `json:"breaking,omitzero"`
+	Broken   time.Time `json:"broken,omitzero"`
+	Healing  time.Time `json:"healing,omitzero"`
+	Healed   time.Time `json:"healed,omitzero"`
+	End      time.Time `json:"end,omitzero"` // of the arrivals
+}
+
+func (m *Moments) phase(o *load.Outcome) Phase {
+	switch {
+	case m.Breaking.IsZero() || o.Settled.Before(m.Breaking):
+		return Before
+	case m.Healed.IsZero() || o.Due.Before(m.Healed):
+		return During
+	default:
+		return After
+	}
+}
+
+// samples gathers what became of each punch.
+type samples struct {
+	mu  sync.Mutex // guards all
+	all []load.Outcome
+}
+
+func (s *samples) add(o load.Outcome) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all = append(s.all, o)
+}
+
+// Figures are the latencies and counts of some punches. Latencies count from
+// the moment a punch was due until its receipt; what was given up is in Failed
+// and, with the time until then, in the latencies.
+type Figures struct {
+	Sent    int           `json:"sent"`
+	Failed  int           `json:"failed"`
+	Retries int           `json:"retries"`
+	P50     time.Duration `json:"p50_ns"`
+	P99     time.Duration `json:"p99_ns"`
+	Max     time.Duration `json:"max_ns"`
+}
+
+// figuresOf is exact: a drill has some ten thousand punches.
+func figuresOf(outcomes []load.Outcome) Figures {
+	f := Figures{Sent: len(outcomes)}
+	if len(outcomes) == 0 {
+		return f
+	}
+	took := make([]time.Duration, len(outcomes))
+	for i, o := range outcomes {
+		took[i] = o.Settled.Sub(o.Due)
+		f.Retries += max(0, o.Attempts-1)
+		if o.Err != nil {
+			f.Failed++
+		}
+	}
+	slices.Sort(took)
+	// The smallest latency that at least the given share of punches kept.
+	at := func(percent int) time.Duration { return took[(len(took)*percent+99)/100-1] }
+	f.P50, f.P99, f.Max = at(50), at(99), took[len(took)-1]
+	return f
+}
+
+// Acknowledged is how many have a receipt.
+func (f *Figures) Acknowledged() int { return f.Sent - f.Failed }
+
+// HomeFigures are a home's figures in a phase.
+type HomeFigures struct {
+	Home  string `json:"home"`
+	Phase Phase  `json:"phase"`
+	Figures
+}
+
+func homeFigures(all []load.Outcome, homes []string, m *Moments) (list []HomeFigures) {
+	for _, home := range homes {
+		for _, phase := range phases {
+			own := only(all, func(o *load.Outcome) bool { return o.Home == home && m.phase(o) == phase })
+			list = append(list, HomeFigures{home, phase, figuresOf(own)})
+		}
+	}
+	return list
+}
+
+func only(all []load.Outcome, keep func(*load.Outcome) bool) (some []load.Outcome) {
+	for i := range all {
+		if keep(&all[i]) {
+			some = append(some, all[i])
+		}
+	}
+	return some
+}
+
+// Gap is the longest stretch, from the break on, in which punches of a home
+// through an entry waited and none was acknowledged. A stretch in which nobody
+// wanted anything does not count. The entry is the region whose endpoints the
+// devices ask first, wherever they were served.
+type Gap struct {
+	Home  string        `json:"home"`
+	Entry string        `json:"entry"`
+	From  time.Time     `json:"from,omitzero"`
+	Took  time.Duration `json:"took_ns"`
+	// Open is set when nothing was acknowledged any more after From, which
+	// is worse than a longer stretch that came to an end.
+	Open bool `json:"open,omitempty"`
+	// Acknowledged are all of this home and entry from the break on.
+	Acknowledged int `json:"acknowledged"`
+}
+
+func (g *Gap) cell() string { return g.Home + " through " + g.Entry }
+
+func gaps(all []load.Outcome, homes, entries []string, m *Moments) (list []Gap) {
+	for _, home := range homes {
+		for _, entry := range entries {
+			own := only(all, func(o *load.Outcome) bool { return o.Home == home && o.Entry == entry })
+			gap := longestGap(own, m.Breaking)
+			gap.Home, gap.Entry = home, entry
+			list = append(list, gap)
+		}
+	}
+	return list
+}
+
+// longestGap looks at those that end after the break. It sorts outcomes.
+func longestGap(outcomes []load.Outcome, breaking time.Time) (longest Gap) {
+	if breaking.IsZero() || len(outcomes) == 0 {
+		return Gap{}
+	}
+	slices.SortFunc(outcomes, func(a, b load.Outcome) int { return cmp.Compare(a.Settled.UnixNano(), b.Settled.UnixNano()) })
+	// waiting[i] is since when somebody waits among those settled from i on.
+	waiting := make([]time.Time, len(outcomes)+1)
+	for i := len(outcomes) - 1; i >= 0; i-- {
+		waiting[i] = waiting[i+1]
+		if waiting[i].IsZero() || outcomes[i].Due.Before(waiting[i]) {
+			waiting[i] = outcomes[i].Due
+		}
+	}
+	note := func(last time.Time, next int, until time.Time, open bool) {
+		from := later(last, waiting[next])
+		if took := until.Sub(from); until.After(breaking) && (open || took > longest.Took) {
+			longest.From, longest.Took, longest.Open = from, took, open
+		}
+	}
+	var last time.Time // acknowledgement
+	next := 0          // the first outcome after it
+	for i, o := range outcomes {
+		if o.Err == nil {
+			note(last, next, o.Settled, false)
+			last, next = o.Settled, i+1
+			if o.Settled.After(breaking) {
+				longest.Acknowledged++
+			}
+		}
+	}
+	if next < len(outcomes) {
+		note(last, next, outcomes[len(outcomes)-1].Settled, true)
+	}
+	return longest
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}

@@ -1,0 +1,271 @@
+package drill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/punchclock/punchclock/node/client"
+	"github.com/punchclock/punchclock/node/lab/load"
+	"github.com/punchclock/punchclock/node/punch"
+)
+
+// Outboxes is what became of the punches of devices that can reach the victim
+// alone and keep in an outbox on disk what it does not take.
+type Outboxes struct {
+	Devices int `json:"devices"` // one for each home
+	Punched int `json:"punched"`
+	Kept    int `json:"kept"`    // had no receipt when the device gave up asking, and waited on disk
+	Flushed int `json:"flushed"` // of those, got their receipt from a flush
+	Waiting int `json:"waiting"` // on disk in the end
+	Refused int `json:"refused"` // in quarantine in the end
+	// Oldest is the longest time from a punch that was kept to its receipt.
+	Oldest time.Duration `json:"oldest_ns"`
+	// Emptied is from the heal to the last receipt of one that was kept
+	// before; nil when there was none.
+	Emptied *time.Duration `json:"emptied_ns,omitempty"`
+}
+
+const (
+	// deviceEvery is a gate in the morning.
+	deviceEvery = 500 * time.Millisecond
+	// devicePatience is how long a person stays at the gate for the receipt.
+	devicePatience = 5 * time.Second
+	// drainEvery is the pause between flushes once the arrivals have ended.
+	drainEvery = time.Second
+)
+
+// device is one with an outbox.
+type device struct {
+	box  *client.Outbox
+	asks *witnessed
+
+	mu       sync.Mutex // guards the rest
+	keptAt   map[punch.ID]time.Time
+	receipts map[punch.ID]time.Time // from flushes
+	punched  int
+	errs     []error // of disk and ledger
+}
+
+// newDevices makes one for each home, with their outboxes below dir.
+func newDevices(s *site, ledger *Ledger, dir string) (devices []*device, err error) {
+	var endpoints []string
+	for _, entry := range s.state.Entries() {
+		if entry.Name == s.victim {
+			endpoints = entry.Endpoints
+		}
+	}
+	defer func() {
+		if err != nil {
+			closeDevices(devices)
+		}
+	}()
+	for _, home := range s.homes() {
+		d, err := newDevice(companyOf(s.state.Companies, home), endpoints, &witnessed{ledger: ledger, entry: s.victim}, filepath.Join(dir, home))
+		if err != nil {
+			return devices, fmt.Errorf("a device of %s in %s: %w", home, s.victim, err)
+		}
+		devices = append(devices, d)
+	}
+	return devices, nil
+}
+
+func companyOf(companies []load.Company, home string) *load.Company {
+	for i := range companies {
+		if companies[i].Home == home {
+			return &companies[i]
+		}
+	}
+	return nil // homes are those of companies
+}
+
+func newDevice(company *load.Company, endpoints []string, asks *witnessed, dir string) (*device, error) {
+	box, err := client.OpenOutbox(client.OutboxConfig{Dir: dir, Company: company.ID})
+	if err != nil {
+		return nil, err
+	}
+	asks.company = company.ID
+	asks.client, err = client.New(client.Config{Endpoints: endpoints, Token: client.StaticToken(company.Token), TotalTimeout: devicePatience})
+	if err != nil {
+		return nil, err
+	}
+	return &device{box: box, asks: asks, keptAt: make(map[punch.ID]time.Time), receipts: make(map[punch.ID]time.Time)}, nil
+}
+
+func closeDevices(devices []*device) {
+	for _, d := range devices {
+		d.asks.client.Close()
+	}
+}
+
+// run punches until enough is closed, flushing meanwhile as devices do, and
+// then flushes until nothing waits any more or settle has passed.
+func (d *device) run(ctx context.Context, enough <-chan struct{}, settle time.Duration) error {
+	flushing, stop := context.WithCancel(ctx)
+	var all sync.WaitGroup
+	all.Go(func() {
+		d.box.Run(flushing, d.asks, func(f client.Flushed, err error) { d.flushed(f, whileOpen(flushing, err)) })
+	})
+	tick := time.NewTicker(deviceEvery)
+	defer tick.Stop()
+	for punching := true; punching; {
+		select {
+		case <-tick.C:
+			all.Go(func() { d.punch(ctx) }) // as many at once as come within their patience
+		case <-enough:
+			punching = false
+		case <-ctx.Done():
+			punching = false
+		}
+	}
+	stop()
+	all.Wait()
+	d.drain(ctx, settle)
+	return errors.Join(d.errs...)
+}
+
+func (d *device) punch(ctx context.Context) {
+	d.mu.Lock()
+	d.punched++
+	// Another person each time: nobody punches twice a second.
+	r := client.Request{ID: punch.NewID(), Employee: fmt.Sprintf("d%06d", d.punched), Kind: punch.In, Source: "cut-off"}
+	d.mu.Unlock()
+	_, err := d.box.Punch(ctx, d.asks, r)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var answer *client.Error
+	switch {
+	case err == nil || client.IsFinal(err):
+	case errors.As(err, &answer) && !errors.Is(err, client.ErrNotKept):
+		d.keptAt[r.ID] = r.ID.Time()
+	default:
+		d.note(err)
+	}
+}
+
+// note keeps an error; a disk that fails does so each time. It needs the lock.
+func (d *device) note(err error) {
+	const enough = 10
+	if err != nil && len(d.errs) < enough {
+		d.errs = append(d.errs, err)
+	}
+}
+
+// flushed hears of each flush.
+func (d *device) flushed(f client.Flushed, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := time.Now()
+	for _, r := range f.Receipts {
+		d.receipts[r.ID] = now
+	}
+	d.note(err)
+}
+
+// drain flushes until the outbox is empty.
+func (d *device) drain(ctx context.Context, settle time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, settle)
+	defer cancel()
+	for {
+		done, err := d.box.Flush(ctx, d.asks)
+		d.flushed(done, whileOpen(ctx, err))
+		if err != nil || done.Kept == 0 || !pause(ctx, drainEvery) {
+			return // what waits is counted by others
+		}
+	}
+}
+
+// whileOpen is err unless ctx has ended, which is then why it came.
+func whileOpen(ctx context.Context, err error) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	default:
+		return err
+	}
+}
+
+// outboxes counts what all devices have done.
+func outboxes(ctx context.Context, devices []*device, healed time.Time) (*Outboxes, error) {
+	o := &Outboxes{Devices: len(devices)}
+	for _, d := range devices {
+		waiting, err := d.box.List(ctx)
+		if err != nil {
+			return nil, err
+		}
+		refused, err := d.box.Quarantined(ctx)
+		if err != nil {
+			return nil, err
+		}
+		o.Punched, o.Kept = o.Punched+d.punched, o.Kept+len(d.keptAt)
+		o.Waiting, o.Refused = o.Waiting+len(waiting), o.Refused+len(refused)
+		for id, since := range d.keptAt {
+			receipt, ok := d.receipts[id]
+			if !ok {
+				continue
+			}
+			o.Flushed++
+			o.Oldest = max(o.Oldest, receipt.Sub(since))
+			if took := receipt.Sub(healed); !healed.IsZero() && since.Before(healed) && (o.Emptied == nil || took > *o.Emptied) {
+				o.Emptied = new(max(0, took))
+			}
+		}
+	}
+	return o, nil
+}
+
+// removeEmpty removes the outboxes when nothing is in them.
+func (o *Outboxes) removeEmpty(dir string) error {
+	if o.Waiting+o.Refused > 0 {
+		return nil // evidence
+	}
+	return os.RemoveAll(dir)
+}
+
+// witnessed is a client with a ledger's lines around each request.
+type witnessed struct {
+	ledger         *Ledger
+	company, entry string
+	client         *client.Client
+}
+
+func (w *witnessed) intend(r client.Request) (uint64, error) {
+	return w.ledger.Intend(time.Now(), w.entry, punch.Request{
+		Company: w.company, Employee: r.Employee, ID: r.ID, Kind: r.Kind, At: r.At, Source: r.Source, Note: r.Note,
+	})
+}
+
+// Punch implements client.Sender.
+func (w *witnessed) Punch(ctx context.Context, r client.Request) (client.Receipt, error) {
+	seq, err := w.intend(r)
+	if err != nil {
+		return client.Receipt{}, err
+	}
+	receipt, err := w.client.Punch(ctx, r)
+	if lost := w.ledger.Settle(seq, receipt.Receipt, err); lost != nil {
+		return client.Receipt{}, lost
+	}
+	return receipt, err
+}
+
+// PunchBatch implements client.Sender.
+func (w *witnessed) PunchBatch(ctx context.Context, requests []client.Request) ([]client.Outcome, error) {
+	seqs := make([]uint64, len(requests))
+	for i, r := range requests {
+		var err error
+		if seqs[i], err = w.intend(r); err != nil {
+			return nil, err
+		}
+	}
+	outcomes, err := w.client.PunchBatch(ctx, requests)
+	for i, o := range outcomes {
+		if lost := w.ledger.Settle(seqs[i], o.Receipt.Receipt, o.Err); lost != nil {
+			return nil, errors.Join(err, lost)
+		}
+	}
+	return outcomes, err
+}

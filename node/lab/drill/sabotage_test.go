@@ -1,0 +1,249 @@
+package drill
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/punchclock/punchclock/node/client"
+	"github.com/punchclock/punchclock/node/lab/cluster"
+	"github.com/punchclock/punchclock/node/lab/stage"
+	"github.com/punchclock/punchclock/node/punch"
+)
+
+// edit replaces a text that stands exactly once in a file of the module.
+type edit struct{ file, old, new string }
+
+// mustSabotage builds the product with edits that break it on purpose. They go
+// in by the compiler's overlay: no file is changed, the product has no switch
+// for them, and no other build can contain them. An edit whose text is gone
+// fails the test: then the product has changed, and the edit has to follow.
+func mustSabotage(t *testing.T, edits ...edit) string {
+	t.Helper()
+	dir := t.TempDir()
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	replaced := make(map[string]string)
+	for i, e := range edits {
+		path := filepath.Join(root, e.file)
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(string(text), e.old); n != 1 {
+			t.Fatalf("%s has this %d times, want it once:\n%s", e.file, n, e.old)
+		}
+		broken := filepath.Join(dir, strings.Repeat("x", i+1)+".go")
+		if err := os.WriteFile(broken, []byte(strings.Replace(string(text), e.old, e.new, 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		replaced[path] = broken
+	}
+	overlay, err := json.Marshal(map[string]any{"Replace": replaced})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "overlay.json")
+	if err := os.WriteFile(file, overlay, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	binary, err := cluster.Build(testContext(t), dir, "-overlay="+file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return binary
+}
+
+// mustNode starts one node of some build in front of the shared database, for
+// companies that exist there.
+func mustNode(t *testing.T, s *site, binary string) (*cluster.Cluster, *stage.State) {
+	t.Helper()
+	region := s.state.Regions[0]
+	c, err := cluster.Start(testContext(t), cluster.Config{
+		Binary: binary, Regions: []string{region}, NodesPerRegion: 1,
+		DatabaseURL: s.state.Database.URL, JWKS: s.stage.Path("jwks.json"),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return c, &stage.State{State: c.State(), Companies: s.state.Companies}
+}
+
+// mustAudit closes a ledger and audits it.
+func mustAudit(t *testing.T, s *site, ledger *Ledger, path string) Report {
+	t.Helper()
+	if ledger != nil {
+		if err := ledger.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close() //nolint:errcheck // only read
+	report, err := Audit(testContext(t), file, s.state.Database.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return report
+}
+
+// send records punches through a node as the load generator does, with the
+// ledger's lines around each.
+func send(ctx context.Context, t *testing.T, c *client.Client, ledger *Ledger, claim punch.Request) error {
+	t.Helper()
+	seq, err := ledger.Intend(time.Now(), "us-east", claim)
+	if err != nil {
+		t.Error(err)
+		return err
+	}
+	receipt, failure := c.Punch(ctx, client.Request{ID: claim.ID, Employee: claim.Employee, Kind: claim.Kind, Note: claim.Note})
+	if err := ledger.Settle(seq, receipt.Receipt, failure); err != nil {
+		t.Error(err)
+	}
+	return failure
+}
+
+func mustLedger(t *testing.T) (*Ledger, string) {
+	t.Helper()
+	path := newLedgerPath(t)
+	ledger, err := Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ledger, path
+}
+
+func mustClient(t *testing.T, endpoint, token string) *client.Client {
+	t.Helper()
+	c, err := client.New(client.Config{Endpoints: []string{endpoint}, Token: client.StaticToken(token), TotalTimeout: 30 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+// TestCatchesAcknowledgingBeforeCommit: a node that gives receipts first and
+// commits a little later is killed, and one that does not.
+func TestCatchesAcknowledgingBeforeCommit(t *testing.T) {
+	s := mustSite(t, mustEngine(t))
+	early := mustSabotage(t, edit{"node/crdb/writer.go", `	w.settle(ctx, rows)
+	outcomes := answer(items, rows)`, `	later := rowsOf(items)
+	time.AfterFunc(300*time.Millisecond, func() { w.settle(context.WithoutCancel(ctx), later) })
+	for _, r := range rows {
+		r.stored = &punch.Stored{Receipt: r.punch.Receipt(time.Now().UTC().Truncate(time.Microsecond)), Fingerprint: r.punch.Fingerprint()}
+	}
+	outcomes := answer(items, rows)`})
+	for _, build := range []struct {
+		name, binary string
+		clean        bool
+	}{{"broken", early, false}, {"sound", mustBinary(t), true}} {
+		t.Run(build.name, func(t *testing.T) {
+			nodes, _ := mustNode(t, s, build.binary)
+			node, company := nodes.Nodes()[0], s.state.Companies[0]
+			c := mustClient(t, node.PublicURL, company.Token)
+			ledger, path := mustLedger(t)
+			var devices errgroup.Group
+			for range 20 {
+				devices.Go(func() error {
+					return send(testContext(t), t, c, ledger, punch.Request{Company: company.ID, Employee: "early", ID: punch.NewID(), Kind: punch.In})
+				})
+			}
+			if err := devices.Wait(); err != nil {
+				t.Fatal(err)
+			}
+			if err := node.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			report := mustAudit(t, s, ledger, path)
+			if report.Acknowledged != 20 || report.Clean() != build.clean || (report.Lost > 0) == build.clean {
+				t.Fatalf("20 receipts were given and the node was killed; clean: %t, want %t:\n%s", report.Clean(), build.clean, &report)
+			}
+		})
+	}
+}
+
+// TestCatchesAMissingFingerprintCheck: an id is used again for other content,
+// and a node says that it recorded it.
+func TestCatchesAMissingFingerprintCheck(t *testing.T) {
+	s := mustSite(t, mustEngine(t))
+	_, state := mustNode(t, s, mustSabotage(t, edit{"node/punch/punch.go", `if s.Fingerprint != p.Fingerprint() {`, `if false {`}))
+	for _, build := range []struct {
+		name, endpoint string
+		clean          bool
+	}{{"broken", state.Nodes[0].PublicURL, false}, {"sound", s.state.Nodes[0].PublicURL, true}} {
+		t.Run(build.name, func(t *testing.T) {
+			company := s.state.Companies[0]
+			c := mustClient(t, build.endpoint, company.Token)
+			ledger, path := mustLedger(t)
+			claim := punch.Request{Company: company.ID, Employee: "twice", ID: punch.NewID(), Kind: punch.In}
+			if err := send(testContext(t), t, c, ledger, claim); err != nil {
+				t.Fatal(err)
+			}
+			claim.Note = "something else"
+			if err := send(testContext(t), t, c, ledger, claim); (err != nil) != build.clean {
+				t.Fatalf("other content under a used id: %v", err)
+			}
+			if report := mustAudit(t, s, ledger, path); report.Clean() != build.clean || (report.Altered > 0) == build.clean {
+				t.Fatalf("clean: %t, want %t:\n%s", report.Clean(), build.clean, &report)
+			}
+		})
+	}
+}
+
+// TestCatchesAFreshIDPerRetry: answers come too late for the first try, and
+// devices make a new id for each retry, or do not.
+func TestCatchesAFreshIDPerRetry(t *testing.T) {
+	s := mustSite(t, mustEngine(t))
+	binary := mustSabotage(t, edit{"node/client/client.go", `		answer, err := c.send(ctx, endpoint, http.MethodPost, "/v1/punches", body, maxReceiptBytes)
+		if err != nil {
+			return err
+		}
+		receipt, err = answer.receiptFor(r.Employee, r.ID)
+		return err
+	})`, `		answer, err := c.send(ctx, endpoint, http.MethodPost, "/v1/punches", body, maxReceiptBytes)
+		if err != nil {
+			r.ID = punch.NewID()
+			body, _ = encodePunch(r)
+			return err
+		}
+		receipt, err = answer.receiptFor(r.Employee, r.ID)
+		return err
+	})`})
+	state := mustStateFile(t, s)
+	s.stage.Proxy(s.victim).Delay(250 * time.Millisecond) // there and back takes longer than a device waits
+	defer s.stage.Proxy(s.victim).Delay(0)
+	for _, build := range []struct {
+		name, binary string
+		clean        bool
+	}{{"broken", binary, false}, {"sound", mustBinary(t), true}} {
+		t.Run(build.name, func(t *testing.T) {
+			path := newLedgerPath(t)
+			devices := *s.stage // another binary runs the same devices
+			devices.Binary = build.binary
+			if _, err := devices.Run(testContext(t), "rush", "--cluster="+state, "--ledger="+path, "--steady", "--rate=30", "--duration=3s",
+				"--attempt-timeout=400ms", "--patience=10s", "--repeats=0"); err != nil {
+				t.Log(err) // what was given up is no matter here
+			}
+			report := mustAudit(t, s, nil, path)
+			if report.Acknowledged == 0 || report.Clean() != build.clean || (report.Strange > 0) == build.clean {
+				t.Fatalf("answers came too late; clean: %t, want %t:\n%s", report.Clean(), build.clean, &report)
+			}
+		})
+	}
+}

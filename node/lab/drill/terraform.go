@@ -1,0 +1,61 @@
+package drill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	"github.com/punchclock/punchclock/node/lab/cluster"
+)
+
+// terraform is a command of an operator's who runs the victim's nodes by the
+// configuration in terraform/local.
+func terraform(command string) func(context.Context, *site) error {
+	return func(ctx context.Context, s *site) error {
+		return shell(fmt.Sprintf(`terraform -chdir=%q %s -var region="$PUNCHCLOCK_DRILL_REGION"`, s.local, command))(ctx, s)
+	}
+}
+
+// checkTerraform says what is missing for that.
+func checkTerraform(local string) error {
+	if _, err := exec.LookPath("terraform"); err != nil {
+		return errors.New("needs Terraform on the PATH")
+	}
+	if _, err := os.Stat(filepath.Join(local, "main.tf")); err != nil {
+		return fmt.Errorf("needs the folder terraform/local of the source: %w", err)
+	}
+	return nil
+}
+
+// handOver lets Terraform run the victim's nodes in the cluster's place. Its
+// state lies with the cluster's, so that nobody's own is touched. When the
+// cluster is stopped, its nodes are as well.
+func (s *site) handOver(ctx context.Context) error {
+	s.say("handing the nodes of %s over to Terraform", s.victim)
+	if err := s.eachNode(func(n *cluster.Node) error { return n.Stop(ctx) }); err != nil {
+		return err
+	}
+	if err := s.useTerraform(ctx); err != nil {
+		return err
+	}
+	return terraform("apply -auto-approve")(ctx, s)
+}
+
+// useTerraform makes everything ready for it but runs no node.
+func (s *site) useTerraform(ctx context.Context) error {
+	state, file := s.stage.State(), s.stage.Path("cluster.json")
+	if err := state.Write(file); err != nil {
+		return err
+	}
+	s.env = []string{
+		"TF_DATA_DIR=" + s.stage.Path("terraform"), "TF_WORKSPACE=" + s.victim,
+		"TF_IN_AUTOMATION=1", "TF_INPUT=0", "TF_CLI_ARGS=-no-color", "CHECKPOINT_DISABLE=1", // it asks nobody for newer versions
+		"TF_VAR_cluster=" + file, "TF_VAR_binary=" + s.binary, fmt.Sprintf("TF_VAR_nodes=%d", len(s.stage.Nodes())/len(s.stage.Regions())),
+	}
+	// In the workspace that is always there: else, beside others, it asks for one.
+	prepare := fmt.Sprintf(`TF_WORKSPACE=default terraform -chdir=%q init -backend-config=workspace_dir=%q`, s.local, s.stage.Path("terraform-states"))
+	return shell(prepare)(ctx, s)
+}

@@ -1,0 +1,318 @@
+package drill
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/punchclock/punchclock/node/client"
+	"github.com/punchclock/punchclock/node/lab/cluster"
+	"github.com/punchclock/punchclock/node/lab/stage"
+)
+
+// mustLocal returns the folder terraform/local. CI has Terraform; who has not
+// is told by make test.
+func mustLocal(t *testing.T) string {
+	t.Helper()
+	local := localFolder(t)
+	if err := checkTerraform(local); err != nil {
+		t.Skip(err)
+	}
+	return local
+}
+
+func localFolder(t *testing.T) string {
+	t.Helper()
+	local, err := filepath.Abs("../../terraform/local")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return local
+}
+
+// TestTerraformLocalIsSound formats, validates and runs the tests that come
+// with the configuration. None of it starts a node.
+func TestTerraformLocalIsSound(t *testing.T) {
+	s := &site{local: mustLocal(t), victim: "eu-west"}
+	s.env = []string{"TF_DATA_DIR=" + t.TempDir(), "TF_WORKSPACE=eu-west", "TF_INPUT=0", "CHECKPOINT_DISABLE=1"}
+	for _, command := range []string{"fmt -check -recursive -diff", "init", "validate", "test"} {
+		if out, err := runTerraform(t, s, command); err != nil {
+			t.Errorf("terraform %s: %v\n%s", command, err, out)
+		}
+	}
+}
+
+// runTerraform runs one of Terraform's commands and returns what it printed.
+func runTerraform(t *testing.T, s *site, command string) (string, error) {
+	t.Helper()
+	cmd := exec.CommandContext(testContext(t), "terraform", append([]string{"-chdir=" + s.local}, strings.Fields(command)...)...)
+	cmd.Env = append(append(os.Environ(), s.env...), "TF_CLI_ARGS=")
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// mustTerraform returns the shared cluster with a region whose nodes Terraform
+// runs. They go back to the cluster when the test ends.
+func mustTerraform(t *testing.T) *site {
+	t.Helper()
+	local := mustLocal(t)
+	s := *mustSite(t, mustEngine(t))
+	s.local, s.victim, s.say = local, s.state.Regions[1], func(string, ...any) {}
+	t.Cleanup(func() {
+		if out, err := runTerraform(t, &s, "destroy -auto-approve -var region="+s.victim); err != nil {
+			t.Errorf("destroy: %v\n%s", err, out)
+		}
+		if err := restartRegion(testContext(t), &s); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := s.handOver(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	return &s
+}
+
+// TestTerraformRegion plays the scenario by the commands that an operator gives
+// a drill on a cluster that runs already.
+func TestTerraformRegion(t *testing.T) {
+	s := mustTerraform(t)
+	for _, setting := range s.env {
+		name, value, _ := strings.Cut(setting, "=")
+		t.Setenv(name, value)
+	}
+	sc := short(mustFind(t, "terraform-region"))
+	sc.inject = shell("terraform -chdir=" + s.local + " destroy -auto-approve -var region=$PUNCHCLOCK_DRILL_REGION")
+	sc.heal = shell("terraform -chdir=" + s.local + " apply -auto-approve -var region=$PUNCHCLOCK_DRILL_REGION")
+	play(t, sc, s)
+}
+
+// TestTerraformLocal: what is right is left alone, what differs is replaced one
+// node at a time, a dead node is started, and another region's state is not
+// mistaken for this one's.
+func TestTerraformLocal(t *testing.T) {
+	s := mustTerraform(t)
+	region := " -var region=" + s.victim
+	if out, err := runTerraform(t, s, "plan -detailed-exitcode"+region); err != nil { // status 2: something to do
+		t.Errorf("a second apply would not be idle: %v\n%s", err, out)
+	}
+	if out, err := runTerraform(t, s, "destroy -auto-approve -var region="+s.state.Regions[0]); err == nil || !strings.Contains(out, "has its state in the workspace") {
+		t.Errorf("destroying %s in the workspace of %s: %v\n%s", s.state.Regions[0], s.victim, err, out)
+	}
+
+	before := processesOf(t, s)
+	if len(before) != 2 {
+		t.Fatalf("%d processes run, expected 2: %v", len(before), before)
+	}
+	watch := watchRegion(t, s)
+	if out, err := runTerraform(t, s, "apply -auto-approve -var settings={log-level=\"warn\"}"+region); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if least := watch(); least < 1 {
+		t.Errorf("%d nodes of the region were ready at some moment while they were replaced, expected 1 at least", least)
+	}
+	replaced := processesOf(t, s)
+	if len(replaced) != 2 || slices.ContainsFunc(replaced, func(pid int) bool { return slices.Contains(before, pid) }) {
+		t.Errorf("processes %v after %v; expected two others, as their settings changed", replaced, before)
+	}
+
+	if err := syscall.Kill(replaced[0], syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	awaitEnded(t, s)
+	out, err := runTerraform(t, s, "apply -auto-approve -var settings={log-level=\"warn\"}"+region)
+	if err != nil || !strings.Contains(out, "had ended by itself: exit status 137") || !strings.Contains(out, "runs already") {
+		t.Errorf("apply after a node was killed: %v\n%s", err, out)
+	}
+	healed := processesOf(t, s)
+	if len(healed) != 2 || slices.Contains(healed, replaced[0]) || !slices.Contains(healed, replaced[1]) {
+		t.Errorf("processes %v after %d of %v was killed; expected one other", healed, replaced[0], replaced)
+	}
+
+	if out, err := runTerraform(t, s, "destroy -auto-approve"+region); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if left := processesOf(t, s); len(left) > 0 {
+		t.Errorf("processes %v outlive the destroy", left)
+	}
+}
+
+// TestTerraformWholeRegion brings a fourth region with its part of the database to
+// a cluster that runs, and takes it away again, which is refused until it is empty.
+func TestTerraformWholeRegion(t *testing.T) {
+	if mustEngine(t) != cluster.Cockroach {
+		t.Skip("NOT CHECKED, there is no CockroachDB here: only it has a server in each region")
+	}
+	s := *mustSite(t, cluster.Cockroach)
+	s.local, s.victim, s.say = mustLocal(t), "sa-east", func(string, ...any) {}
+	if err := s.useTerraform(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	mustTerraform := func(command string, says ...string) {
+		t.Helper()
+		out, err := runTerraform(t, &s, command+" -var region=sa-east -var with_database=true")
+		if err != nil {
+			t.Fatalf("terraform %s: %v\n%s", command, err, out)
+		}
+		wantSaid(t, out, says...)
+	}
+	mustOperate := func(args ...string) string {
+		t.Helper()
+		out, err := s.operate(testContext(t), args...)
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, out)
+		}
+		return string(out)
+	}
+	file := s.stage.Path("cluster.json")
+
+	mustTerraform("apply -auto-approve", "cockroach-sa-east is ready", "region sa-east was added", "sa-east-n2 is ready", "5 added")
+	mustTerraform("plan -detailed-exitcode", "No changes") // status 2: something to do
+	company := s.state.Companies[0]
+	mustOperate("company", "move", company.ID, "--to", "sa-east")
+	out, err := runTerraform(t, &s, "destroy -auto-approve -var region=sa-east")
+	if err == nil || len(processesOf(t, &s)) != 2 {
+		t.Fatalf("a home is there, and it was destroyed, or begun with: %v\n%s", err, out)
+	}
+	wantSaid(t, out, "companies with their home here: 1")
+
+	if err := switchRegion("evacuate")(testContext(t), &s); err != nil {
+		t.Fatal(err)
+	}
+	wantSaid(t, mustOperate("nodes", "start", "sa-east", "--cluster", file), "sa-east-n1 runs already", "sa-east-n2 runs already")
+	mustOperate("region", "move-homes", "sa-east", "--to", company.Home)
+	if out, err := s.operate(testContext(t), "database", "stop", "sa-east", "--cluster", file); err == nil {
+		t.Fatalf("the server was stopped before its nodes: %s", out)
+	}
+	mustOperate("region", "remove", "sa-east")
+	mustTerraform("destroy -auto-approve", "sa-east-n1 is gone", "cockroach-sa-east is decommissioned", "5 destroyed")
+
+	state, err := stage.ReadState(file)
+	if err != nil || !slices.Equal(state.Regions, s.state.Regions) || len(state.Nodes) != len(s.state.Nodes) || len(state.Database.Hosts) != 3 {
+		t.Errorf("the cluster's file tells of %v, %d nodes, %+v, %v", state.Regions, len(state.Nodes), state.Database.Hosts, err)
+	}
+	for _, region := range s.state.Regions { // which are not its to stop
+		wantSaid(t, mustOperate("database", "stop", region, "--cluster", file), "stays")
+		if !s.stage.Database.Running(region) {
+			t.Errorf("the cluster's own server in %s is gone", region)
+		}
+	}
+}
+
+func wantSaid(t *testing.T, said string, words ...string) {
+	t.Helper()
+	for _, w := range words {
+		if !strings.Contains(said, w) {
+			t.Errorf("nobody said %q:\n%s", w, said)
+		}
+	}
+}
+
+// processesOf returns the processes of the victim's nodes.
+func processesOf(t *testing.T, s *site) (pids []int) {
+	t.Helper()
+	if _, err := os.Stat("/proc/self/cmdline"); err != nil {
+		t.Skip("needs /proc")
+	}
+	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mark := filepath.Join(s.state.Dir, "detached", s.victim) + "/"
+	for _, file := range files {
+		line, _ := os.ReadFile(file) // gone by now is fine
+		if bytes.HasPrefix(line, []byte(s.binary+"\x00")) && bytes.Contains(line, []byte(mark)) {
+			pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			pids = append(pids, pid)
+		}
+	}
+	slices.Sort(pids)
+	return pids
+}
+
+// awaitEnded returns once it is told that a node ended by itself.
+func awaitEnded(t *testing.T, s *site) {
+	t.Helper()
+	for ctx := testContext(t); ; pause(ctx, 20*time.Millisecond) {
+		text, err := os.ReadFile(filepath.Join(s.state.Dir, "detached", s.victim, "ended"))
+		if err == nil && len(text) > 0 {
+			return
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("nobody tells of the killed node: %v", err)
+		}
+	}
+}
+
+// watchRegion counts the victim's ready nodes again and again, until the
+// returned function is called, which tells the least.
+func watchRegion(t *testing.T, s *site) (least func() int) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(testContext(t))
+	few := len(s.nodes())
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		for pause(ctx, 20*time.Millisecond) {
+			n, err := readyNodes(ctx, s)
+			if err == nil {
+				few = min(few, n)
+			}
+		}
+	})
+	return func() int {
+		cancel()
+		watching.Wait()
+		return few
+	}
+}
+
+func readyNodes(ctx context.Context, s *site) (n int, err error) {
+	asks := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: watchTimeout}
+	for _, node := range s.nodes() {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, node.OpsURL+"/readyz", nil)
+		if err != nil {
+			return 0, err
+		}
+		resp, err := asks.Do(req)
+		if ctx.Err() != nil {
+			return 0, ctx.Err()
+		}
+		if err != nil {
+			continue // not there
+		}
+		if err := resp.Body.Close(); err != nil {
+			return 0, err
+		}
+		if resp.StatusCode == http.StatusOK {
+			n++
+		}
+	}
+	return n, nil
+}
+
+// TestTerraformIsMissing: what cannot be played is said.
+func TestTerraformIsMissing(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	c := &Exercise{Name: "terraform-region", Terraform: localFolder(t), Rate: shortRate, Out: t.TempDir()}
+	var out strings.Builder
+	err := c.Run(testContext(t), &out)
+	if exit, ok := errors.AsType[*client.ExitError](err); !ok || exit.Status != ExitSkipped {
+		t.Errorf("got %v, want exit status %d", err, ExitSkipped)
+	}
+	if !strings.Contains(out.String(), "SKIPPED  terraform-region: needs Terraform on the PATH") {
+		t.Errorf("it says:\n%s", &out)
+	}
+}

@@ -1,0 +1,90 @@
+package load
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
+)
+
+// Progress is how far a rush has come.
+type Progress struct {
+	Planned      int // punches in the whole rush
+	Settled      int // acknowledged, refused or given up
+	Acknowledged int
+	Dropped      int
+	Elapsed      time.Duration
+	Duration     time.Duration // of the arrivals; answers may take longer
+	Done         bool          // no further report comes
+}
+
+// progressEvery is smooth for the eye and nothing for the processor.
+const progressEvery = 200 * time.Millisecond
+
+// reportProgress calls Config.Progress until the returned function is called,
+// which reports the end and returns when no further call comes.
+func (r *runner) reportProgress() (stop func()) {
+	if r.cfg.Progress == nil {
+		return func() {}
+	}
+	report := func(done bool) { r.cfg.Progress(r.tally.progress(r.cfg, len(r.arrivals), done)) }
+	done := make(chan struct{})
+	var reporter sync.WaitGroup
+	reporter.Go(func() {
+		ticker := time.NewTicker(progressEvery)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ticker.C:
+				report(false)
+			case <-done:
+				report(true)
+				return
+			}
+		}
+	})
+	return func() {
+		close(done)
+		reporter.Wait()
+	}
+}
+
+// plainEvery keeps a log of a long rush short.
+const plainEvery = 5 * time.Second
+
+// ShowProgress returns a Config.Progress that draws a bar when out is a
+// terminal and else writes a line every few seconds.
+func ShowProgress(out *os.File) func(Progress) {
+	if !term.IsTerminal(int(out.Fd())) {
+		return plainProgress(out)
+	}
+	var bar *progressbar.ProgressBar
+	return func(p Progress) {
+		if bar == nil {
+			bar = progressbar.NewOptions(p.Planned,
+				progressbar.OptionSetWriter(out), progressbar.OptionSetDescription("morning rush"),
+				progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString("punches"),
+				progressbar.OptionSetWidth(30), progressbar.OptionSetPredictTime(false))
+		}
+		_ = bar.Set(p.Settled + p.Dropped) // only for the eye, as the next line
+		if p.Done {
+			_, _ = fmt.Fprintln(out)
+		}
+	}
+}
+
+func plainProgress(out io.Writer) func(Progress) {
+	var next time.Duration
+	return func(p Progress) {
+		if p.Elapsed < next && !p.Done {
+			return
+		}
+		next = p.Elapsed + plainEvery
+		_, _ = fmt.Fprintf(out, "morning rush: %5.1fs of %s, %d of %d punches, %d acknowledged\n", // only for the eye
+			p.Elapsed.Seconds(), p.Duration, p.Settled+p.Dropped, p.Planned, p.Acknowledged)
+	}
+}

@@ -1,0 +1,192 @@
+package rehome_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	metricnoop "go.opentelemetry.io/otel/metric/noop"
+
+	"github.com/punchclock/punchclock/node/crdb"
+	"github.com/punchclock/punchclock/node/punch"
+	"github.com/punchclock/punchclock/node/rehome"
+	"github.com/punchclock/punchclock/region"
+)
+
+// mustOwnDatabase opens a database of the test's own, with three regions.
+func (s *store) mustOwnDatabase() *store {
+	s.t.Helper()
+	name := "d" + strings.ReplaceAll(punch.NewID().String(), "-", "")
+	s.exec(`CREATE DATABASE ` + name)
+	url := s.server.URLOf(name, regions[0])
+	if _, err := crdb.Migrate(s.ctx, url, regions, discard); err != nil {
+		s.t.Fatal(err)
+	}
+	return mustOpen(s.t, s.server, url)
+}
+
+// TestAFourthRegionComesAndGoes adds a region to a running database, fills it,
+// empties it and removes it, while another home is punched for and read all the
+// time.
+func TestAFourthRegionComesAndGoes(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, shared *store) {
+		s := shared.mustOwnDatabase()
+		steady, stop := s.steadily(s.company("us-east"))
+		defer stop()
+		if existed, err := s.AddRegion(s.ctx, fourth, func(step string) { t.Log(step) }); err != nil || existed {
+			t.Fatalf("%t, %v", existed, err)
+		}
+		homes := make([]string, 4)
+		for i := range homes {
+			homes[i] = s.company(fourth)
+		}
+		items, receipts := s.fill(homes[0], 200)
+		s.arriving(homes[1])
+		// Most of what is under way goes on; what leaves for elsewhere goes there.
+		leaving, _ := s.fill(homes[2], 10)
+		if _, err := s.Flip(s.ctx, homes[2], "ap-south"); err != nil {
+			t.Fatal(err)
+		}
+		stale := s.where(homes[3])
+		if _, err := s.SetEvacuation(s.ctx, region.Evacuation{Region: fourth, On: true}); err != nil {
+			t.Fatal(err)
+		}
+		s.wantObstacles("companies with their home here: 3", "companies that left, with rows still here: 1")
+		s.emptyInTwoRuns()
+		s.wantObstacles()
+		s.wantRows(homes[0], "eu-west", 200)
+		s.wantRows(homes[1], "eu-west", 5)
+		s.wantRows(homes[2], "ap-south", len(leaving))
+		s.wantReceipts(items, receipts)
+
+		if err := s.RemoveRegion(s.ctx, fourth); err != nil {
+			t.Fatal(err)
+		}
+		// A node that has not heard of any of it is sent on, and soon.
+		ctx, cancel := context.WithTimeout(s.ctx, 10*time.Second)
+		defer cancel()
+		began := time.Now()
+		i := item(ctx, stale, "late", time.Now())
+		wantCode(t, s.Writer(fourth).Write(ctx, []punch.Item{i})[0].Err, punch.NotHome)
+		_, err := s.Find(ctx, fourth, i.Key())
+		wantCode(t, err, punch.NotHome)
+		if took := time.Since(began); took > 5*time.Second {
+			t.Errorf("it took %s", took)
+		}
+		stop()
+		if n := steady.Load(); n < 10 {
+			t.Errorf("%d punches meanwhile: this shows little", n)
+		}
+	})
+}
+
+// arriving puts a company of the fourth region into the middle of a move to it.
+func (s *store) arriving(company string) {
+	s.t.Helper()
+	if _, err := s.mover(rehome.DefaultConfig()).Company(s.ctx, company, "us-east"); err != nil {
+		s.t.Fatal(err)
+	}
+	s.fill(company, 5)
+	if _, err := s.Flip(s.ctx, company, fourth); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// emptyInTwoRuns moves all homes out of the fourth region by a run that is
+// interrupted and another one.
+func (s *store) emptyInTwoRuns() {
+	s.t.Helper()
+	ctx, cancel := context.WithCancel(s.ctx)
+	defer cancel()
+	m, err := rehome.New(rehome.Config{Batch: 20, Parallel: 2}, s.DB, rehome.Deps{
+		Log: discard, Meter: metricnoop.NewMeterProvider(),
+		Progress: func(p rehome.Progress) {
+			if p.Rows > 0 {
+				cancel()
+			}
+		},
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if sum, err := m.Region(ctx, fourth, "eu-west"); !errors.Is(err, context.Canceled) || sum.Failed != 0 {
+		s.t.Fatalf("interrupted: %+v, %v", sum, err)
+	}
+	sum, err := s.mover(rehome.DefaultConfig()).Region(s.ctx, fourth, "eu-west")
+	if err != nil || sum.Failed != 0 || sum.Companies == 0 || sum.Rows < 100 {
+		s.t.Fatalf("the second run: %+v, %v", sum, err)
+	}
+	if left, err := s.MovesOf(s.ctx, fourth); err != nil || len(left) > 0 {
+		s.t.Fatalf("%v, %v are left", left, err)
+	}
+}
+
+func (s *store) wantObstacles(words ...string) {
+	s.t.Helper()
+	list, existed, err := s.RegionObstacles(s.ctx, fourth, true)
+	ok := err == nil && existed && len(list) == len(words)
+	for i := range words {
+		ok = ok && strings.Contains(list[i], words[i])
+	}
+	if !ok {
+		s.t.Fatalf("in the way stands %q (%t, %v), want %q", list, existed, err, words)
+	}
+}
+
+// steadily punches for a company, and reads each punch, until it is stopped;
+// nothing may fail.
+func (s *store) steadily(company string) (count *atomic.Int64, stop func()) {
+	s.t.Helper()
+	ctx, cancel := context.WithCancel(s.ctx)
+	punches := new(atomic.Int64)
+	ended := make(chan error, 1)
+	m := s.where(company)
+	go func() {
+		ended <- func() error {
+			for ctx.Err() == nil {
+				call, done := context.WithTimeout(s.ctx, 10*time.Second)
+				i := item(call, m, "steady", time.Now())
+				err := s.Writer("us-east").Write(call, []punch.Item{i})[0].Err
+				if err == nil {
+					_, err = s.Find(call, "us-east", i.Key())
+				}
+				done()
+				if err != nil {
+					return fmt.Errorf("after %d punches: %w", punches.Load(), err)
+				}
+				punches.Add(1)
+			}
+			return nil
+		}()
+	}()
+	stopped := false
+	return punches, func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		cancel()
+		if err := <-ended; err != nil {
+			s.t.Error(err)
+		}
+	}
+}
+
+// TestACompanyThatFailsStopsNoOther: the run says which, and why.
+func TestACompanyThatFailsStopsNoOther(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, shared *store) {
+		s := shared.mustOwnDatabase()
+		bad, good := s.company("ap-south"), s.company("ap-south")
+		items, _ := s.fill(good, 5)
+		s.exec(`UPDATE homes SET epoch = 9 WHERE company_id = $1`, bad)
+		sum, err := s.mover(rehome.DefaultConfig()).Region(s.ctx, "ap-south", "us-east")
+		if err == nil || sum.Failed != 1 || sum.Companies != 1 || !strings.Contains(err.Error(), bad) {
+			t.Fatalf("%+v, %v", sum, err)
+		}
+		s.wantRows(good, "us-east", len(items))
+	})
+}
