@@ -22,7 +22,7 @@ type operator struct {
 	Token     string `help:"Operator's token; better in a file."`
 	TokenFile string `help:"File that holds the operator's token." type:"path"`
 	// Nodes are known by their names in the deployment, not by their hosts'.
-	OpsAuthorityFile string `help:"PEM certificates of the authorities that sign nodes; for an https --ops-url." type:"path"`
+	OpsCAFile string `help:"PEM certificates of the authorities that sign nodes; for an https --ops-url." type:"path"`
 	OpsDeployment    string `help:"Deployment whose nodes are asked, the --deployment of its nodes." default:"punchclock"`
 }
 
@@ -42,12 +42,12 @@ func (o *operator) client() (adminapi.Client, error) {
 	if !strings.HasPrefix(client.URL, "https://") {
 		return client, nil
 	}
-	if o.OpsAuthorityFile == "" {
-		return client, errors.New("--ops-authority-file: is needed to know the node behind " + client.URL)
+	if o.OpsCAFile == "" {
+		return client, errors.New("--ops-ca-file: is needed to know the node behind " + client.URL)
 	}
-	config, err := certs.OperatorClient(o.OpsAuthorityFile, o.OpsDeployment)
+	config, err := certs.OperatorClient(o.OpsCAFile, o.OpsDeployment)
 	if err != nil {
-		return client, fmt.Errorf("--ops-authority-file: %w", err)
+		return client, fmt.Errorf("--ops-ca-file: %w", err)
 	}
 	client.HTTP = &http.Client{Transport: &http.Transport{TLSClientConfig: config}}
 	return client, nil

@@ -147,7 +147,7 @@ func switchRegion(verb string) func(context.Context, *site) error {
 				continue
 			}
 			text, err := s.operate(ctx, "region", verb, s.victim, "--ops-url", n.OpsURL,
-				"--ops-authority-file="+s.state.Authority, "--ops-deployment="+s.state.Deployment)
+				"--ops-ca-file="+s.state.Authority, "--ops-deployment="+s.state.Deployment)
 			if err == nil {
 				return nil
 			}
