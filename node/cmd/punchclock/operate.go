@@ -22,8 +22,8 @@ type operator struct {
 	Token     string `help:"Operator's token; better in a file."`
 	TokenFile string `help:"File that holds the operator's token." type:"path"`
 	// Nodes are known by their names in the deployment, not by their hosts'.
-	OpsCAFile string `help:"PEM certificates of the authorities that sign nodes; for an https --ops-url." type:"path"`
-	OpsDeployment    string `help:"Deployment whose nodes are asked, the --deployment of its nodes." default:"punchclock"`
+	OpsCAFile     string `help:"PEM certificates of the authorities that sign nodes; for an https --ops-url." type:"path"`
+	OpsDeployment string `help:"Deployment whose nodes are asked, the --deployment of its nodes." default:"punchclock"`
 }
 
 func (o *operator) client() (adminapi.Client, error) {
