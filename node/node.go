@@ -122,8 +122,8 @@ func (n *Node) start(ctx context.Context) error {
 		{"gossip", n.startGossip},
 		{"switches", n.startSwitches},
 		{"DNS", n.startDNS},
+		{"clock", n.startWatch}, // before punches are taken: their receive time is evidence
 		{"public listener", n.startPublic},
-		{"clock", n.startWatch},
 	} {
 		n.ready.set(topicStart, "starting: "+step.name)
 		if err := step.do(ctx); err != nil {

@@ -72,8 +72,10 @@ func (n *Node) startPublic(ctx context.Context) error {
 		Node: n.self.Node, Region: n.self.Region, Deadline: n.cfg.PunchTimeout, MaxBody: n.cfg.Public.MaxBody,
 	}, httpapi.Deps{
 		Recorder: n.dispatch, Reader: dispatch.Reads{Directory: n.directory, Store: n.db}, Auth: n.verifier, Board: n.board,
-		Ready: func() bool { return len(n.ready.notReady()) == 0 },
-		Clock: time.Now, Logger: n.log, Tracers: n.telemetry.TracerProvider, Meters: n.telemetry.MeterProvider,
+		Ready:      func() bool { return len(n.ready.notReady()) == 0 },
+		Draining:   func() bool { return n.ready.has(topicDrain) || n.ready.has(topicEvacuated) },
+		ClockWrong: func() bool { return n.ready.has(topicClock) },
+		Clock:      time.Now, Log: n.log, Tracer: n.telemetry.TracerProvider, Meter: n.telemetry.MeterProvider,
 	})
 	if err != nil {
 		return err

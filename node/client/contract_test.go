@@ -98,8 +98,9 @@ func mustHandler(t *testing.T, s *storage) *httpapi.API {
 	api, err := httpapi.New(
 		httpapi.Config{Node: "us-east-n1", Region: "us-east", Deadline: 10 * time.Second, MaxBody: 1 << 20},
 		httpapi.Deps{
-			Recorder: s, Reader: s, Auth: manager{}, Board: board, Clock: time.Now, Logger: slog.New(slog.DiscardHandler),
-			Tracers: tracenoop.NewTracerProvider(), Meters: metricnoop.NewMeterProvider(),
+			Recorder: s, Reader: s, Auth: manager{}, Board: board, Clock: time.Now, Log: slog.New(slog.DiscardHandler),
+			Draining: func() bool { return false }, ClockWrong: func() bool { return false },
+			Tracer: tracenoop.NewTracerProvider(), Meter: metricnoop.NewMeterProvider(),
 		})
 	if err != nil {
 		t.Fatal(err)

@@ -41,6 +41,9 @@ func (a *API) recordBatch(c *call) (reply, error) {
 	if err := c.readBody(a.cfg.MaxBody); err != nil {
 		return reply{}, err
 	}
+	if err := a.checkClock(); err != nil {
+		return reply{}, err
+	}
 	items, err := decodeBatch(c.buf.Bytes(), c.caller.Company)
 	if err != nil {
 		return reply{}, err
@@ -81,7 +84,7 @@ func (a *API) recordItems(c *call, items []item) {
 func (a *API) recordItem(c *call, claim punch.Request, place int) (receipt punch.Receipt, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			a.deps.Logger.ErrorContext(c.ctx, "panic while recording a punch", "panic", p, "stack", string(debug.Stack()))
+			a.deps.Log.ErrorContext(c.ctx, "panic while recording a punch", "panic", p, "stack", string(debug.Stack()))
 			err = fmt.Errorf("panic: %v", p)
 		}
 	}()

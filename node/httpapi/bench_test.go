@@ -39,8 +39,8 @@ const benchPunch = `{"id":"019ca868-db4d-7c3e-8a54-2f1de07b9a11","employee":"e-1
 func BenchmarkRecordPunch(b *testing.B) {
 	h := newHarness(b, func(_ *Config, d *Deps) {
 		d.Recorder = instantRecorder{}
-		d.Logger = slog.New(slog.DiscardHandler)
-		d.Tracers = sdktrace.NewTracerProvider(sdktrace.WithSampler(sdktrace.NeverSample()))
+		d.Log = slog.New(slog.DiscardHandler)
+		d.Tracer = sdktrace.NewTracerProvider(sdktrace.WithSampler(sdktrace.NeverSample()))
 	})
 	run(b, h, h.as(b, auth.Kiosk, "gate"))
 }

@@ -68,11 +68,17 @@ type Deps struct {
 	Reader   Reader
 	Auth     Authenticator
 	Board    *region.Board
-	Ready    func() bool      // whether the node may be sent punches
-	Clock    func() time.Time // the node's clock, time.Now but in tests
-	Logger   *slog.Logger
-	Tracers  trace.TracerProvider
-	Meters   metric.MeterProvider
+	Ready    func() bool // reports whether the node may be sent punches
+	// Draining reports whether the node has begun to drain, or its region is evacuated. Every answer then ends its
+	// connection: a client must choose another node before this one closes the connection under its next request.
+	Draining func() bool
+	// ClockWrong reports whether the node's clock is known to differ from the database's by more than is allowed, or was
+	// not compared yet. Punches are then refused with Unavailable: see checkClock.
+	ClockWrong func() bool
+	Clock      func() time.Time // the node's clock
+	Log        *slog.Logger
+	Meter      metric.MeterProvider
+	Tracer     trace.TracerProvider
 }
 
 const (
@@ -111,13 +117,13 @@ func New(cfg Config, deps Deps) (*API, error) {
 		return nil, err
 	}
 	a := &API{
-		cfg: cfg, deps: deps, node: []string{cfg.Node}, tracer: deps.Tracers.Tracer("punchclock/httpapi"),
+		cfg: cfg, deps: deps, node: []string{cfg.Node}, tracer: deps.Tracer.Tracer("punchclock/httpapi"),
 		buffers: sync.Pool{New: func() any { return new(bytes.Buffer) }},
 		reading: make(chan struct{}, readsAtOnce),
 		seldom:  rate.Sometimes{Interval: complaintInterval},
 	}
 	var err error
-	if a.metrics, err = newInstruments(deps.Meters.Meter("punchclock/httpapi"), a.InFlight); err != nil {
+	if a.metrics, err = newInstruments(deps.Meter.Meter("punchclock/httpapi"), a.InFlight); err != nil {
 		return nil, fmt.Errorf("public API: %w", err)
 	}
 	a.handler = a.mux()

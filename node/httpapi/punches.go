@@ -30,6 +30,9 @@ func (a *API) recordBody(c *call) (punch.Receipt, error) {
 	if err := c.readBody(a.cfg.MaxBody); err != nil {
 		return punch.Receipt{}, err
 	}
+	if err := a.checkClock(); err != nil {
+		return punch.Receipt{}, err
+	}
 	claim, err := decodeClaim(c.buf.Bytes(), c.caller.Company)
 	if err != nil {
 		return punch.Receipt{}, err
@@ -37,6 +40,20 @@ func (a *API) recordBody(c *call) (punch.Receipt, error) {
 	a.inFlight.Add(1)
 	defer a.inFlight.Add(-1)
 	return a.recordClaim(c, claim, c.at)
+}
+
+// clockWrongFor is when a node whose clock is wrong may be asked again. The clock is compared every few seconds, but
+// only a correction by the operator or by NTP makes it right.
+const clockWrongFor = 10 * time.Second
+
+// checkClock refuses every punch while the node's clock is wrong. Such a node would tell good devices that their clocks
+// are ahead, and would store a false receive time, which is evidence for payroll and is never changed. Any other node
+// can take the same punch with a true one.
+func (a *API) checkClock() error {
+	if !a.deps.ClockWrong() {
+		return nil
+	}
+	return punch.Retryable(punch.Unavailable, clockWrongFor, "this node's clock is wrong; send the punch to another node with the same id", nil)
 }
 
 // recordClaim stamps a valid claim and has it recorded.

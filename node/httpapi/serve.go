@@ -166,6 +166,8 @@ var (
 	noStore     = []string{"no-store"} // when somebody worked is nobody else's business
 	noSniff     = []string{"nosniff"}
 	jsonContent = []string{"application/json"}
+	// closeConnection ends an HTTP/1.1 connection after the answer. net/http sends GOAWAY instead on HTTP/2.
+	closeConnection = []string{"close"}
 )
 
 func (a *API) write(c *call, answer reply) {
@@ -174,6 +176,9 @@ func (a *API) write(c *call, answer reply) {
 	h["Cache-Control"] = noStore
 	h["X-Content-Type-Options"] = noSniff
 	h["Content-Type"] = jsonContent
+	if a.deps.Draining() || a.deps.ClockWrong() {
+		h["Connection"] = closeConnection
+	}
 	if answer.contentType != "" {
 		h["Content-Type"] = []string{answer.contentType}
 	}
@@ -195,7 +200,7 @@ func (a *API) explain(ctx context.Context, err error) *punch.Error {
 	if !known || (refusal.Err != nil && !refusal.Code.Final()) {
 		if !gone(ctx) {
 			a.seldom.Do(func() {
-				a.deps.Logger.WarnContext(ctx, "request failed", "code", refusal.Code, "error", err)
+				a.deps.Log.WarnContext(ctx, "request failed", "code", refusal.Code, "error", err)
 			})
 		}
 	}

@@ -123,6 +123,8 @@ type harness struct {
 	key     auth.DevelopmentKey
 	log     lockedBuffer
 	away    atomic.Bool // not ready
+
+	draining, clockWrong atomic.Bool
 }
 
 type lockedBuffer struct {
@@ -153,10 +155,11 @@ func newHarness(tb testing.TB, changes ...func(*Config, *Deps)) *harness {
 	cfg := Config{Node: "us-east-n1-x", Region: "us-east", Deadline: 15 * time.Second, MaxBody: 1 << 20}
 	deps := Deps{
 		Recorder: h.store, Reader: h.store, Auth: h.mustVerifier(tb), Board: h.board,
-		Ready: func() bool { return !h.away.Load() },
-		Clock: func() time.Time { return now }, Logger: slog.New(slog.NewTextHandler(&h.log, nil)),
-		Tracers: sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(h.spans)),
-		Meters:  sdkmetric.NewMeterProvider(sdkmetric.WithReader(h.metrics)),
+		Ready:    func() bool { return !h.away.Load() },
+		Draining: h.draining.Load, ClockWrong: h.clockWrong.Load,
+		Clock: func() time.Time { return now }, Log: slog.New(slog.NewTextHandler(&h.log, nil)),
+		Tracer: sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(h.spans)),
+		Meter:  sdkmetric.NewMeterProvider(sdkmetric.WithReader(h.metrics)),
 	}
 	for _, change := range changes {
 		change(&cfg, &deps)
