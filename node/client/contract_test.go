@@ -38,7 +38,7 @@ func (s *storage) Record(_ context.Context, p punch.Punch) (punch.Receipt, error
 		return punch.Receipt{}, err
 	}
 	p.Route = punch.Route{HomeRegion: "eu-west", Zone: "Asia/Kolkata", UTCOffset: 19800}
-	stored := punch.Stored{Receipt: p.Receipt(punch.Microseconds(time.Now())), Fingerprint: p.Fingerprint()}
+	stored := punch.Stored{Receipt: p.Receipt(punch.Microseconds(time.Now()))}
 	s.stored[p.Key()] = stored
 	return stored.Receipt, nil
 }
@@ -137,7 +137,7 @@ func TestAgainstTheRealAPI(t *testing.T) {
 	}
 
 	other, old, ahead, wrong := r, request(), request(), request()
-	other.Note = "another"
+	other.Kind = punch.Out
 	old.At = time.Time{}
 	old.ID = punch.IDAt(time.Now().Add(-400 * 24 * time.Hour))
 	ahead.At = time.Time{}
@@ -151,7 +151,7 @@ func TestAgainstTheRealAPI(t *testing.T) {
 	if b := batch[0]; b.Err != nil || !b.Receipt.Replayed {
 		t.Errorf("a replay: %+v", b)
 	}
-	if b := batch[2]; b.Err != nil || !b.Receipt.Late || !b.Receipt.Review {
+	if b := batch[2]; b.Err != nil || !b.Receipt.Late || !b.Receipt.NeedsReview {
 		t.Errorf("an old punch: %+v", b)
 	}
 	for i, want := range map[int]Error{

@@ -49,7 +49,7 @@ func (r *Receipt) encode() ([]byte, error) {
 	if r.Late {
 		marks = append(marks, "late")
 	}
-	if r.Review {
+	if r.NeedsReview {
 		marks = append(marks, "review")
 	}
 	return json.Marshal(wireReceipt{

@@ -88,7 +88,7 @@ func (w *wireReceipt) receipt() (punch.Receipt, error) {
 		Company: w.Company, Employee: w.Employee, ID: id, Kind: punch.Kind(w.Kind),
 		PunchedAt: w.PunchedAt.UTC(), ReceivedAt: w.ReceivedAt.UTC(), RecordedAt: w.RecordedAt.UTC(),
 		Zone: w.Zone, UTCOffset: offset, HomeRegion: w.HomeRegion, EntryRegion: w.EntryRegion,
-		Late: slices.Contains(w.Marks, "late"), Review: slices.Contains(w.Marks, "review"), TraceID: w.TraceID, Replayed: w.Replayed,
+		Late: slices.Contains(w.Marks, "late"), NeedsReview: slices.Contains(w.Marks, "review"), TraceID: w.TraceID, Replayed: w.Replayed,
 	}, nil
 }
 

@@ -95,7 +95,7 @@ func insertArgs(home string, rows []*row) []any {
 		if !p.At.IsZero() {
 			deviceAt[i] = &punchedAt[i]
 		}
-		id[i], epoch[i], offset[i], late[i], review[i] = p.ID, p.Epoch, p.UTCOffset, p.Late, p.Review
+		id[i], epoch[i], offset[i], late[i], review[i] = p.ID, p.Epoch, p.UTCOffset, p.Late, p.NeedsReview
 		digest := p.Fingerprint()
 		fingerprint[i] = digest[:]
 	}

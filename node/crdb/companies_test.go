@@ -110,7 +110,7 @@ func TestFindAndList(t *testing.T) {
 			wantCode(t, o, "")
 		}
 		found, err := s.Find(s.ctx, "us-east", batch[3].Key())
-		if err != nil || found.ID != batch[3].ID || found.Fingerprint != batch[3].Fingerprint() {
+		if err != nil || found.ID != batch[3].ID || !found.Same(&batch[3].Request) {
 			t.Fatalf("found %+v, %v", found, err)
 		}
 		missing := batch[3].Key()

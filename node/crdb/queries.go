@@ -25,15 +25,14 @@ type scanned struct {
 	Zone, EntryRegion, TraceID        *string
 	UTCOffset                         *int32
 	Late, Review                      *bool
-	Fingerprint                       []byte
 }
 
-// targets are the columns home_region … fingerprint in the order of the
+// targets are the columns home_region … trace_id in the order of the
 // statements.
 func (s *scanned) targets() []any {
 	return []any{
 		&s.Home, &s.Kind, &s.PunchedAt, &s.ReceivedAt, &s.RecordedAt, &s.Zone, &s.UTCOffset,
-		&s.EntryRegion, &s.Late, &s.Review, &s.TraceID, &s.Fingerprint,
+		&s.EntryRegion, &s.Late, &s.Review, &s.TraceID,
 	}
 }
 
@@ -42,12 +41,11 @@ func (s *scanned) stored(key punch.Key) *punch.Stored {
 		Company: key.Company, Employee: key.Employee, ID: key.ID, Kind: punch.Kind(*s.Kind),
 		PunchedAt: s.PunchedAt.UTC(), ReceivedAt: s.ReceivedAt.UTC(), RecordedAt: s.RecordedAt.UTC(),
 		Zone: *s.Zone, UTCOffset: *s.UTCOffset, HomeRegion: *s.Home, EntryRegion: *s.EntryRegion,
-		Late: *s.Late, Review: *s.Review,
+		Late: *s.Late, NeedsReview: *s.Review,
 	}}
 	if s.TraceID != nil {
 		stored.TraceID = *s.TraceID
 	}
-	copy(stored.Fingerprint[:], s.Fingerprint)
 	return stored
 }
 

@@ -192,7 +192,7 @@ func (w *Writer) insert(ctx context.Context, h *host, sql string, rows []*row) e
 		return err // rows may have come before the error; they prove nothing until the statement has ended
 	}
 	for _, r := range inserted {
-		r.stored = &punch.Stored{Receipt: r.punch.Receipt(recordedAt), Fingerprint: r.punch.Fingerprint()}
+		r.stored = &punch.Stored{Receipt: r.punch.Receipt(recordedAt)}
 	}
 	return nil
 }

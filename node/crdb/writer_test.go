@@ -60,11 +60,8 @@ func TestConflict(t *testing.T) {
 		company := s.company("us-east")
 		item := s.item(company, "us-east", "anna")
 		for name, change := range map[string]func(*punch.Item){
-			"kind":      func(i *punch.Item) { i.Kind = punch.Out },
-			"at":        func(i *punch.Item) { i.At = time.Now() },
-			"same time": func(i *punch.Item) { i.At = i.ID.Time() }, // absent stays absent
-			"source":    func(i *punch.Item) { i.Source = "gate-2" },
-			"note":      func(i *punch.Item) { i.Note = "x" },
+			"kind": func(i *punch.Item) { i.Kind = punch.Out },
+			"at":   func(i *punch.Item) { i.At = time.Now() },
 		} {
 			wantCode(t, s.Writer("us-east").Write(s.ctx, []punch.Item{item})[0], "")
 			other := item
@@ -73,6 +70,37 @@ func TestConflict(t *testing.T) {
 				t.Errorf("same id, other %s: %v, want a conflict", name, o)
 			}
 		}
+		if n := s.count(`SELECT count(*) FROM punches WHERE company_id = $1`, company); n != 1 {
+			t.Fatalf("%d rows, want 1", n)
+		}
+	})
+}
+
+// TestTheSameEventFromAnotherSource holds that only kind and instant make two punches different. A renamed terminal
+// sends again and gets the stored receipt, also when a build with another fingerprint wrote the row.
+func TestTheSameEventFromAnotherSource(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *store) {
+		company := s.company("us-east")
+		item := s.item(company, "us-east", "anna")
+		first := s.Writer("us-east").Write(s.ctx, []punch.Item{item})[0]
+		wantCode(t, first, "")
+		resend := func(name string, change func(*punch.Item)) {
+			again := item
+			again.TraceID = "another request"
+			change(&again)
+			got := s.Writer("us-east").Write(s.ctx, []punch.Item{again})[0]
+			want := first.Receipt
+			want.Replayed = true
+			if got.Err != nil || got.Receipt != want {
+				t.Errorf("%s: %+v, want %+v", name, got, want)
+			}
+		}
+		resend("the same content", func(*punch.Item) {})
+		resend("another source", func(i *punch.Item) { i.Source = "gate-2" })
+		resend("another note", func(i *punch.Item) { i.Note = "x" })
+		resend("the same instant, explicit", func(i *punch.Item) { i.At = i.ID.Time() })
+		s.exec(`UPDATE punches SET fingerprint = '\x000102030405060708090a0b0c0d0e0f' WHERE company_id = $1`, company)
+		resend("a row with the fingerprint of another build", func(*punch.Item) {})
 		if n := s.count(`SELECT count(*) FROM punches WHERE company_id = $1`, company); n != 1 {
 			t.Fatalf("%d rows, want 1", n)
 		}

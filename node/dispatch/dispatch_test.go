@@ -274,7 +274,7 @@ func TestAKnownPunchIsAnsweredBeforeTheClockRefusesIt(t *testing.T) {
 		t.Fatalf("a punch from the future: %v", err)
 	}
 	p.HomeRegion = "us-east"
-	w.stored[p.Key()] = &punch.Stored{Receipt: p.Receipt(time.Now()), Fingerprint: p.Fingerprint()}
+	w.stored[p.Key()] = &punch.Stored{Receipt: p.Receipt(time.Now())}
 	p.ReceivedAt = p.ReceivedAt.Add(time.Second)
 	receipt, err := d.Record(t.Context(), p)
 	if err != nil || !receipt.Replayed {

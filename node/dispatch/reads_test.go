@@ -92,7 +92,7 @@ func TestAPunchAheadOfAMovedCompany(t *testing.T) {
 	claim := punch.Request{Company: "acme", Employee: "anna", ID: punch.IDAt(time.Now().Add(time.Hour)), Kind: punch.In}
 	p := punch.Stamped(claim, time.Now(), "us-east", "")
 	w := &world{home: home("eu-west", 2), cached: home("us-east", 1), stored: map[punch.Key]*punch.Stored{
-		p.Key(): {Receipt: punch.Receipt{HomeRegion: "eu-west"}, Fingerprint: p.Fingerprint()},
+		p.Key(): {Receipt: punch.Receipt{Kind: p.Kind, PunchedAt: p.PunchedAt(), HomeRegion: "eu-west"}},
 	}}
 	d := mustDispatch(t, w)
 	d.deps.Store = fenced{w}

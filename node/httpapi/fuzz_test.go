@@ -138,7 +138,7 @@ func FuzzAppendReceipt(f *testing.F) {
 		at := time.UnixMicro(micros % (200_000_000_000 * 1e6 / 1000)).UTC()
 		r := punch.Receipt{
 			Company: text, Employee: text, ID: punch.IDAt(now), Kind: punch.Kind(text), PunchedAt: at, ReceivedAt: at, RecordedAt: at,
-			Zone: zone, UTCOffset: offset, HomeRegion: zone, EntryRegion: text, Late: flag, Review: !flag, TraceID: text, Replayed: flag,
+			Zone: zone, UTCOffset: offset, HomeRegion: zone, EntryRegion: text, Late: flag, NeedsReview: !flag, TraceID: text, Replayed: flag,
 		}
 		got := mustDecode[wireReceipt](t, appendReceipt(nil, &r))
 		stamp := at.Format(wireTime)

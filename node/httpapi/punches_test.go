@@ -65,16 +65,17 @@ func TestMarksOfOldPunches(t *testing.T) {
 	}
 }
 
-func TestAbsentNullAndEmptyNoteAreTheSamePunch(t *testing.T) {
+func TestSourceAndNoteDoNotMakeAnotherPunch(t *testing.T) {
 	h := newHarness(t)
 	start := `{"id":"` + idAt(0) + `","employee":"e-1","kind":"in"`
-	for i, body := range []string{start + `}`, start + `,"note":""}`, start + `,"note":null,"at":null,"source":null}`} {
+	for i, body := range []string{start + `}`, start + `,"note":""}`, start + `,"note":null,"at":null,"source":null}`,
+		start + `,"note":"x"}`, start + `,"source":"gate-2"}`, start + `,"at":"2026-03-01T08:00:00.123Z"}`} {
 		if got := h.punch(t, body).receipt(t); got.Replayed != (i > 0) {
 			t.Errorf("%s: replayed is %t", body, got.Replayed)
 		}
 	}
-	if got := h.punch(t, start+`,"note":"x"}`); got.status != http.StatusConflict {
-		t.Errorf("another note was answered %d, want 409", got.status)
+	if got := h.punch(t, start+`,"at":"2026-03-01T08:00:00.124Z"}`); got.status != http.StatusConflict {
+		t.Errorf("another time was answered %d, want 409", got.status)
 	}
 }
 

@@ -59,11 +59,11 @@ func appendOffset(b []byte, seconds int32) []byte {
 
 func appendMarks(b []byte, r *punch.Receipt) []byte {
 	switch {
-	case r.Late && r.Review:
+	case r.Late && r.NeedsReview:
 		return append(b, `["late","review"]`...)
 	case r.Late:
 		return append(b, `["late"]`...)
-	case r.Review:
+	case r.NeedsReview:
 		return append(b, `["review"]`...)
 	default:
 		return append(b, `[]`...)

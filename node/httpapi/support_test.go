@@ -37,7 +37,6 @@ var now = time.Date(2026, 3, 1, 8, 0, 0, 123456789, time.UTC)
 type store struct {
 	mu       sync.Mutex
 	receipts map[punch.Key]punch.Receipt
-	prints   map[punch.Key]punch.Fingerprint
 	punches  []punch.Punch // as they came
 
 	// fail, when set, is asked first.
@@ -45,7 +44,7 @@ type store struct {
 }
 
 func newStore() *store {
-	return &store{receipts: map[punch.Key]punch.Receipt{}, prints: map[punch.Key]punch.Fingerprint{}}
+	return &store{receipts: map[punch.Key]punch.Receipt{}}
 }
 
 func (s *store) Record(ctx context.Context, p punch.Punch) (punch.Receipt, error) {
@@ -59,14 +58,11 @@ func (s *store) Record(ctx context.Context, p punch.Punch) (punch.Receipt, error
 	defer s.mu.Unlock()
 	s.punches = append(s.punches, p)
 	if old, ok := s.receipts[p.Key()]; ok {
-		if s.prints[p.Key()] != p.Fingerprint() {
-			return punch.Receipt{}, punch.Errorf(punch.Conflict, "this id is already used")
-		}
-		old.Replayed = true
-		return old, nil
+		stored := punch.Stored{Receipt: old}
+		return stored.Resolve(&p)
 	}
 	receipt := p.Receipt(now.Add(6 * time.Millisecond))
-	s.receipts[p.Key()], s.prints[p.Key()] = receipt, p.Fingerprint()
+	s.receipts[p.Key()] = receipt
 	return receipt, nil
 }
 

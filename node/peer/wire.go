@@ -16,7 +16,7 @@ import (
 func toWire(it *punch.Item, now, callEnds time.Time) *peerpb.Item {
 	w := &peerpb.Item{
 		Company: it.Company, Employee: it.Employee, Id: it.ID[:], Kind: string(it.Kind), Source: it.Source, Note: it.Note,
-		ReceivedAt: it.ReceivedAt.UnixMicro(), EntryRegion: it.EntryRegion, TraceId: it.TraceID, Late: it.Late, Review: it.Review,
+		ReceivedAt: it.ReceivedAt.UnixMicro(), EntryRegion: it.EntryRegion, TraceId: it.TraceID, Late: it.Late, Review: it.NeedsReview,
 		HomeRegion: it.HomeRegion, Epoch: it.Epoch, Zone: it.Zone, UtcOffset: it.UTCOffset,
 	}
 	if !it.At.IsZero() {
@@ -48,7 +48,7 @@ func fromWire(ctx context.Context, w *peerpb.Item) (punch.Item, context.CancelFu
 	},
 		Stamp: punch.Stamp{
 			ReceivedAt: time.UnixMicro(w.GetReceivedAt()).UTC(), EntryRegion: w.GetEntryRegion(), TraceID: w.GetTraceId(),
-			Late: w.GetLate(), Review: w.GetReview(),
+			Late: w.GetLate(), NeedsReview: w.GetReview(),
 		},
 		Route: punch.Route{HomeRegion: w.GetHomeRegion(), Epoch: w.GetEpoch(), Zone: w.GetZone(), UTCOffset: w.GetUtcOffset()},
 	}
@@ -81,7 +81,7 @@ func resultToWire(o *punch.Outcome, home string) *peerpb.Result {
 	if r.Replayed || r.HomeRegion != home {
 		w.Original = &peerpb.Original{
 			ReceivedAt: r.ReceivedAt.UnixMicro(), EntryRegion: r.EntryRegion, TraceId: r.TraceID,
-			Late: r.Late, Review: r.Review, Zone: r.Zone, UtcOffset: r.UTCOffset, HomeRegion: r.HomeRegion,
+			Late: r.Late, Review: r.NeedsReview, Zone: r.Zone, UtcOffset: r.UTCOffset, HomeRegion: r.HomeRegion,
 		}
 	}
 	return w
@@ -102,7 +102,7 @@ func resultFromWire(p *punch.Punch, w *peerpb.Result) punch.Outcome {
 	if o := w.GetOriginal(); o != nil {
 		r.ReceivedAt = time.UnixMicro(o.GetReceivedAt()).UTC()
 		r.EntryRegion, r.TraceID = o.GetEntryRegion(), o.GetTraceId()
-		r.Late, r.Review = o.GetLate(), o.GetReview()
+		r.Late, r.NeedsReview = o.GetLate(), o.GetReview()
 		r.Zone, r.UTCOffset = o.GetZone(), o.GetUtcOffset()
 		r.HomeRegion = cmp.Or(o.GetHomeRegion(), r.HomeRegion)
 	}

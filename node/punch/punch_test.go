@@ -10,12 +10,12 @@ import (
 	"pgregory.net/rapid"
 )
 
-func aClaim() Request {
+func aRequest() Request {
 	return Request{Company: "acme", Employee: "anna", ID: NewID(), Kind: In}
 }
 
-// TestFingerprintIsStable holds the encoding: fingerprints are stored, so a
-// change would turn every retry of an older punch into a conflict.
+// TestFingerprintIsStable holds the encoding. Nodes of earlier builds compare it with stored rows, so after a change
+// they would refuse retries for ever.
 func TestFingerprintIsStable(t *testing.T) {
 	c := Request{Kind: BreakStart, At: time.UnixMicro(1_700_000_000_123_456), Source: "gate-1", Note: "späte"}
 	if got := fmt.Sprintf("%x", c.Fingerprint()); got != "427d22c0eb34b4b33cb0c9f7a3f97e12" {
@@ -44,7 +44,7 @@ func TestFingerprintTellsContentApart(t *testing.T) {
 
 func TestFingerprintIgnoresWhatNodesAndTheDatabaseChange(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		c := aClaim()
+		c := aRequest()
 		c.At = time.Unix(0, rapid.Int64Range(0, 4e18).Draw(t, "at"))
 		cut := c
 		cut.At = Microseconds(c.At).In(time.FixedZone("", 3600))
@@ -60,7 +60,7 @@ func TestFingerprintIgnoresWhatNodesAndTheDatabaseChange(t *testing.T) {
 }
 
 func TestValidateNamesTheField(t *testing.T) {
-	if c := aClaim(); c.Validate() != nil {
+	if c := aRequest(); c.Validate() != nil {
 		t.Fatal(c.Validate())
 	}
 	for _, b := range []struct {
@@ -81,14 +81,14 @@ func TestValidateNamesTheField(t *testing.T) {
 		{"at", func(c *Request) { c.At = c.ID.Time().Add(24*time.Hour + time.Microsecond) }},
 		{"at", func(c *Request) { c.At = c.ID.Time().Add(-24*time.Hour - time.Microsecond) }},
 	} {
-		c := aClaim()
+		c := aRequest()
 		b.change(&c)
 		var e *Error
 		if err := c.Validate(); !errors.As(err, &e) || e.Code != Invalid || e.Field != b.field || !e.Code.Final() {
 			t.Errorf("a bad %s: %v", b.field, err)
 		}
 	}
-	edge := aClaim()
+	edge := aRequest()
 	edge.At = edge.ID.Time().Add(24 * time.Hour)
 	edge.Employee, edge.Note = strings.Repeat("x", 64), strings.Repeat("x", MaxNote)
 	if err := edge.Validate(); err != nil {
@@ -105,25 +105,25 @@ func TestTimeNeverLosesPay(t *testing.T) {
 		{0, false, false}, {LateAfter, false, false}, {LateAfter + time.Second, true, false},
 		{ReviewAfter + time.Second, true, true}, {now.Sub(time.Unix(0, 0)), true, true},
 	} {
-		claim := aClaim()
-		claim.ID = IDAt(now.Add(-c.age))
-		p := Stamped(claim, now, "eu-west", "")
-		if p.Late != c.late || p.Review != c.review || p.CheckClock(0) != nil {
-			t.Errorf("%s old: late %t, review %t, refused %v", c.age, p.Late, p.Review, p.CheckClock(0))
+		r := aRequest()
+		r.ID = IDAt(now.Add(-c.age))
+		p := Stamped(r, now, "eu-west", "")
+		if p.Late != c.late || p.NeedsReview != c.review || p.CheckClock(0) != nil {
+			t.Errorf("%s old: late %t, review %t, refused %v", c.age, p.Late, p.NeedsReview, p.CheckClock(0))
 		}
 	}
 }
 
 func TestClockAheadIsNotFinal(t *testing.T) {
 	now := time.Now()
-	claim := aClaim()
-	claim.ID = IDAt(now.Add(10 * time.Minute))
-	p := Stamped(claim, now, "eu-west", "")
+	r := aRequest()
+	r.ID = IDAt(now.Add(10 * time.Minute))
+	p := Stamped(r, now, "eu-west", "")
 	e := AsError(p.CheckClock(2 * time.Minute))
 	if e.Code != ClockAhead || e.Code.Final() || e.RetryAfter > 8*time.Minute || e.RetryAfter < 7*time.Minute {
 		t.Errorf("10 minutes ahead with 2 allowed: %+v", e)
 	}
-	later := Stamped(claim, now.Add(8*time.Minute), "eu-west", "")
+	later := Stamped(r, now.Add(8*time.Minute), "eu-west", "")
 	if err := later.CheckClock(2 * time.Minute); err != nil {
 		t.Errorf("the same id later: %v", err)
 	}
@@ -145,21 +145,36 @@ func FuzzValidate(f *testing.F) {
 	})
 }
 
-func TestSettle(t *testing.T) {
-	p := Stamped(aClaim(), time.Now(), "eu-west", "trace")
-	s := Stored{Receipt: p.Receipt(time.Now()), Fingerprint: p.Fingerprint()}
+// TestResolve holds the definition of the same punch: identity, kind and instant.
+func TestResolve(t *testing.T) {
+	p := Stamped(aRequest(), time.Now(), "eu-west", "trace")
+	s := Stored{p.Receipt(time.Now())}
 	if r, err := s.Resolve(&p); err != nil || r.Replayed {
 		t.Errorf("its own row: %+v, %v", r, err)
 	}
-	retry := p
-	retry.TraceID = "another"
-	if r, err := s.Resolve(&retry); err != nil || !r.Replayed {
-		t.Errorf("a retry: %+v, %v", r, err)
+	for name, change := range map[string]func(*Punch){
+		"a retry":                      func(*Punch) {},
+		"another source":               func(p *Punch) { p.Source = "gate-2" },
+		"another note":                 func(p *Punch) { p.Note = "sent again" },
+		"the time of the id, explicit": func(p *Punch) { p.At = p.ID.Time().In(time.FixedZone("", 3600)) },
+		"digits that are cut off":      func(p *Punch) { p.At = p.ID.Time().Add(999 * time.Nanosecond) },
+	} {
+		same := p
+		same.TraceID = "another"
+		change(&same)
+		if r, err := s.Resolve(&same); err != nil || !r.Replayed || r.RecordedAt != s.RecordedAt {
+			t.Errorf("%s: %+v, %v; want the stored receipt", name, r, err)
+		}
 	}
-	other := p
-	other.Kind = Out
-	if _, err := s.Resolve(&other); CodeOf(err) != Conflict {
-		t.Errorf("other content: %v", err)
+	for name, change := range map[string]func(*Punch){
+		"another kind": func(p *Punch) { p.Kind = Out },
+		"another time": func(p *Punch) { p.At = p.ID.Time().Add(time.Microsecond) },
+	} {
+		other := p
+		change(&other)
+		if _, err := s.Resolve(&other); CodeOf(err) != Conflict {
+			t.Errorf("%s: %v, want a conflict", name, err)
+		}
 	}
 }
 

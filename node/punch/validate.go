@@ -1,6 +1,7 @@
 package punch
 
 import (
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -72,12 +73,7 @@ func (c *Request) Validate() error {
 }
 
 func validKind(k Kind) bool {
-	switch k {
-	case In, Out, BreakStart, BreakEnd, Auto:
-		return true
-	default:
-		return false
-	}
+	return slices.Contains(Kinds, k)
 }
 
 func validNote(s string) error {
@@ -100,7 +96,7 @@ func Stamped(c Request, now time.Time, entryRegion, traceID string) Punch {
 	age := now.Sub(c.PunchedAt())
 	return Punch{Request: c, Stamp: Stamp{
 		ReceivedAt: now, EntryRegion: entryRegion, TraceID: traceID,
-		Late: age > LateAfter, Review: age > ReviewAfter,
+		Late: age > LateAfter, NeedsReview: age > ReviewAfter,
 	}}
 }
 

@@ -4,7 +4,7 @@
 SELECT h.moving_from::text, p.employee_id, p.punch_id,
     coalesce(p.home_region, p.crdb_region::text), p.kind, p.punched_at,
     p.received_at, p.recorded_at, p.zone, p.utc_offset,
-    p.entry_region, p.late, p.review, p.trace_id, p.fingerprint
+    p.entry_region, p.late, p.review, p.trace_id
 FROM homes AS h
 LEFT JOIN (
     SELECT *

@@ -7,7 +7,7 @@ SELECT u.ord, h.epoch, h.moving_from IS NOT NULL,
     coalesce(p.received_at, old.received_at), coalesce(p.recorded_at, old.recorded_at),
     coalesce(p.zone, old.zone), coalesce(p.utc_offset, old.utc_offset),
     coalesce(p.entry_region, old.entry_region), coalesce(p.late, old.late), coalesce(p.review, old.review),
-    coalesce(p.trace_id, old.trace_id), coalesce(p.fingerprint, old.fingerprint)
+    coalesce(p.trace_id, old.trace_id)
 FROM unnest($2::text[], $3::date[], $4::text[], $5::uuid[])
     WITH ORDINALITY AS u (company_id, day, employee_id, punch_id, ord)
 LEFT JOIN homes AS h

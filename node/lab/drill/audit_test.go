@@ -205,28 +205,49 @@ func TestMovedCompanies(t *testing.T) {
 	}
 }
 
-func TestConflictsAreNotAltered(t *testing.T) {
+// TestOneIdentityWithTwoClaims sends a second claim under a used identity. Another source is a replay; another kind is
+// a conflict. The row must hold the first claim in full.
+func TestOneIdentityWithTwoClaims(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		claim := drawClaim(t, 1, 0)
 		row := drawRow(t, claim, "us-east")
-		other := claim
-		other.Note = "another note"
+		renamed, other := claim, claim
+		renamed.Source, renamed.Note = "renamed", "another note"
+		other.Kind = "break_end"
+		if claim.Kind == other.Kind {
+			other.Kind = "in"
+		}
+		fresh, replayed := receiptOf(row), receiptOf(row)
+		fresh.Replayed, replayed.Replayed = false, true
 		refusal := &Failure{Status: 409, Code: "conflict", Final: true}
-		s := &scenario{
-			entries: []Entry{
-				{Begin: runBegin},
-				{Seq: 1, Intended: runBegin, Claim: &claim}, {Seq: 1, Receipt: receiptOf(row)},
-				{Seq: 2, Intended: runBegin, Claim: &other}, {Seq: 2, Failure: refusal},
-			},
-			db: memory{fence: []Home{{Region: "us-east", Company: claim.Company, Epoch: 1}}, stored: []Row{row}},
-		}
-		report, err := audit(context.Background(), s.ledger(), &s.db)
-		if err != nil || !report.Clean() || report.Sent != 1 || report.Acknowledged != 1 {
-			t.Fatalf("a conflict was refused and the first content kept, which is right (%v):\n%s", err, &report)
-		}
-		s.entries[4] = Entry{Seq: 2, Receipt: receiptOf(row)} // the second content acknowledged, too
-		if report, err = audit(context.Background(), s.ledger(), &s.db); err != nil || report.Altered != 1 {
-			t.Fatalf("other content was acknowledged under a used identity (%v):\n%s", err, &report)
+		foreign := row
+		foreign.Note = new("written by nobody")
+		for _, c := range []struct {
+			name    string
+			second  Claim
+			answer  Entry
+			stored  Row
+			altered int
+		}{
+			{"another source, replayed", renamed, Entry{Receipt: replayed}, row, 0},
+			{"another source, answered as new", renamed, Entry{Receipt: fresh}, row, 1},
+			{"another kind, refused", other, Entry{Failure: refusal}, row, 0},
+			{"another kind, replayed", other, Entry{Receipt: replayed}, row, 1},
+			{"another source, and a row of neither claim", renamed, Entry{Receipt: replayed}, foreign, 1},
+		} {
+			c.answer.Seq = 2
+			s := &scenario{
+				entries: []Entry{
+					{Begin: runBegin},
+					{Seq: 1, Intended: runBegin, Claim: &claim}, {Seq: 1, Receipt: fresh},
+					{Seq: 2, Intended: runBegin, Claim: &c.second}, c.answer,
+				},
+				db: memory{fence: []Home{{Region: "us-east", Company: claim.Company, Epoch: 1}}, stored: []Row{c.stored}},
+			}
+			report, err := audit(context.Background(), s.ledger(), &s.db)
+			if err != nil || report.Altered != c.altered || report.Clean() != (c.altered == 0) || report.Sent != 1 || report.Acknowledged != 1 {
+				t.Fatalf("%s: want %d altered (%v):\n%s", c.name, c.altered, err, &report)
+			}
 		}
 	})
 }

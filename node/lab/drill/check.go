@@ -53,9 +53,9 @@ func (a *auditor) checkRegion(key identity, h *history, r *Row) {
 	}
 }
 
-// checkContent holds the row against every claim that was sent under its
-// identity. The row must hold one of them, each acknowledged one, and none
-// that was refused for good and never acknowledged.
+// checkContent holds the row against every claim that was sent under its identity. The row must hold one claim in
+// full. It must agree in kind and instant with each acknowledged claim, and in full with the claim that was answered as
+// new. It must not hold a claim that was refused for good and never acknowledged.
 func (a *auditor) checkContent(key identity, h *history, r *Row) {
 	acknowledged, fits := h.acknowledged(), false
 	var misfit differences
@@ -67,14 +67,14 @@ func (a *auditor) checkContent(key identity, h *history, r *Row) {
 			if !acknowledged && req.failure != nil && req.failure.Final {
 				a.blame(key, h, Contradicted, "refused as "+req.failure.Code+", and stored")
 			}
-		case req.receipt != nil:
+		case req.receipt != nil && (!req.receipt.Replayed || !samePunch(&req.claim, r)):
 			a.blame(key, h, Altered, "the claim's "+d.String())
 		default:
 			misfit = d
 		}
 	}
-	// Nothing but conflicts: the identity was used before by somebody else.
-	if !fits && !acknowledged && !h.refusedAs(conflict) {
+	// After conflicts alone, an earlier run used the identity.
+	if !fits && (acknowledged || !h.refusedAs(conflict)) {
 		a.blame(key, h, Altered, "the claim's "+misfit.String())
 	}
 }

@@ -87,6 +87,10 @@ func claimAgainstRow(c *Claim, r *Row) differences {
 	return d
 }
 
+// samePunch reports whether claim and row agree in kind and instant. A request that differs from the row in the source
+// or the note alone is a replay of the stored punch.
+func samePunch(c *Claim, r *Row) bool { return c.Kind == r.Kind && claimedAt(c).Equal(r.PunchedAt) }
+
 // receiptAgainstRow lists where a receipt does not say what is stored. The
 // home is left out for a company that moved after the receipt was given.
 func receiptAgainstRow(receipt *Receipt, r *Row, moved bool) differences {

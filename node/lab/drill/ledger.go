@@ -90,7 +90,7 @@ func (l *Ledger) Settle(seq uint64, r punch.Receipt, err error) error {
 		Company: r.Company, Employee: r.Employee, ID: r.ID.String(), Kind: string(r.Kind),
 		PunchedAt: r.PunchedAt, ReceivedAt: r.ReceivedAt, RecordedAt: r.RecordedAt,
 		Zone: r.Zone, UTCOffset: r.UTCOffset, HomeRegion: r.HomeRegion, EntryRegion: r.EntryRegion,
-		Late: r.Late, Review: r.Review, TraceID: r.TraceID, Replayed: r.Replayed,
+		Late: r.Late, Review: r.NeedsReview, TraceID: r.TraceID, Replayed: r.Replayed,
 	}})
 }
 

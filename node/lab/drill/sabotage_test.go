@@ -146,7 +146,7 @@ func TestCatchesAcknowledgingBeforeCommit(t *testing.T) {
 	outcomes := answer(items, rows)`, `	later := rowsOf(items)
 	time.AfterFunc(300*time.Millisecond, func() { w.settle(context.WithoutCancel(ctx), later) })
 	for _, r := range rows {
-		r.stored = &punch.Stored{Receipt: r.punch.Receipt(time.Now().UTC().Truncate(time.Microsecond)), Fingerprint: r.punch.Fingerprint()}
+		r.stored = &punch.Stored{Receipt: r.punch.Receipt(time.Now().UTC().Truncate(time.Microsecond))}
 	}
 	outcomes := answer(items, rows)`})
 	for _, build := range []struct {
@@ -178,11 +178,11 @@ func TestCatchesAcknowledgingBeforeCommit(t *testing.T) {
 	}
 }
 
-// TestCatchesAMissingFingerprintCheck: an id is used again for other content,
+// TestCatchesAMissingConflictCheck: an id is used again for another punch,
 // and a node says that it recorded it.
-func TestCatchesAMissingFingerprintCheck(t *testing.T) {
+func TestCatchesAMissingConflictCheck(t *testing.T) {
 	s := mustSite(t, mustEngine(t))
-	_, state := mustNode(t, s, mustSabotage(t, edit{"node/punch/punch.go", `if s.Fingerprint != p.Fingerprint() {`, `if false {`}))
+	_, state := mustNode(t, s, mustSabotage(t, edit{"node/punch/punch.go", `if !s.Same(&p.Request) {`, `if false {`}))
 	for _, build := range []struct {
 		name, endpoint string
 		clean          bool
@@ -195,9 +195,9 @@ func TestCatchesAMissingFingerprintCheck(t *testing.T) {
 			if err := send(testContext(t), t, c, ledger, claim); err != nil {
 				t.Fatal(err)
 			}
-			claim.Note = "something else"
+			claim.Kind = punch.Out
 			if err := send(testContext(t), t, c, ledger, claim); (err != nil) != build.clean {
-				t.Fatalf("other content under a used id: %v", err)
+				t.Fatalf("another punch under a used id: %v", err)
 			}
 			if report := mustAudit(t, s, ledger, path); report.Clean() != build.clean || (report.Altered > 0) == build.clean {
 				t.Fatalf("clean: %t, want %t:\n%s", report.Clean(), build.clean, &report)
