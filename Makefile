@@ -36,16 +36,16 @@ help: ## Print this list
 
 .PHONY: demo
 demo: build database ## Start three regions, send a morning rush, account for every punch, show one trace
-	@exec bin/punchclock demo $(ARGS)
+	@exec bin/punchclock-lab demo $(ARGS)
 
 .PHONY: up
 up: build database ## Start the same cluster and leave it running until Ctrl-C
-	@exec bin/punchclock up $(ARGS)
+	@exec bin/punchclock-lab up $(ARGS)
 
 .PHONY: drill
 drill: DRILL = all
 drill: build database ## Break the cluster in every way under load and account for every punch (DRILL=kill-node for one)
-	@exec bin/punchclock drill $(DRILL) $(ARGS)
+	@exec bin/punchclock-lab drill $(DRILL) $(ARGS)
 
 .PHONY: test
 test: database compiler promtool dns ## Check format, vet, and run all tests with -race, on a real database and real processes
@@ -86,8 +86,8 @@ generate: ## Write generated code anew (needs protoc, which is installed if miss
 
 # No cgo: the program needs no compiler to build and no library to run.
 .PHONY: build
-build: ## Build bin/punchclock
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/punchclock ./node/cmd/punchclock
+build: ## Build bin/punchclock and bin/punchclock-lab
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./node/cmd/punchclock ./node/cmd/punchclock-lab
 
 .PHONY: clean
 clean: ## Remove what was built, and cached tools

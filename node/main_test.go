@@ -110,7 +110,7 @@ func onEveryEngine(t *testing.T, test func(t *testing.T, w *world)) {
 		t.Fatal("no database engine was found: run scripts/setup")
 	}
 	for _, e := range engines {
-		if want := os.Getenv("PUNCHCLOCK_TEST_ENGINE"); want != "" && want != e.Name {
+		if want := os.Getenv(cluster.TestEngineVariable); want != "" && want != e.Name {
 			continue
 		}
 		t.Run(e.Name, func(t *testing.T) {

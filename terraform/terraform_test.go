@@ -55,7 +55,7 @@ func mustWorkspace(t *testing.T) workspace {
 	}
 	root := t.TempDir()
 	mustCopy(t, ".", filepath.Join(root, "terraform"))
-	mustCopy(t, "../tracing/monitoring", filepath.Join(root, "tracing", "signals"))
+	mustCopy(t, "../tracing/monitoring", filepath.Join(root, "tracing", "monitoring"))
 	return workspace{dir: filepath.Join(root, "terraform"), env: slices.Concat(os.Environ(), env, []string{"TF_IN_AUTOMATION=1", "CHECKPOINT_DISABLE=1"})}
 }
 

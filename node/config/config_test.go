@@ -70,6 +70,9 @@ func TestUnknownKeysAreFatal(t *testing.T) {
 	if _, err := parse(t, with("--lane-max-item=3"), nil); err == nil || !strings.Contains(err.Error(), "lane-max-item") {
 		t.Errorf("an unknown flag: %v", err)
 	}
+	if _, err := parse(t, least, map[string]string{"PUNCHCLOCK_LAB_DRILL_REGION": "eu-west"}); err != nil {
+		t.Errorf("a variable of the lab: %v", err)
+	}
 	if _, err := parse(t, least, map[string]string{"PUNCHCLOCK_WIEGHT": "3"}); err == nil || !strings.Contains(err.Error(), "PUNCHCLOCK_WIEGHT") {
 		t.Errorf("an unknown variable: %v", err)
 	}

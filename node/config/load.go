@@ -15,12 +15,9 @@ import (
 // EnvPrefix begins the name of every environment variable of ours.
 const EnvPrefix = "PUNCHCLOCK"
 
-// notSettings are variables with our prefix that are read elsewhere.
-var notSettings = []string{
-	"PUNCHCLOCK_COCKROACH_INIT_SQL", // node/lab/cluster: SQL for a local CockroachDB
-	"PUNCHCLOCK_TEST_ENGINE",        // the tests: which database to use
-	"PUNCHCLOCK_DRILL_REGION",       // node/lab/drill: for its inject and heal commands, which may be ours
-}
+// labPrefix begins the variables of punchclock-lab, which checks them itself.
+// A drill passes them on to the commands of this program that it runs.
+const labPrefix = EnvPrefix + "_LAB_"
 
 // Options teach a kong parser our sources: flags before environment before
 // settings file before defaults. An unknown key in any of them is an error.
@@ -40,12 +37,12 @@ func Options() []kong.Option {
 // CheckEnvironment returns an error that names the variables with our prefix
 // that no command reads: most likely they are misspelt.
 func CheckEnvironment(app *kong.Application, environ []string) error {
-	known := slices.Clone(notSettings)
+	var known []string
 	eachFlag(app.Node, func(f *kong.Flag) { known = append(known, f.Envs...) })
 	var errs []error
 	for _, entry := range environ {
 		name, _, _ := strings.Cut(entry, "=")
-		if strings.HasPrefix(name, EnvPrefix+"_") && !slices.Contains(known, name) {
+		if strings.HasPrefix(name, EnvPrefix+"_") && !strings.HasPrefix(name, labPrefix) && !slices.Contains(known, name) {
 			errs = append(errs, fmt.Errorf("environment: %s is not a setting", name))
 		}
 	}

@@ -12,20 +12,20 @@ resource "terraform_data" "database" {
     region  = var.region
     cluster = abspath(var.cluster)
     dir     = local.cluster.dir
-    binary  = abspath(var.binary)
+    lab     = abspath(var.lab)
   }
 
   lifecycle {
     precondition {
       condition     = local.cluster.dir != ""
-      error_message = "cluster: ${var.cluster} is not there; is the cluster running (bin/punchclock up)?"
+      error_message = "cluster: ${var.cluster} is not there; is the cluster running (bin/punchclock-lab up)?"
     }
   }
 
   provisioner "local-exec" {
     when        = destroy
-    command     = "\"$BINARY\" database stop \"$REGION\" --cluster=\"$CLUSTER\" --dir=\"$DIR\""
-    environment = { BINARY = self.input.binary, REGION = self.input.region, CLUSTER = self.input.cluster, DIR = self.input.dir }
+    command     = "\"$LAB\" database stop \"$REGION\" --cluster=\"$CLUSTER\" --dir=\"$DIR\""
+    environment = { LAB = self.input.lab, REGION = self.input.region, CLUSTER = self.input.cluster, DIR = self.input.dir }
   }
 }
 
@@ -43,8 +43,8 @@ resource "terraform_data" "joined" {
   input = abspath(var.cluster)
 
   provisioner "local-exec" {
-    command     = "\"$BINARY\" database start \"$REGION\" --cluster=\"$CLUSTER\" && \"$BINARY\" region add \"$REGION\""
-    environment = { BINARY = abspath(var.binary), REGION = var.region, CLUSTER = abspath(var.cluster), PUNCHCLOCK_DATABASE_URL = local.cluster.database.url }
+    command     = "\"$LAB\" database start \"$REGION\" --cluster=\"$CLUSTER\" && \"$BINARY\" region add \"$REGION\""
+    environment = { LAB = abspath(var.lab), BINARY = abspath(var.binary), REGION = var.region, CLUSTER = abspath(var.cluster), PUNCHCLOCK_DATABASE_URL = local.cluster.database.url }
   }
 }
 

@@ -23,13 +23,13 @@ resource "terraform_data" "group" {
   input = {
     region = var.region
     dir    = local.cluster.dir
-    binary = abspath(var.binary)
+    lab    = abspath(var.lab)
   }
 
   lifecycle {
     precondition {
       condition     = local.cluster.dir != ""
-      error_message = "cluster: ${var.cluster} is not there; is the cluster running (bin/punchclock up)?"
+      error_message = "cluster: ${var.cluster} is not there; is the cluster running (bin/punchclock-lab up)?"
     }
     precondition {
       condition     = contains(local.joined.regions, var.region)
@@ -41,9 +41,9 @@ resource "terraform_data" "group" {
   # the nodes are gone all the same, and the next destroy succeeds.
   provisioner "local-exec" {
     when    = destroy
-    command = "\"$BINARY\" nodes stop \"$REGION\" --dir=\"$DIR\""
+    command = "\"$LAB\" nodes stop \"$REGION\" --dir=\"$DIR\""
     environment = {
-      BINARY = self.input.binary
+      LAB    = self.input.lab
       REGION = self.input.region
       DIR    = self.input.dir
     }
@@ -75,8 +75,9 @@ resource "terraform_data" "nodes" {
   }
 
   provisioner "local-exec" {
-    command = "\"$BINARY\" nodes start \"$REGION\" --count=\"$COUNT\" --cluster=\"$CLUSTER\" --with=\"$SETTINGS\""
+    command = "\"$LAB\" nodes start \"$REGION\" --count=\"$COUNT\" --cluster=\"$CLUSTER\" --binary=\"$BINARY\" --with=\"$SETTINGS\""
     environment = {
+      LAB      = abspath(var.lab)
       BINARY   = abspath(var.binary)
       REGION   = var.region
       COUNT    = var.nodes

@@ -16,7 +16,7 @@ variable "with_database" {
 }
 
 variable "nodes" {
-  description = "How many nodes run; at most as many as the cluster has addresses for in a region (punchclock up --nodes-per-region)."
+  description = "How many nodes run; at most as many as the cluster has addresses for in a region (punchclock-lab up --nodes-per-region)."
   type        = number
   default     = 2
   validation {
@@ -32,7 +32,7 @@ variable "settings" {
 }
 
 variable "binary" {
-  description = "The punchclock executable that the nodes run, and that starts and stops them."
+  description = "The punchclock executable that the nodes run."
   type        = string
   default     = "../../bin/punchclock"
   validation {
@@ -41,8 +41,14 @@ variable "binary" {
   }
 }
 
+variable "lab" {
+  description = "The punchclock-lab executable that starts and stops nodes and database servers."
+  type        = string
+  default     = "../../bin/punchclock-lab"
+}
+
 variable "cluster" {
-  description = "File that tells of the running cluster, as punchclock up writes it."
+  description = "File that tells of the running cluster, as punchclock-lab up writes it."
   type        = string
   default     = "../../.run/cluster.json"
 }

@@ -21,8 +21,6 @@ import (
 	"github.com/punchclock/punchclock/node"
 	"github.com/punchclock/punchclock/node/client"
 	"github.com/punchclock/punchclock/node/config"
-	"github.com/punchclock/punchclock/node/lab/demo"
-	"github.com/punchclock/punchclock/node/lab/drill"
 	"github.com/punchclock/punchclock/tracing"
 )
 
@@ -39,13 +37,6 @@ type commands struct {
 	Token   tokenCommand   `cmd:"" help:"Print a token signed by a development key, which nodes take only with --development."`
 	ID      idCommand      `cmd:"" name:"new-id" help:"Print an id for a punch. Keep it over all retries of that punch."`
 	Punch   client.Command `cmd:"" help:"Punch: print the receipt, or keep the punch in an outbox on disk for later. Exit status 0: recorded, 1: refused for good, 3: kept, 4: neither."`
-	Rush    demo.Rush      `cmd:"" help:"Send a morning rush of punches to a running cluster and measure it."`
-	Audit   drill.Command  `cmd:"" help:"Hold a ledger of receipts against the rows in the database."`
-	Drill   drill.Exercise `cmd:"" help:"Break something under load, heal it, and account for every punch. Exit status 0: all holds, 1: it does not, 77: the scenario cannot be played here."`
-	Demo    demo.Demo      `cmd:"" help:"Start three regions on this machine, send a rush, and account for every punch."`
-	Up      demo.Up        `cmd:"" help:"Start three regions on this machine and leave them running until Ctrl-C."`
-	Nodes   demo.Nodes     `cmd:"" help:"Run a region's nodes in such a cluster on their own, as terraform/local does."`
-	Server  demo.Database  `cmd:"" name:"database" help:"Run the database's server of a further region in such a cluster, as terraform/local does."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
 

@@ -10,29 +10,35 @@ import (
 	"strings"
 )
 
-// mainPackage is the module's only executable.
-const mainPackage = "./node/cmd/punchclock"
-
-// Build compiles punchclock from the module that the working folder is in, as a
-// test's is, into dir and returns its path. Flags such as -race go to go build.
-// A test process calls it once, from TestMain: linking takes seconds.
+// Build compiles the punchclock command into dir and returns its path. Flags such as -race go to go build. Linking takes
+// seconds: a test process calls it once, from TestMain.
 func Build(ctx context.Context, dir string, flags ...string) (string, error) {
+	return build(ctx, dir, "punchclock", flags)
+}
+
+// BuildLab compiles the punchclock-lab command into dir and returns its path.
+func BuildLab(ctx context.Context, dir string, flags ...string) (string, error) {
+	return build(ctx, dir, "punchclock-lab", flags)
+}
+
+// build compiles a command of the module that the working folder belongs to.
+func build(ctx context.Context, dir, name string, flags []string) (string, error) {
 	mod, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
 	if err != nil {
-		return "", fmt.Errorf("build: go env: %w", err)
+		return "", fmt.Errorf("build %s: go env: %w", name, err)
 	}
 	root := filepath.Dir(strings.TrimSpace(string(mod)))
-	if root == "." || root == filepath.Dir(os.DevNull) { // what go says outside of any
-		return "", errors.New("build: the working folder is in no module")
+	if root == "." || root == filepath.Dir(os.DevNull) { // the output of go outside of a module
+		return "", fmt.Errorf("build %s: %w", name, errors.New("the working folder is in no module"))
 	}
-	binary, err := filepath.Abs(filepath.Join(dir, "punchclock"))
+	binary, err := filepath.Abs(filepath.Join(dir, name))
 	if err != nil {
-		return "", fmt.Errorf("build: %w", err)
+		return "", fmt.Errorf("build %s: %w", name, err)
 	}
-	build := exec.CommandContext(ctx, "go", append(append([]string{"build", "-o", binary}, flags...), mainPackage)...)
-	build.Dir = root
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build: %w\n%s", err, out)
+	cmd := exec.CommandContext(ctx, "go", append(append([]string{"build", "-o", binary}, flags...), "./node/cmd/"+name)...)
+	cmd.Dir = root
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build %s: %w\n%s", name, err, out)
 	}
 	return binary, nil
 }

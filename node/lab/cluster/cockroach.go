@@ -17,7 +17,7 @@ import (
 // run once on a new CockroachDB cluster, after its init and before the database
 // is made: for binaries that need cluster settings of their own. It is for this
 // local cluster only; no deployment reads it.
-const InitSQLVariable = "PUNCHCLOCK_COCKROACH_INIT_SQL"
+const InitSQLVariable = "PUNCHCLOCK_LAB_COCKROACH_INIT_SQL"
 
 // cockroachMemory is given to each of cache and SQL, per process: the default,
 // a quarter of the machine's memory each, times three is more than there is.

@@ -21,6 +21,9 @@ const (
 	Postgres  = "postgres"  // one process that stands in for all regions
 )
 
+// TestEngineVariable names the environment variable that limits tests to one engine.
+const TestEngineVariable = "PUNCHCLOCK_LAB_TEST_ENGINE"
+
 // oldestPostgres is the first major version that the schema is tested on.
 const oldestPostgres = 15
 

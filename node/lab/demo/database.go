@@ -11,7 +11,7 @@ import (
 	"github.com/punchclock/punchclock/node/lab/stage"
 )
 
-// Database is `punchclock database`: the server of a region that a local cluster
+// Database is `punchclock-lab database`: the server of a region that a local cluster
 // did not begin with. terraform/local calls it.
 type Database struct {
 	Start startServer `cmd:"" help:"Start the database's server of a region that is new to the cluster, with certificates of its own. 'punchclock region add' comes next."`
@@ -20,7 +20,7 @@ type Database struct {
 
 type startServer struct {
 	Region  string `arg:"" help:"Region that gets a server."`
-	Cluster string `help:"File that tells of the cluster, as 'punchclock up' writes it. The region is written to it." default:".run/cluster.json" type:"existingfile"`
+	Cluster string `help:"File that tells of the cluster, as 'punchclock-lab up' writes it. The region is written to it." default:".run/cluster.json" type:"existingfile"`
 }
 
 // Run implements the command.

@@ -21,7 +21,7 @@ import (
 	"github.com/punchclock/punchclock/node/lab/traceview"
 )
 
-// Demo is `punchclock demo`.
+// Demo is `punchclock-lab demo`.
 type Demo struct {
 	stage.Setup `embed:""`
 	load.Load   `embed:""`

@@ -231,7 +231,7 @@ func useCluster(t *testing.T, file string, state *stage.State) {
 	t.Helper()
 	ledger := filepath.Join(t.TempDir(), "ledger.jsonl")
 	var out strings.Builder
-	if err := (&Rush{Load: smallLoad(), Cluster: file, Ledger: ledger, JSON: true}).Run(t.Context(), &out); err != nil {
+	if err := (&Load{Load: smallLoad(), Cluster: file, Ledger: ledger, JSON: true}).Run(t.Context(), &out); err != nil {
 		t.Fatalf("rush: %v\n%s", err, &out)
 	}
 	var result load.Result

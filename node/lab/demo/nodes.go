@@ -5,14 +5,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"github.com/punchclock/punchclock/node/lab/cluster"
 	"github.com/punchclock/punchclock/node/lab/stage"
 )
 
-// Nodes is `punchclock nodes`: a region's nodes in a local cluster, run by
+// Nodes is `punchclock-lab nodes`: a region's nodes in a local cluster, run by
 // whoever calls it instead of by the cluster. terraform/local does.
 type Nodes struct {
 	Start startNodes `cmd:"" help:"Bring a region's nodes to a number, a binary and settings: start what is missing, replace what is different one after the other, drain what is too much."`
@@ -25,9 +24,9 @@ const nodesTimeout = 10 * time.Minute
 
 type startNodes struct {
 	Region  string `arg:"" help:"Region of the cluster."`
-	Cluster string `help:"File that tells of the cluster, as 'punchclock up' writes it." default:".run/cluster.json" type:"existingfile"`
+	Cluster string `help:"File that tells of the cluster, as 'punchclock-lab up' writes it." default:".run/cluster.json" type:"existingfile"`
 	Count   int    `help:"How many nodes shall run." default:"2"`
-	Binary  string `help:"The punchclock executable that the nodes run; this one when empty." type:"path"`
+	Binary  string `help:"The punchclock executable that the nodes run. Default: the one beside this executable, then the PATH." type:"path"`
 	With    string `help:"Further settings of the nodes: a JSON object, keyed as a settings file." default:"{}"`
 }
 
@@ -39,14 +38,12 @@ func (c *startNodes) Run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	want := cluster.DetachedNodes{Region: c.Region, Count: c.Count, Binary: c.Binary, Say: lines(out)}
+	want := cluster.DetachedNodes{Region: c.Region, Count: c.Count, Say: lines(out)}
 	if err := json.Unmarshal([]byte(c.With), &want.With); err != nil {
 		return fmt.Errorf("--with: must be a JSON object of strings: %w", err)
 	}
-	if want.Binary == "" {
-		if want.Binary, err = os.Executable(); err != nil {
-			return fmt.Errorf("--binary: %w", err)
-		}
+	if want.Binary, err = cluster.FindBinary(c.Binary); err != nil {
+		return err
 	}
 	return cluster.StartDetached(ctx, &state.State, want)
 }

@@ -13,16 +13,16 @@ import (
 	"github.com/punchclock/punchclock/node/lab/stage"
 )
 
-// Rush is `punchclock rush`: the load alone, against a cluster that runs.
-type Rush struct {
+// Load is `punchclock-lab load`: the load alone, against a cluster that runs.
+type Load struct {
 	load.Load `embed:""`
-	Cluster   string `help:"File that tells endpoints, companies and tokens, as 'punchclock up' writes it." default:".run/cluster.json" type:"existingfile"`
-	Ledger    string `help:"Write a ledger into this new file, for 'punchclock audit'." type:"path"`
+	Cluster   string `help:"File that tells endpoints, companies and tokens, as 'punchclock-lab up' writes it." default:".run/cluster.json" type:"existingfile"`
+	Ledger    string `help:"Write a ledger into this new file, for 'punchclock-lab audit'." type:"path"`
 	JSON      bool   `help:"Print the result as JSON."`
 }
 
 // Run sends the rush and writes the result to out.
-func (c *Rush) Run(ctx context.Context, out io.Writer) error {
+func (c *Load) Run(ctx context.Context, out io.Writer) error {
 	state, err := stage.ReadState(c.Cluster)
 	if err != nil {
 		return err
@@ -36,7 +36,7 @@ func (c *Rush) Run(ctx context.Context, out io.Writer) error {
 	return errors.Join(err, c.print(out, &result), result.Void())
 }
 
-func (c *Rush) print(out io.Writer, result *load.Result) error {
+func (c *Load) print(out io.Writer, result *load.Result) error {
 	if c.JSON {
 		return json.NewEncoder(out).Encode(result)
 	}

@@ -15,10 +15,10 @@ import (
 	"github.com/punchclock/punchclock/node/lab/traceview"
 )
 
-// Up is `punchclock up`: the demo's cluster, left running.
+// Up is `punchclock-lab up`: the demo's cluster, left running.
 type Up struct {
 	stage.Setup  `embed:""`
-	WithoutNodes []string `help:"Regions whose nodes are not started, but left to 'punchclock nodes start' or to terraform/local."`
+	WithoutNodes []string `help:"Regions whose nodes are not started, but left to 'punchclock-lab nodes start' or to terraform/local."`
 	State        string   `help:"File in which scripts find addresses, database and tokens." default:".run/cluster.json" type:"path"`
 	Traces       bool     `help:"Trace every punch, and keep the newest traces in memory to be looked at."`
 }
@@ -79,13 +79,17 @@ func (c *Up) claim() (release func() error, err error) {
 
 // explain writes what runs where and how to talk to it.
 func (c *Up) explain(out io.Writer, binary string, s *stage.State) error {
+	lab, err := os.Executable()
+	if err != nil {
+		return err
+	}
 	var b strings.Builder
 	line := func(format string, args ...any) { _, _ = fmt.Fprintf(&b, format+"\n", args...) } // a Builder takes everything
 	line("database   %s %s", s.Database.Engine, s.Database.Version)
 	line("           %s", s.Database.URL)
 	for _, n := range s.Nodes {
 		if n.PID == 0 {
-			line("%-10s %s   not started: terraform/local, or %s nodes start %s", n.Region, n.PublicURL, binary, n.Region)
+			line("%-10s %s   not started: terraform/local, or %s nodes start %s", n.Region, n.PublicURL, lab, n.Region)
 			continue
 		}
 		line("%-10s %s   health and metrics %s   log %s", n.Region, n.PublicURL, n.OpsURL, n.Log)
@@ -99,11 +103,11 @@ func (c *Up) explain(out io.Writer, binary string, s *stage.State) error {
 	line("A punch of company %s, and a look at it:", s.Companies[0].ID)
 	line("  TOKEN=%s", s.Companies[0].Token)
 	line(`  curl -sH "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' \`)
-	line(`    -d '{"id":"'$(%s id)'","employee":"e1","kind":"in"}' %s/v1/punches`, binary, last.PublicURL)
+	line(`    -d '{"id":"'$(%s new-id)'","employee":"e1","kind":"in"}' %s/v1/punches`, binary, last.PublicURL)
 	line(`  curl -sH "Authorization: Bearer $TOKEN" %s/v1/employees/e1/punches`, first.PublicURL)
 	line("A rush, and its audit:")
-	line("  %s rush --cluster=%s --ledger=ledger.jsonl", binary, c.State)
-	line("  %s audit ledger.jsonl --database-url='%s'", binary, s.Database.URL)
+	line("  %s load --cluster=%s --ledger=ledger.jsonl", lab, c.State)
+	line("  %s audit ledger.jsonl --database-url='%s'", lab, s.Database.URL)
 	if s.TracesURL != "" {
 		line("The newest traces, those of punches that took 50 ms or longer, and the one of a receipt by its trace_id:")
 		line("  curl -s %s", s.TracesURL)
@@ -112,7 +116,7 @@ func (c *Up) explain(out io.Writer, binary string, s *stage.State) error {
 	}
 	line("")
 	line("All of it is in %s, for scripts. Ctrl-C stops everything.", c.State)
-	_, err := io.WriteString(out, b.String())
+	_, err = io.WriteString(out, b.String())
 	return err
 }
 

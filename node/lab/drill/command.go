@@ -12,7 +12,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Command is `punchclock audit`.
+// Command is `punchclock-lab audit`.
 type Command struct {
 	Ledger      string `arg:"" help:"Ledger to hold against the database." type:"existingfile"`
 	DatabaseURL string `help:"URL of the database." env:"PUNCHCLOCK_DATABASE_URL" required:""`

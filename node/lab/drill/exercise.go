@@ -14,17 +14,16 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/punchclock/punchclock/node/client"
 	"github.com/punchclock/punchclock/node/lab/cluster"
 	"github.com/punchclock/punchclock/node/lab/load"
 	"github.com/punchclock/punchclock/node/lab/stage"
 )
 
-// Exercise is `punchclock drill`.
+// Exercise is `punchclock-lab drill`.
 type Exercise struct {
 	Name        string `arg:"" help:"Scenario, or all of them in turn. Without one they are listed." optional:""`
 	stage.Setup `embed:""`
-	Cluster     string `help:"File that tells of a cluster that runs already, as 'punchclock up' writes it; none is started then. Its companies must have no other traffic: a row that the drill did not send counts as a fault." type:"existingfile"`
+	Cluster     string `help:"File that tells of a cluster that runs already, as 'punchclock-lab up' writes it; none is started then. Its companies must have no other traffic: a row that the drill did not send counts as a fault." type:"existingfile"`
 	Inject      string `help:"Shell command that breaks something, in place of the scenario's own way." placeholder:"CMD"`
 	Heal        string `help:"Shell command that undoes it." placeholder:"CMD"`
 	Region      string `help:"Region that is broken; the database's primary one when empty, which is the hardest to lose."`
@@ -46,9 +45,12 @@ type Exercise struct {
 // know 77 as that.
 const ExitSkipped = 77
 
+// ErrSkipped is returned for a scenario that was asked for by its name and cannot run on this machine.
+var ErrSkipped = errors.New("the scenario cannot run here")
+
 // Run runs a drill, or all, writes summaries to out, and is nil only if every
 // ledger is clean and every bound holds. Of all, those that cannot be played
-// here are named and no error; one that was asked for is a *client.ExitError.
+// here are named and no error; one that was asked for is an ErrSkipped.
 func (c *Exercise) Run(ctx context.Context, out io.Writer) error {
 	switch c.Name {
 	case "":
@@ -63,7 +65,7 @@ func (c *Exercise) Run(ctx context.Context, out io.Writer) error {
 		err := c.one(ctx, sc, out)
 		if skip, ok := errors.AsType[*skipped](err); ok {
 			_, werr := fmt.Fprintf(out, "\nSKIPPED  %s: %s\n", sc.Name, skip.reason)
-			return errors.Join(&client.ExitError{Status: ExitSkipped, Err: fmt.Errorf("%s was not played: %s", sc.Name, skip.reason)}, werr)
+			return errors.Join(fmt.Errorf("%w: %s: %s", ErrSkipped, sc.Name, skip.reason), werr)
 		}
 		return err
 	}
@@ -150,7 +152,7 @@ func auditCommand(ledger, databaseURL string) string {
 	if cfg, err := pgx.ParseConfig(databaseURL); err != nil || cfg.Password != "" {
 		databaseURL = "$PUNCHCLOCK_DATABASE_URL"
 	}
-	return fmt.Sprintf("punchclock audit %s --database-url %q", ledger, databaseURL)
+	return fmt.Sprintf("punchclock-lab audit %s --database-url %q", ledger, databaseURL)
 }
 
 // adapt applies the flags to a scenario.
@@ -182,6 +184,9 @@ func (c *Exercise) folder(name string) (string, error) {
 func (c *Exercise) site(ctx context.Context, sc *Scenario) (s *site, stop func() error, err error) {
 	s = &site{victim: c.Region, local: c.Terraform, progress: os.Stderr, say: func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }}
 	stop = func() error { return s.close(ctx) }
+	if s.lab, err = os.Executable(); err != nil {
+		return s, stop, err
+	}
 	if c.Cluster != "" {
 		err = c.find(s)
 	} else if err = c.possible(sc); err == nil {
@@ -211,10 +216,8 @@ func (c *Exercise) find(s *site) error {
 	if len(state.Regions) == 0 || len(state.Nodes) == 0 || len(state.Companies) == 0 {
 		return fmt.Errorf("%s: regions, nodes and companies are needed", c.Cluster)
 	}
-	s.state, s.binary = *state, c.Binary
-	if s.binary == "" {
-		s.binary, err = os.Executable()
-	}
+	s.state = *state
+	s.binary, err = cluster.FindBinary(c.Binary)
 	return err
 }
 

@@ -24,8 +24,9 @@ import (
 // they do not run in parallel.
 var shared struct {
 	mu     sync.Mutex
-	dir    string // with the binary
+	dir    string // with the binaries
 	binary string
+	lab    string
 	sites  map[string]*site // by engine
 }
 
@@ -67,6 +68,9 @@ func mustBinary(t *testing.T) string {
 		if shared.binary, err = cluster.Build(testContext(t), shared.dir); err != nil {
 			t.Fatal(err)
 		}
+		if shared.lab, err = cluster.BuildLab(testContext(t), shared.dir); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return shared.binary
 }
@@ -79,7 +83,7 @@ func mustSite(t *testing.T, engine string) *site {
 	defer shared.mu.Unlock()
 	s := shared.sites[engine]
 	if s == nil {
-		s = &site{progress: io.Discard}
+		s = &site{progress: io.Discard, lab: shared.lab}
 		shared.sites[engine] = s
 		setup := stage.Setup{Engine: engine, NodesPerRegion: 2, CompaniesPerRegion: 2, Binary: binary}
 		if err := s.start(testContext(t), &setup, needs{proxies: true, collector: true}); err != nil {
@@ -117,7 +121,7 @@ func warm(t *testing.T, s *site) {
 func mustEngines(t *testing.T) (names []string) {
 	t.Helper()
 	for _, e := range cluster.Engines() {
-		if want := os.Getenv("PUNCHCLOCK_TEST_ENGINE"); want == "" || want == e.Name {
+		if want := os.Getenv(cluster.TestEngineVariable); want == "" || want == e.Name {
 			names = append(names, e.Name)
 		}
 	}

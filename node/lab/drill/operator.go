@@ -13,11 +13,14 @@ import (
 // Terraform waits for what it has begun.
 const operatorGrace = time.Minute
 
+// RegionVariable names the environment variable that tells an inject or heal command the broken region.
+const RegionVariable = "PUNCHCLOCK_LAB_DRILL_REGION"
+
 // shell is a command of the operator's, who is told which region is meant.
 func shell(command string) func(context.Context, *site) error {
 	return func(ctx context.Context, s *site) error {
 		cmd := exec.CommandContext(ctx, "sh", "-c", command)
-		cmd.Env = append(append(os.Environ(), "PUNCHCLOCK_DRILL_REGION="+s.victim), s.env...)
+		cmd.Env = append(append(os.Environ(), RegionVariable+"="+s.victim), s.env...)
 		cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr // standard output is for the result
 		if err := obey(ctx, cmd, operatorGrace); err != nil {
 			return fmt.Errorf("%s: %w", command, err)

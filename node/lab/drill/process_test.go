@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// drillProcess is `punchclock drill` in a process of its own, on the shared cluster.
+// drillProcess is `punchclock-lab drill` in a process of its own, on the shared cluster.
 type drillProcess struct {
 	cmd  *exec.Cmd
 	dir  string // its Out
@@ -23,7 +23,7 @@ func mustDrillProcess(t *testing.T, s *site, args ...string) *drillProcess {
 	t.Helper()
 	p := &drillProcess{dir: t.TempDir(), text: new(strings.Builder)}
 	args = append([]string{"drill", "--cluster=" + mustStateFile(t, s), "--rate=60", "--settle=90s", "--out=" + p.dir}, args...)
-	p.cmd = exec.CommandContext(testContext(t), s.stage.Binary, args...)
+	p.cmd = exec.CommandContext(testContext(t), s.lab, args...)
 	p.cmd.Stdout, p.cmd.Stderr = p.text, p.text
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // as a shell starts it, and so that a Ctrl-C is its own
 	if err := p.cmd.Start(); err != nil {
@@ -47,7 +47,7 @@ func (p *drillProcess) file(t *testing.T, name string) string {
 }
 
 // TestTheLedgerOutlivesTheDrill: a drill that is killed in the middle of its
-// load leaves evidence that `punchclock audit` judges.
+// load leaves evidence that `punchclock-lab audit` judges.
 func TestTheLedgerOutlivesTheDrill(t *testing.T) {
 	s := mustSite(t, mustEngine(t))
 	p := mustDrillProcess(t, s, "kill-node", "--before=1m", "--inject=exit 1", "--heal=exit 1") // it never comes to them
@@ -58,12 +58,12 @@ func TestTheLedgerOutlivesTheDrill(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = p.cmd.Wait() // says that it was killed
-	text, err := s.stage.Run(testContext(t), "audit", ledger, "--database-url="+s.state.Database.URL, "--json")
+	text, err := exec.CommandContext(testContext(t), s.lab, "audit", ledger, "--database-url="+s.state.Database.URL, "--json").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
 	var report Report
-	if err := json.Unmarshal([]byte(text), &report); err != nil {
+	if err := json.Unmarshal(text, &report); err != nil {
 		t.Fatal(err)
 	}
 	if report.Acknowledged < enough-5 || report.Acknowledged > seen*10 || !report.Clean() { // a few in a hundred are sent twice
@@ -105,7 +105,7 @@ func TestAnInterruptedHealIsFinished(t *testing.T) {
 	if page, err := os.ReadFile(p.file(t, "index.html")); err != nil || !strings.Contains(string(page), "did not come to its end") {
 		t.Errorf("the page does not say so: %v", err)
 	}
-	if !strings.Contains(p.text.String(), "punchclock audit "+p.file(t, "ledger.jsonl")) {
+	if !strings.Contains(p.text.String(), "punchclock-lab audit "+p.file(t, "ledger.jsonl")) {
 		t.Errorf("it does not say how to audit it by hand:\n%s", p.text)
 	}
 }

@@ -27,7 +27,7 @@ type edit struct{ file, old, new string }
 func mustSabotage(t *testing.T, edits ...edit) string {
 	t.Helper()
 	dir := t.TempDir()
-	root, err := filepath.Abs("../..")
+	root, err := filepath.Abs("../../..")
 	if err != nil {
 		t.Fatal(err)
 	}

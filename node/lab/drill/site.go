@@ -25,6 +25,7 @@ type site struct {
 	state  stage.State
 	victim string // the region that is broken
 	binary string // the punchclock executable
+	lab    string // the punchclock-lab executable
 	// stage is nil for a cluster that somebody else runs.
 	stage     *stage.Stage
 	collector *traceview.Server // nil unless the scenario needs one

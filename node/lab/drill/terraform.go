@@ -15,7 +15,7 @@ import (
 // configuration in terraform/local.
 func terraform(command string) func(context.Context, *site) error {
 	return func(ctx context.Context, s *site) error {
-		return shell(fmt.Sprintf(`terraform -chdir=%q %s -var region="$PUNCHCLOCK_DRILL_REGION"`, s.local, command))(ctx, s)
+		return shell(fmt.Sprintf(`terraform -chdir=%q %s -var region="$PUNCHCLOCK_LAB_DRILL_REGION"`, s.local, command))(ctx, s)
 	}
 }
 
@@ -53,7 +53,7 @@ func (s *site) useTerraform(ctx context.Context) error {
 	s.env = []string{
 		"TF_DATA_DIR=" + s.stage.Path("terraform"), "TF_WORKSPACE=" + s.victim,
 		"TF_IN_AUTOMATION=1", "TF_INPUT=0", "TF_CLI_ARGS=-no-color", "CHECKPOINT_DISABLE=1", // it asks nobody for newer versions
-		"TF_VAR_cluster=" + file, "TF_VAR_binary=" + s.binary, fmt.Sprintf("TF_VAR_nodes=%d", len(s.stage.Nodes())/len(s.stage.Regions())),
+		"TF_VAR_cluster=" + file, "TF_VAR_binary=" + s.binary, "TF_VAR_lab=" + s.lab, fmt.Sprintf("TF_VAR_nodes=%d", len(s.stage.Nodes())/len(s.stage.Regions())),
 	}
 	// In the workspace that is always there: else, beside others, it asks for one.
 	prepare := fmt.Sprintf(`TF_WORKSPACE=default terraform -chdir=%q init -backend-config=workspace_dir=%q`, s.local, s.stage.Path("terraform-states"))

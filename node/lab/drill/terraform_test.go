@@ -16,7 +16,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/punchclock/punchclock/node/client"
 	"github.com/punchclock/punchclock/node/lab/cluster"
 	"github.com/punchclock/punchclock/node/lab/stage"
 )
@@ -34,7 +33,7 @@ func mustLocal(t *testing.T) string {
 
 func localFolder(t *testing.T) string {
 	t.Helper()
-	local, err := filepath.Abs("../../terraform/local")
+	local, err := filepath.Abs("../../../terraform/local")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,8 +91,8 @@ func TestTerraformRegion(t *testing.T) {
 		t.Setenv(name, value)
 	}
 	sc := short(mustFind(t, "terraform-region"))
-	sc.inject = shell("terraform -chdir=" + s.local + " destroy -auto-approve -var region=$PUNCHCLOCK_DRILL_REGION")
-	sc.heal = shell("terraform -chdir=" + s.local + " apply -auto-approve -var region=$PUNCHCLOCK_DRILL_REGION")
+	sc.inject = shell("terraform -chdir=" + s.local + " destroy -auto-approve -var region=$PUNCHCLOCK_LAB_DRILL_REGION")
+	sc.heal = shell("terraform -chdir=" + s.local + " apply -auto-approve -var region=$PUNCHCLOCK_LAB_DRILL_REGION")
 	play(t, sc, s)
 }
 
@@ -175,6 +174,18 @@ func TestTerraformWholeRegion(t *testing.T) {
 		return string(out)
 	}
 	file := s.stage.Path("cluster.json")
+	lab := func(args ...string) (string, error) {
+		out, err := exec.CommandContext(testContext(t), s.lab, append(args, "--cluster", file)...).CombinedOutput()
+		return string(out), err
+	}
+	mustLab := func(args ...string) string {
+		t.Helper()
+		out, err := lab(args...)
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, out)
+		}
+		return out
+	}
 
 	mustTerraform("apply -auto-approve", "cockroach-sa-east is ready", "region sa-east was added", "sa-east-n2 is ready", "5 added")
 	mustTerraform("plan -detailed-exitcode", "No changes") // status 2: something to do
@@ -189,9 +200,9 @@ func TestTerraformWholeRegion(t *testing.T) {
 	if err := switchRegion("evacuate")(testContext(t), &s); err != nil {
 		t.Fatal(err)
 	}
-	wantSaid(t, mustOperate("nodes", "start", "sa-east", "--cluster", file), "sa-east-n1 runs already", "sa-east-n2 runs already")
+	wantSaid(t, mustLab("nodes", "start", "sa-east"), "sa-east-n1 runs already", "sa-east-n2 runs already")
 	mustOperate("region", "move-homes", "sa-east", "--to", company.Home)
-	if out, err := s.operate(testContext(t), "database", "stop", "sa-east", "--cluster", file); err == nil {
+	if out, err := lab("database", "stop", "sa-east"); err == nil {
 		t.Fatalf("the server was stopped before its nodes: %s", out)
 	}
 	mustOperate("region", "remove", "sa-east")
@@ -202,7 +213,7 @@ func TestTerraformWholeRegion(t *testing.T) {
 		t.Errorf("the cluster's file tells of %v, %d nodes, %+v, %v", state.Regions, len(state.Nodes), state.Database.Hosts, err)
 	}
 	for _, region := range s.state.Regions { // which are not its to stop
-		wantSaid(t, mustOperate("database", "stop", region, "--cluster", file), "stays")
+		wantSaid(t, mustLab("database", "stop", region), "stays")
 		if !s.stage.Database.Running(region) {
 			t.Errorf("the cluster's own server in %s is gone", region)
 		}
@@ -309,8 +320,8 @@ func TestTerraformIsMissing(t *testing.T) {
 	c := &Exercise{Name: "terraform-region", Terraform: localFolder(t), Rate: shortRate, Out: t.TempDir()}
 	var out strings.Builder
 	err := c.Run(testContext(t), &out)
-	if exit, ok := errors.AsType[*client.ExitError](err); !ok || exit.Status != ExitSkipped {
-		t.Errorf("got %v, want exit status %d", err, ExitSkipped)
+	if !errors.Is(err, ErrSkipped) {
+		t.Errorf("got %v, want %v", err, ErrSkipped)
 	}
 	if !strings.Contains(out.String(), "SKIPPED  terraform-region: needs Terraform on the PATH") {
 		t.Errorf("it says:\n%s", &out)

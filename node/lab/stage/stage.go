@@ -29,7 +29,7 @@ type Setup struct {
 	Engine             string `help:"cockroach or postgres; CockroachDB where it is found when empty." enum:",cockroach,postgres" default:""`
 	NodesPerRegion     int    `help:"Nodes in each region." default:"2"`
 	CompaniesPerRegion int    `help:"Companies with their home in each region." default:"10"`
-	Binary             string `help:"The punchclock executable that the nodes run; this one when empty." type:"path"`
+	Binary             string `help:"The punchclock executable that the nodes run. Default: the one beside this executable, then the PATH." type:"path"`
 	DNSZone            string `help:"Answer DNS for clock.<zone> on every node, such as test; not at all when empty."`
 	KeepDir            bool   `help:"Leave data and logs behind."`
 	Verbose            bool   `help:"Log what is started and stopped."`
@@ -61,11 +61,9 @@ func (s *Setup) Start(ctx context.Context, progress io.Writer, adjust func(*clus
 	if s.CompaniesPerRegion < 1 {
 		return nil, fmt.Errorf("--companies-per-region: must be at least 1, is %d", s.CompaniesPerRegion)
 	}
-	st := &Stage{Binary: s.Binary, keep: s.KeepDir, Say: sayTo(progress)}
-	if st.Binary == "" {
-		if st.Binary, err = os.Executable(); err != nil {
-			return nil, fmt.Errorf("--binary: %w", err)
-		}
+	st := &Stage{keep: s.KeepDir, Say: sayTo(progress)}
+	if st.Binary, err = cluster.FindBinary(s.Binary); err != nil {
+		return nil, err
 	}
 	if st.dir, err = os.MkdirTemp("", "punchclock-stage-"); err != nil {
 		return nil, err

@@ -13,8 +13,8 @@ import (
 	"github.com/punchclock/punchclock/node/lab/load"
 )
 
-// State is a running cluster as scripts, `punchclock rush` and `punchclock
-// drill` see it.
+// State is a running cluster as scripts, `punchclock-lab load` and
+// `punchclock-lab drill` see it.
 type State struct {
 	cluster.State
 	Companies     []load.Company `json:"companies"`
