@@ -22,7 +22,7 @@ const (
 )
 
 // vague are words that point at something without naming it.
-var vague = regexp.MustCompile(`(?i)\b(whoever|nobody|somebody|that one|those that|those who|what is|what was|what it|(?:is|are|was|were) to be)\b`)
+var vague = regexp.MustCompile(`(?i)\b(whoever|nobody|somebody|that one|those that|those who|what (?:is|was) (?:there|left)|what it (?:has|had|held|holds|accepted)|(?:is|are|was|were) to be)\b`)
 
 // prose is one run of text: a comment, a flag's help or a paragraph of a document.
 type prose struct {

@@ -78,14 +78,18 @@ func TestAlertsSayWhatIsWrongAndWhatToDo(t *testing.T) {
 		if !ok || text == "" {
 			t.Errorf("%s: runbook_url %q leads to no heading of RUNBOOK.md", r.Alert, r.Annotations["runbook_url"])
 		}
-		for _, duty := range []string{"First look: ", "- Call "} {
-			if r.Labels["severity"] == "page" && !strings.Contains(text, duty) {
-				t.Errorf("%s: its section says nowhere %q: what to look at, and when to call whom", r.Alert, duty)
+		parts := []string{"**Means.**", "**Check.**", "**Fix.**"}
+		if r.Labels["severity"] == "page" {
+			parts = append(parts, "**Escalate.**")
+		}
+		for _, part := range parts {
+			if !strings.Contains(text, part) {
+				t.Errorf("%s: its section in RUNBOOK.md has no %s", r.Alert, part)
 			}
 		}
 	}
 	if pages == 0 {
-		t.Error("nobody is ever woken")
+		t.Error("no alert is a page")
 	}
 }
 
