@@ -22,12 +22,13 @@ const module = "github.com/punchclock/punchclock"
 // mayImport is the import table of ARCHITECTURE.md: for each package, what of
 // ours it may import, besides what everybodyMay. "x/..." is x and all below it.
 var mayImport = map[string][]string{
-	"node":                {"node/certs", "node/config", "node/punch", "node/httpapi", "node/adminapi", "node/auth", "node/dispatch", "node/batcher", "node/health", "node/evacuation", "node/peer/...", "node/crdb", "node/rehome", "region/..."},
+	"node":                {"node/zone", "node/certs", "node/config", "node/punch", "node/httpapi", "node/adminapi", "node/auth", "node/dispatch", "node/batcher", "node/health", "node/evacuation", "node/peer/...", "node/crdb", "node/rehome", "region/..."},
 	"node/cmd/punchclock": {"node", "node/adminapi", "node/auth", "node/certs", "node/client", "node/companies", "node/config", "node/crdb", "node/keyrotation", "node/punch", "node/rehome", "region/..."},
 
 	// The domain and the settings are leaves.
 	"node/punch":  {},
 	"node/config": {},
+	"node/zone":   {},
 	"node/certs":  {},
 
 	// The way of a punch, from the outside in. Siblings do not know each
@@ -39,7 +40,7 @@ var mayImport = map[string][]string{
 	"node/batcher":     {"node/punch"},
 	"node/peer":        {"node/punch", "node/peer/peerpb"},
 	"node/peer/peerpb": {},
-	"node/crdb":        {"node/punch", "region"},
+	"node/crdb":        {"node/punch", "node/zone", "region"},
 	"node/health":      {"region"},
 	"node/evacuation":  {"node/health", "node/punch", "region"},
 
@@ -82,7 +83,7 @@ var testsMayImport = map[string][]string{
 	"tracing/monitoring":  {"node/lab/traceview"},
 	"node/httpapi":        {"node/client"},
 	"node/peer":           {"node/certs", "node/batcher", "node/lab/traceview"},
-	"node/dispatch":       {"node/batcher", "node/peer", "node/lab/traceview"},
+	"node/dispatch":       {"node/zone", "node/batcher", "node/peer", "node/lab/traceview"},
 	"node/batcher":        {"node/lab/traceview"},
 	"node/crdb":           {"node/certs", "node/lab/cluster", "node/batcher", "node/lab/traceview"},
 	"node/rehome":         {"node/crdb", "node/lab/cluster"},
@@ -293,5 +294,28 @@ func TestPackagesWithGoroutinesLookForLeaks(t *testing.T) {
 		if !checked[pkg] {
 			t.Errorf("%s starts goroutines, and no test of %s looks whether they end. Add a TestMain that calls goleak.VerifyTestMain.", file, pkg)
 		}
+	}
+}
+
+// TestTimeZonesHaveOneSource keeps the host's table of time zones out: two nodes could store two offsets for one
+// company.
+func TestTimeZonesHaveOneSource(t *testing.T) {
+	for _, f := range sources(t) {
+		if f.pkg == "node/zone" {
+			continue
+		}
+		for _, spec := range f.ast.Imports {
+			if spec.Path.Value == `"time/tzdata"` {
+				t.Errorf("%s: time/tzdata is used only where the host has no table. Use node/zone.", f.at(spec.Pos()))
+			}
+		}
+		ast.Inspect(f.ast, func(n ast.Node) bool {
+			if s, ok := n.(*ast.SelectorExpr); ok && strings.HasPrefix(s.Sel.Name, "LoadLocation") {
+				if x, ok := s.X.(*ast.Ident); ok && x.Name == "time" {
+					t.Errorf("%s: time.%s prefers the host's table of time zones. Use node/zone.", f.at(n.Pos()), s.Sel.Name)
+				}
+			}
+			return true
+		})
 	}
 }

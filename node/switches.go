@@ -10,6 +10,7 @@ import (
 
 	"github.com/punchclock/punchclock/node/adminapi"
 	"github.com/punchclock/punchclock/node/punch"
+	"github.com/punchclock/punchclock/node/zone"
 	"github.com/punchclock/punchclock/region"
 )
 
@@ -153,7 +154,7 @@ func (n *Node) operator(ctx context.Context, token string) error {
 // status is what this node believes of the cluster.
 func (n *Node) status() adminapi.Status {
 	now := time.Now()
-	s := adminapi.Status{Node: n.self.Node, Region: string(n.self.Region)}
+	s := adminapi.Status{Node: n.self.Node, Region: string(n.self.Region), TimeZones: zone.Version()}
 	view := n.board.View()
 	open := n.dispatch.OpenCircuits()
 	for _, l := range n.dispatch.Lanes() {

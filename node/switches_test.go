@@ -15,6 +15,7 @@ import (
 	"github.com/punchclock/punchclock/node/crdb"
 	"github.com/punchclock/punchclock/node/lab/cluster"
 	"github.com/punchclock/punchclock/node/punch"
+	"github.com/punchclock/punchclock/node/zone"
 )
 
 // operate runs the binary as an operator does, against one node.
@@ -189,10 +190,10 @@ func TestStatusAndWhoMayAsk(t *testing.T) {
 		if err := json.Unmarshal([]byte(mustOperate(t, n, "status", "--json")), &s); err != nil {
 			t.Fatal(err)
 		}
-		if len(s.Regions) != 3 || len(s.Nodes) != 6 || len(s.Homes) == 0 || s.Region != "us-east" {
+		if len(s.Regions) != 3 || len(s.Nodes) != 6 || len(s.Homes) == 0 || s.Region != "us-east" || s.TimeZones != zone.Version() {
 			t.Errorf("status %+v", s)
 		}
-		if table := mustOperate(t, n, "status"); !strings.Contains(table, "eu-west") || !strings.Contains(table, "2/2") {
+		if table := mustOperate(t, n, "status"); !strings.Contains(table, "eu-west") || !strings.Contains(table, "2/2") || !strings.Contains(table, zone.Version()) {
 			t.Errorf("status\n%s", table)
 		}
 		if out, err := operate(t, n, auth.Manager, "status"); err == nil || !strings.Contains(out, "operator") {

@@ -10,11 +10,13 @@ import (
 
 // Status is the cluster as one node sees it.
 type Status struct {
-	Node    string   `json:"node"`
-	Region  string   `json:"region"`
-	Regions []Region `json:"regions"`
-	Nodes   []Member `json:"nodes"`
-	Homes   []Home   `json:"homes"`
+	Node   string `json:"node"`
+	Region string `json:"region"`
+	// TimeZones is the release of the IANA time zone table in the node's binary, such as 2026a.
+	TimeZones string   `json:"time_zones"`
+	Regions   []Region `json:"regions"`
+	Nodes     []Member `json:"nodes"`
+	Homes     []Home   `json:"homes"`
 }
 
 // Region is one region of the database or of the gossip.
@@ -59,6 +61,7 @@ func (s *Status) WriteTable(out io.Writer) error {
 		_, _ = fmt.Fprintln(w, strings.Join(text, "\t")) // Flush returns the error
 	}
 	line("as seen by", s.Node)
+	line("time zones", s.TimeZones)
 	line()
 	line("REGION", "READY", "EVACUATED")
 	for _, r := range s.Regions {

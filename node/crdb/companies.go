@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/punchclock/punchclock/node/punch"
+	"github.com/punchclock/punchclock/node/zone"
 	"github.com/punchclock/punchclock/region"
 )
 
@@ -46,10 +47,7 @@ func (c *Company) Validate(regions []string) error {
 	if !known {
 		return punch.InvalidField("home_region", "must be one of the database's regions %v, is %q", regions, c.HomeRegion)
 	}
-	if _, err := time.LoadLocation(c.TimeZone); err != nil || c.TimeZone == "" || c.TimeZone == "Local" {
-		return punch.InvalidField("time_zone", "must be the name of an IANA time zone such as Europe/Berlin, is %q", c.TimeZone)
-	}
-	return nil
+	return validZone(c.TimeZone)
 }
 
 // Home is the authority behind the company directory. It returns
@@ -68,16 +66,16 @@ func (db *DB) Home(ctx context.Context, company string) (home region.Home, err e
 	return home, err
 }
 
-// location loads a zone that was checked when it was stored. Should this
-// machine not know it, the offset is UTC's, and the log says so once: a punch is
-// worth more than a zone.
-func (db *DB) location(ctx context.Context, zone string) *time.Location {
-	loc, err := time.LoadLocation(zone)
+// location loads a zone that was checked when it was stored. If this build does not know it, punches get the offset of
+// UTC and the log says so once. A punch is worth more than a zone.
+func (db *DB) location(ctx context.Context, name string) *time.Location {
+	loc, err := zone.Load(name)
 	if err == nil {
 		return loc
 	}
-	if _, told := db.strange.LoadOrStore(zone, true); !told {
-		db.log.ErrorContext(ctx, "this machine does not know a company's time zone: its punches get the offset of UTC", "zone", zone, "error", err)
+	if _, told := db.strange.LoadOrStore(name, true); !told {
+		db.log.ErrorContext(ctx, "punches get the offset of UTC because the time zone of their company is unknown; correct it with `punchclock company set-zone`",
+			"zone", name, "error", err)
 	}
 	return time.UTC
 }

@@ -16,6 +16,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/punchclock/punchclock/node/punch"
+	"github.com/punchclock/punchclock/node/zone"
 	"github.com/punchclock/punchclock/region"
 )
 
@@ -154,7 +155,7 @@ func aPunch() punch.Punch {
 }
 
 func berlin() *time.Location {
-	loc, err := time.LoadLocation("Europe/Berlin")
+	loc, err := zone.Load("Europe/Berlin")
 	if err != nil {
 		panic(err)
 	}

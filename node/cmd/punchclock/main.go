@@ -13,8 +13,6 @@ import (
 	"syscall"
 	"time"
 
-	_ "time/tzdata" // companies' zones must be known on machines without a zone database
-
 	"github.com/alecthomas/kong"
 	"go.opentelemetry.io/otel"
 

@@ -105,11 +105,12 @@ func (c *migrateCommand) Run(ctx context.Context, out io.Writer) error {
 }
 
 type companyCommand struct {
-	Create createCommand `cmd:"" help:"Create a company. Known to every node at once."`
-	List   listCommand   `cmd:"" help:"List companies."`
-	Show   showCommand   `cmd:"" help:"Show one company."`
-	Move   moveCommand   `cmd:"" help:"Make another region a company's home and carry its punches there, while punches go on. May be interrupted and run again."`
-	Import importCommand `cmd:"" help:"Create companies from a CSV file with the columns company,name,home_region,time_zone. A bad line is named and the others are kept."`
+	Create  createCommand  `cmd:"" help:"Create a company. Known to every node at once."`
+	List    listCommand    `cmd:"" help:"List companies."`
+	Show    showCommand    `cmd:"" help:"Show one company."`
+	Move    moveCommand    `cmd:"" help:"Make another region a company's home and carry its punches there, while punches go on. May be interrupted and run again."`
+	SetZone setZoneCommand `cmd:"" name:"set-zone" help:"Correct a company's time zone. Every punch that is stored afterwards has the new zone. Stored punches keep theirs. Run it as the account that runs company move."`
+	Import  importCommand  `cmd:"" help:"Create companies from a CSV file with the columns company,name,home_region,time_zone. A bad line is named and the others are kept."`
 }
 
 type createCommand struct {
@@ -195,6 +196,27 @@ func (c *showCommand) Run(ctx context.Context, out io.Writer) error {
 	}
 	fmt.Fprintf(out, "company      %s\nname         %s\nhome region  %s\nepoch        %d\nversion      %d\ntime zone    %s\ncreated      %s\n",
 		company.ID, company.Name, home, company.Epoch, company.Version, company.TimeZone, company.CreatedAt.UTC().Format(time.RFC3339))
+	return nil
+}
+
+type setZoneCommand struct {
+	database
+	ID   string `arg:"" name:"company" help:"Company's id."`
+	Zone string `arg:"" help:"IANA time zone, such as Europe/Berlin."`
+}
+
+// Run implements the command.
+func (c *setZoneCommand) Run(ctx context.Context, out io.Writer) error {
+	ctx, db, done, err := c.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	company, err := db.SetZone(ctx, c.ID, c.Zone)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "company %s has the time zone %s since epoch %d; punches stored before keep their zone\n", company.ID, company.TimeZone, company.Epoch)
 	return nil
 }
 

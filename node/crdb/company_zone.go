@@ -1,0 +1,71 @@
+package crdb
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/punchclock/punchclock/node/punch"
+	"github.com/punchclock/punchclock/node/zone"
+)
+
+func validZone(name string) error {
+	if _, err := zone.Load(name); err != nil {
+		return punch.InvalidField("time_zone", "%s", err)
+	}
+	return nil
+}
+
+// SetZone corrects the time zone of a company and returns the company as it is then. Punches that are stored already
+// keep the zone and the offset that they were recorded with.
+//
+// The epoch grows, in the company's row and in the fence. So a node that still has the old zone in its directory cannot
+// store a punch with it: the fence answers NotHome, and the node reads the company again. A company with that zone is
+// left as it is. A company whose rows are being carried is refused as Conflict, because the move depends on the epoch.
+func (db *DB) SetZone(ctx context.Context, company, name string) (c Company, err error) {
+	if err := validZone(name); err != nil {
+		return c, err
+	}
+	err = db.transaction(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		m, err := place(ctx, tx, company)
+		if err != nil {
+			return err
+		}
+		if c, err = oneCompany(ctx, tx, company); err != nil || c.TimeZone == name {
+			return err
+		}
+		if m.Carrying() {
+			return punch.Errorf(punch.Conflict, "company %s is still being moved from %s to %s; finish the move, then set the zone", company, m.From, m.Home)
+		}
+		if err := db.lockFence(ctx, tx); err != nil {
+			return err
+		}
+		if err := execOne(ctx, tx, `UPDATE homes SET epoch = epoch + 1
+			WHERE crdb_region = $1::text::crdb_internal_region AND company_id = $2 AND epoch = $3 AND moving_from IS NULL`,
+			string(m.Home), company, m.Epoch); err != nil {
+			return err
+		}
+		if err := execOne(ctx, tx, `UPDATE companies SET time_zone = $2, epoch = epoch + 1, version = version + 1 WHERE company_id = $1`,
+			company, name); err != nil {
+			return err
+		}
+		c, err = oneCompany(ctx, tx, company)
+		return err
+	})
+	if err != nil {
+		return c, fmt.Errorf("set the time zone of company %s: %w", company, err)
+	}
+	return c, nil
+}
+
+func oneCompany(ctx context.Context, q querier, id string) (Company, error) {
+	list, err := companies(ctx, q, `WHERE company_id = $1`, id)
+	if err == nil && len(list) == 0 {
+		err = punch.Errorf(punch.UnknownCompany, "there is no company %s", id)
+	}
+	if err != nil {
+		return Company{}, err
+	}
+	return list[0], nil
+}
