@@ -5,13 +5,12 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"time"
 
 	"github.com/punchclock/punchclock/region"
 	"github.com/punchclock/punchclock/region/dns"
 )
 
-// startDNS answers clock.<zone> where the settings say so.
+// startDNS answers clock.<zone> if the settings ask for it.
 func (n *Node) startDNS(ctx context.Context) error {
 	if !n.cfg.DNS.Enabled() {
 		return nil
@@ -22,9 +21,7 @@ func (n *Node) startDNS(ctx context.Context) error {
 	}
 	server, err := dns.New(cfg, dns.Deps{
 		Board: n.board, Log: n.log, Meter: n.telemetry.MeterProvider.Meter("punchclock/dns"),
-		Regions:   n.labelled,
-		Evacuated: func(r region.Name) bool { return n.switches.Evacuated(r, time.Now()) },
-		Stuck:     n.stuckHomes, Suspects: n.dispatch.OpenCircuits,
+		Regions: n.regions.all, Evacuated: n.evacuated, Stuck: n.stuckHomes, Suspects: n.dispatch.OpenCircuits,
 	})
 	if err != nil {
 		return err
@@ -32,8 +29,7 @@ func (n *Node) startDNS(ctx context.Context) error {
 	if err := server.Start(ctx); err != nil {
 		return err
 	}
-	// It goes on without this node's addresses while the node drains, for
-	// whoever is told by resolvers to ask here.
+	// It answers while the node drains, without this node's addresses: resolvers still ask here.
 	n.closer.addLast("DNS", func(context.Context) error { return server.Close() })
 	n.log.InfoContext(ctx, "answering DNS", "addr", server.Addr().String(), "zone", n.cfg.DNS.Zone)
 	return nil
@@ -59,26 +55,7 @@ func (n *Node) dnsConfig() (cfg dns.Config, err error) {
 	return cfg, nil
 }
 
-// labelled returns the database's regions.
-func (n *Node) labelled() (names []region.Name) {
-	for _, label := range n.labels.all() {
-		names = append(names, region.Name(label))
-	}
-	return names
-}
-
-// stuckHomes returns the homes to which this node cannot commit.
-func (n *Node) stuckHomes() (homes []region.Name) {
-	for _, l := range n.dispatch.Lanes() {
-		if l.Way == "database" && l.Open {
-			homes = append(homes, l.Home)
-		}
-	}
-	return homes
-}
-
-// publicAddrs are the addresses that DNS answers for this node, as they are
-// compared.
+// publicAddrs returns the addresses that DNS answers for this node, in the one form in which they can be compared.
 func publicAddrs(settings []netip.Addr) (addrs []netip.Addr) {
 	for _, a := range settings {
 		addrs = append(addrs, a.Unmap())

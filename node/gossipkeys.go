@@ -8,8 +8,7 @@ import (
 	"github.com/punchclock/punchclock/region/gossip"
 )
 
-// gossipKeys reads the keyring file, and returns how it is read again. Without
-// a file there are no keys.
+// gossipKeys reads the keyring file, and returns the function that reads it again. Without a file there are no keys.
 func (n *Node) gossipKeys() (keys [][]byte, again func() ([][]byte, error), err error) {
 	path := n.cfg.Gossip.KeyFile
 	if path == "" {
@@ -20,12 +19,12 @@ func (n *Node) gossipKeys() (keys [][]byte, again func() ([][]byte, error), err 
 		return nil, nil, fmt.Errorf("--gossip-key-file: %w", err)
 	}
 	if certs.Exposed(path) {
-		n.log.Warn("everybody on this machine can read or change the gossip keys", "path", path)
+		n.log.Warn("every user of this machine can read or change the gossip keys", "path", path)
 	}
 	return keys, again, nil
 }
 
-// keyrings is what this node knows of every node's keys.
+// keyrings returns the fingerprints of every node's keys, as far as this node knows them.
 func (n *Node) keyrings() adminapi.Keyrings {
 	list := adminapi.Keyrings{Node: n.self.Node, Nodes: []adminapi.Keyring{}}
 	for _, k := range n.gossip.Keyrings() {

@@ -12,7 +12,7 @@ import (
 	"github.com/punchclock/punchclock/region"
 )
 
-// observe registers what only the node as a whole knows.
+// observe registers the metrics that no single part can show.
 func (n *Node) observe() error {
 	meter := n.telemetry.MeterProvider.Meter("punchclock/node")
 	lookups, err1 := meter.Int64ObservableCounter("punchclock.directory.lookups", metric.WithUnit("{lookup}"),
@@ -24,7 +24,7 @@ func (n *Node) observe() error {
 	clock, err4 := meter.Float64ObservableGauge("punchclock.node.clock_offset", metric.WithUnit("s"),
 		metric.WithDescription("How far this node's clock is ahead of the database's."))
 	read, err5 := meter.Float64ObservableGauge("punchclock.database.last_success.age", metric.WithUnit("s"),
-		metric.WithDescription("Time since the operator's switches were last read from the database, which is tried every second, also when nobody clocks in."))
+		metric.WithDescription("Time since the evacuations were last read from the database. The node tries that every second, also when there are no punches."))
 	for _, err := range []error{err1, err2, err3, err4, err5} {
 		if err != nil {
 			return fmt.Errorf("node metrics: %w", err)
@@ -36,11 +36,11 @@ func (n *Node) observe() error {
 		o.ObserveInt64(lookups, int64(hits), hit)
 		o.ObserveInt64(lookups, int64(misses), miss)
 		o.ObserveInt64(known, int64(n.directory.Len()))
-		o.ObserveFloat64(clock, time.Duration(n.clockOffset.Load()).Seconds())
-		if at := n.switchesRead.Load(); at != nil {
-			o.ObserveFloat64(read, time.Since(*at).Seconds())
+		o.ObserveFloat64(clock, n.watcher.ClockOffset().Seconds())
+		if at := n.evacuator.LastRead(); !at.IsZero() {
+			o.ObserveFloat64(read, time.Since(at).Seconds())
 		}
-		if len(n.ready.notReady()) == 0 {
+		if n.monitor.Ready() {
 			o.ObserveInt64(ready, 1)
 		} else {
 			o.ObserveInt64(ready, 0)
@@ -50,8 +50,8 @@ func (n *Node) observe() error {
 	return errors.Join(err, n.observeRegions(meter))
 }
 
-// observeRegions shows every region that the database has, also one without a
-// single node: what is missing raises no alarm.
+// observeRegions shows every region that the database has, also a region without nodes: a series that does not exist
+// raises no alarm.
 func (n *Node) observeRegions(meter metric.Meter) error {
 	nodes, err1 := meter.Int64ObservableGauge("punchclock.region.nodes", metric.WithUnit("{node}"),
 		metric.WithDescription("Nodes in each of the database's regions as this node sees them, by state."))
@@ -61,18 +61,18 @@ func (n *Node) observeRegions(meter metric.Meter) error {
 		return fmt.Errorf("node metrics: %w", err)
 	}
 	_, err := meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
-		view, now := n.board.View(), time.Now()
-		for _, label := range n.labels.all() {
-			in := attribute.String("region", label)
+		view := n.board.View()
+		for _, name := range n.regions.all() {
+			in := attribute.String("region", string(name))
 			count := map[region.State]int64{region.Warming: 0, region.Ready: 0, region.Draining: 0}
-			for _, m := range view.In(region.Name(label)) {
+			for _, m := range view.In(name) {
 				count[m.State]++
 			}
 			for state, number := range count {
 				o.ObserveInt64(nodes, number, metric.WithAttributes(in, attribute.String("state", state.String())))
 			}
 			var out int64
-			if n.switches.Evacuated(region.Name(label), now) {
+			if n.evacuated(name) {
 				out = 1
 			}
 			o.ObserveInt64(evacuated, out, metric.WithAttributes(in))

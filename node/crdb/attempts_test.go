@@ -101,7 +101,7 @@ func TestReadsStarveNobody(t *testing.T) {
 		if _, err := db.Home(s.ctx, company); err != nil {
 			t.Errorf("home: %v", err)
 		}
-		if _, _, err := db.ClockOffset(s.ctx); err != nil {
+		if _, _, err := db.ClockOffset(s.ctx, time.Now); err != nil {
 			t.Errorf("clock: %v", err)
 		}
 		for _, h := range db.hosts.all {

@@ -163,9 +163,8 @@ func (db *DB) Regions(ctx context.Context) (list []string, err error) {
 	return list, err
 }
 
-// ClockOffset returns how far this machine's clock is ahead of the database's,
-// give or take half of the returned round trip.
-func (db *DB) ClockOffset(ctx context.Context) (offset, roundTrip time.Duration, err error) {
+// ClockOffset returns how far the clock is ahead of the database's, give or take half of the returned round trip.
+func (db *DB) ClockOffset(ctx context.Context, clock func() time.Time) (offset, roundTrip time.Duration, err error) {
 	err = db.ask(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
 		conn, err := pool.Acquire(ctx) // before the clock is read: connecting is not part of the trip
 		if err != nil {
@@ -173,11 +172,11 @@ func (db *DB) ClockOffset(ctx context.Context) (offset, roundTrip time.Duration,
 		}
 		defer conn.Release()
 		var there time.Time
-		sent := time.Now()
+		sent := clock()
 		if err := conn.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&there); err != nil {
 			return err
 		}
-		roundTrip = time.Since(sent)
+		roundTrip = clock().Sub(sent)
 		offset = sent.Add(roundTrip / 2).Sub(there)
 		return nil
 	})

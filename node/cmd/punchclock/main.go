@@ -56,7 +56,8 @@ func main() {
 const secondSignal = 130
 
 func run(ctx context.Context, args []string) int {
-	var app commands
+	clock := nodeClock()
+	app := commands{Node: nodeCommand{clock: clock}}
 	parser, err := kong.New(&app, append(config.Options(),
 		kong.Name("punchclock"),
 		kong.Description("Clock-in punches from any region, each stored once in its company's home region."),
@@ -87,6 +88,7 @@ func run(ctx context.Context, args []string) int {
 
 type nodeCommand struct {
 	config.Node `embed:""`
+	clock       func() time.Time
 }
 
 // Run implements the command.
@@ -96,7 +98,7 @@ func (c *nodeCommand) Run(ctx context.Context) error {
 		return fmt.Errorf("--log-level: %w", err)
 	}
 	log := slog.New(tracing.NewLogHandler(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level})))
-	n, err := node.New(c.Node, log)
+	n, err := node.New(c.Node, node.Deps{Log: log, Clock: c.clock})
 	if err != nil {
 		return err
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/punchclock/punchclock/node/peer"
 )
 
-// certificates are what this node shows, and what it checks others by.
+// certificates are the certificates that this node presents, and the CAs by which it checks its peers.
 type certificates struct {
 	peer   *certs.Source // nil with --insecure
 	public *certs.Source // nil without a public certificate
@@ -47,8 +47,8 @@ func (n *Node) startCertificates(context.Context) error {
 	return n.holdDatabase(set)
 }
 
-// holdDatabase watches the files of the database URL. The connections read
-// them by themselves; here they are looked after and their ends are told.
+// holdDatabase watches the files of the database URL. The connections read these files themselves. Here they are only
+// checked, and their ends are shown.
 func (n *Node) holdDatabase(set *certs.Set) error {
 	url, err := n.cfg.DB.DatabaseURL()
 	if err != nil {
@@ -66,18 +66,18 @@ func (n *Node) holdDatabase(set *certs.Set) error {
 	return err
 }
 
-// name is how certificates call the nodes of a region.
+// name is the name of a region's nodes in certificates.
 func (n *Node) name(region string) certs.Name {
 	return certs.Name{Deployment: n.cfg.Deployment, Region: region}
 }
 
-// peerServer is for the peer listener, in plain text without a certificate.
+// peerServer returns the server of the peer listener. It speaks plain text with --insecure.
 func (n *Node) peerServer() *http.Server {
 	deps := peer.Deps{Home: n.dispatch, Tracer: n.telemetry.TracerProvider}
 	server := &http.Server{
 		Protocols:         new(http.Protocols),
 		ReadHeaderTimeout: headerTimeout,
-		IdleTimeout:       10 * time.Minute, // longer than the client keeps one, so that the client closes first
+		IdleTimeout:       10 * time.Minute, // longer than a client keeps a connection, so that the client closes first
 	}
 	if n.certs.peer == nil {
 		server.Protocols.SetUnencryptedHTTP2(true)
@@ -90,7 +90,7 @@ func (n *Node) peerServer() *http.Server {
 	return server
 }
 
-// peerClient is nil in plain text.
+// peerClient returns nil with --insecure.
 func (n *Node) peerClient() func(region string) *tls.Config {
 	if n.certs.peer == nil {
 		return nil
@@ -98,7 +98,7 @@ func (n *Node) peerClient() func(region string) *tls.Config {
 	return func(region string) *tls.Config { return n.certs.peer.PeerClient(n.name(region)) }
 }
 
-// publicServer is nil without a certificate.
+// publicServer returns nil without a certificate.
 func (n *Node) publicServer() *tls.Config {
 	if n.certs.public == nil {
 		return nil
@@ -106,8 +106,8 @@ func (n *Node) publicServer() *tls.Config {
 	return n.certs.public.Server()
 }
 
-// opsServer is nil on loopback: nobody listens in there, and whoever is logged
-// in on the machine needs no files to look at a node.
+// opsServer returns nil on loopback. No other machine can listen in there, and a person who is logged in on the machine
+// can look at the node without certificate files.
 func (n *Node) opsServer() *tls.Config {
 	if n.certs.peer == nil || config.Loopback(n.cfg.Ops.Addr) {
 		return nil

@@ -3,7 +3,6 @@ package node_test
 import (
 	"context"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -17,6 +16,8 @@ import (
 	"github.com/punchclock/punchclock/node"
 	"github.com/punchclock/punchclock/node/config"
 )
+
+var deps = node.Deps{Log: discard, Clock: time.Now}
 
 // settings are those of a node in this process, on free ports.
 func (w *world) settings(t *testing.T) config.Node {
@@ -57,7 +58,7 @@ func TestStartStopStress(t *testing.T) {
 		http.DefaultClient.CloseIdleConnections()
 		before := goleak.IgnoreCurrent()
 		for _, after := range []time.Duration{0, time.Millisecond, 10 * time.Millisecond, 50 * time.Millisecond, 200 * time.Millisecond} {
-			n, err := node.New(w.settings(t), discard)
+			n, err := node.New(w.settings(t), deps)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -77,7 +78,7 @@ func TestStartStopStress(t *testing.T) {
 // runWhileReady runs a node, and stops it once it is ready and do has returned.
 func runWhileReady(t *testing.T, settings config.Node, do func()) {
 	t.Helper()
-	n, err := node.New(settings, discard)
+	n, err := node.New(settings, deps)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +138,7 @@ func TestWhatANodeRefusesToStartWith(t *testing.T) {
 			settings := w.settings(t)
 			change(&settings)
 			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-			n, err := node.New(settings, slog.New(slog.DiscardHandler))
+			n, err := node.New(settings, deps)
 			if err == nil {
 				err = n.Run(ctx)
 			}

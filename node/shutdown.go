@@ -17,26 +17,24 @@ type part struct {
 	stop    func(context.Context) error
 }
 
-// What a part must leave of the time to stop, for those that close after it:
-// one slow client must not cost the lanes their flush, nor the peers the news
-// that this node leaves.
+// How much of the shutdown timeout a part must leave for the parts that close after it. Without it one slow client
+// could cost the batchers their last write, and peers the message that this node leaves.
 const (
-	reserveForAll   = 5 * time.Second // the listeners: gossip, lanes, database and telemetry come after
-	reserveForLanes = 4 * time.Second // gossip: a leave takes two seconds at most
-	reserveForEnd   = 2 * time.Second // the lanes: the database closes in two, telemetry has its own bound
+	reserveForGossip   = 5 * time.Second // left by listeners and loops
+	reserveForBatchers = 4 * time.Second // left by gossip, whose leave takes 2 s at most
+	reserveForDatabase = 2 * time.Second // left by the batchers; telemetry has its own bound
 )
 
 func (c *closer) add(name string, reserve time.Duration, stop func(context.Context) error) {
 	c.parts = append(c.parts, part{name, reserve, stop})
 }
 
-// addLast adds a part that is closed when all others are, but for the first:
-// telemetry still hears of its end.
+// addLast adds a part that is closed after all others except the first, telemetry, which records how it went.
 func (c *closer) addLast(name string, stop func(context.Context) error) {
 	c.parts = slices.Insert(c.parts, min(1, len(c.parts)), part{name, 0, stop})
 }
 
-// close closes every part, whatever the others say.
+// close closes every part, also after another one has failed.
 func (c *closer) close(ctx context.Context) error {
 	var errs []error
 	for _, p := range slices.Backward(c.parts) {
@@ -57,13 +55,13 @@ func (p part) within(ctx context.Context) error {
 	return p.stop(ctx)
 }
 
-// drain says that the node leaves, gives peers and balancers time to notice
-// while it still serves, and closes the parts: listeners finish their requests
-// first, then the lanes what they hold, then gossip and database.
-func (n *Node) drain(ctx context.Context) error {
-	n.ready.set(topicDrain, "draining")
-	n.tellState()
-	if n.api != nil { // it has served, so somebody may still send
+// shutdown announces that the node leaves, and closes the parts after the drain delay. During the delay the node
+// serves as before: peers, DNS and balancers notice that it is not ready, and each answer of the public API asks its
+// client to use another connection. Then the listeners finish their requests, the batchers write what they hold, and
+// gossip and database close.
+func (n *Node) shutdown(ctx context.Context) error {
+	n.monitor.Drain()
+	if n.api != nil { // without it the node never served a client
 		n.log.InfoContext(ctx, "draining", "delay", n.cfg.DrainDelay.String())
 		select {
 		case <-time.After(n.cfg.DrainDelay):

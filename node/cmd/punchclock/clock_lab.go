@@ -1,0 +1,35 @@
+//go:build lab_clock
+
+package main
+
+import (
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+)
+
+// clockVariable names a file that holds how far the node's clock is ahead, such as "10m" or "-2h". The clock is right
+// while the file is missing or empty, so a drill can set a clock and put it right again while the node runs.
+const clockVariable = "PUNCHCLOCK_LAB_CLOCK_FILE"
+
+// nodeClock returns a clock that the drill of a wrong clock can set. Only the drill builds a binary with this file. A
+// released binary does not know the variable, and refuses to start with it as with any misspelt setting.
+func nodeClock() func() time.Time {
+	path := os.Getenv(clockVariable)
+	if path == "" {
+		return time.Now
+	}
+	_ = os.Unsetenv(clockVariable) // it is no setting: config.CheckEnvironment would refuse it
+	return func() time.Time {
+		text, err := os.ReadFile(path)
+		if err != nil || len(text) == 0 {
+			return time.Now()
+		}
+		ahead, err := time.ParseDuration(strings.TrimSpace(string(text)))
+		if err != nil {
+			slog.Error("the file is no duration, so the clock is right", "path", path, "error", err)
+		}
+		return time.Now().Add(ahead)
+	}
+}

@@ -1,0 +1,93 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/punchclock/punchclock/node/adminapi"
+	"github.com/punchclock/punchclock/node/evacuation"
+	"github.com/punchclock/punchclock/node/health"
+	"github.com/punchclock/punchclock/node/zone"
+	"github.com/punchclock/punchclock/region"
+)
+
+var errNoOperator = errors.New("this token is not an operator's")
+
+func (n *Node) operator(ctx context.Context, token string) error {
+	// While the node starts, its parts are missing, or not visible for this goroutine.
+	if n.monitor.Has(health.Starting) {
+		return errors.New("the node is starting")
+	}
+	identity, err := n.verifier.Verify(ctx, token)
+	if err == nil && !identity.MayOperate() {
+		err = errNoOperator
+	}
+	return err
+}
+
+func (n *Node) evacuate(ctx context.Context, e region.Evacuation, gossipOnly bool) (region.Evacuation, error) {
+	e, err := n.evacuator.Set(ctx, e, gossipOnly)
+	if errors.Is(err, evacuation.ErrNotConfirmed) {
+		err = fmt.Errorf("%w: %w", adminapi.ErrNotConfirmed, err)
+	}
+	return e, err
+}
+
+// status is the cluster as this node sees it.
+func (n *Node) status() adminapi.Status {
+	s := adminapi.Status{Node: n.self.Node, Region: string(n.self.Region), TimeZones: zone.Version()}
+	for _, l := range n.dispatch.Lanes() {
+		s.Homes = append(s.Homes, adminapi.Home{Region: string(l.Home), Way: l.Way, Waiting: l.Waiting, CircuitOpen: l.Open})
+	}
+	view := n.board.View()
+	names := view.Regions()
+	for _, name := range n.regions.all() {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	for _, name := range names {
+		s.Regions = append(s.Regions, n.regionStatus(name, view.In(name)))
+	}
+	open := n.dispatch.OpenCircuits()
+	for _, m := range view.Members() {
+		s.Nodes = append(s.Nodes, adminapi.Member{
+			Name: m.Node, Region: string(m.Region), State: m.State.String(), InFlight: m.Load.InFlight, Capacity: m.Load.Capacity,
+			Weight: m.Weight, DatabaseAway: m.Load.DatabaseAway, CircuitOpen: slices.Contains(open, m.Node), PublicURL: m.PublicURL,
+		})
+	}
+	return s
+}
+
+func (n *Node) regionStatus(name region.Name, members []region.Member) adminapi.Region {
+	r := adminapi.Region{Name: string(name), Nodes: len(members)}
+	for _, e := range n.evacuations.All() {
+		if e.Region == name {
+			r.Version, r.Evacuated = e.Version, e.Holds(n.clock())
+			if r.Evacuated && !e.Until.IsZero() {
+				r.Until = &e.Until
+			}
+		}
+	}
+	for _, m := range members {
+		if m.State == region.Ready {
+			r.Ready++
+		}
+	}
+	return r
+}
+
+// stuckHomes returns the homes to which this node cannot commit.
+func (n *Node) stuckHomes() (homes []region.Name) {
+	for _, l := range n.dispatch.Lanes() {
+		if l.Way == "database" && l.Open {
+			homes = append(homes, l.Home)
+		}
+	}
+	return homes
+}
+
+// evacuated reports whether the operator has the region out of service.
+func (n *Node) evacuated(r region.Name) bool { return n.evacuations.Evacuated(r, n.clock()) }
