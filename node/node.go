@@ -120,7 +120,6 @@ func (n *Node) start(ctx context.Context) error {
 		// Before the public listener: a node with a wrong clock must know it before it judges a device's clock.
 		{"clock", n.startWatcher},
 		{"DNS", n.startDNS},
-		{"clock", n.startWatch}, // before punches are taken: their receive time is evidence
 		{"public listener", n.startPublic},
 	} {
 		n.monitor.Set(health.Starting, "starting: "+step.name)
