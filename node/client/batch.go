@@ -16,27 +16,24 @@ import (
 // MaxBatch is the most punches that PunchBatch takes.
 const MaxBatch = 1000
 
-// maxBatchBody splits batches with long notes: half of what a node takes
-// unless it is told otherwise.
+// maxBatchBody bounds the bytes of one request. It is half of the default bound of a node. Batches with long notes need
+// several requests.
 const maxBatchBody = 512 << 10
 
-// Outcome is what became of one punch of a batch: a receipt, or an *Error as
-// Punch returns it.
+// Outcome is the result of one punch of a batch: a receipt, or an *Error as Punch returns it.
 type Outcome struct {
 	Receipt Receipt
 	Err     error
 }
 
-// PunchBatch records punches of a device that was offline and returns an
-// outcome for each, in their order. Items fail one by one; those that are not
-// settled are sent again, with the same ids, as Punch does. TotalTimeout is for
-// each request's worth of punches. The error is about the call alone: more than
-// MaxBatch punches.
+// PunchBatch records punches of a device that was offline. It returns an outcome for each, in their order. Each punch
+// succeeds or fails alone. As Punch does, PunchBatch sends open punches again with the same ids. TotalTimeout applies to
+// each request of the batch. The error is about the call alone: more than MaxBatch punches.
 func (c *Client) PunchBatch(ctx context.Context, requests []Request) ([]Outcome, error) {
 	if len(requests) > MaxBatch {
 		return nil, fmt.Errorf("client: %d punches are more than %d", len(requests), MaxBatch)
 	}
-	b := &batch{requests: make([]Request, len(requests)), encoded: make([][]byte, len(requests)), outcomes: make([]Outcome, len(requests))}
+	b := newBatch(len(requests), c.cfg.MaxClockAhead)
 	var chunk []int
 	size := 0
 	for i, r := range requests {
@@ -54,18 +51,25 @@ func (c *Client) PunchBatch(ctx context.Context, requests []Request) ([]Outcome,
 	return b.outcomes, nil
 }
 
-// batch is the punches of one call. Elsewhere they are known by their index.
+// batch holds the punches of one call. Other functions know a punch by its index.
 type batch struct {
-	requests []Request // with their ids
-	encoded  [][]byte
-	outcomes []Outcome
+	requests      []Request // with their ids
+	encoded       [][]byte
+	clocks        []clockCheck
+	outcomes      []Outcome
+	maxClockAhead time.Duration
+}
+
+func newBatch(n int, maxClockAhead time.Duration) *batch {
+	return &batch{
+		requests: make([]Request, n), encoded: make([][]byte, n), clocks: make([]clockCheck, n), outcomes: make([]Outcome, n),
+		maxClockAhead: maxClockAhead,
+	}
 }
 
 // add reports whether the punch can be sent.
 func (b *batch) add(i int, r Request) bool {
-	if r.ID == (punch.ID{}) {
-		r.ID = punch.NewID()
-	}
+	r = r.WithID()
 	body, err := encodePunch(r)
 	if err != nil {
 		b.outcomes[i].Err = unsendable(r.ID, err)
@@ -83,38 +87,46 @@ func (b *batch) body(chunk []int) []byte {
 	return fmt.Appendf(nil, `{"punches":[%s]}`, bytes.Join(parts, []byte(",")))
 }
 
-// sendBatch settles the punches of one request.
+// sendBatch sets the outcomes of the punches of one request.
 func (c *Client) sendBatch(ctx context.Context, b *batch, open []int) {
 	if len(open) == 0 {
 		return
 	}
-	attempt := 0
-	_, err := c.settle(ctx, c.cfg.AttemptTimeout, func(ctx context.Context, endpoint string) *Error {
+	all, attempt := open, 0
+	_, err := c.do(ctx, c.cfg.AttemptTimeout, func(ctx context.Context, endpoint string) *Error {
 		attempt++
 		answer, err := c.send(ctx, endpoint, http.MethodPost, "/v1/punches/batch", b.body(open), maxBatchBytes)
 		if err != nil {
-			// A proxy's limit comes without a problem of ours.
+			// A proxy that limits the size of a body sends no problem document.
 			err.Final = err.Final || err.Status == http.StatusRequestEntityTooLarge
 			return err
 		}
 		open, err = b.take(answer, open, attempt)
 		return err
 	})
+	for _, i := range all {
+		if b.outcomes[i].Err == nil && b.outcomes[i].Receipt.Attempts > 0 {
+			c.skipWrongClock(&b.clocks[i])
+		}
+	}
 	if err == nil {
 		return
 	}
-	if err.Final { // of the request as a whole, which says nothing of its items
+	if err.Final { // the request was refused as a whole, which says nothing about its punches
 		open, err = c.sendEach(ctx, b, open)
 	}
 	for _, i := range open {
 		own := *err
+		if last, ok := errors.AsType[*Error](b.outcomes[i].Err); ok && last.Code == punch.ClockAhead {
+			own = *last
+		}
 		own.ID = b.requests[i].ID
 		b.outcomes[i].Err = &own
 	}
 }
 
-// sendEach sends punches one by one until the service is away: the others need
-// not wait for that as well. It returns them, and why.
+// sendEach sends punches one by one until the service does not answer. The rest would wait in vain as well. It returns
+// the rest and the reason.
 func (c *Client) sendEach(ctx context.Context, b *batch, open []int) ([]int, *Error) {
 	for j, i := range open {
 		receipt, err := c.Punch(ctx, b.requests[i])
@@ -126,7 +138,7 @@ func (c *Client) sendEach(ctx context.Context, b *batch, open []int) ([]int, *Er
 	return nil, nil
 }
 
-// wireResults is the answer to a batch: for each item a receipt or a problem.
+// wireResults is the answer to a batch: a receipt or a problem for each punch.
 type wireResults struct {
 	Results []struct {
 		Status  int          `json:"status"`
@@ -135,8 +147,8 @@ type wireResults struct {
 	} `json:"results"`
 }
 
-// take keeps the outcomes that settle an item and returns the items that
-// another attempt may settle, with the reason for that attempt.
+// take stores the outcomes of an answer. It returns the punches that another attempt may settle, and the reason for that
+// attempt.
 func (b *batch) take(a answer, sent []int, attempt int) (open []int, again *Error) {
 	var w wireResults
 	if err := json.Unmarshal(a.body, &w); err != nil || len(w.Results) != len(sent) {
@@ -144,29 +156,43 @@ func (b *batch) take(a answer, sent []int, attempt int) (open []int, again *Erro
 	}
 	for j, i := range sent {
 		result, r := &w.Results[j], &b.requests[i]
-		failure := &Error{ID: r.ID, Status: result.Status, Code: punch.Unavailable, Endpoint: a.endpoint, Attempts: attempt}
+		failure := &Error{ID: r.ID, Status: result.Status, Code: punch.Unavailable, Endpoint: a.endpoint, Node: a.node, Attempts: attempt}
 		switch {
 		case result.Receipt != nil:
 			receipt, err := result.Receipt.receiptFor(r.Employee, r.ID)
 			if err == nil {
-				b.outcomes[i].Receipt = Receipt{Receipt: receipt, Node: a.node, Endpoint: a.endpoint, Attempts: attempt}
+				b.outcomes[i] = Outcome{Receipt: Receipt{Receipt: receipt, Node: a.node, Endpoint: a.endpoint, Attempts: attempt}}
 				continue
 			}
 			failure.Err = err
 		case result.Problem != nil && result.Problem.Code != "":
 			result.Problem.apply(failure)
-			failure.RetryAfter = time.Duration(result.Problem.RetryAfter) * time.Second
+			failure.RetryAfter = result.Problem.retryAfter()
+			b.clocks[i].hear(failure, b.maxClockAhead)
 		default:
 			failure.Err = errors.New("the result is neither a receipt nor a problem")
 		}
-		if !failure.again() {
-			b.outcomes[i].Err = failure
+		b.outcomes[i].Err = failure
+		if !failure.retryable() {
 			continue
 		}
 		open = append(open, i)
-		if again == nil || failure.RetryAfter > again.RetryAfter {
+		if again == nil || failure.moreUrgent(again) {
 			again = failure
 		}
 	}
+	if again != nil {
+		reason := *again // do changes it, and the outcome of the punch must stay
+		again = &reason
+	}
 	return open, again
+}
+
+// moreUrgent reports whether the next attempt must follow e and not other. A clock_ahead needs no wait, so it must not
+// shorten the wait for a service that is overloaded.
+func (e *Error) moreUrgent(other *Error) bool {
+	if ahead, otherAhead := e.Code == punch.ClockAhead, other.Code == punch.ClockAhead; ahead != otherAhead {
+		return otherAhead
+	}
+	return e.RetryAfter > other.RetryAfter
 }

@@ -1,13 +1,15 @@
-// Package client is the reference client for whatever records punches: a
-// terminal, a gate, a phone, an integration. It makes a punch's id once and
-// keeps it over all retries, tries its endpoints in order, waits as it is
-// told, and says of each error whether the punch is refused for good or must
-// be kept. Client keeps nothing on disk; Outbox does, for devices that must
-// outlive a long outage, a crash and a loss of power. It judges no punch by
-// itself: what is valid only the service knows.
+// Package client is the reference client for devices that record punches: a terminal, a gate, a phone, an integration.
+//
+// A Client makes the id of a punch once and keeps it over all retries. It tries its endpoints in order and waits as the
+// service asks. Each error says whether the punch is refused for good or must be kept. A Client keeps nothing on disk.
+//
+// An Outbox keeps punches on disk, for devices that must survive a long outage, a crash and a loss of power.
+//
+// The package does not decide which punch is valid. Only the service knows that.
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +17,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,60 +26,59 @@ import (
 	"github.com/punchclock/punchclock/node/punch"
 )
 
-// Config tells a Client whom to ask and how long. Endpoints and Token are
-// required; every other field has a default that is used at its zero value.
+// Config names the endpoints of a Client and bounds its calls. Endpoints and Token are required. Every other field has a
+// default, which holds at the zero value.
 type Config struct {
-	// Endpoints are the base URLs of the API in order of preference, such
-	// as "https://eu-west.punchclock.example". The nearest comes first.
+	// Endpoints are the base URLs of the API in order of preference, the nearest first. An example is
+	// "https://eu-west.punchclock.example".
 	Endpoints []string
-	// Token returns the bearer token. It is called before each attempt, so
-	// that it may renew one that expires, and should answer from memory.
+	// Token returns the bearer token. The client calls it before each attempt, so it may renew an expiring token. It
+	// should answer from memory.
 	Token func(ctx context.Context) (string, error)
-	// HTTPClient sends the requests; by default one of its own. Redirects
-	// are never followed, whatever it says: they would carry the token away.
+	// HTTPClient sends the requests. The default is a client of the package's own. The package never follows redirects,
+	// whatever HTTPClient says, because a redirect would send the token to another host.
 	HTTPClient *http.Client
-	// AttemptTimeout bounds one request. The default is 20 s: a node
-	// answers within its own deadline of 15 s, and its answer, after a slow
-	// mobile link, is worth more than the guess that there is none.
+	// AttemptTimeout bounds one request. The default is 20 s. A node answers within its own deadline of 15 s, and a slow
+	// mobile link adds to that.
 	AttemptTimeout time.Duration
-	// Patience bounds the request of a single punch while there is another
-	// endpoint to ask. The default is 2 s: an endpoint that has said nothing
-	// by then is likelier frozen than slow, a person waits at the gate, and
-	// asking another one is safe because the id is kept. Links that need
-	// longer for a handshake want more.
-	Patience time.Duration
-	// TotalTimeout bounds one call over all its attempts. The default is 65
-	// s: enough for three endpoints of which each accepts and never
-	// answers. The context may end a call earlier.
+	// FirstAttemptTimeout bounds the request of a single punch while there is an endpoint that this call has not asked.
+	// The default is 2 s. A person waits at the gate, and an endpoint that is silent for 2 s has probably stopped. Asking
+	// another endpoint is safe because the id is kept. A link with slow handshakes needs a higher value.
+	FirstAttemptTimeout time.Duration
+	// TotalTimeout bounds one call over all its attempts. The default is 65 s, enough for three endpoints that accept and
+	// never answer. The context may end a call earlier.
 	TotalTimeout time.Duration
+	// MaxClockAhead bounds how far ahead of the service's time a punch may be and still wait. The default is 15 minutes.
+	// If two nodes say that a punch is further ahead, the error is final. Recorded later, it would have a wrong hour.
+	MaxClockAhead time.Duration
 	// Backoff bounds the waits between attempts.
 	Backoff Backoff
 }
 
-// Backoff is exponential with full jitter: before attempt n+1 the client waits
-// a random time up to Base doubled n-1 times, but never above Max.
+// Backoff is exponential with full jitter. Before attempt n+1 the client waits a random time up to Base doubled n-1
+// times, but never more than Max.
 type Backoff struct {
-	// Base is 100 ms by default: less than a person at a gate notices.
+	// Base is 100 ms by default, a time that a person at a gate does not notice.
 	Base time.Duration
-	// Max is 5 s by default: a device is back within seconds of the service.
+	// Max is 5 s by default, so a device is back within seconds of the service.
 	Max time.Duration
-	// RetryAfterMax bounds how long an answer's Retry-After is obeyed, 30 s
-	// by default: a wrong header must not silence a device.
+	// RetryAfterMax bounds the Retry-After that the client obeys. The default is 30 s: a wrong header must not silence a
+	// device.
 	RetryAfterMax time.Duration
-	// CoolDown is for how long an endpoint that did not answer is passed
-	// over while another one is left, 10 s by default: about what a node
-	// takes to restart, and few enough tries that cost a time-out.
+	// CoolDown is the time for which the client skips an endpoint that did not answer, while there is another endpoint.
+	// The default is 10 s, about the time in which a node restarts.
 	CoolDown time.Duration
 }
 
 const (
-	defaultAttemptTimeout = 20 * time.Second
-	defaultPatience       = 2 * time.Second
-	defaultTotalTimeout   = 65 * time.Second
-	defaultBackoffBase    = 100 * time.Millisecond
-	defaultBackoffMax     = 5 * time.Second
-	defaultRetryAfterMax  = 30 * time.Second
-	defaultCoolDown       = 10 * time.Second
+	defaultAttemptTimeout      = 20 * time.Second
+	defaultFirstAttemptTimeout = 2 * time.Second
+	defaultTotalTimeout        = 65 * time.Second
+	defaultMaxClockAhead       = 15 * time.Minute
+	defaultBackoffBase         = 100 * time.Millisecond
+	defaultBackoffMax          = 5 * time.Second
+	defaultRetryAfterMax       = 30 * time.Second
+	defaultCoolDown            = 10 * time.Second
 )
 
 // StaticToken is a Config.Token that always returns token.
@@ -84,8 +86,8 @@ func StaticToken(token string) func(context.Context) (string, error) {
 	return func(context.Context) (string, error) { return token, nil }
 }
 
-// TokenFile is a Config.Token that reads a file anew for each attempt, so that
-// a token can be replaced while punches wait for a good one.
+// TokenFile is a Config.Token that reads a file before each attempt. An operator can thus replace an invalid token while
+// punches wait.
 func TokenFile(path string) func(context.Context) (string, error) {
 	return func(context.Context) (string, error) {
 		text, err := os.ReadFile(path)
@@ -96,26 +98,25 @@ func TokenFile(path string) func(context.Context) (string, error) {
 	}
 }
 
-// Client talks to Punchclock for one company, the one its token names. It is
-// safe for concurrent use.
+// Client talks to Punchclock for the company that its token names. It is safe for concurrent use.
 type Client struct {
 	cfg        Config
 	http       *http.Client
-	own        *http.Transport // nil when the caller handed in its own client
-	endpoints  atomic.Pointer[ring]
-	refreshing sync.Mutex // held while the endpoints are replaced
+	transport  *http.Transport // nil if the caller gave its own HTTPClient
+	endpoints  atomic.Pointer[endpoints]
+	refreshing sync.Mutex // held while a call replaces the endpoints
 }
 
 // New makes a Client. It opens no connection.
 func New(cfg Config) (*Client, error) {
-	if err := cfg.complete(); err != nil {
+	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("client: %w", err)
 	}
-	c := &Client{cfg: cfg}
-	c.endpoints.Store(newRing(cfg.Endpoints))
+	c := &Client{cfg: cfg.withDefaults()}
+	c.endpoints.Store(newEndpoints(c.cfg.Endpoints))
 	if cfg.HTTPClient == nil {
-		c.own = newTransport()
-		c.http = &http.Client{Transport: c.own}
+		c.transport = newTransport()
+		c.http = &http.Client{Transport: c.transport}
 	} else {
 		copied := *cfg.HTTPClient
 		c.http = &copied
@@ -124,119 +125,143 @@ func New(cfg Config) (*Client, error) {
 	return c, nil
 }
 
-// Close closes idle connections. A client whose HTTPClient was handed in has
-// nothing to close.
+// Close closes idle connections. It does nothing for a client that has the caller's HTTPClient.
 func (c *Client) Close() {
-	if c.own != nil {
-		c.own.CloseIdleConnections()
+	if c.transport != nil {
+		c.transport.CloseIdleConnections()
 	}
 }
 
 func newTransport() *http.Transport {
 	return &http.Transport{
 		Proxy: http.ProxyFromEnvironment,
-		// A host that is down must leave most of the attempt to the next.
+		// A host that is down must leave time for the next endpoint.
 		DialContext:         (&net.Dialer{Timeout: 3 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
 		TLSHandshakeTimeout: 5 * time.Second,
 		ForceAttemptHTTP2:   true,
-		// All requests share one connection in HTTP/2; a dead one must not
-		// cost each of them its time-out.
+		// In HTTP/2 all requests share one connection. Pings detect a dead connection before each request times out.
 		HTTP2:        &http.HTTP2Config{SendPingTimeout: 5 * time.Second, PingTimeout: 5 * time.Second},
 		MaxIdleConns: 256,
-		// net/http keeps two, so a kiosk with a queue would dial anew for
-		// most of its punches.
+		// The default of net/http is two: a busy kiosk would open a connection for most of its punches.
 		MaxIdleConnsPerHost: 64,
-		// Shorter than the minute after which balancers drop idle ones.
+		// Load balancers drop idle connections after a minute.
 		IdleConnTimeout: 50 * time.Second,
 	}
 }
 
-// complete fills in the defaults and checks the rest.
-func (cfg *Config) complete() error {
+// Validate names the first field with an invalid value. A zero value stands for the default.
+func (cfg *Config) Validate() error {
 	if len(cfg.Endpoints) == 0 {
 		return errors.New("setting Endpoints: at least one is needed")
 	}
-	trimmed := make([]string, len(cfg.Endpoints))
-	for i, e := range cfg.Endpoints {
+	for _, e := range cfg.Endpoints {
 		u, err := url.Parse(e)
 		if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
-			return fmt.Errorf("setting Endpoints: must be http or https URLs, %q is not", e)
+			return fmt.Errorf("setting Endpoints: %q is not an http or https URL", e)
 		}
-		trimmed[i] = strings.TrimRight(e, "/")
 	}
-	cfg.Endpoints = trimmed
 	if cfg.Token == nil {
 		return errors.New("setting Token: is needed")
 	}
-	for _, d := range []struct {
-		name     string
-		value    *time.Duration
-		fallback time.Duration
-	}{
-		{"AttemptTimeout", &cfg.AttemptTimeout, defaultAttemptTimeout},
-		{"Patience", &cfg.Patience, defaultPatience},
-		{"TotalTimeout", &cfg.TotalTimeout, defaultTotalTimeout},
-		{"Backoff.Base", &cfg.Backoff.Base, defaultBackoffBase},
-		{"Backoff.Max", &cfg.Backoff.Max, defaultBackoffMax},
-		{"Backoff.RetryAfterMax", &cfg.Backoff.RetryAfterMax, defaultRetryAfterMax},
-		{"Backoff.CoolDown", &cfg.Backoff.CoolDown, defaultCoolDown},
-	} {
+	for _, d := range cfg.durations() {
 		if *d.value < 0 {
 			return fmt.Errorf("setting %s: must not be negative, is %s", d.name, *d.value)
-		}
-		if *d.value == 0 {
-			*d.value = d.fallback
 		}
 	}
 	return nil
 }
 
-// Request is a punch to record. The company is the token's.
+func (cfg Config) withDefaults() Config {
+	cfg.Endpoints = slices.Clone(cfg.Endpoints)
+	for i, e := range cfg.Endpoints {
+		cfg.Endpoints[i] = strings.TrimRight(e, "/")
+	}
+	for _, d := range cfg.durations() {
+		*d.value = cmp.Or(*d.value, d.fallback)
+	}
+	return cfg
+}
+
+type duration struct {
+	name     string
+	value    *time.Duration
+	fallback time.Duration
+}
+
+func (cfg *Config) durations() []duration {
+	return []duration{
+		{"AttemptTimeout", &cfg.AttemptTimeout, defaultAttemptTimeout},
+		{"FirstAttemptTimeout", &cfg.FirstAttemptTimeout, defaultFirstAttemptTimeout},
+		{"TotalTimeout", &cfg.TotalTimeout, defaultTotalTimeout},
+		{"MaxClockAhead", &cfg.MaxClockAhead, defaultMaxClockAhead},
+		{"Backoff.Base", &cfg.Backoff.Base, defaultBackoffBase},
+		{"Backoff.Max", &cfg.Backoff.Max, defaultBackoffMax},
+		{"Backoff.RetryAfterMax", &cfg.Backoff.RetryAfterMax, defaultRetryAfterMax},
+		{"Backoff.CoolDown", &cfg.Backoff.CoolDown, defaultCoolDown},
+	}
+}
+
+// Request is a punch to record. The token names its company.
 type Request struct {
-	// ID is made when it is zero. A caller that may have to send the punch
-	// again later makes it itself, with punch.NewID, or takes Error.ID.
+	// ID identifies the punch over all retries. If it is zero, the call makes it, as WithID does. A caller that may have
+	// to send the punch again later calls WithID first, or takes Error.ID.
 	ID       punch.ID
 	Employee string
 	Kind     punch.Kind
-	At       time.Time // when the employee punched; the id's time when zero
-	Source   string    // what recorded it, such as a terminal's name; may be empty
+	At       time.Time // when the employee punched; if zero, the service takes the time in the id
+	Source   string    // the recorder, such as the name of a terminal; may be empty
 	Note     string    // free text; may be empty
 }
 
-// Receipt is the proof that a punch is committed, and how it was obtained.
-type Receipt struct {
-	punch.Receipt
-	Node     string // the node that answered, empty when it did not say
-	Endpoint string // the endpoint that answered
-	Attempts int    // requests it took, at least 1
+// WithID returns r with an id. A new id has the time At, or the present time if At is zero. The service refuses an id
+// whose time is more than a day from At, as that of a punch which was noted down days ago.
+func (r Request) WithID() Request {
+	switch {
+	case r.ID != punch.ID{}:
+	case r.At.IsZero():
+		r.ID = punch.NewID()
+	default:
+		r.ID = punch.IDAt(r.At)
+	}
+	return r
 }
 
-// Punch records a punch and returns its receipt. It retries under the same id
-// until there is an answer that settles it, the context ends or TotalTimeout
-// is over. An error is always an *Error: when it is Final the punch will never
-// be taken under this id and a person has to look at it; else the caller keeps
-// the punch and calls again with the same Request and ID.
+// Receipt proves that a punch is committed. It also says how the client got it.
+type Receipt struct {
+	punch.Receipt
+	Node     string // the node that answered; empty if the answer did not name it
+	Endpoint string // the endpoint that answered
+	Attempts int    // number of requests, at least 1
+}
+
+// Punch records a punch and returns its receipt. It retries under the same id until an answer settles the punch, the
+// context ends or TotalTimeout is over.
+//
+// An error is always an *Error. If it is Final, the service will never record the punch under this id and a person must
+// look at it. After any other error the caller keeps the punch and calls again with the same Request and ID.
 func (c *Client) Punch(ctx context.Context, r Request) (Receipt, error) {
-	if r.ID == (punch.ID{}) {
-		r.ID = punch.NewID()
-	}
+	r = r.WithID()
 	body, err := encodePunch(r)
 	if err != nil {
 		return Receipt{}, unsendable(r.ID, err)
 	}
 	var receipt Receipt
-	attempts, failure := c.settle(ctx, c.cfg.Patience, func(ctx context.Context, endpoint string) *Error {
+	var clock clockCheck
+	attempts, failure := c.do(ctx, c.cfg.FirstAttemptTimeout, func(ctx context.Context, endpoint string) *Error {
 		answer, err := c.send(ctx, endpoint, http.MethodPost, "/v1/punches", body, maxReceiptBytes)
-		if err != nil {
-			return err
+		if err == nil {
+			receipt, err = answer.receiptFor(r.Employee, r.ID)
 		}
-		receipt, err = answer.receiptFor(r.Employee, r.ID)
+		if err != nil {
+			clock.hear(err, c.cfg.MaxClockAhead)
+		}
 		return err
 	})
 	if failure != nil {
 		failure.ID = r.ID
 		return Receipt{}, failure
 	}
+	c.skipWrongClock(&clock)
 	receipt.Attempts = attempts
 	return receipt, nil
 }

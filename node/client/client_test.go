@@ -84,7 +84,7 @@ func TestAnswers(t *testing.T) {
 		"204":                           {page(204), retried},
 		"401":                           {problem(401, punch.Unauthenticated, ""), kept},
 		"401 that calls itself final":   {problem(401, punch.Invalid, ""), retried},
-		"422 clock_ahead":               {problem(422, punch.ClockAhead, "60"), kept},
+		"422 clock_ahead by one node":   {problem(422, punch.ClockAhead, "60"), retried},
 		"400":                           {problem(400, punch.Invalid, ""), final},
 		"403":                           {problem(403, punch.Forbidden, ""), final},
 		"404":                           {problem(404, punch.UnknownCompany, ""), final},
@@ -239,7 +239,7 @@ func TestConfig(t *testing.T) {
 // not cost a punch the whole time-out of an attempt.
 func TestSilenceIsLeftSoonWhileThereIsAnother(t *testing.T) {
 	urls, arrived := servers(t, silent, recorded)
-	c := mustNew(t, urls, func(cfg *Config) { cfg.AttemptTimeout, cfg.Patience = time.Minute, 50*time.Millisecond })
+	c := mustNew(t, urls, func(cfg *Config) { cfg.AttemptTimeout, cfg.FirstAttemptTimeout = time.Minute, 50*time.Millisecond })
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	receipt, err := c.Punch(ctx, request())

@@ -165,7 +165,7 @@ func (c *Command) open() (*Outbox, error) {
 	if token, err := TokenFile(c.TokenFile)(context.Background()); err == nil {
 		company = companyOf(token)
 	}
-	return OpenOutbox(OutboxConfig{Dir: dir, Company: company, Receipts: c.Receipts, Logger: c.logger()})
+	return OpenOutbox(OutboxConfig{Dir: dir, Company: company, Receipts: c.Receipts, Log: c.logger()})
 }
 
 // logger tells whoever looks after the device, beside what out is for.
@@ -214,7 +214,7 @@ func (c *Command) punch(ctx context.Context, box *Outbox, broken error, client *
 		}
 		return printReceipt(out, &receipt)
 	}
-	k := Kept{Request: r}
+	k := Entry{Request: r}
 	var e *Error
 	switch errors.As(err, &e); {
 	case broken != nil || e == nil || errors.Is(err, ErrNotKept):

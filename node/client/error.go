@@ -8,25 +8,28 @@ import (
 	"github.com/punchclock/punchclock/node/punch"
 )
 
-// Error is the one error of this package's calls. Final divides what a device
-// does: a final error is set aside and shown to a person, with anything else
-// the punch is kept and sent again under the same id.
+// Error is the only error type of a Client's calls. Final decides what a device does. It sets a punch with a final error
+// aside and shows it to a person. After any other error it keeps the punch and sends it again under the same id.
 type Error struct {
 	ID     punch.ID // the punch, zero for reads
-	Status int      // HTTP status of the last answer, 0 when there was none
+	Status int      // HTTP status of the last answer, 0 without an answer
 	Code   punch.Code
-	// Final says that the punch will be refused under this id whatever the
-	// device does. Only Punchclock itself can say so: an error page of
-	// something on the way is no answer.
-	Final   bool
-	Field   string // the offending field, for punch.Invalid
-	Detail  string // written for people
-	TraceID string // for whoever runs the service
-	// RetryAfter is how long to wait before the next call, 0 when not known.
+	// Final says that the punch will never be recorded under this id, whatever the device does. Two sources can say so:
+	// a problem document of Punchclock, and two nodes that call the punch more than MaxClockAhead ahead. An error page
+	// of a proxy cannot.
+	Final bool
+	// Confirmed says of punch.ClockAhead that a second node agrees. Without it the clock of the one node may be wrong,
+	// and the device must not change its own.
+	Confirmed bool
+	Field     string // the invalid field, for punch.Invalid
+	Detail    string // written for people
+	TraceID   string // for the operator of the service
+	// RetryAfter is how long to wait before the next call, 0 if unknown.
 	RetryAfter time.Duration
 	Endpoint   string // the endpoint of the last attempt
-	Attempts   int    // requests sent, 0 when none could be
-	Err        error  // why there was no answer; nil when there was one
+	Node       string // the node of the last answer; empty if the answer did not name it
+	Attempts   int    // number of requests, 0 if none could be sent
+	Err        error  // why there was no answer; nil if there was one
 }
 
 func (e *Error) Error() string {
@@ -40,34 +43,39 @@ func (e *Error) Error() string {
 	if e.Err != nil {
 		s += ": " + e.Err.Error()
 	}
+	switch {
+	case e.Code == punch.ClockAhead && e.Confirmed:
+		s += " (two nodes say so)"
+	case e.Code == punch.ClockAhead && !e.Final: // a stored refusal does not say who confirmed it
+		s += " (only one node says so, its own clock may be wrong)"
+	}
 	if e.Final {
 		return s
 	}
-	return fmt.Sprintf("%s (not recorded as far as known, after %d attempts; keep it)", s, e.Attempts)
+	return fmt.Sprintf("%s (not known to be recorded after %d attempts; keep the punch)", s, e.Attempts)
 }
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// IsFinal reports whether err says that the punch is refused for good. Every
-// other error leaves open whether the punch was recorded.
+// IsFinal reports whether err says that the punch is refused for good. Any other error leaves open whether the service
+// recorded the punch.
 func IsFinal(err error) bool {
 	var e *Error
 	return errors.As(err, &e) && e.Final
 }
 
-// again reports whether another attempt may succeed without anything being
-// changed at the device: neither its token nor its clock gets right by itself.
-func (e *Error) again() bool {
-	return !e.Final && e.Code != punch.Unauthenticated && e.Code != punch.ClockAhead
+// retryable reports whether another attempt may succeed although the device changes nothing. A bad token stays bad. A
+// clock that two nodes call wrong stays wrong.
+func (e *Error) retryable() bool {
+	return !e.Final && !e.Confirmed && e.Code != punch.Unauthenticated
 }
 
-// noAnswer makes the error of an attempt that settled nothing. status is 0
-// when there was no response at all.
+// noAnswer makes the error of an attempt that settled nothing. status is 0 without a response.
 func noAnswer(status int, err error) *Error {
 	return &Error{Status: status, Code: punch.Unavailable, Err: err}
 }
 
 // unsendable makes the error of a punch that JSON cannot carry unchanged.
 func unsendable(id punch.ID, err error) *Error {
-	return &Error{ID: id, Code: punch.Invalid, Final: true, Detail: "it cannot be sent as it is", Err: err}
+	return &Error{ID: id, Code: punch.Invalid, Final: true, Detail: "the punch cannot be sent unchanged", Err: err}
 }

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,103 +14,95 @@ import (
 	"github.com/punchclock/punchclock/node/punch"
 )
 
-// An Outbox keeps the punches of a device on disk from before their first
-// attempt until a receipt, and sets those aside in a quarantine that were
-// refused for good. It never drops one by itself: it refuses when it is full.
+// An Outbox keeps the punches of a device on disk from before their first attempt until their receipt. Punches that the
+// service refused for good move to a quarantine. An Outbox never drops a punch by itself: when it is full, it refuses the
+// next one.
 //
-// Each punch is one file, written under another name, synced, renamed, and its
-// folder synced. A log of all punches would need fewer syncs, but a device
-// loses power and wears its memory out: here a damaged block costs one punch
-// and not those behind it, removing one needs no rewriting of others, and a
-// person can read what is there.
-//
-// A crash or a loss of power at any step leaves the punch where it was or
-// where it was to go, and at worst it is sent once more under the same id,
-// which the service answers with the receipt of the first time. Several
-// processes, and several goroutines, may use one folder at once.
+// Several processes and goroutines may use one folder at once. DESIGN.md describes the files and why a crash at any step
+// loses no punch.
 type Outbox struct {
-	cfg  OutboxConfig
-	disk disk
-	turn chan struct{} // holds a token while a goroutine has the lock: first come, first served
+	cfg   OutboxConfig
+	disk  disk
+	mutex chan struct{} // holds a token while a goroutine has the folder; waiters take it in their order
+	holds holds
 }
 
-// OutboxConfig tells an Outbox where and how much to keep. Dir is required.
+// OutboxConfig names the folder of an Outbox and its bounds. Dir is required.
 type OutboxConfig struct {
 	Dir string
-	// Company is whose punches these are, as the tokens say: whoever flushes
-	// a folder under another company's token records them for that company.
-	// The folder remembers it. Empty: it is not checked.
+	// Company is the company of the punches, as the tokens name it. The folder remembers it. OpenOutbox then refuses the
+	// folder for another company, because a flush would record the punches for that company. If Company is empty, there
+	// is no check.
 	Company string
-	// MaxItems bounds waiting and quarantined punches together. The default
-	// is 10,000: five days of a gate that 500 people pass four times a day.
+	// MaxItems bounds the number of waiting and quarantined punches. The default is 10,000, five days of a gate that 500
+	// people pass four times a day.
 	MaxItems int
-	// MaxBytes bounds their files. The default is 16 MiB, which 10,000
-	// punches reach only with long notes.
+	// MaxBytes bounds the size of their files. The default is 16 MiB. Only 10,000 punches with long notes reach it.
 	MaxBytes int64
 	// Batch is the most punches of one request, MaxBatch by default.
 	Batch int
-	// Concurrency is how many batches are sent at once, 2 by default: the one
-	// is on its way while the other's answers are written to disk. More would
-	// only take from those who are at the gate now.
+	// Concurrency is how many batches are sent at once. The default is 2: one is on its way while the answers of the
+	// other are written to disk. More would slow down the punches of people at the gate.
 	Concurrency int
 	// Receipts keeps each receipt as a line of JSON in receipts.jsonl.
 	Receipts bool
-	// Logger hears when the disk fails and no punch is lost by it, so that
-	// nobody else is told. By default nobody hears it.
-	Logger *slog.Logger
-	// Clock tells when a punch was kept or refused, time.Now by default.
+	// Log gets the failures of the disk that lose no punch, which no return value tells. By default they are dropped.
+	Log *slog.Logger
+	// Clock tells when a punch was kept or refused. The default is time.Now.
 	Clock func() time.Time
 }
 
 const (
 	defaultMaxItems    = 10_000
+	highestMaxItems    = 1_000_000 // each Put lists all files
 	defaultMaxBytes    = 16 << 20
 	defaultConcurrency = 2
-	// maxConcurrency times MaxBatch is what one device may ask at once.
+	// maxConcurrency times MaxBatch is the most that one device may send at once.
 	maxConcurrency = 16
-	// lockWait bounds the wait for the folder's lock. Who holds it does a few
-	// steps on the disk, at worst on a slow card.
+	// lockWait bounds the wait for the lock of the folder. Its holder does a few steps on the disk, at worst on a slow
+	// memory card.
 	lockWait = 10 * time.Second
 )
 
-// Errors of an outbox. Errors of the disk itself are passed on as they are.
+// Errors of an outbox. Errors of the disk are wrapped unchanged.
 var (
-	// ErrOutboxFull: the punch was not kept, and no other one was dropped.
+	// ErrOutboxFull says that the punch was not kept. No other punch was dropped for it.
 	ErrOutboxFull = errors.New("outbox: full")
-	// ErrOtherPunch: the outbox holds another punch under this id.
+	// ErrOtherPunch says that the outbox holds another punch under this id.
 	ErrOtherPunch = errors.New("outbox: the id is used for another punch")
-	// ErrNotInQuarantine: nothing is set aside under this id.
+	// ErrNotInQuarantine says that the quarantine holds no punch under this id.
 	ErrNotInQuarantine = errors.New("outbox: not in quarantine")
-	// ErrFlushing: somebody else flushes this outbox right now.
-	ErrFlushing = errors.New("outbox: is being flushed already")
-	// ErrNotKept: the punch was neither recorded as far as known nor kept.
+	// ErrCorrected says that a person has corrected the quarantined punch already.
+	ErrCorrected = errors.New("outbox: the punch was corrected already")
+	// ErrFlushing says that another process or goroutine is flushing this outbox.
+	ErrFlushing = errors.New("outbox: another flush is running")
+	// ErrNotKept says that the punch could not be kept and is not known to be recorded.
 	ErrNotKept = errors.New("outbox: could not keep the punch")
-	// ErrOutboxFormat: the folder is another company's, or of a version that
-	// this program does not know.
+	// ErrOutboxFormat says that the folder belongs to another company or has an unknown version.
 	ErrOutboxFormat = errors.New("outbox: not for this program")
 )
 
-// Names in an outbox's folder.
+// Names in the folder of an outbox.
 const (
-	formatFile  = "format"
-	lockName    = "lock"
-	flushLock   = "flush.lock"
-	waitingDir  = "waiting"
-	asideDir    = "quarantine"
-	punchExt    = ".punch"
-	corruptExt  = ".corrupt"
-	temporary   = ".tmp"
-	outboxForm  = 1
-	maxFormFile = 1 << 10
+	formatFile     = "format"
+	lockName       = "lock"
+	flushLock      = "flush.lock"
+	waitingDir     = "waiting"
+	quarantineDir  = "quarantine"
+	punchExt       = ".punch"
+	corruptExt     = ".corrupt"
+	tempExt        = ".tmp"
+	formatVersion  = 1
+	maxFormatBytes = 1 << 10
 )
 
-// OpenOutbox opens the outbox in a folder, and makes it when it is missing.
-// Nothing stays open between calls: there is no Close.
+// OpenOutbox opens the outbox in a folder. It creates a missing folder. No file stays open between calls, so an Outbox
+// has no Close.
 func OpenOutbox(cfg OutboxConfig) (*Outbox, error) {
-	if err := cfg.complete(); err != nil {
+	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("outbox: %w", err)
 	}
-	for _, dir := range []string{cfg.Dir, folder(cfg.Dir).path(waitingDir), folder(cfg.Dir).path(asideDir)} {
+	for _, dir := range []string{cfg.Dir, folder(cfg.Dir).path(waitingDir), folder(cfg.Dir).path(quarantineDir)} {
 		if err := makeFolder(dir); err != nil {
 			return nil, fmt.Errorf("outbox: %w", err)
 		}
@@ -118,59 +111,60 @@ func OpenOutbox(cfg OutboxConfig) (*Outbox, error) {
 }
 
 func openOutbox(cfg OutboxConfig, d disk) (*Outbox, error) {
-	o := &Outbox{cfg: cfg, disk: d, turn: make(chan struct{}, 1)}
+	o := &Outbox{cfg: cfg.withDefaults(), disk: d, mutex: make(chan struct{}, 1)}
 	if err := o.locked(context.Background(), o.checkFormat); err != nil {
 		return nil, err
 	}
 	return o, nil
 }
 
-// complete fills in the defaults and checks the rest.
-func (cfg *OutboxConfig) complete() error {
+// Validate names the first field with an invalid value. A zero value stands for the default.
+func (cfg *OutboxConfig) Validate() error {
 	if cfg.Dir == "" {
 		return errors.New("setting Dir: is needed")
 	}
 	for _, n := range []struct {
-		name              string
-		value             *int
-		fallback, highest int
+		name           string
+		value, highest int
 	}{
-		{"MaxItems", &cfg.MaxItems, defaultMaxItems, 1_000_000}, // each store lists them all
-		{"Batch", &cfg.Batch, MaxBatch, MaxBatch},
-		{"Concurrency", &cfg.Concurrency, defaultConcurrency, maxConcurrency},
+		{"MaxItems", cfg.MaxItems, highestMaxItems},
+		{"Batch", cfg.Batch, MaxBatch},
+		{"Concurrency", cfg.Concurrency, maxConcurrency},
 	} {
-		if *n.value == 0 {
-			*n.value = n.fallback
-		}
-		if *n.value < 1 || *n.value > n.highest {
-			return fmt.Errorf("setting %s: must be 1 to %d, is %d", n.name, n.highest, *n.value)
+		if n.value < 0 || n.value > n.highest {
+			return fmt.Errorf("setting %s: must be 1 to %d, is %d", n.name, n.highest, n.value)
 		}
 	}
-	if cfg.MaxBytes == 0 {
-		cfg.MaxBytes = defaultMaxBytes
-	}
-	if cfg.MaxBytes < maxKeptBytes {
-		return fmt.Errorf("setting MaxBytes: must be at least %d, is %d", maxKeptBytes, cfg.MaxBytes)
-	}
-	if cfg.Clock == nil {
-		cfg.Clock = time.Now
-	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
+	if cfg.MaxBytes != 0 && cfg.MaxBytes < maxEntryBytes {
+		return fmt.Errorf("setting MaxBytes: must be at least %d, is %d", maxEntryBytes, cfg.MaxBytes)
 	}
 	return nil
 }
 
-// formatJSON is what the format file says.
+func (cfg OutboxConfig) withDefaults() OutboxConfig {
+	cfg.MaxItems = cmp.Or(cfg.MaxItems, defaultMaxItems)
+	cfg.MaxBytes = cmp.Or(cfg.MaxBytes, defaultMaxBytes)
+	cfg.Batch = cmp.Or(cfg.Batch, MaxBatch)
+	cfg.Concurrency = cmp.Or(cfg.Concurrency, defaultConcurrency)
+	if cfg.Clock == nil {
+		cfg.Clock = time.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	return cfg
+}
+
+// formatJSON is the content of the format file.
 type formatJSON struct {
 	Format  int    `json:"format"`
 	Company string `json:"company,omitempty"`
 }
 
-// checkFormat is called under the lock.
+// checkFormat runs under the lock.
 func (o *Outbox) checkFormat() error {
-	want := formatJSON{Format: outboxForm, Company: o.cfg.Company}
-	content, err := o.disk.read(formatFile, maxFormFile)
+	want := formatJSON{Format: formatVersion, Company: o.cfg.Company}
+	content, err := o.disk.read(formatFile, maxFormatBytes)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("outbox: %w", err)
 	}
@@ -183,7 +177,7 @@ func (o *Outbox) checkFormat() error {
 			return fmt.Errorf("%w: the folder has format %d, this program knows %d", ErrOutboxFormat, found.Format, want.Format)
 		}
 		if found.Company != "" && want.Company != "" && found.Company != want.Company {
-			return fmt.Errorf("%w: the folder is company %s's, the token is company %s's", ErrOutboxFormat, found.Company, want.Company)
+			return fmt.Errorf("%w: the folder belongs to company %s, the token to company %s", ErrOutboxFormat, found.Company, want.Company)
 		}
 		if found.Company != "" || want.Company == "" {
 			return nil
@@ -195,38 +189,41 @@ func (o *Outbox) checkFormat() error {
 	return o.replace(".", formatFile, append(content, '\n'))
 }
 
-// Put stores a punch durably. The same punch again changes nothing; when it
-// was refused in between, the error is that *Error. r needs an ID.
+// Put stores a punch durably. The same punch again changes nothing. If the service refused it in between, the error is
+// the *Error of the refusal. r needs an ID.
 func (o *Outbox) Put(ctx context.Context, r Request) error {
 	if r.ID == (punch.ID{}) {
 		return unsendable(r.ID, errors.New("the punch has no id"))
 	}
-	k := Kept{Request: r, KeptAt: o.cfg.Clock(), revision: 1}
-	content, err := encodeKept(&k)
+	e := Entry{Request: r, KeptAt: o.cfg.Clock(), revision: 1}
+	content, err := e.encode()
 	if err != nil {
 		return unsendable(r.ID, err)
 	}
-	return o.locked(ctx, func() error { return o.put(&k, content) })
+	return o.locked(ctx, func() error {
+		in, err := o.scan()
+		if err != nil {
+			return err
+		}
+		return o.put(in, &e, content, o.checkRoom)
+	})
 }
 
-func (o *Outbox) put(k *Kept, content []byte) error {
-	in, err := o.scan()
-	if err != nil {
-		return err
-	}
-	name := k.ID.String() + punchExt
-	for _, dir := range []string{waitingDir, asideDir} {
+// put stores e unless it is stored already. room decides whether the outbox takes another file of some bytes.
+func (o *Outbox) put(in *inventory, e *Entry, content []byte, room func(*inventory, int64) error) error {
+	name := e.ID.String() + punchExt
+	for _, dir := range []string{waitingDir, quarantineDir} {
 		if !in.has(dir, name) {
 			continue
 		}
 		old, err := o.load(dir, name)
 		switch {
 		case errors.Is(err, errCorrupt) && dir == waitingDir:
-			err = o.setAside(in, name) // and the good one takes its place
-		case err == nil && !old.same(k.Request):
+			err = o.quarantineCorrupt(in, name) // the intact punch takes its place
+		case err == nil && !old.equals(e.Request):
 			err = ErrOtherPunch
-		case err == nil && dir == asideDir:
-			err = old.refused()
+		case err == nil && dir == quarantineDir:
+			err = old.refusalError()
 		case err == nil:
 			return nil
 		}
@@ -234,23 +231,23 @@ func (o *Outbox) put(k *Kept, content []byte) error {
 			return err
 		}
 	}
-	if err := o.room(in, int64(len(content))); err != nil {
+	if err := room(in, int64(len(content))); err != nil {
 		return err
 	}
 	return o.replace(waitingDir, name, content)
 }
 
-// room returns ErrOutboxFull when another file does not fit.
-func (o *Outbox) room(in *inventory, size int64) error {
-	n := len(in.waiting) + len(in.aside)
-	if n >= o.cfg.MaxItems {
-		return fmt.Errorf("%w: %d punches wait and %d are in quarantine, at most %d are kept", ErrOutboxFull, len(in.waiting), len(in.aside), o.cfg.MaxItems)
+// checkRoom returns ErrOutboxFull and the reached bound if another file does not fit.
+func (o *Outbox) checkRoom(in *inventory, size int64) error {
+	waiting, quarantined := len(in.waiting), len(in.quarantined)
+	if waiting+quarantined >= o.cfg.MaxItems {
+		return fmt.Errorf("%w: %d punches wait and %d are in quarantine, the bound is %d punches", ErrOutboxFull, waiting, quarantined, o.cfg.MaxItems)
 	}
-	if int64(n+1)*maxKeptBytes <= o.cfg.MaxBytes {
-		return nil // whatever their sizes are
+	if int64(waiting+quarantined+1)*maxEntryBytes <= o.cfg.MaxBytes {
+		return nil // the files fit whatever their sizes are
 	}
 	sum := size
-	for dir, names := range map[string][]string{waitingDir: in.waiting, asideDir: in.aside} {
+	for dir, names := range map[string][]string{waitingDir: in.waiting, quarantineDir: in.quarantined} {
 		for _, name := range names {
 			size, err := o.disk.size(dir + "/" + name)
 			if err != nil {
@@ -260,16 +257,17 @@ func (o *Outbox) room(in *inventory, size int64) error {
 		}
 	}
 	if sum > o.cfg.MaxBytes {
-		return fmt.Errorf("%w: %d waiting and %d quarantined punches would take %d bytes, more than %d", ErrOutboxFull, len(in.waiting), len(in.aside), sum, o.cfg.MaxBytes)
+		return fmt.Errorf("%w: with this punch, %d waiting and %d quarantined punches would take %d bytes, the bound is %d bytes",
+			ErrOutboxFull, waiting, quarantined, sum, o.cfg.MaxBytes)
 	}
 	return nil
 }
 
-// locked does fn while no other process or goroutine changes the folder.
+// locked calls fn while no other process or goroutine changes the folder.
 func (o *Outbox) locked(ctx context.Context, fn func() error) error {
 	select {
-	case o.turn <- struct{}{}:
-		defer func() { <-o.turn }()
+	case o.mutex <- struct{}{}:
+		defer func() { <-o.mutex }()
 	case <-ctx.Done():
 		return fmt.Errorf("outbox: %w", context.Cause(ctx))
 	}

@@ -79,7 +79,7 @@ func TestOutboxFollowsTheTableOfAnswers(t *testing.T) {
 				}
 				mustLen(t, o, 1, 0)
 				list, err := o.List(background(t))
-				if err != nil || len(list) != 1 || !list[0].same(r) || !list[0].At.Equal(punch.Microseconds(r.At)) {
+				if err != nil || len(list) != 1 || !sameContent(list[0].Request, r) || !list[0].At.Equal(punch.Microseconds(r.At)) {
 					t.Errorf("%+v, %v; want %+v", list, err, r)
 				}
 			case "final":
@@ -88,7 +88,7 @@ func TestOutboxFollowsTheTableOfAnswers(t *testing.T) {
 				}
 				mustLen(t, o, 0, 1)
 				list, listErr := o.Quarantined(background(t))
-				if listErr != nil || len(list) != 1 || !list[0].same(r) || list[0].Refusal.Detail != "because" || list[0].Refusal.At.IsZero() || list[0].Refusal.TraceID == "" {
+				if listErr != nil || len(list) != 1 || !sameContent(list[0].Request, r) || list[0].Refusal.Detail != "because" || list[0].Refusal.At.IsZero() || list[0].Refusal.TraceID == "" {
 					t.Errorf("%+v, %v; want %+v and why", list, listErr, r)
 				}
 				var e *Error
@@ -121,7 +121,7 @@ func TestAFullOutboxSaysSoAndDropsNothing(t *testing.T) {
 	}
 	mustLen(t, few, 2, 0)
 
-	small := mustOutbox(t, OutboxConfig{MaxBytes: maxKeptBytes})
+	small := mustOutbox(t, OutboxConfig{MaxBytes: maxEntryBytes})
 	n := 0
 	for ; n < 100; n++ {
 		err := small.Put(background(t), Request{ID: punch.NewID(), Employee: "e", Kind: punch.In, Note: strings.Repeat("x", 1000)})
@@ -133,7 +133,7 @@ func TestAFullOutboxSaysSoAndDropsNothing(t *testing.T) {
 		}
 	}
 	if n < 10 || n > 16 {
-		t.Errorf("%d punches of a good 1,000 bytes went into %d", n, maxKeptBytes)
+		t.Errorf("%d punches of a good 1,000 bytes went into %d", n, maxEntryBytes)
 	}
 	mustLen(t, small, n, 0)
 	for _, bad := range []Request{{ID: punch.NewID(), Note: "\xff"}, {ID: punch.NewID(), Note: strings.Repeat("x", maxPunchBytes)}, {}} {
@@ -174,7 +174,7 @@ func TestDamagedFilesDoNotHoldUpOthers(t *testing.T) {
 	if err != nil || len(list) != 3 {
 		t.Fatalf("%+v, %v; want three damaged files", list, err)
 	}
-	for i, want := range []string{"empty", "asks for", "it holds punch " + requests[1].ID.String()} {
+	for i, want := range []string{"empty", "its content needs", "it holds punch " + requests[1].ID.String()} {
 		if k := list[i]; k.ID != requests[i].ID || !errors.Is(k.Corrupt, errCorrupt) || !strings.Contains(k.Corrupt.Error(), want) {
 			t.Errorf("%d: %+v, want one that says %q", i, k, want)
 		}
@@ -183,7 +183,7 @@ func TestDamagedFilesDoNotHoldUpOthers(t *testing.T) {
 		t.Errorf("a damaged punch is released: %v", err)
 	}
 	// Repaired by hand it can be; one that is beyond repair is discarded.
-	if err := os.WriteFile(file(asideDir, 1, corruptExt), good, fileMode); err != nil {
+	if err := os.WriteFile(file(quarantineDir, 1, corruptExt), good, fileMode); err != nil {
 		t.Fatal(err)
 	}
 	if err := o.Release(background(t), requests[1].ID); err != nil {
@@ -232,7 +232,7 @@ func TestARecordedPunchLeavesTheQuarantine(t *testing.T) {
 		t.Fatal(describe(err))
 	}
 	receipt, err := c.Punch(background(t), r)
-	if err := errors.Join(err, o.settle(background(t), []Request{r}, []Outcome{{receipt, err}})); err != nil {
+	if err := errors.Join(err, o.apply(background(t), []Request{r}, []Outcome{{receipt, err}})); err != nil {
 		t.Fatal(err)
 	}
 	mustLen(t, o, 0, 0)
@@ -267,7 +267,7 @@ func TestReceiptsAreKeptWithinBounds(t *testing.T) {
 	if err := os.WriteFile(name, []byte(`{"id":"torn`), fileMode); err != nil {
 		t.Fatal(err)
 	}
-	if err := o.recorded([]Receipt{receipt}); err != nil {
+	if err := o.removeRecorded([]Receipt{receipt}); err != nil {
 		t.Fatal(err)
 	}
 	f, err := os.Open(name)
@@ -285,7 +285,7 @@ func TestReceiptsAreKeptWithinBounds(t *testing.T) {
 	if err := os.Truncate(name, maxReceiptsFile); err != nil {
 		t.Fatal(err)
 	}
-	if err := o.recorded([]Receipt{receipt}); err != nil {
+	if err := o.removeRecorded([]Receipt{receipt}); err != nil {
 		t.Fatal(err)
 	}
 	now, err := os.Stat(name)

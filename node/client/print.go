@@ -22,7 +22,7 @@ func printReceipt(out io.Writer, r *Receipt) error {
 	return err
 }
 
-func printKept(ctx context.Context, out io.Writer, list func(context.Context) ([]Kept, error)) error {
+func printKept(ctx context.Context, out io.Writer, list func(context.Context) ([]Entry, error)) error {
 	all, err := list(ctx)
 	for i := range all {
 		state := "waiting"
@@ -45,7 +45,7 @@ type line struct {
 	File    string     `json:"file,omitempty"`
 }
 
-func printLine(out io.Writer, state string, k *Kept, why *Error) error {
+func printLine(out io.Writer, state string, k *Entry, why *Error) error {
 	l := line{State: state, KeptAt: k.KeptAt, Punch: toWire(k.Request), Refusal: k.Refusal, File: k.File}
 	if why != nil {
 		l.Problem = why.Code

@@ -13,12 +13,11 @@ import (
 	"github.com/punchclock/punchclock/node/punch"
 )
 
-// Find returns the receipt of a punch, or an *Error with punch.NotFound when
-// it was not recorded.
+// Find returns the receipt of a punch, or an *Error with punch.NotFound if the service has not recorded it.
 func (c *Client) Find(ctx context.Context, employee string, id punch.ID) (Receipt, error) {
 	var receipt Receipt
 	path := "/v1/employees/" + url.PathEscape(employee) + "/punches/" + id.String()
-	attempts, failure := c.settle(ctx, c.cfg.AttemptTimeout, func(ctx context.Context, endpoint string) *Error {
+	attempts, failure := c.do(ctx, c.cfg.AttemptTimeout, func(ctx context.Context, endpoint string) *Error {
 		answer, err := c.send(ctx, endpoint, http.MethodGet, path, nil, maxReceiptBytes)
 		if err != nil {
 			return err
@@ -34,11 +33,11 @@ func (c *Client) Find(ctx context.Context, employee string, id punch.ID) (Receip
 	return receipt, nil
 }
 
-// maxPages ends a listing that an endpoint would make endless. The API bounds a
-// range to about two months and a page to hundreds of punches.
+// maxPages ends a listing that a broken endpoint would make endless. The API bounds a range to about two months, and a
+// page has hundreds of punches.
 const maxPages = 100
 
-// wirePage is a page of an employee's punches.
+// wirePage is a page of the punches of an employee.
 type wirePage struct {
 	From    time.Time     `json:"from"`
 	To      time.Time     `json:"to"`
@@ -46,8 +45,8 @@ type wirePage struct {
 	Next    string        `json:"next"` // cursor of the next page, empty on the last
 }
 
-// List returns an employee's punches with from <= punched_at < to, in order.
-// The service chooses a bound that is zero. Errors are *Error.
+// List returns the punches of an employee with from <= punched_at < to, in order. The service chooses a bound that is
+// zero. Errors are *Error.
 func (c *Client) List(ctx context.Context, employee string, from, to time.Time) ([]punch.Receipt, error) {
 	query := make(url.Values)
 	setTime(query, "from", from)
@@ -79,7 +78,7 @@ func setTime(query url.Values, name string, t time.Time) {
 func (c *Client) page(ctx context.Context, path string) (wirePage, []punch.Receipt, error) {
 	var page wirePage
 	var receipts []punch.Receipt
-	_, failure := c.settle(ctx, c.cfg.AttemptTimeout, func(ctx context.Context, endpoint string) *Error {
+	_, failure := c.do(ctx, c.cfg.AttemptTimeout, func(ctx context.Context, endpoint string) *Error {
 		answer, err := c.send(ctx, endpoint, http.MethodGet, path, nil, maxBatchBytes)
 		if err != nil {
 			return err
@@ -87,7 +86,7 @@ func (c *Client) page(ctx context.Context, path string) (wirePage, []punch.Recei
 		page, receipts, err = answer.page()
 		return err
 	})
-	if failure != nil { // not returned as it is: a nil *Error is no nil error
+	if failure != nil { // a nil *Error in an error is not nil
 		return page, nil, failure
 	}
 	return page, receipts, nil
@@ -99,7 +98,7 @@ func (a answer) page() (wirePage, []punch.Receipt, *Error) {
 		return page, nil, noAnswer(a.status, fmt.Errorf("the answer is not a page of punches: %w", err))
 	}
 	if page.Punches == nil {
-		return page, nil, noAnswer(a.status, errors.New("the answer has no punches, not even none"))
+		return page, nil, noAnswer(a.status, errors.New("the answer has no list of punches"))
 	}
 	receipts := make([]punch.Receipt, len(page.Punches))
 	for i := range page.Punches {

@@ -12,11 +12,11 @@ import (
 	"github.com/go-json-experiment/json"
 )
 
-// Region is a region as the asked node believes it to be.
+// Region is the state of a region as the asked node knows it.
 type Region struct {
 	Name      string   `json:"name"`
-	Ready     bool     `json:"-"`         // at least one node there takes punches
-	Endpoints []string `json:"endpoints"` // base URLs of its ready nodes, or of their balancers
+	Ready     bool     `json:"-"`         // at least one node of the region accepts punches
+	Endpoints []string `json:"endpoints"` // base URLs of its ready nodes, or of their load balancers
 }
 
 // wireRegions is the answer of GET /v1/regions.
@@ -30,7 +30,7 @@ type wireRegions struct {
 // Regions asks where the service can be reached. Errors are *Error.
 func (c *Client) Regions(ctx context.Context) ([]Region, error) {
 	var regions []Region
-	_, failure := c.settle(ctx, c.cfg.AttemptTimeout, func(ctx context.Context, endpoint string) *Error {
+	_, failure := c.do(ctx, c.cfg.AttemptTimeout, func(ctx context.Context, endpoint string) *Error {
 		answer, err := c.send(ctx, endpoint, http.MethodGet, "/v1/regions", nil, maxBatchBytes)
 		if err != nil {
 			return err
@@ -38,7 +38,7 @@ func (c *Client) Regions(ctx context.Context) ([]Region, error) {
 		regions, err = answer.regions()
 		return err
 	})
-	if failure != nil { // not returned as it is: a nil *Error is no nil error
+	if failure != nil { // a nil *Error in an error is not nil
 		return nil, failure
 	}
 	return regions, nil
@@ -57,18 +57,18 @@ func (a answer) regions() ([]Region, *Error) {
 	return regions, nil
 }
 
-// maxEndpoints bounds what is learnt: a call never gets through more of them.
+// maxEndpoints bounds the endpoints that a client learns. A call has no time to try more.
 const maxEndpoints = 32
 
-// Order returns the endpoints in the order in which to try them: one of each
-// ready region, the preferred regions first and in their order, then a second
-// one of each, and so on; at last the configured ones that are not among them.
-// One of each, because a region that is cut off must not cost a time-out for
-// each of its nodes. Which one of a region comes first is random, so that
-// devices spread over its nodes.
+// Order returns the endpoints in the order in which to try them. It takes one endpoint of each ready region, then a
+// second one of each, and so on. Preferred regions come first, in their order. Configured endpoints that are not in the
+// list come last.
 //
-// Endpoints without TLS are left out unless a configured one has none: the
-// token goes wherever this list says.
+// Taking one of each region keeps a region that is cut off from costing a time-out for each of its nodes. The order
+// within a region is random, so that devices spread over its nodes.
+//
+// Order leaves out endpoints without TLS unless a configured endpoint has none, because the client sends its token to
+// every endpoint of the list.
 func Order(regions []Region, preferred, configured []string) []string {
 	plain := slices.ContainsFunc(configured, func(e string) bool { return strings.HasPrefix(e, "http:") })
 	ranks := make([][]string, 0, len(regions)) // the endpoints of each region
@@ -102,8 +102,7 @@ func Order(regions []Region, preferred, configured []string) []string {
 	return list
 }
 
-// roundRobin takes the first of each list, then the second of each, and no
-// endpoint twice.
+// roundRobin takes the first of each list, then the second of each, and no endpoint twice.
 func roundRobin(lists [][]string) (all []string) {
 	for i := 0; len(all) < maxEndpoints; i++ {
 		more := false
@@ -123,31 +122,30 @@ func roundRobin(lists [][]string) (all []string) {
 	return all
 }
 
-// Refresh asks for the regions and from now on tries their endpoints in Order,
-// the configured ones last. Calls under way go on with the endpoints they have.
-// When nobody answers, nothing changes.
+// Refresh asks for the regions. Later calls try their endpoints in Order, the configured endpoints last. Calls under way
+// keep their endpoints. Without an answer nothing changes.
 func (c *Client) Refresh(ctx context.Context, preferred []string) error {
 	regions, err := c.Regions(ctx)
 	if err != nil {
 		return err
 	}
-	c.refreshing.Lock() // of two at once, both carry over who rests
+	c.refreshing.Lock() // two calls at once must both carry over which endpoints failed
 	defer c.refreshing.Unlock()
 	c.endpoints.Store(c.endpoints.Load().with(Order(regions, preferred, c.cfg.Endpoints)))
 	return nil
 }
 
-// Endpoints returns the endpoints in the order in which they are tried now.
+// Endpoints returns the present endpoints in order of preference.
 func (c *Client) Endpoints() []string { return slices.Clone(c.endpoints.Load().urls) }
 
-// with makes a ring of other endpoints in which those rest that rest in r.
-func (r *ring) with(urls []string) *ring {
-	next := newRing(urls)
-	r.mu.Lock()
-	defer r.mu.Unlock()
+// with returns other endpoints. Calls go on skipping the failed endpoints of e.
+func (e *endpoints) with(urls []string) *endpoints {
+	next := newEndpoints(urls)
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	for i, u := range urls {
-		if j := slices.Index(r.urls, u); j >= 0 {
-			next.until[i] = r.until[j]
+		if j := slices.Index(e.urls, u); j >= 0 {
+			next.until[i] = e.until[j]
 		}
 	}
 	return next

@@ -5,37 +5,51 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
+
+	"github.com/punchclock/punchclock/node/punch"
 )
 
-// settle tries until an attempt succeeds, its error needs somebody to act, or
-// no time is left for another one. It returns how many attempts it made. While
-// there is an endpoint that this call has not asked, an attempt gets no more
-// than patience.
-func (c *Client) settle(ctx context.Context, patience time.Duration, try func(ctx context.Context, endpoint string) *Error) (int, *Error) {
+// do tries until an attempt succeeds, its error needs a person, or no time is left for another attempt. It returns the
+// number of attempts. An attempt gets at most firstTimeout while there is an endpoint that this call has not asked.
+func (c *Client) do(
+	ctx context.Context, firstTimeout time.Duration, try func(ctx context.Context, endpoint string) *Error,
+) (int, *Error) {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.TotalTimeout)
 	defer cancel()
 	deadline, _ := ctx.Deadline()
 	attempts, last := 0, none
-	endpoints := c.endpoints.Load() // the same ones for the whole call
+	var doubted []int          // endpoints that answered clock_ahead, each as often as it did
+	list := c.endpoints.Load() // a Refresh does not change the endpoints of a call under way
 	for {
-		i := endpoints.pick(last, time.Now())
+		i := list.pick(last, doubted, time.Now())
 		attempts++
 		timeout := c.cfg.AttemptTimeout
-		if attempts < len(endpoints.urls) {
-			timeout = min(timeout, patience)
+		if attempts < len(list.urls) {
+			timeout = min(timeout, firstTimeout)
 		}
-		err := c.attempt(ctx, timeout, endpoints.urls[i], try)
+		err := c.attempt(ctx, timeout, list.urls[i], try)
 		if err == nil {
-			endpoints.worked(i)
+			list.worked(i)
 			return attempts, nil
 		}
-		err.Endpoint, err.Attempts = endpoints.urls[i], attempts
-		if ctx.Err() != nil || !err.again() {
+		err.Endpoint, err.Attempts, last = list.urls[i], attempts, i
+		if ctx.Err() != nil || !err.retryable() {
 			return attempts, err
 		}
-		endpoints.failed(i, time.Now().Add(c.rest(err)))
+		if err.Code == punch.ClockAhead {
+			if len(doubted) == 0 {
+				list = c.withOthers(ctx, list)
+			}
+			if doubted = append(doubted, i); len(doubted) >= max(minClockAnswers, len(list.urls)) {
+				return attempts, err
+			}
+			c.http.CloseIdleConnections() // behind a load balancer a new connection may reach another node
+			continue
+		}
+		list.failed(i, time.Now().Add(c.coolDown(err)))
 		wait := c.wait(attempts, err)
 		if time.Until(deadline) <= wait {
 			err.RetryAfter = wait
@@ -45,7 +59,6 @@ func (c *Client) settle(ctx context.Context, patience time.Duration, try func(ct
 			err.Err = errors.Join(err.Err, cause)
 			return attempts, err
 		}
-		last = i
 	}
 }
 
@@ -55,10 +68,9 @@ func (c *Client) attempt(ctx context.Context, timeout time.Duration, endpoint st
 	return try(ctx, endpoint)
 }
 
-// rest is for how long the endpoint of a failed attempt is passed over: as
-// long as it asked for, the cool-down when it said nothing, and not at all when
-// the answer was about the caller or the request and not about the endpoint.
-func (c *Client) rest(err *Error) time.Duration {
+// coolDown is the time for which calls skip the endpoint of a failed attempt: the time that it asked for, or else the
+// configured one. It is 0 if the answer was about the caller or the request and not about the endpoint.
+func (c *Client) coolDown(err *Error) time.Duration {
 	switch {
 	case err.Status == http.StatusTooManyRequests || err.Status == http.StatusRequestTimeout:
 		return 0
@@ -69,19 +81,18 @@ func (c *Client) rest(err *Error) time.Duration {
 	}
 }
 
-// wait is the time before the next attempt. Retry-After is a wish of the whole
-// service (a home whose database is away is away through every endpoint), and
-// the jitter on top keeps the devices that heard it from coming back at once.
+// wait is the time before the next attempt. Retry-After applies to every endpoint: a home whose database is down is down
+// through all of them. The jitter on top spreads the devices that got the same Retry-After.
 func (c *Client) wait(attempts int, err *Error) time.Duration {
 	b := c.cfg.Backoff
 	limit := b.Max
-	if shift := attempts - 1; shift < 63 && b.Base <= b.Max>>shift { // so that it cannot overflow
+	if shift := attempts - 1; shift < 63 && b.Base <= b.Max>>shift { // the shift below cannot overflow then
 		limit = b.Base << shift
 	}
 	return min(err.RetryAfter, b.RetryAfterMax) + rand.N(limit+1)
 }
 
-// sleep waits for d and returns nil, or why it did not.
+// sleep waits for d and returns nil, or returns the cause of the end of ctx.
 func sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -93,43 +104,53 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// none is the endpoint before the first attempt.
+// none is the index of the endpoint before the first attempt.
 const none = -1
 
-// ring is the endpoints in order of preference, and which of them rest.
-type ring struct {
+// endpoints are base URLs in order of preference, with the time until which calls skip each.
+type endpoints struct {
 	urls []string
 	mu   sync.Mutex // guards until
-	// until is the time before which an endpoint is passed over.
+	// until is the time before which calls skip an endpoint.
 	until []time.Time
 }
 
-func newRing(urls []string) *ring {
-	return &ring{urls: urls, until: make([]time.Time, len(urls))}
+func newEndpoints(urls []string) *endpoints {
+	return &endpoints{urls: urls, until: make([]time.Time, len(urls))}
 }
 
-// pick returns the first endpoint that does not rest and was not just tried,
-// else the one after the last tried: a call never gives up while there is time.
-func (r *ring) pick(last int, now time.Time) int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for i := range r.urls {
-		if i != last && !now.Before(r.until[i]) {
+// pick returns the first endpoint that calls need not skip and that was not just tried. Without one it returns the
+// endpoint behind the last tried: a call never gives up while there is time. Doubted endpoints come last.
+func (e *endpoints) pick(last int, doubted []int, now time.Time) int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	undoubted := none
+	for i := range e.urls {
+		if i == last || slices.Contains(doubted, i) {
+			continue
+		}
+		if !now.Before(e.until[i]) {
 			return i
 		}
+		if undoubted == none {
+			undoubted = i
+		}
 	}
-	return (last + 1) % len(r.urls)
+	if undoubted != none && len(doubted) > 0 {
+		return undoubted
+	}
+	return (last + 1) % len(e.urls)
 }
 
-func (r *ring) failed(i int, until time.Time) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.until[i] = until
+func (e *endpoints) failed(i int, until time.Time) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.until[i] = until
 }
 
-// worked ends the rest of an endpoint that answered although it rested.
-func (r *ring) worked(i int) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.until[i] = time.Time{}
+// worked lets calls use an endpoint again at once: it answered although calls should have skipped it.
+func (e *endpoints) worked(i int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.until[i] = time.Time{}
 }

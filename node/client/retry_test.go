@@ -152,12 +152,12 @@ func TestRing(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(1, 5).Draw(t, "endpoints")
 		now := time.Unix(1000, 0)
-		r := newRing(make([]string, n))
+		r := newEndpoints(make([]string, n))
 		for i := range n {
 			r.failed(i, now.Add(time.Duration(rapid.IntRange(-2, 2).Draw(t, "rests"))*time.Second))
 		}
 		last := rapid.IntRange(none, n-1).Draw(t, "last")
-		got := r.pick(last, now)
+		got := r.pick(last, nil, now)
 		if n > 1 && got == last {
 			t.Fatalf("the endpoint that just failed is next: %d", got)
 		}

@@ -16,6 +16,9 @@ import (
 	"github.com/punchclock/punchclock/node/punch"
 )
 
+// nodeHeader names the node in every answer of Punchclock.
+const nodeHeader = "Punchclock-Node"
+
 // answer is a whole response with status 200 or 201.
 type answer struct {
 	endpoint string
@@ -24,7 +27,7 @@ type answer struct {
 	body     []byte
 }
 
-// send makes one request. Its error covers everything but a 200 or a 201.
+// send makes one request. Every response other than 200 and 201 is an error.
 func (c *Client) send(ctx context.Context, endpoint, method, path string, body []byte, limit int64) (answer, *Error) {
 	token, err := c.cfg.Token(ctx)
 	if err != nil {
@@ -42,7 +45,8 @@ func (c *Client) send(ctx context.Context, endpoint, method, path string, body [
 	if err != nil {
 		return answer{}, noAnswer(0, err)
 	}
-	defer res.Body.Close() //nolint:errcheck // read to its end or given up; either way it says nothing new
+	defer res.Body.Close() //nolint:errcheck // the body was read to its end, or reading failed already
+	node := res.Header.Get(nodeHeader)
 	content, err := io.ReadAll(io.LimitReader(res.Body, limit+1))
 	if err != nil {
 		return answer{}, noAnswer(res.StatusCode, err)
@@ -51,14 +55,15 @@ func (c *Client) send(ctx context.Context, endpoint, method, path string, body [
 		return answer{}, noAnswer(res.StatusCode, fmt.Errorf("the response exceeds %d bytes", limit))
 	}
 	if res.StatusCode == http.StatusOK || res.StatusCode == http.StatusCreated {
-		return answer{endpoint: endpoint, status: res.StatusCode, node: res.Header.Get("Punchclock-Node"), body: content}, nil
+		return answer{endpoint: endpoint, status: res.StatusCode, node: node, body: content}, nil
 	}
-	return answer{}, refusal(res.StatusCode, res.Header, content, time.Now())
+	failure := refusal(res.StatusCode, res.Header, content, time.Now())
+	failure.Endpoint, failure.Node = endpoint, node
+	return answer{}, failure
 }
 
-// refusal reads an error answer. Without a problem document of Punchclock's it
-// came from something on the way, a balancer or a hotel's login page, and
-// cannot be final.
+// refusal reads an error answer. Without a problem document of Punchclock the answer came from a proxy, such as a load
+// balancer or the login page of a hotel. It cannot be final then.
 func refusal(status int, header http.Header, body []byte, now time.Time) *Error {
 	e := &Error{Status: status, Code: punch.Unavailable, RetryAfter: retryAfter(header.Get("Retry-After"), now)}
 	var p wireProblem
@@ -68,10 +73,13 @@ func refusal(status int, header http.Header, body []byte, now time.Time) *Error 
 		return e
 	}
 	p.apply(e)
+	if e.RetryAfter == 0 { // a proxy may drop the header
+		e.RetryAfter = p.retryAfter()
+	}
 	return e
 }
 
-// retryAfter reads the header's two forms, 0 when there is neither.
+// retryAfter reads the two forms of the header. It returns 0 for any other value.
 func retryAfter(value string, now time.Time) time.Duration {
 	value = strings.TrimSpace(value)
 	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
@@ -83,7 +91,7 @@ func retryAfter(value string, now time.Time) time.Duration {
 	return 0
 }
 
-// receiptFor reads the receipt of a punch; anything else counts as no answer.
+// receiptFor reads the receipt of a punch. Any other content counts as no answer.
 func (a answer) receiptFor(employee string, id punch.ID) (Receipt, *Error) {
 	var w wireReceipt
 	err := json.Unmarshal(a.body, &w)

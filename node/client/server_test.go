@@ -120,7 +120,7 @@ func receiptBody(body []byte) map[string]any {
 
 // recorded answers with a receipt.
 func recorded(w http.ResponseWriter, _ *http.Request, body []byte, _ int) {
-	w.Header().Set("Punchclock-Node", "eu-west-n1")
+	w.Header().Set(nodeHeader, "eu-west-n1")
 	writeJSON(w, "application/json", http.StatusCreated, receiptBody(body))
 }
 

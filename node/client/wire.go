@@ -13,14 +13,14 @@ import (
 	"github.com/punchclock/punchclock/node/punch"
 )
 
-// Bounds on what is read of a response. A receipt takes about 600 bytes, a
-// batch has at most 1,000 of them; four times that is room for new fields.
+// Bounds on the bytes read of a response. A receipt takes about 600 bytes and a batch has at most 1,000 receipts. The
+// bounds leave room for new fields.
 const (
 	maxReceiptBytes = 16 << 10
 	maxBatchBytes   = 4 << 20
 )
 
-// wirePunch is the body of a request, as the API document has it.
+// wirePunch is the body of a request as openapi.yaml defines it.
 type wirePunch struct {
 	ID       string    `json:"id"`
 	Employee string    `json:"employee"`
@@ -30,8 +30,8 @@ type wirePunch struct {
 	Note     string    `json:"note,omitempty"`
 }
 
-// wireReceipt is a receipt as the API document has it. Fields that are not
-// known here are ignored: a device is older than the service it talks to.
+// wireReceipt is a receipt as openapi.yaml defines it. Unknown fields are ignored, because a device may be older than the
+// service.
 type wireReceipt struct {
 	ID          string    `json:"id"`
 	Company     string    `json:"company"`
@@ -49,7 +49,7 @@ type wireReceipt struct {
 	Replayed    bool      `json:"replayed"`
 }
 
-// wireProblem is an error answer (RFC 9457) with the API's members.
+// wireProblem is an error answer (RFC 9457) with the members of the API.
 type wireProblem struct {
 	Code       punch.Code `json:"code"`
 	Final      *bool      `json:"final"`
@@ -63,13 +63,12 @@ type wireProblem struct {
 func toWire(r Request) wirePunch {
 	w := wirePunch{ID: r.ID.String(), Employee: r.Employee, Kind: string(r.Kind), Source: r.Source, Note: r.Note}
 	if !r.At.IsZero() {
-		w.At = punch.Microseconds(r.At) // what the service keeps, so that the receipt compares equal
+		w.At = punch.Microseconds(r.At) // the service keeps microseconds, and the receipt must compare equal
 	}
 	return w
 }
 
-// encodePunch fails where JSON would have to change the content: the note must
-// be valid UTF-8 and the year have four digits.
+// encodePunch fails if JSON would change the content: the note must be valid UTF-8 and the year must have four digits.
 func encodePunch(r Request) ([]byte, error) { return json.Marshal(toWire(r)) }
 
 func (w *wireReceipt) receipt() (punch.Receipt, error) {
@@ -102,9 +101,11 @@ func seconds(offset string) (int32, error) {
 	return int32(s), nil
 }
 
-// apply writes what the document says into e, whose status is known. A
-// contradiction between the two is read in the careful direction: what is kept
-// is not lost.
+// retryAfter is the wait that the document asks for.
+func (p *wireProblem) retryAfter() time.Duration { return time.Duration(p.RetryAfter) * time.Second }
+
+// apply copies the document into e, whose status is known. If status and document contradict each other, the error is not
+// final: a kept punch is not lost.
 func (p *wireProblem) apply(e *Error) {
 	e.Code, e.Field, e.Detail, e.TraceID = p.Code, p.Field, cmp.Or(p.Detail, p.Title), p.TraceID
 	final := p.Code.Final()
@@ -114,8 +115,7 @@ func (p *wireProblem) apply(e *Error) {
 	e.Final = final && mayBeFinal(e.Status)
 }
 
-// mayBeFinal tells the statuses of a caller's mistakes from those that a retry
-// or a new token gets over.
+// mayBeFinal reports whether a status is about a mistake of the caller that neither a retry nor a new token corrects.
 func mayBeFinal(status int) bool {
 	switch status {
 	case http.StatusUnauthorized, http.StatusRequestTimeout, http.StatusTooManyRequests:
@@ -125,8 +125,7 @@ func mayBeFinal(status int) bool {
 	}
 }
 
-// receiptFor checks that w is the receipt of the punch with that identity. One
-// of another punch is no proof for this one.
+// receiptFor checks that w is the receipt of the punch with that identity. The receipt of another punch proves nothing.
 func (w *wireReceipt) receiptFor(employee string, id punch.ID) (punch.Receipt, error) {
 	receipt, err := w.receipt()
 	if err == nil && (receipt.ID != id || receipt.Employee != employee) {

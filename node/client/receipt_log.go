@@ -9,16 +9,15 @@ import (
 	"github.com/go-json-experiment/json"
 )
 
-// The log of receipts: two files at most, the older one is replaced when the
-// newer one is full. 8 MiB are about 20,000 receipts.
+// The log of receipts has two files at most. When the newer one is full, it replaces the older one. 8 MiB hold about
+// 20,000 receipts.
 const (
 	receiptsFile    = "receipts.jsonl"
 	receiptsOldFile = "receipts.1.jsonl"
 	maxReceiptsFile = 8 << 20
 )
 
-// logReceipts is called under the lock, before the punches are dropped: a crash
-// in between logs a receipt twice.
+// logReceipts runs under the lock, before the punches are removed. A crash in between logs a receipt twice.
 func (o *Outbox) logReceipts(receipts []Receipt) error {
 	var lines []byte
 	for i := range receipts {

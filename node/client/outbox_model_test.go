@@ -78,15 +78,14 @@ type outboxModel struct {
 	box     *Outbox
 	may     map[punch.ID][]string // the first one holds unless a step was interrupted
 	ids     []punch.ID            // in the order in which they were made
+	// corrected has the new ids of corrected punches. A correction may exceed the bound.
+	corrected map[punch.ID]punch.ID
 }
 
 const modelItems = 6
 
 func (m *outboxModel) open(t *rapid.T) {
 	cfg := OutboxConfig{Dir: "/", MaxItems: modelItems, Batch: 2, Concurrency: 1, Receipts: true, Clock: func() time.Time { return recordedAt }}
-	if err := cfg.complete(); err != nil {
-		t.Fatal(err)
-	}
 	for {
 		box, err := openOutbox(cfg, m.disk)
 		if err == nil {
@@ -146,7 +145,7 @@ func (m *outboxModel) check(t *rapid.T) {
 				is[k.ID] += aside
 			}
 		}
-		if len(list)+len(shelved) > modelItems {
+		if len(list)+len(shelved) > modelItems+len(m.corrected)+1 {
 			t.Fatalf("%d waiting, %d set aside, %d fit", len(list), len(shelved), modelItems)
 		}
 	}
@@ -199,7 +198,7 @@ func (m *outboxModel) pick(t *rapid.T, where ...string) (id punch.ID, found bool
 }
 
 func (m *outboxModel) full() bool {
-	return len(m.disk.names(waitingDir))+len(m.disk.names(asideDir)) >= modelItems
+	return len(m.disk.names(waitingDir))+len(m.disk.names(quarantineDir)) >= modelItems
 }
 
 func (m *outboxModel) put(t *rapid.T) {
@@ -267,7 +266,7 @@ func (m *outboxModel) flush(t *rapid.T) {
 			t.Fatal(err)
 		}
 		for _, k := range done.Refused {
-			m.heard(k.ID, k.refused())
+			m.heard(k.ID, k.refusalError())
 		}
 		for _, r := range done.Receipts {
 			m.heard(r.ID, nil)
@@ -279,7 +278,7 @@ func (m *outboxModel) flush(t *rapid.T) {
 }
 
 func (m *outboxModel) release(t *rapid.T) {
-	if id, found := m.pick(t, aside); found {
+	if id, found := m.pick(t, aside); found && m.corrected[id] == (punch.ID{}) {
 		m.do(t, func(ctx context.Context) {
 			if err := m.box.Release(ctx, id); err == nil {
 				m.may[id] = []string{waits}
@@ -300,6 +299,40 @@ func (m *outboxModel) discard(t *rapid.T) {
 			}
 		})
 	}
+}
+
+// correct lets a person send a quarantined punch with its right time. A crash leaves the new punch waiting or nowhere, and
+// the old one in quarantine in any case.
+func (m *outboxModel) correct(t *rapid.T) {
+	id, found := m.pick(t, aside)
+	if !found || m.corrected[id] != (punch.ID{}) {
+		return
+	}
+	at := recordedAt.Add(time.Duration(len(m.ids)) * time.Second)
+	r := m.service.punched[id]
+	r.ID, r.At = correctedID(id, at), at
+	m.ids, m.may[r.ID], m.service.punched[r.ID] = append(m.ids, r.ID), []string{nowhere}, r
+	for attempt := 0; ; attempt++ {
+		var failure error
+		m.do(t, func(ctx context.Context) {
+			corrected, err := m.box.Correct(ctx, id, at)
+			failure = err
+			m.may[r.ID] = []string{waits}
+			if err != nil && attempt == 0 {
+				m.may[r.ID] = append(m.may[r.ID], nowhere)
+			}
+			if err == nil && corrected.ID != r.ID || err != nil && !m.disk.dead {
+				t.Fatalf("%s was corrected to %s, %v; want %s", id, corrected.ID, err, r.ID)
+			}
+		})
+		if failure == nil {
+			break
+		}
+		if m.may[r.ID][0] == nowhere {
+			attempt = -1
+		}
+	}
+	m.corrected[id] = r.ID
 }
 
 // damage hits a file that is quietly lying there.
@@ -327,13 +360,13 @@ func (m *outboxModel) damage(t *rapid.T) {
 func TestOutboxNeverLosesAPunch(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		seed := rapid.Uint64().Draw(t, "seed")
-		m := &outboxModel{disk: newPowerDisk(seed), may: map[punch.ID][]string{}, service: &flaky{
+		m := &outboxModel{disk: newPowerDisk(seed), may: map[punch.ID][]string{}, corrected: map[punch.ID]punch.ID{}, service: &flaky{
 			random: rand.New(rand.NewPCG(seed, 2)), punched: map[punch.ID]Request{}, recorded: map[punch.ID]bool{}, gone: map[punch.ID]bool{},
 		}}
 		m.open(t)
 		t.Repeat(map[string]func(*rapid.T){
 			"put": m.put, "put again": m.putAgain, "punch": m.punch, "flush": m.flush,
-			"release": m.release, "discard": m.discard, "damage": m.damage,
+			"release": m.release, "discard": m.discard, "correct": m.correct, "damage": m.damage,
 		})
 		m.service.healthy = true
 		done, err := m.box.Flush(t.Context(), m.service)

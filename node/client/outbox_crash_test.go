@@ -145,8 +145,8 @@ func mustDie(t *testing.T, dir, url string, steps int) (kept map[string]string, 
 // each of their steps on the disk, while answers get lost: what they said was
 // kept is recorded once, or in quarantine with the reason.
 func TestKilledProcesses(t *testing.T) {
-	store := &storage{stored: map[punch.Key]punch.Stored{}}
-	api, requests := mustHandler(t, store), atomic.Int64{}
+	store := newStorage()
+	api, requests := mustHandler(t, store, "us-east-n1", time.Now), atomic.Int64{}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if requests.Add(1)%3 != 0 {
 			api.ServeHTTP(w, r)

@@ -32,6 +32,9 @@ func TestFlushSendsTheOldestFirstInBatches(t *testing.T) {
 	}
 	var order []string
 	for _, r := range arrived() {
+		if strings.HasPrefix(r.path, "GET") {
+			continue // the look-up of a second node for "ahead"
+		}
 		var sent struct{ Punches []struct{ Employee string } }
 		if err := json.Unmarshal([]byte(r.body), &sent, json.MatchCaseInsensitiveNames(true)); err != nil {
 			t.Fatal(err)
@@ -40,7 +43,9 @@ func TestFlushSendsTheOldestFirstInBatches(t *testing.T) {
 			t.Errorf("a batch of %d, want at most 3", len(sent.Punches))
 		}
 		for _, p := range sent.Punches {
-			order = append(order, p.Employee)
+			if !slices.Contains(order, p.Employee) { // "ahead" is sent again, to find a second node
+				order = append(order, p.Employee)
+			}
 		}
 	}
 	if want := []string{"e0", "e1", "invalid", "e3", "ahead", "e5", "e6"}; !slices.Equal(order, want) {
