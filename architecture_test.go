@@ -55,9 +55,8 @@ var mayImport = map[string][]string{
 	"node/cmd/punchclock-lab": {"node/lab/...", "node/client", "node/config", "node/punch"},
 	"node/lab/cluster":        {"node/config", "node/certs"},
 	"node/lab/load":           {"node/punch", "node/client", "node/lab/cluster"},
-	"node/lab/stage":          {"node/certs", "node/lab/cluster", "node/lab/load"},
-	"node/lab/drill":          {"node/punch", "node/client", "node/lab/cluster", "node/lab/load", "node/lab/stage", "node/lab/traceview"},
-	"node/lab/demo":           {"node/punch", "node/client", "node/lab/cluster", "node/lab/load", "node/lab/drill", "node/lab/stage", "node/lab/traceview"},
+	"node/lab/drill":          {"node/punch", "node/client", "node/lab/cluster", "node/lab/load", "node/lab/traceview"},
+	"node/lab/demo":           {"node/punch", "node/client", "node/lab/cluster", "node/lab/load", "node/lab/drill", "node/lab/traceview"},
 	"node/lab/traceview":      {},
 
 	"region":                 {},

@@ -25,7 +25,6 @@ var notPlainYet = []string{
 	"node/lab/demo",
 	"node/lab/drill",
 	"node/lab/load",
-	"node/lab/stage",
 	"node/lab/traceview",
 	"node/peer",
 	"node/punch",

@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net"
 	"net/http"
@@ -254,31 +253,6 @@ func TestNeverReady(t *testing.T) {
 		t.Errorf("still running: %v", left)
 	}
 	mustBeEmpty(t, cfg.Dir)
-}
-
-func TestWriteState(t *testing.T) {
-	c := mustStart(t, nodesOnly(t))
-	path := filepath.Join(t.TempDir(), "state.json")
-	s := c.State()
-	s.Tokens = map[string]string{"acme": "a.b.c"}
-	for range 2 { // over itself as well
-		if err := s.Write(path); err != nil {
-			t.Fatal(err)
-		}
-	}
-	var read State
-	if err := json.Unmarshal([]byte(mustRead(t, path)), &read); err != nil {
-		t.Fatal(err)
-	}
-	if read.Tokens["acme"] != "a.b.c" || len(read.Nodes) != 6 || read.Nodes[0].PID != c.Nodes()[0].PID() || read.Database.URLs["eu-west"] != c.DatabaseURL("eu-west") {
-		t.Errorf("read %+v", read)
-	}
-	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("mode %v, %v; expected 0600", info.Mode(), err)
-	}
-	if err := c.WriteState(filepath.Join(t.TempDir(), "no", "folder")); err == nil {
-		t.Error("wrote into a folder that does not exist")
-	}
 }
 
 func TestFreeAddrs(t *testing.T) {

@@ -2,13 +2,15 @@ package cluster
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+
+	"github.com/google/renameio/v2"
 )
 
-// State is a running cluster as scripts see it.
+// State describes a running cluster to scripts, to Terraform and to the lab's commands. It is a JSON file.
 type State struct {
 	PID           int           `json:"pid"` // of the process that runs the cluster
 	Dir           string        `json:"dir"`
@@ -16,12 +18,28 @@ type State struct {
 	Database      DatabaseState `json:"database"`
 	Nodes         []NodeState   `json:"nodes"`
 	GossipKeyFile string        `json:"gossip_key_file,omitempty"` // the keyring file of all nodes
-	// Deployment and Authority are what an operator knows the nodes by; the
-	// second is a file.
-	Deployment string `json:"deployment,omitempty"`
-	Authority  string `json:"authority,omitempty"`
-	// Tokens are ready-made, by whatever names the writer gives them.
-	Tokens map[string]string `json:"tokens,omitempty"`
+	// Deployment is the deployment's name and Authority the file of its CA. Operators verify the nodes by them.
+	Deployment    string    `json:"deployment,omitempty"`
+	Authority     string    `json:"authority,omitempty"`
+	Companies     []Company `json:"companies"`
+	OperatorToken string    `json:"operator_token,omitempty"`
+	// TracesURL serves the newest traces, if the cluster collects them.
+	TracesURL string `json:"traces_url,omitempty"`
+}
+
+// Company is a company whose employees punch.
+type Company struct {
+	ID    string `json:"id"`
+	Home  string `json:"home"`  // name of its home region
+	Token string `json:"token"` // a manager's, which may punch for every employee
+	// Employees is the number of employees that take turns; 10,000 when 0.
+	Employees int `json:"employees,omitempty"`
+}
+
+// Entry is a region in which punches arrive.
+type Entry struct {
+	Region    string
+	Endpoints []string // base URLs, all alike
 }
 
 // DatabaseState is the database in a State.
@@ -35,7 +53,7 @@ type DatabaseState struct {
 
 // HostState is a process of the database in a State.
 type HostState struct {
-	Region string `json:"region,omitempty"` // empty when it is for all
+	Region string `json:"region,omitempty"` // empty for a process that serves all regions
 	Addr   string `json:"addr"`
 	PID    int    `json:"pid,omitempty"` // 0 when it is not the cluster that runs it
 	Log    string `json:"log"`
@@ -102,26 +120,43 @@ func (d *Database) Hosts() []HostState {
 	return hosts
 }
 
-// WriteState writes State to a JSON file.
-func (c *Cluster) WriteState(path string) error { return c.State().Write(path) }
+// Entries returns the public endpoints, region by region.
+func (s *State) Entries() (entries []Entry) {
+	for _, n := range s.Nodes {
+		i := slices.IndexFunc(entries, func(e Entry) bool { return e.Region == n.Region })
+		if i < 0 {
+			i = len(entries)
+			entries = append(entries, Entry{Region: n.Region})
+		}
+		entries[i].Endpoints = append(entries[i].Endpoints, n.PublicURL)
+	}
+	return entries
+}
 
-// Write writes s to a JSON file that only this account may read, since tokens
-// are in it. A reader sees the old file or the new one and never a part.
-func (s State) Write(path string) error {
-	b, err := json.MarshalIndent(s, "", "  ")
+// Write replaces the JSON file atomically. Only this account may read it, because it holds tokens.
+func (s *State) Write(path string) error {
+	text, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
 		return fmt.Errorf("state: %w", err)
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".state-") // readable for us alone
-	if err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("state: %w", err)
 	}
-	_, err = f.Write(append(b, '\n'))
-	if err := errors.Join(err, f.Close()); err != nil {
-		return errors.Join(fmt.Errorf("state: %w", err), os.Remove(f.Name()))
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return errors.Join(fmt.Errorf("state: %w", err), os.Remove(f.Name()))
+	if err := renameio.WriteFile(path, append(text, '\n'), 0o600); err != nil {
+		return fmt.Errorf("state: %w", err)
 	}
 	return nil
+}
+
+// ReadState reads a file of Write.
+func ReadState(path string) (*State, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var s State
+	if err := json.Unmarshal(text, &s); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return &s, nil
 }

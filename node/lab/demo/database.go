@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 
 	"github.com/punchclock/punchclock/node/lab/cluster"
-	"github.com/punchclock/punchclock/node/lab/stage"
 )
 
 // Database is `punchclock-lab database`: the server of a region that a local cluster
@@ -25,8 +24,8 @@ type startServer struct {
 
 // Run implements the command.
 func (c *startServer) Run(ctx context.Context, out io.Writer) error {
-	return withCluster(ctx, c.Cluster, func(ctx context.Context, s *stage.State) error {
-		return cluster.StartServer(ctx, &s.State, c.Region, lines(out))
+	return withCluster(ctx, c.Cluster, func(ctx context.Context, s *cluster.State) error {
+		return cluster.StartServer(ctx, s, c.Region, lines(out))
 	})
 }
 
@@ -39,7 +38,7 @@ type stopServer struct {
 
 // Run implements the command.
 func (c *stopServer) Run(ctx context.Context, out io.Writer) error {
-	state, err := stage.ReadState(c.Cluster)
+	state, err := cluster.ReadState(c.Cluster)
 	switch {
 	case err != nil && (c.Dir == "" || !errors.Is(err, os.ErrNotExist)):
 		return err
@@ -49,17 +48,17 @@ func (c *stopServer) Run(ctx context.Context, out io.Writer) error {
 	if err != nil || state.Dir != c.Dir || state.Gone() {
 		return cluster.StopServer(ctx, c.Dir, nil, c.Region, lines(out))
 	}
-	return withCluster(ctx, c.Cluster, func(ctx context.Context, s *stage.State) error {
-		return cluster.StopServer(ctx, s.Dir, &s.State, c.Region, lines(out))
+	return withCluster(ctx, c.Cluster, func(ctx context.Context, s *cluster.State) error {
+		return cluster.StopServer(ctx, s.Dir, s, c.Region, lines(out))
 	})
 }
 
 // withCluster lets do change what tells of a cluster; one at a time may. What an
 // error leaves behind is not written: the next try begins where this one did.
-func withCluster(ctx context.Context, path string, do func(context.Context, *stage.State) error) (err error) {
+func withCluster(ctx context.Context, path string, do func(context.Context, *cluster.State) error) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, nodesTimeout)
 	defer cancel()
-	state, err := stage.ReadState(path)
+	state, err := cluster.ReadState(path)
 	if err != nil {
 		return err
 	}
@@ -68,7 +67,7 @@ func withCluster(ctx context.Context, path string, do func(context.Context, *sta
 		return err
 	}
 	defer func() { err = errors.Join(err, release()) }()
-	if state, err = stage.ReadState(path); err != nil { // as whoever had the lock has left it
+	if state, err = cluster.ReadState(path); err != nil { // as whoever had the lock has left it
 		return err
 	}
 	if err := do(ctx, state); err != nil {

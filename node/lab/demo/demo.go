@@ -17,15 +17,14 @@ import (
 	"github.com/punchclock/punchclock/node/lab/cluster"
 	"github.com/punchclock/punchclock/node/lab/drill"
 	"github.com/punchclock/punchclock/node/lab/load"
-	"github.com/punchclock/punchclock/node/lab/stage"
 	"github.com/punchclock/punchclock/node/lab/traceview"
 )
 
 // Demo is `punchclock-lab demo`.
 type Demo struct {
-	stage.Setup `embed:""`
-	load.Load   `embed:""`
-	Ledger      string `help:"Keep the ledger in this new file." type:"path"`
+	cluster.Setup `embed:""`
+	load.Load     `embed:""`
+	Ledger        string `help:"Keep the ledger in this new file." type:"path"`
 	// Some dozens of them cross regions, and the rest of the machine is left
 	// to the punches.
 	Sampled float64 `help:"Share of the punches that leave a trace." default:"0.02"`
@@ -93,7 +92,7 @@ func closeSink(ctx context.Context, sink *traceview.Server) error {
 }
 
 // show sends the rush and audits it.
-func (c *Demo) show(ctx context.Context, st *stage.Stage) (load.Result, drill.Report, error) {
+func (c *Demo) show(ctx context.Context, st *cluster.Environment) (load.Result, drill.Report, error) {
 	path := c.Ledger
 	if path == "" {
 		path = st.Path("ledger.jsonl")
@@ -109,7 +108,7 @@ func (c *Demo) show(ctx context.Context, st *stage.Stage) (load.Result, drill.Re
 	state := st.State()
 	st.Say("morning rush")
 	result, err := rushWithLedger(ctx, load.Config{
-		Load: c.Load, Regions: state.Entries(), Companies: state.Companies, Progress: load.ShowProgress(os.Stderr),
+		Load: c.Load, Entries: state.Entries(), Companies: state.Companies, Progress: load.ShowProgress(os.Stderr),
 	}, path)
 	if err != nil {
 		return result, drill.Report{}, err

@@ -23,7 +23,6 @@ import (
 	"github.com/punchclock/punchclock/node/lab/cluster"
 	"github.com/punchclock/punchclock/node/lab/drill"
 	"github.com/punchclock/punchclock/node/lab/load"
-	"github.com/punchclock/punchclock/node/lab/stage"
 )
 
 // binary is punchclock, built once for all tests.
@@ -62,8 +61,8 @@ func smallLoad() load.Load {
 	}
 }
 
-func smallSetup(engine string) stage.Setup {
-	return stage.Setup{Engine: engine, NodesPerRegion: 1, CompaniesPerRegion: 2, Binary: binary}
+func smallSetup(engine string) cluster.Setup {
+	return cluster.Setup{Engine: engine, NodesPerRegion: 1, CompaniesPerRegion: 2, Binary: binary}
 }
 
 func mustEngines(t *testing.T) []cluster.Engine {
@@ -77,7 +76,7 @@ func mustEngines(t *testing.T) []cluster.Engine {
 }
 
 // gone checks that no process of a cluster is left.
-func gone(t *testing.T, s *stage.State) {
+func gone(t *testing.T, s *cluster.State) {
 	t.Helper()
 	for _, n := range s.Nodes {
 		if n.PID == 0 {
@@ -156,7 +155,7 @@ func TestUp(t *testing.T) {
 
 // startApart brings up the region that `up` was to leave alone. It goes with
 // the cluster.
-func startApart(t *testing.T, file string, state *stage.State) {
+func startApart(t *testing.T, file string, state *cluster.State) {
 	t.Helper()
 	var out strings.Builder
 	start := &startNodes{Region: "eu-west", Cluster: file, Count: 1, Binary: binary, With: `{"log-level": "warn"}`}
@@ -180,7 +179,7 @@ func startApart(t *testing.T, file string, state *stage.State) {
 }
 
 // awaitState returns what `up` wrote once it has.
-func awaitState(t *testing.T, file string, ended <-chan error) *stage.State {
+func awaitState(t *testing.T, file string, ended <-chan error) *cluster.State {
 	t.Helper()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
@@ -189,7 +188,7 @@ func awaitState(t *testing.T, file string, ended <-chan error) *stage.State {
 		case err := <-ended:
 			t.Fatalf("up ended: %v", err)
 		case <-tick.C:
-			state, err := stage.ReadState(file)
+			state, err := cluster.ReadState(file)
 			if errors.Is(err, fs.ErrNotExist) {
 				continue // up ends by itself, with an error, if this takes too long
 			}
@@ -227,7 +226,7 @@ func lookAtTraces(t *testing.T, url string) {
 	http.DefaultClient.CloseIdleConnections()
 }
 
-func useCluster(t *testing.T, file string, state *stage.State) {
+func useCluster(t *testing.T, file string, state *cluster.State) {
 	t.Helper()
 	ledger := filepath.Join(t.TempDir(), "ledger.jsonl")
 	var out strings.Builder
@@ -258,7 +257,7 @@ func useCluster(t *testing.T, file string, state *stage.State) {
 }
 
 // spoil does to one row each what must never happen.
-func spoil(t *testing.T, state *stage.State) {
+func spoil(t *testing.T, state *cluster.State) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), state.Database.URL)
 	if err != nil {

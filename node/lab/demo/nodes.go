@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/punchclock/punchclock/node/lab/cluster"
-	"github.com/punchclock/punchclock/node/lab/stage"
 )
 
 // Nodes is `punchclock-lab nodes`: a region's nodes in a local cluster, run by
@@ -34,7 +33,7 @@ type startNodes struct {
 func (c *startNodes) Run(ctx context.Context, out io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, nodesTimeout)
 	defer cancel()
-	state, err := stage.ReadState(c.Cluster)
+	state, err := cluster.ReadState(c.Cluster)
 	if err != nil {
 		return err
 	}
@@ -45,7 +44,7 @@ func (c *startNodes) Run(ctx context.Context, out io.Writer) error {
 	if want.Binary, err = cluster.FindBinary(c.Binary); err != nil {
 		return err
 	}
-	return cluster.StartDetached(ctx, &state.State, want)
+	return cluster.StartDetached(ctx, state, want)
 }
 
 type stopNodes struct {
@@ -61,7 +60,7 @@ func (c *stopNodes) Run(ctx context.Context, out io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, nodesTimeout)
 	defer cancel()
 	if c.Dir == "" {
-		state, err := stage.ReadState(c.Cluster)
+		state, err := cluster.ReadState(c.Cluster)
 		if err != nil {
 			return err
 		}

@@ -8,9 +8,9 @@ import (
 	"io"
 	"os"
 
+	"github.com/punchclock/punchclock/node/lab/cluster"
 	"github.com/punchclock/punchclock/node/lab/drill"
 	"github.com/punchclock/punchclock/node/lab/load"
-	"github.com/punchclock/punchclock/node/lab/stage"
 )
 
 // Load is `punchclock-lab load`: the load alone, against a cluster that runs.
@@ -23,12 +23,12 @@ type Load struct {
 
 // Run sends the rush and writes the result to out.
 func (c *Load) Run(ctx context.Context, out io.Writer) error {
-	state, err := stage.ReadState(c.Cluster)
+	state, err := cluster.ReadState(c.Cluster)
 	if err != nil {
 		return err
 	}
 	result, err := rushWithLedger(ctx, load.Config{
-		Load: c.Load, Regions: state.Entries(), Companies: state.Companies, Progress: load.ShowProgress(os.Stderr),
+		Load: c.Load, Entries: state.Entries(), Companies: state.Companies, Progress: load.ShowProgress(os.Stderr),
 	}, c.Ledger)
 	if err != nil && result.Sent == 0 {
 		return err

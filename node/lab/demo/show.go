@@ -12,7 +12,6 @@ import (
 	"github.com/punchclock/punchclock/node/lab/cluster"
 	"github.com/punchclock/punchclock/node/lab/drill"
 	"github.com/punchclock/punchclock/node/lab/load"
-	"github.com/punchclock/punchclock/node/lab/stage"
 	"github.com/punchclock/punchclock/node/lab/traceview"
 	"github.com/punchclock/punchclock/tracing"
 )
@@ -67,7 +66,7 @@ func crossed(t traceview.Trace) bool {
 }
 
 // summary writes what was shown.
-func summary(out io.Writer, st *stage.Stage, result *load.Result, report *drill.Report, t traceview.Trace) error {
+func summary(out io.Writer, st *cluster.Environment, result *load.Result, report *drill.Report, t traceview.Trace) error {
 	var b strings.Builder
 	line := func(format string, args ...any) { _, _ = fmt.Fprintf(&b, format+"\n", args...) } // a Builder takes everything
 	state := st.State()

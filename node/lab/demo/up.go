@@ -11,16 +11,15 @@ import (
 	"strings"
 
 	"github.com/punchclock/punchclock/node/lab/cluster"
-	"github.com/punchclock/punchclock/node/lab/stage"
 	"github.com/punchclock/punchclock/node/lab/traceview"
 )
 
 // Up is `punchclock-lab up`: the demo's cluster, left running.
 type Up struct {
-	stage.Setup  `embed:""`
-	WithoutNodes []string `help:"Regions whose nodes are not started, but left to 'punchclock-lab nodes start' or to terraform/local."`
-	State        string   `help:"File in which scripts find addresses, database and tokens." default:".run/cluster.json" type:"path"`
-	Traces       bool     `help:"Trace every punch, and keep the newest traces in memory to be looked at."`
+	cluster.Setup `embed:""`
+	WithoutNodes  []string `help:"Regions whose nodes are not started, but left to 'punchclock-lab nodes start' or to terraform/local."`
+	State         string   `help:"File in which scripts find addresses, database and tokens." default:".run/cluster.json" type:"path"`
+	Traces        bool     `help:"Trace every punch, and keep the newest traces in memory to be looked at."`
 }
 
 // Run starts the cluster, writes to out how to use it, and stops it when ctx
@@ -78,7 +77,7 @@ func (c *Up) claim() (release func() error, err error) {
 }
 
 // explain writes what runs where and how to talk to it.
-func (c *Up) explain(out io.Writer, binary string, s *stage.State) error {
+func (c *Up) explain(out io.Writer, binary string, s *cluster.State) error {
 	lab, err := os.Executable()
 	if err != nil {
 		return err
@@ -121,7 +120,7 @@ func (c *Up) explain(out io.Writer, binary string, s *stage.State) error {
 }
 
 // runningNodes returns the first and the last that run; any where none does yet.
-func runningNodes(s *stage.State) (first, last cluster.NodeState) {
+func runningNodes(s *cluster.State) (first, last cluster.NodeState) {
 	running := slices.DeleteFunc(slices.Clone(s.Nodes), func(n cluster.NodeState) bool { return n.PID == 0 })
 	if len(running) == 0 {
 		running = s.Nodes

@@ -89,7 +89,7 @@ func (r *run) hold(ctx context.Context) (result load.Result, err error) {
 		actors.Go(func() { errs[2+i] = d.run(ctx, enough, r.settle) })
 	}
 	result, err = load.Run(ctx, load.Config{
-		Load: r.load, Regions: r.site.state.Entries(), Companies: r.site.state.Companies,
+		Load: r.load, Entries: r.site.state.Entries(), Companies: r.site.state.Companies,
 		Journal: ledger, Observe: r.samples.add, Enough: enough, Progress: r.progress,
 	})
 	if err != nil {

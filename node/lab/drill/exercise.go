@@ -16,17 +16,16 @@ import (
 
 	"github.com/punchclock/punchclock/node/lab/cluster"
 	"github.com/punchclock/punchclock/node/lab/load"
-	"github.com/punchclock/punchclock/node/lab/stage"
 )
 
 // Exercise is `punchclock-lab drill`.
 type Exercise struct {
-	Name        string `arg:"" help:"Scenario, or all of them in turn. Without one they are listed." optional:""`
-	stage.Setup `embed:""`
-	Cluster     string `help:"File that tells of a cluster that runs already, as 'punchclock-lab up' writes it; none is started then. Its companies must have no other traffic: a row that the drill did not send counts as a fault." type:"existingfile"`
-	Inject      string `help:"Shell command that breaks something, in place of the scenario's own way." placeholder:"CMD"`
-	Heal        string `help:"Shell command that undoes it." placeholder:"CMD"`
-	Region      string `help:"Region that is broken; the database's primary one when empty, which is the hardest to lose."`
+	Name          string `arg:"" help:"Scenario, or all of them in turn. Without one they are listed." optional:""`
+	cluster.Setup `embed:""`
+	Cluster       string `help:"File that tells of a cluster that runs already, as 'punchclock-lab up' writes it; none is started then. Its companies must have no other traffic: a row that the drill did not send counts as a fault." type:"existingfile"`
+	Inject        string `help:"Shell command that breaks something, in place of the scenario's own way." placeholder:"CMD"`
+	Heal          string `help:"Shell command that undoes it." placeholder:"CMD"`
+	Region        string `help:"Region that is broken; the database's primary one when empty, which is the hardest to lose."`
 	// Two cores that also run the whole cluster hold it easily, and each of
 	// nine pairs of home and entry has eleven punches a second.
 	Rate   float64       `help:"Punches per second." default:"100"`
@@ -209,7 +208,7 @@ func (c *Exercise) site(ctx context.Context, sc *Scenario) (s *site, stop func()
 
 // find takes a cluster that runs.
 func (c *Exercise) find(s *site) error {
-	state, err := stage.ReadState(c.Cluster)
+	state, err := cluster.ReadState(c.Cluster)
 	if err != nil {
 		return err
 	}

@@ -16,7 +16,6 @@ import (
 
 	"github.com/punchclock/punchclock/node/client"
 	"github.com/punchclock/punchclock/node/lab/cluster"
-	"github.com/punchclock/punchclock/node/lab/stage"
 	"github.com/punchclock/punchclock/node/punch"
 )
 
@@ -85,7 +84,7 @@ func mustSite(t *testing.T, engine string) *site {
 	if s == nil {
 		s = &site{progress: io.Discard, lab: shared.lab}
 		shared.sites[engine] = s
-		setup := stage.Setup{Engine: engine, NodesPerRegion: 2, CompaniesPerRegion: 2, Binary: binary}
+		setup := cluster.Setup{Engine: engine, NodesPerRegion: 2, CompaniesPerRegion: 2, Binary: binary}
 		if err := s.start(testContext(t), &setup, needs{proxies: true, collector: true}); err != nil {
 			t.Fatal(err)
 		}

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/punchclock/punchclock/node/client"
-	"github.com/punchclock/punchclock/node/lab/load"
+	"github.com/punchclock/punchclock/node/lab/cluster"
 	"github.com/punchclock/punchclock/node/punch"
 )
 
@@ -55,7 +55,7 @@ type device struct {
 func newDevices(s *site, ledger *Ledger, dir string) (devices []*device, err error) {
 	var endpoints []string
 	for _, entry := range s.state.Entries() {
-		if entry.Name == s.victim {
+		if entry.Region == s.victim {
 			endpoints = entry.Endpoints
 		}
 	}
@@ -74,7 +74,7 @@ func newDevices(s *site, ledger *Ledger, dir string) (devices []*device, err err
 	return devices, nil
 }
 
-func companyOf(companies []load.Company, home string) *load.Company {
+func companyOf(companies []cluster.Company, home string) *cluster.Company {
 	for i := range companies {
 		if companies[i].Home == home {
 			return &companies[i]
@@ -83,7 +83,7 @@ func companyOf(companies []load.Company, home string) *load.Company {
 	return nil // homes are those of companies
 }
 
-func newDevice(company *load.Company, endpoints []string, asks *witnessed, dir string) (*device, error) {
+func newDevice(company *cluster.Company, endpoints []string, asks *witnessed, dir string) (*device, error) {
 	box, err := client.OpenOutbox(client.OutboxConfig{Dir: dir, Company: company.ID})
 	if err != nil {
 		return nil, err

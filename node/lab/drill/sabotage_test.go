@@ -13,7 +13,6 @@ import (
 
 	"github.com/punchclock/punchclock/node/client"
 	"github.com/punchclock/punchclock/node/lab/cluster"
-	"github.com/punchclock/punchclock/node/lab/stage"
 	"github.com/punchclock/punchclock/node/punch"
 )
 
@@ -64,7 +63,7 @@ func mustSabotage(t *testing.T, edits ...edit) string {
 
 // mustNode starts one node of some build in front of the shared database, for
 // companies that exist there.
-func mustNode(t *testing.T, s *site, binary string) (*cluster.Cluster, *stage.State) {
+func mustNode(t *testing.T, s *site, binary string) (*cluster.Cluster, *cluster.State) {
 	t.Helper()
 	region := s.state.Regions[0]
 	c, err := cluster.Start(testContext(t), cluster.Config{
@@ -79,7 +78,9 @@ func mustNode(t *testing.T, s *site, binary string) (*cluster.Cluster, *stage.St
 			t.Error(err)
 		}
 	})
-	return c, &stage.State{State: c.State(), Companies: s.state.Companies}
+	state := c.State()
+	state.Companies = s.state.Companies
+	return c, &state
 }
 
 // mustAudit closes a ledger and audits it.

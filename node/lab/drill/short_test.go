@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/punchclock/punchclock/node/lab/cluster"
-	"github.com/punchclock/punchclock/node/lab/stage"
 )
 
 // short makes a scenario brief, and its bounds loose: the tests of other
@@ -106,7 +105,7 @@ func TestPartition(t *testing.T) {
 		t.Skip("the regions cannot have networks of their own here:", err)
 	}
 	s := &site{progress: io.Discard}
-	setup := stage.Setup{Engine: mustEngine(t), NodesPerRegion: 1, CompaniesPerRegion: 1, Binary: mustBinary(t)}
+	setup := cluster.Setup{Engine: mustEngine(t), NodesPerRegion: 1, CompaniesPerRegion: 1, Binary: mustBinary(t)}
 	sc := short(mustFind(t, "partition-region"))
 	t.Cleanup(func() {
 		if t.Failed() && s.stage != nil {
@@ -209,7 +208,7 @@ func TestSaysWhatItCannotPlay(t *testing.T) {
 	if !slices.Contains(mustEngines(t), cluster.Postgres) {
 		t.Skip("no PostgreSQL here")
 	}
-	c := &Exercise{Name: "kill-region-with-database", Setup: stage.Setup{Engine: cluster.Postgres}, Rate: shortRate, Out: t.TempDir()}
+	c := &Exercise{Name: "kill-region-with-database", Setup: cluster.Setup{Engine: cluster.Postgres}, Rate: shortRate, Out: t.TempDir()}
 	var out strings.Builder
 	err := c.Run(testContext(t), &out)
 	if !errors.Is(err, ErrSkipped) {

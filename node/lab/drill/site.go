@@ -15,19 +15,17 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/punchclock/punchclock/node/lab/cluster"
-	"github.com/punchclock/punchclock/node/lab/load"
-	"github.com/punchclock/punchclock/node/lab/stage"
 	"github.com/punchclock/punchclock/node/lab/traceview"
 )
 
 // site is the cluster that a drill breaks.
 type site struct {
-	state  stage.State
+	state  cluster.State
 	victim string // the region that is broken
 	binary string // the punchclock executable
 	lab    string // the punchclock-lab executable
 	// stage is nil for a cluster that somebody else runs.
-	stage     *stage.Stage
+	stage     *cluster.Environment
 	collector *traceview.Server // nil unless the scenario needs one
 	local     string            // the folder terraform/local
 	env       []string          // settings of the commands that shell runs
@@ -42,14 +40,14 @@ func (s *site) nodes() []*cluster.Node { return s.stage.Region(s.victim) }
 // homes are the regions in which companies have their home.
 func (s *site) homes() []string {
 	return slices.DeleteFunc(slices.Clone(s.state.Regions), func(region string) bool {
-		return !slices.ContainsFunc(s.state.Companies, func(c load.Company) bool { return c.Home == region })
+		return !slices.ContainsFunc(s.state.Companies, func(c cluster.Company) bool { return c.Home == region })
 	})
 }
 
 // entries are the regions with nodes.
 func (s *site) entries() (names []string) {
-	for _, region := range s.state.Entries() {
-		names = append(names, region.Name)
+	for _, entry := range s.state.Entries() {
+		names = append(names, entry.Region)
 	}
 	return names
 }
@@ -218,7 +216,7 @@ func (s *site) traced(*cluster.Node) []string {
 
 // start starts a cluster with what a scenario needs. close must be called,
 // also after an error.
-func (s *site) start(ctx context.Context, setup *stage.Setup, n needs) (err error) {
+func (s *site) start(ctx context.Context, setup *cluster.Setup, n needs) (err error) {
 	if n.collector {
 		if err := s.startCollector("127.0.0.1:0"); err != nil {
 			return err

@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/punchclock/punchclock/node/lab/cluster"
-	"github.com/punchclock/punchclock/node/lab/stage"
 )
 
 // mustLocal returns the folder terraform/local. CI has Terraform; who has not
@@ -208,7 +207,7 @@ func TestTerraformWholeRegion(t *testing.T) {
 	mustOperate("region", "remove", "sa-east")
 	mustTerraform("destroy -auto-approve", "sa-east-n1 is gone", "cockroach-sa-east is decommissioned", "5 destroyed")
 
-	state, err := stage.ReadState(file)
+	state, err := cluster.ReadState(file)
 	if err != nil || !slices.Equal(state.Regions, s.state.Regions) || len(state.Nodes) != len(s.state.Nodes) || len(state.Database.Hosts) != 3 {
 		t.Errorf("the cluster's file tells of %v, %d nodes, %+v, %v", state.Regions, len(state.Nodes), state.Database.Hosts, err)
 	}

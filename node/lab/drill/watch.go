@@ -14,7 +14,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/punchclock/punchclock/node/lab/cluster"
-	"github.com/punchclock/punchclock/node/lab/stage"
 )
 
 // Watch is when the cluster noticed, and when it was whole again. What was not
@@ -44,11 +43,11 @@ const (
 
 // watcher asks a cluster how it sees itself.
 type watcher struct {
-	state  *stage.State
+	state  *cluster.State
 	client *http.Client
 }
 
-func newWatcher(state *stage.State) *watcher {
+func newWatcher(state *cluster.State) *watcher {
 	return &watcher{state: state, client: &http.Client{Transport: &http.Transport{}, Timeout: watchTimeout}}
 }
 

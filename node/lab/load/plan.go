@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/punchclock/punchclock/node/lab/cluster"
 	"github.com/punchclock/punchclock/node/punch"
 )
 
@@ -79,10 +80,17 @@ type arrival struct {
 
 const none = -1
 
+func employeeCount(c *cluster.Company) int {
+	if c.Employees > 0 {
+		return c.Employees
+	}
+	return 10_000
+}
+
 // plan draws all arrivals of a rush, in order. They are a Poisson process
 // whose rate rises and falls as a raised cosine, rate/2 · (1 − cos 2πt/T), or
 // is steady.
-func plan(l Load, regions int, companies []Company, home func(company int) int) []arrival {
+func plan(l Load, regions int, companies []cluster.Company, home func(company int) int) []arrival {
 	random := rand.New(rand.NewPCG(l.Seed, 0))
 	total := l.Duration.Seconds()
 	expected := l.expected()
@@ -99,7 +107,7 @@ func plan(l Load, regions int, companies []Company, home func(company int) int) 
 		a := arrival{
 			at: time.Duration(t * float64(time.Second)), company: company,
 			// One after the other: nobody punches again within seconds.
-			employee: employees[company] % companies[company].employees(),
+			employee: employees[company] % employeeCount(&companies[company]),
 			entry:    home(company), repeat: none, behind: none,
 			kind: pickKind(random), source: pickSource(random), note: pickNote(random),
 		}

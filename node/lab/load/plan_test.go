@@ -7,13 +7,15 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/punchclock/punchclock/node/lab/cluster"
 )
 
 func defaultLoad() Load {
 	return Load{Rate: 500, Duration: 20 * time.Second, Travellers: 0.25, Repeats: 0.02, Seed: 1, MaxInFlight: 100, Patience: time.Second}
 }
 
-func companies(n int) []Company { return make([]Company, n) }
+func companies(n int) []cluster.Company { return make([]cluster.Company, n) }
 
 func homeOf(company int) int { return company % 3 }
 

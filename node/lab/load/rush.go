@@ -16,30 +16,9 @@ import (
 	"time"
 
 	"github.com/punchclock/punchclock/node/client"
+	"github.com/punchclock/punchclock/node/lab/cluster"
 	"github.com/punchclock/punchclock/node/punch"
 )
-
-// Region is a place where punches enter.
-type Region struct {
-	Name      string   `json:"name"`
-	Endpoints []string `json:"endpoints"` // base URLs, all alike
-}
-
-// Company is one whose employees punch.
-type Company struct {
-	ID    string `json:"id"`
-	Home  string `json:"home"`  // name of its home region
-	Token string `json:"token"` // for anybody in the company
-	// Employees is how many take turns; 10,000 when 0.
-	Employees int `json:"employees,omitempty"`
-}
-
-func (c *Company) employees() int {
-	if c.Employees > 0 {
-		return c.Employees
-	}
-	return 10_000
-}
 
 // Journal keeps the evidence of a run. Intend comes before each request and
 // must have kept it when it returns; Settle comes after its outcome. Their
@@ -59,11 +38,11 @@ type Outcome struct {
 	Err      error // nil when it was acknowledged
 }
 
-// Config is a rush. Only Load, Regions and Companies are needed.
+// Config is a rush. Only Load, Entries and Companies are needed.
 type Config struct {
 	Load      Load
-	Regions   []Region
-	Companies []Company
+	Entries   []cluster.Entry
+	Companies []cluster.Company
 	Journal   Journal
 	// Observe is called once for each punch that was sent, by many goroutines
 	// at once.
@@ -79,12 +58,12 @@ func (c *Config) validate() error {
 	if err := c.Load.validate(); err != nil {
 		return err
 	}
-	if len(c.Regions) == 0 || len(c.Companies) == 0 {
+	if len(c.Entries) == 0 || len(c.Companies) == 0 {
 		return errors.New("at least one region and one company are needed")
 	}
-	for _, r := range c.Regions {
-		if len(r.Endpoints) == 0 {
-			return fmt.Errorf("region %s: no endpoint", r.Name)
+	for _, e := range c.Entries {
+		if len(e.Endpoints) == 0 {
+			return fmt.Errorf("region %s: no endpoint", e.Region)
 		}
 	}
 	for _, company := range c.Companies {
@@ -96,7 +75,7 @@ func (c *Config) validate() error {
 }
 
 func (c *Config) home(name string) int {
-	return slices.IndexFunc(c.Regions, func(r Region) bool { return r.Name == name })
+	return slices.IndexFunc(c.Entries, func(e cluster.Entry) bool { return e.Region == name })
 }
 
 // Run sends the whole rush, waits for the last answer and returns what came of
@@ -116,7 +95,7 @@ func Run(ctx context.Context, cfg Config) (Result, error) {
 	defer fail(nil)
 	r := &runner{
 		cfg: &cfg, clients: clients, fail: fail,
-		arrivals: plan(cfg.Load, len(cfg.Regions), cfg.Companies, func(i int) int { return cfg.home(cfg.Companies[i].Home) }),
+		arrivals: plan(cfg.Load, len(cfg.Entries), cfg.Companies, func(i int) int { return cfg.home(cfg.Companies[i].Home) }),
 		slots:    make(chan struct{}, cfg.Load.MaxInFlight),
 		tally:    newTally(&cfg),
 	}
@@ -141,12 +120,12 @@ func newTransport(maxInFlight int) *http.Transport {
 // endpoints first, beginning with another one for each company, then the
 // other regions'.
 func newClients(cfg *Config, transport http.RoundTripper) ([][]*client.Client, error) {
-	clients := make([][]*client.Client, len(cfg.Regions))
-	for i := range cfg.Regions {
+	clients := make([][]*client.Client, len(cfg.Entries))
+	for i := range cfg.Entries {
 		for j, company := range cfg.Companies {
 			var endpoints []string
-			for k := range cfg.Regions {
-				own := cfg.Regions[(i+k)%len(cfg.Regions)].Endpoints
+			for k := range cfg.Entries {
+				own := cfg.Entries[(i+k)%len(cfg.Entries)].Endpoints
 				turn := j % len(own)
 				endpoints = append(append(endpoints, own[turn:]...), own[:turn]...)
 			}
@@ -155,7 +134,7 @@ func newClients(cfg *Config, transport http.RoundTripper) ([][]*client.Client, e
 				HTTPClient: &http.Client{Transport: transport}, TotalTimeout: cfg.Load.Patience, AttemptTimeout: cfg.Load.AttemptTimeout,
 			})
 			if err != nil {
-				return nil, fmt.Errorf("region %s: %w", cfg.Regions[i].Name, err)
+				return nil, fmt.Errorf("region %s: %w", cfg.Entries[i].Region, err)
 			}
 			clients[i] = append(clients[i], c)
 		}
@@ -235,7 +214,7 @@ func (r *runner) settled(a arrival, intended, began time.Time, receipt client.Re
 		return
 	}
 	r.cfg.Observe(Outcome{
-		Home: r.cfg.Companies[a.company].Home, Entry: r.cfg.Regions[a.entry].Name,
+		Home: r.cfg.Companies[a.company].Home, Entry: r.cfg.Entries[a.entry].Region,
 		Due: intended, Settled: now, Attempts: attempts(receipt, err), Err: err,
 	})
 }
@@ -245,7 +224,7 @@ func (r *runner) request(ctx context.Context, entry, company int, intended time.
 	var seq uint64
 	var err error
 	if r.cfg.Journal != nil {
-		if seq, err = r.cfg.Journal.Intend(intended, r.cfg.Regions[entry].Name, claim); err != nil {
+		if seq, err = r.cfg.Journal.Intend(intended, r.cfg.Entries[entry].Region, claim); err != nil {
 			r.fail(err)
 			return client.Receipt{}, err
 		}

@@ -18,6 +18,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/punchclock/punchclock/node/lab/cluster"
 	"github.com/punchclock/punchclock/node/punch"
 )
 
@@ -103,11 +104,11 @@ func mustConfig(t *testing.T) (Config, *service) {
 	s := &service{stored: make(map[string]map[string]any)}
 	cfg := Config{Load: Load{Rate: 400, Duration: time.Second, Travellers: 0.3, Repeats: 0.2, Seed: 7, MaxInFlight: 1000, Patience: 20 * time.Second}}
 	for _, name := range regionNames {
-		cfg.Regions = append(cfg.Regions, Region{Name: name, Endpoints: []string{s.start(t, name), s.start(t, name)}})
+		cfg.Entries = append(cfg.Entries, cluster.Entry{Region: name, Endpoints: []string{s.start(t, name), s.start(t, name)}})
 	}
 	for i := range 6 {
 		id := fmt.Sprintf("c%d", i)
-		cfg.Companies = append(cfg.Companies, Company{ID: id, Home: homeName(id), Token: "token-" + id})
+		cfg.Companies = append(cfg.Companies, cluster.Company{ID: id, Home: homeName(id), Token: "token-" + id})
 	}
 	return cfg, s
 }
@@ -307,10 +308,10 @@ func TestAnInterruptedRunReturnsWhatItHas(t *testing.T) {
 func TestConfigIsChecked(t *testing.T) {
 	for name, change := range map[string]func(*Config){
 		"load":            func(c *Config) { c.Load.Rate = 0 },
-		"no regions":      func(c *Config) { c.Regions = nil },
+		"no regions":      func(c *Config) { c.Entries = nil },
 		"no companies":    func(c *Config) { c.Companies = nil },
-		"no endpoint":     func(c *Config) { c.Regions[0].Endpoints = nil },
-		"wrong endpoint":  func(c *Config) { c.Regions[0].Endpoints = []string{"x"} },
+		"no endpoint":     func(c *Config) { c.Entries[0].Endpoints = nil },
+		"wrong endpoint":  func(c *Config) { c.Entries[0].Endpoints = []string{"x"} },
 		"home of nowhere": func(c *Config) { c.Companies[0].Home = "mars" },
 	} {
 		cfg, _ := mustConfig(t)

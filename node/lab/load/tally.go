@@ -44,8 +44,8 @@ type tally struct {
 func newTally(cfg *Config) *tally {
 	t := &tally{begin: time.Now(), latency: newHistogram(), late: newHistogram()}
 	t.total.Codes = make(map[string]int)
-	for _, r := range cfg.Regions {
-		t.total.Regions = append(t.total.Regions, RegionResult{Name: r.Name})
+	for _, r := range cfg.Entries {
+		t.total.Regions = append(t.total.Regions, RegionResult{Name: r.Region})
 		t.regions = append(t.regions, newHistogram())
 	}
 	return t

@@ -1,4 +1,4 @@
-package stage
+package cluster
 
 import (
 	"context"
@@ -9,24 +9,18 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"go.uber.org/goleak"
-
-	"github.com/punchclock/punchclock/node/lab/cluster"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// TestStage starts the smallest stage, finds all of it in its file, and leaves
+// TestEnvironment starts the smallest environment, finds all of it in its file, and leaves
 // nothing behind.
-func TestStage(t *testing.T) {
-	engines := cluster.Engines()
+func TestEnvironment(t *testing.T) {
+	engines := Engines()
 	if len(engines) == 0 {
 		t.Fatal("no database engine was found: run scripts/setup")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
-	binary, err := cluster.Build(ctx, t.TempDir())
+	binary, err := Build(ctx, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +29,7 @@ func TestStage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	file := filepath.Join(t.TempDir(), "cluster.json")
+	file := filepath.Join(t.TempDir(), "json")
 	want := st.State()
 	if err := want.Write(file); err != nil {
 		t.Error(err)
@@ -60,7 +54,7 @@ func TestStage(t *testing.T) {
 	}
 }
 
-func TestBadSetups(t *testing.T) {
+func TestSetupIsChecked(t *testing.T) {
 	_, err := (&Setup{NodesPerRegion: 1}).Start(context.Background(), io.Discard, nil)
 	if err == nil || !strings.Contains(err.Error(), "--companies-per-region") {
 		t.Errorf("got %v, want an error that names the flag", err)

@@ -1,8 +1,4 @@
-// Package stage sets up what the demo, the drills and the tests play on: a local
-// cluster of real processes with companies that have their homes in all
-// regions, and tokens for them. It runs the product's own commands for that, as
-// an operator would, and sends no punch itself.
-package stage
+package cluster
 
 import (
 	"bytes"
@@ -19,9 +15,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-
-	"github.com/punchclock/punchclock/node/lab/cluster"
-	"github.com/punchclock/punchclock/node/lab/load"
 )
 
 // Setup is the cluster that is run, as flags.
@@ -41,10 +34,10 @@ const stopTimeout = 40 * time.Second
 // tokenTTL outlasts a day on which `up` is left running.
 const tokenTTL = 24 * time.Hour
 
-// Stage is a running cluster with companies and tokens. Close it.
-type Stage struct {
-	*cluster.Cluster
-	Companies     []load.Company
+// Environment is a running cluster with companies and tokens. Close it.
+type Environment struct {
+	*Cluster
+	Companies     []Company
 	OperatorToken string
 	// Binary is the punchclock executable.
 	Binary string
@@ -57,12 +50,12 @@ type Stage struct {
 
 // Start starts everything; on an error nothing is left running. adjust, which
 // may be nil, has the last word on the cluster's configuration.
-func (s *Setup) Start(ctx context.Context, progress io.Writer, adjust func(*cluster.Config)) (_ *Stage, err error) {
+func (s *Setup) Start(ctx context.Context, progress io.Writer, adjust func(*Config)) (_ *Environment, err error) {
 	if s.CompaniesPerRegion < 1 {
 		return nil, fmt.Errorf("--companies-per-region: must be at least 1, is %d", s.CompaniesPerRegion)
 	}
-	st := &Stage{keep: s.KeepDir, Say: sayTo(progress)}
-	if st.Binary, err = cluster.FindBinary(s.Binary); err != nil {
+	st := &Environment{keep: s.KeepDir, Say: sayTo(progress)}
+	if st.Binary, err = FindBinary(s.Binary); err != nil {
 		return nil, err
 	}
 	if st.dir, err = os.MkdirTemp("", "punchclock-stage-"); err != nil {
@@ -77,15 +70,15 @@ func (s *Setup) Start(ctx context.Context, progress io.Writer, adjust func(*clus
 		return nil, err
 	}
 	st.Say("starting the database and the nodes")
-	if st.Cluster, err = cluster.Start(ctx, s.config(st, progress, adjust)); err != nil {
+	if st.Cluster, err = Start(ctx, s.config(st, progress, adjust)); err != nil {
 		return nil, err
 	}
 	st.Say("creating companies")
 	return st, st.newCompanies(ctx, s.CompaniesPerRegion)
 }
 
-func (s *Setup) config(st *Stage, progress io.Writer, adjust func(*cluster.Config)) cluster.Config {
-	cfg := cluster.Config{
+func (s *Setup) config(st *Environment, progress io.Writer, adjust func(*Config)) Config {
+	cfg := Config{
 		Binary: st.Binary, Engine: s.Engine, NodesPerRegion: s.NodesPerRegion, KeepDir: s.KeepDir, DNSZone: s.DNSZone, JWKS: st.Path("jwks.json"),
 	}
 	if s.Verbose {
@@ -99,7 +92,7 @@ func (s *Setup) config(st *Stage, progress io.Writer, adjust func(*cluster.Confi
 
 // Close stops the cluster even when ctx has ended, and removes what was
 // written. An interrupted command takes this way, too.
-func (s *Stage) Close(ctx context.Context) error {
+func (s *Environment) Close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 	defer cancel()
 	var err error
@@ -115,7 +108,7 @@ func (s *Stage) Close(ctx context.Context) error {
 }
 
 // Keep leaves data, logs and all else behind, as evidence.
-func (s *Stage) Keep() {
+func (s *Environment) Keep() {
 	s.keep = true
 	s.Cluster.Keep()
 }
@@ -130,10 +123,10 @@ func sayTo(w io.Writer) func(format string, args ...any) {
 }
 
 // Path names a file in a folder that goes away with the stage.
-func (s *Stage) Path(name string) string { return filepath.Join(s.dir, name) }
+func (s *Environment) Path(name string) string { return filepath.Join(s.dir, name) }
 
 // Run runs a subcommand of the binary and returns what it printed.
-func (s *Stage) Run(ctx context.Context, args ...string) (string, error) {
+func (s *Environment) Run(ctx context.Context, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, s.Binary, args...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
@@ -144,13 +137,13 @@ func (s *Stage) Run(ctx context.Context, args ...string) (string, error) {
 }
 
 // newKey makes the development key and its key set before the nodes start.
-func (s *Stage) newKey(ctx context.Context) error {
+func (s *Environment) newKey(ctx context.Context) error {
 	_, err := s.token(ctx, "nobody", "manager", "--new-key", "--jwks="+s.Path("jwks.json"))
 	return err
 }
 
 // token prints a token for anybody in a company.
-func (s *Stage) token(ctx context.Context, company, role string, more ...string) (string, error) {
+func (s *Environment) token(ctx context.Context, company, role string, more ...string) (string, error) {
 	return s.Run(ctx, append([]string{
 		"token", "--key-file=" + s.Path("development-key.json"), "--company=" + company,
 		"--subject=demo", "--role=" + role, "--ttl=" + tokenTTL.String(),
@@ -163,13 +156,13 @@ var zones = map[string]string{"us-east": "America/New_York", "eu-west": "Europe/
 
 // newCompanies creates companies with homes in all regions, from a file, as an
 // operator would.
-func (s *Stage) newCompanies(ctx context.Context, perRegion int) error {
+func (s *Environment) newCompanies(ctx context.Context, perRegion int) error {
 	var list bytes.Buffer
 	table := csv.NewWriter(&list)
 	rows := [][]string{{"company", "name", "home_region", "time_zone"}}
 	for i := range perRegion {
 		for _, region := range s.Regions() {
-			c := load.Company{ID: fmt.Sprintf("%s-co%02d", region, i+1), Home: region}
+			c := Company{ID: fmt.Sprintf("%s-co%02d", region, i+1), Home: region}
 			zone := zones[region]
 			if zone == "" {
 				zone = "UTC"
@@ -200,4 +193,11 @@ func (s *Stage) newCompanies(ctx context.Context, perRegion int) error {
 		})
 	}
 	return g.Wait()
+}
+
+// State returns the environment as it is now.
+func (s *Environment) State() State {
+	state := s.Cluster.State()
+	state.Companies, state.OperatorToken = s.Companies, s.OperatorToken
+	return state
 }
