@@ -21,7 +21,7 @@ func (n *Node) startDNS(ctx context.Context) error {
 	}
 	server, err := dns.New(cfg, dns.Deps{
 		Board: n.board, Log: n.log, Meter: n.telemetry.MeterProvider.Meter("punchclock/dns"),
-		Regions: n.regions.all, Evacuated: n.evacuated, Stuck: n.stuckHomes, Suspects: n.dispatch.OpenCircuits,
+		Regions: n.regions.all, Evacuated: n.evacuated, Stuck: n.stuckHomes, Suspects: n.dispatch.OpenBreakers,
 	})
 	if err != nil {
 		return err

@@ -38,8 +38,8 @@ func (n *Node) evacuate(ctx context.Context, e region.Evacuation, gossipOnly boo
 // status is the cluster as this node sees it.
 func (n *Node) status() adminapi.Status {
 	s := adminapi.Status{Node: n.self.Node, Region: string(n.self.Region), TimeZones: zone.Version()}
-	for _, l := range n.dispatch.Lanes() {
-		s.Homes = append(s.Homes, adminapi.Home{Region: string(l.Home), Way: l.Way, Waiting: l.Waiting, CircuitOpen: l.Open})
+	for _, b := range n.dispatch.Batchers() {
+		s.Homes = append(s.Homes, adminapi.Home{Region: string(b.Home), Way: b.Kind, Waiting: b.Waiting, CircuitOpen: b.Open})
 	}
 	view := n.board.View()
 	names := view.Regions()
@@ -51,7 +51,7 @@ func (n *Node) status() adminapi.Status {
 	for _, name := range names {
 		s.Regions = append(s.Regions, n.regionStatus(name, view.In(name)))
 	}
-	open := n.dispatch.OpenCircuits()
+	open := n.dispatch.OpenBreakers()
 	for _, m := range view.Members() {
 		s.Nodes = append(s.Nodes, adminapi.Member{
 			Name: m.Node, Region: string(m.Region), State: m.State.String(), InFlight: m.Load.InFlight, Capacity: m.Load.Capacity,
@@ -81,9 +81,9 @@ func (n *Node) regionStatus(name region.Name, members []region.Member) adminapi.
 
 // stuckHomes returns the homes to which this node cannot commit.
 func (n *Node) stuckHomes() (homes []region.Name) {
-	for _, l := range n.dispatch.Lanes() {
-		if l.Way == "database" && l.Open {
-			homes = append(homes, l.Home)
+	for _, b := range n.dispatch.Batchers() {
+		if b.Kind == "database" && b.Open {
+			homes = append(homes, b.Home)
 		}
 	}
 	return homes

@@ -26,7 +26,7 @@ func TestOnePunchOneTrace(t *testing.T) {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		defer cancel()
 		trace, err := shared.sink.WaitFor(ctx, func(tr traceview.Trace) bool {
-			return tr.ID == id && len(tr.Named("lane.wait")) == 2 && len(tr.Named("peer.receive")) == 1 && len(tr.Named("POST /v1/punches")) == 1
+			return tr.ID == id && len(tr.Named("queue.wait")) == 2 && len(tr.Named("peer.receive")) == 1 && len(tr.Named("POST /v1/punches")) == 1
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -58,17 +58,17 @@ func checkSpans(t *testing.T, trace traceview.Trace) {
 	for _, want := range []string{
 		"POST /v1/punches <  @ us-east",
 		"dispatch.route < POST /v1/punches @ us-east",
-		"lane.wait < POST /v1/punches @ us-east",
+		"queue.wait < POST /v1/punches @ us-east",
 		"peer.call < POST /v1/punches @ us-east",
 		"peer.receive < peer.call @ ap-south",
-		"lane.wait < peer.receive @ ap-south",
+		"queue.wait < peer.receive @ ap-south",
 		"punch.commit < peer.receive @ ap-south",
 	} {
 		if !got[want] {
 			t.Errorf("the trace has no %q; it has %v", want, got)
 		}
 	}
-	if _, in := trace.Span("lane.flush"); in {
+	if _, in := trace.Span("batch.write"); in {
 		t.Error("the batch is in the punch's trace; it should only be linked")
 	}
 }
@@ -100,7 +100,7 @@ func checkCommit(t *testing.T, trace traceview.Trace, company string) {
 		for _, s := range tr.Spans {
 			sql = sql || strings.Contains(s.Name, "INSERT")
 		}
-		_, flush := tr.Span("lane.flush")
+		_, flush := tr.Span("batch.write")
 		return flush && sql
 	}); err != nil {
 		t.Errorf("the batch that is linked from punch.commit: %v", err)

@@ -145,20 +145,20 @@ func (n *Node) startDispatch(context.Context) (err error) {
 	n.peers = peer.NewClient(n.peerClient())
 	n.closer.add("peer client", 0, func(context.Context) error { n.peers.Close(); return nil })
 	n.dispatch, err = dispatch.New(dispatch.Config{
-		Region: n.self.Region, ClockSkew: n.cfg.MaxFutureSkew, CallTimeout: n.cfg.PunchTimeout / 3,
+		MaxFutureSkew: n.cfg.MaxFutureSkew, CallTimeout: n.cfg.PunchTimeout / 3,
 		Capacity: uint32(n.cfg.Queue.MaxItems),
 	}, dispatch.Deps{
 		Directory: n.directory, Router: region.NewRouter(n.self, n.board, &n.evacuations), Store: n.db, Peers: n.peers, Present: n.present,
-		OpenLocal: func(ctx context.Context, home region.Name) (dispatch.Lane, error) {
+		OpenLocal: func(ctx context.Context, home region.Name) (dispatch.Batcher, error) {
 			if err := n.regions.check(ctx, home); err != nil {
 				return nil, err
 			}
 			return n.openBatcher(home, n.db.Writer(string(home)), "database", n.cfg.DB.ConnectionsPerHome,
-				tracing.Work{Name: "lane.flush", Kind: trace.SpanKindInternal, Item: "punch.commit", ItemKind: trace.SpanKindInternal})
+				tracing.Work{Name: "batch.write", Kind: trace.SpanKindInternal, Item: "punch.commit", ItemKind: trace.SpanKindInternal})
 		},
-		OpenRemote: func(home region.Name, w dispatch.Writer) (dispatch.Lane, error) {
+		OpenRemote: func(home region.Name, w dispatch.Writer) (dispatch.Batcher, error) {
 			return n.openBatcher(home, w, "peer", n.cfg.Peer.MaxCalls,
-				tracing.Work{Name: "lane.call", Kind: trace.SpanKindInternal, Item: "peer.call", ItemKind: trace.SpanKindClient})
+				tracing.Work{Name: "batch.forward", Kind: trace.SpanKindInternal, Item: "peer.call", ItemKind: trace.SpanKindClient})
 		},
 		Tracer: n.telemetry.TracerProvider, Meter: n.telemetry.MeterProvider, Log: n.log,
 	})
@@ -174,11 +174,11 @@ func (n *Node) present(node string) bool {
 	return slices.ContainsFunc(n.members(), func(m region.Member) bool { return m.Node == node })
 }
 
-func (n *Node) openBatcher(home region.Name, w dispatch.Writer, kind string, writers int, work tracing.Work) (dispatch.Lane, error) {
+func (n *Node) openBatcher(home region.Name, w dispatch.Writer, kind string, maxWrites int, spans tracing.Work) (dispatch.Batcher, error) {
 	return batcher.New(batcher.Config{
 		Home: string(home), Kind: kind, MaxItems: n.cfg.Queue.MaxItems, MaxBytes: n.cfg.Queue.MaxBytes,
-		BatchItems: n.cfg.Batch.MaxItems, Flushes: writers, Work: work,
-	}, w, batcher.Deps{Tracer: n.telemetry.TracerProvider, Meter: n.telemetry.MeterProvider})
+		MaxBatchItems: n.cfg.Batch.MaxItems, MaxWrites: maxWrites, Spans: spans,
+	}, batcher.Deps{Writer: w, Log: n.log, Tracer: n.telemetry.TracerProvider, Meter: n.telemetry.MeterProvider})
 }
 
 func (n *Node) startPeers(ctx context.Context) error {

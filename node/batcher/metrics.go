@@ -2,6 +2,7 @@ package batcher
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -12,82 +13,74 @@ import (
 )
 
 type instruments struct {
-	wait    metric.Float64Histogram
-	flush   metric.Float64Histogram
-	batch   metric.Int64Histogram
-	refused metric.Int64Counter
+	wait     metric.Float64Histogram
+	write    metric.Float64Histogram
+	size     metric.Int64Histogram
+	rejected metric.Int64Counter
 
 	attrs        metric.MeasurementOption
 	set          []attribute.KeyValue
 	registration metric.Registration
 }
 
-func newInstruments(provider metric.MeterProvider, cfg Config, l *Lane) (*instruments, error) {
-	meter := provider.Meter("punchclock/lane")
+func newInstruments(provider metric.MeterProvider, cfg Config, b *Batcher) (*instruments, error) {
+	meter := provider.Meter("punchclock/batcher")
 	m := &instruments{set: []attribute.KeyValue{attribute.String("home_region", cfg.Home), attribute.String("kind", cfg.Kind)}}
 	m.attrs = metric.WithAttributeSet(attribute.NewSet(m.set...))
-	var err error
-	seconds := []float64{.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10, 15}
-	if m.wait, err = meter.Float64Histogram("punchclock.queue.wait.duration", metric.WithUnit("s"),
-		metric.WithDescription("Time a punch waited before its batch was written."), metric.WithExplicitBucketBoundaries(seconds...)); err != nil {
-		return nil, fmt.Errorf("lane metrics: %w", err)
+	errs := make([]error, 5)
+	m.wait, errs[0] = meter.Float64Histogram("punchclock.queue.wait.duration", metric.WithUnit("s"),
+		metric.WithDescription("Time that a punch waited before its batch was written."))
+	m.write, errs[1] = meter.Float64Histogram("punchclock.batch.write.duration", metric.WithUnit("s"),
+		metric.WithDescription("Time that the write of one batch took."))
+	m.size, errs[2] = meter.Int64Histogram("punchclock.batch.size", metric.WithUnit("{punch}"),
+		metric.WithDescription("Punches in one batch."))
+	m.rejected, errs[3] = meter.Int64Counter("punchclock.queue.rejected", metric.WithUnit("{punch}"),
+		metric.WithDescription("Punches that the queue refused, by code."))
+	if errs[3] == nil {
+		for _, code := range []punch.Code{punch.Overloaded, punch.Unavailable} { // rate never sees the first value of a series
+			m.rejected.Add(context.Background(), 0, m.rejection(code))
+		}
 	}
-	if m.flush, err = meter.Float64Histogram("punchclock.batch.write.duration", metric.WithUnit("s"),
-		metric.WithDescription("Time one batch took to be written."), metric.WithExplicitBucketBoundaries(seconds...)); err != nil {
-		return nil, fmt.Errorf("lane metrics: %w", err)
+	errs[4] = m.observe(meter, b)
+	if err := errors.Join(errs...); err != nil {
+		return nil, fmt.Errorf("batcher metrics: %w", err)
 	}
-	if m.batch, err = meter.Int64Histogram("punchclock.batch.size", metric.WithUnit("{punch}"),
-		metric.WithDescription("Punches in one batch."), metric.WithExplicitBucketBoundaries(1, 2, 4, 8, 16, 32, 64, 128, 256, 512)); err != nil {
-		return nil, fmt.Errorf("lane metrics: %w", err)
-	}
-	if m.refused, err = meter.Int64Counter("punchclock.queue.rejected", metric.WithUnit("{punch}"),
-		metric.WithDescription("Punches that were not let into the lane, by code.")); err != nil {
-		return nil, fmt.Errorf("lane metrics: %w", err)
-	}
-	for _, code := range []punch.Code{punch.Overloaded, punch.Unavailable} { // what a lane refuses with, shown before it does
-		m.refused.Add(context.Background(), 0, m.refusal(code))
-	}
-	return m, m.observe(meter, l)
+	return m, nil
 }
 
-func (m *instruments) observe(meter metric.Meter, l *Lane) error {
-	items, err := meter.Int64ObservableGauge("punchclock.queue.length", metric.WithUnit("{punch}"),
-		metric.WithDescription("Punches waiting in the lane."))
-	if err != nil {
-		return fmt.Errorf("lane metrics: %w", err)
+func (m *instruments) observe(meter metric.Meter, b *Batcher) error {
+	length, err1 := meter.Int64ObservableGauge("punchclock.queue.length", metric.WithUnit("{punch}"),
+		metric.WithDescription("Punches that wait."))
+	size, err2 := meter.Int64ObservableGauge("punchclock.queue.size", metric.WithUnit("By"),
+		metric.WithDescription("Memory that waiting punches hold."))
+	open, err3 := meter.Int64ObservableGauge("punchclock.batch.circuit_open", metric.WithUnit("{circuit}"),
+		metric.WithDescription("1 while writes of the home do not succeed and its punches are refused at once."))
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return err
 	}
-	memory, err := meter.Int64ObservableGauge("punchclock.queue.size", metric.WithUnit("By"),
-		metric.WithDescription("Memory held by punches waiting in the lane."))
-	if err != nil {
-		return fmt.Errorf("lane metrics: %w", err)
-	}
-	circuit, err := meter.Int64ObservableGauge("punchclock.batch.circuit_open", metric.WithUnit("{lane}"),
-		metric.WithDescription("1 while no write of the home has worked for a while and punches are refused at once."))
-	if err != nil {
-		return fmt.Errorf("lane metrics: %w", err)
-	}
+	var err error
 	m.registration, err = meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
-		n, bytes := l.depth()
-		o.ObserveInt64(items, int64(n), m.attrs)
-		o.ObserveInt64(memory, int64(bytes), m.attrs)
-		open := int64(0)
-		if l.Open() {
-			open = 1
+		items, bytes := b.waiting()
+		o.ObserveInt64(length, int64(items), m.attrs)
+		o.ObserveInt64(size, int64(bytes), m.attrs)
+		isOpen := int64(0)
+		if b.Open() {
+			isOpen = 1
 		}
-		o.ObserveInt64(circuit, open, m.attrs)
+		o.ObserveInt64(open, isOpen, m.attrs)
 		return nil
-	}, items, memory, circuit)
+	}, length, size, open)
 	return err
 }
 
-func (m *instruments) refuse(ctx context.Context, err error) {
-	m.refused.Add(ctx, 1, m.refusal(punch.CodeOf(err)))
+func (m *instruments) reject(ctx context.Context, err error) {
+	m.rejected.Add(ctx, 1, m.rejection(punch.CodeOf(err)))
 }
 
-func (m *instruments) refusal(code punch.Code) metric.MeasurementOption {
+func (m *instruments) rejection(code punch.Code) metric.MeasurementOption {
 	return metric.WithAttributes(append(slices.Clip(m.set), attribute.String("code", string(code)))...)
 }
 
 func (m *instruments) close() {
-	_ = m.registration.Unregister() // it only fails for a registration of another meter
+	_ = m.registration.Unregister() // it fails only for a registration of another meter
 }

@@ -1,6 +1,6 @@
 package batcher
 
-// queue is a FIFO of entries that reuses its memory. The lane's lock guards it.
+// queue is a FIFO of entries that reuses its memory. The batcher's lock guards it.
 type queue struct {
 	entries []*entry
 	head    int
@@ -20,15 +20,15 @@ func (q *queue) pop() *entry {
 		return nil
 	}
 	e := q.entries[q.head]
-	q.entries[q.head] = nil // so that it can be collected
+	q.entries[q.head] = nil // for the garbage collector
 	q.head++
 	q.bytes -= e.item.Size()
 	switch {
 	case q.head == len(q.entries):
 		q.entries, q.head = q.entries[:0], 0
 	case q.head >= 1024 && q.head*2 >= len(q.entries):
-		// Move the rest to the front once half is spent: on average less
-		// than one move an entry, and memory stays within twice the need.
+		// Half of the memory is spent: move the rest to the front. This costs less than one move an entry on average, and
+		// memory stays within twice the need.
 		n := copy(q.entries, q.entries[q.head:])
 		clear(q.entries[n:])
 		q.entries, q.head = q.entries[:n], 0

@@ -5,38 +5,37 @@ import (
 	"time"
 )
 
-// budget bounds what retries add to the load of the peers that are left: one
-// punch in five of the last ten seconds. Without it a region that answers slowly
-// would be asked twice for everything. The local fallback needs no budget.
+// budget bounds the load that retries add to the remaining peers: one punch in five of the last ten seconds. Without it, a
+// region that answers slowly would be asked twice for everything. The local fallback needs no budget.
 type budget struct {
 	mu    sync.Mutex // guards slots
 	slots [budgetSeconds]slot
 }
 
-// slot is what happened in one second.
+// slot counts the punches of one second.
 type slot struct {
-	second        int64 // of the Unix time; an older one is empty
+	second        int64 // Unix time; a slot of an older second counts as empty
 	sent, retried int   // punches
 }
 
 const (
 	retryShare = 0.2
-	// budgetSeconds covers what is in flight towards a peer when it freezes:
-	// its calls fail for two seconds, and those are a fifth of ten.
+	// budgetSeconds covers the punches in flight towards a peer that freezes: its calls fail for two seconds, a fifth of
+	// ten.
 	budgetSeconds = 10
-	// retryAlways is one batch of the usual size: in a quiet hour the first
-	// failure may go to the second candidate, too.
-	retryAlways = 512
+	// minRetries is one batch of the usual size. In a quiet hour, too, the first failed batch may go to the second
+	// candidate.
+	minRetries = 512
 )
 
-// sent takes in punches that were sent to their first candidate.
+// sent counts punches that were sent to their first candidate.
 func (b *budget) sent(now time.Time, punches int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.at(now).sent += punches
 }
 
-// spend takes from the budget and reports whether there was enough.
+// spend takes retries from the budget and reports whether there were enough.
 func (b *budget) spend(now time.Time, punches int) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -47,7 +46,7 @@ func (b *budget) spend(now time.Time, punches int) bool {
 			sent, retried = sent+s.sent, retried+s.retried
 		}
 	}
-	if float64(retried) > max(retryShare*float64(sent), retryAlways) {
+	if float64(retried) > max(retryShare*float64(sent), minRetries) {
 		return false
 	}
 	current.retried += punches

@@ -33,7 +33,7 @@ func (d direct) Record(ctx context.Context, p punch.Punch) (punch.Receipt, error
 	return o.Receipt, o.Err
 }
 
-func (d direct) RecordAll(items []punch.Item) []punch.Outcome {
+func (d direct) RecordBatch(items []punch.Item) []punch.Outcome {
 	return d.w.Write(items[0].Ctx, items)
 }
 
@@ -110,7 +110,7 @@ func (w *world) settle(items []punch.Item) []punch.Outcome {
 	return out
 }
 
-func (w *world) Record(_ context.Context, _, addr string, items []punch.Item) ([]punch.Outcome, time.Duration, error) {
+func (w *world) RecordBatch(_ context.Context, _, addr string, items []punch.Item) ([]punch.Outcome, time.Duration, error) {
 	w.note("peer %s", addr)
 	if f := w.peers[addr]; f != nil {
 		err := f()
@@ -130,15 +130,15 @@ func (w *world) Record(_ context.Context, _, addr string, items []punch.Item) ([
 
 func mustDispatch(tb testing.TB, w *world) *Dispatch {
 	tb.Helper()
-	d, err := New(Config{Region: "us-east", ClockSkew: time.Minute, CallTimeout: time.Second, Capacity: 10}, Deps{
+	d, err := New(Config{MaxFutureSkew: time.Minute, CallTimeout: time.Second, Capacity: 10}, Deps{
 		Directory: w, Router: w, Store: w, Peers: w, Present: func(string) bool { return true },
-		OpenLocal: func(_ context.Context, home region.Name) (Lane, error) {
+		OpenLocal: func(_ context.Context, home region.Name) (Batcher, error) {
 			return direct{writerFunc(func(items []punch.Item) []punch.Outcome {
 				w.note("local %s", home)
 				return w.settle(items)
 			}), func() { w.note("close local") }}, nil
 		},
-		OpenRemote: func(_ region.Name, hop Writer) (Lane, error) {
+		OpenRemote: func(_ region.Name, hop Writer) (Batcher, error) {
 			return direct{hop, func() { w.note("close remote") }}, nil
 		},
 		Tracer: tracenoop.NewTracerProvider(), Meter: metricnoop.NewMeterProvider(), Log: slog.New(slog.DiscardHandler),
@@ -238,9 +238,9 @@ func TestAPeerIsNeverForwarded(t *testing.T) {
 			cached:    home(rapid.SampledFrom(names).Draw(t, "cached"), 1),
 			candidate: candidates("a", "b"),
 		}
-		d, err := New(Config{Region: "us-east"}, Deps{
+		d, err := New(Config{CallTimeout: time.Second, Capacity: 10}, Deps{
 			Directory: w, Router: w, Store: w, Peers: w, Present: func(string) bool { return true },
-			OpenLocal: func(_ context.Context, home region.Name) (Lane, error) {
+			OpenLocal: func(_ context.Context, home region.Name) (Batcher, error) {
 				return direct{writerFunc(w.settle), func() {}}, nil
 			},
 			Tracer: tracenoop.NewTracerProvider(), Meter: metricnoop.NewMeterProvider(), Log: slog.New(slog.DiscardHandler),
@@ -254,7 +254,7 @@ func TestAPeerIsNeverForwarded(t *testing.T) {
 			items[i].HomeRegion = string(rapid.SampledFrom(names).Draw(t, "routed to"))
 			items[i].Epoch = rapid.Int64Range(1, 3).Draw(t, "under")
 		}
-		for i, o := range d.RecordAll(items) {
+		for i, o := range d.RecordBatch(items) {
 			fits := items[i].HomeRegion == string(w.home.Region) && items[i].Epoch == w.home.Epoch
 			if fits != (o.Err == nil) || fits && o.Receipt.ID != items[i].ID || !fits && punch.CodeOf(o.Err) != punch.NotHome {
 				t.Fatalf("item %d for %s epoch %d: %+v", i, items[i].HomeRegion, items[i].Epoch, o)
@@ -305,17 +305,5 @@ func TestLanesToOtherRegionsCloseFirst(t *testing.T) {
 	}
 	if _, err := d.Record(t.Context(), aPunch()); err == nil {
 		_ = d.Close(t.Context())
-	}
-}
-
-func TestAUnknownRegionIsRetryable(t *testing.T) {
-	w := &world{home: home("eu-west", 1), cached: home("eu-west", 1)}
-	d := mustDispatch(t, w)
-	d.local.open = func(context.Context, region.Name) (Lane, error) { return nil, errors.New("no such region") }
-	if _, err := d.Record(t.Context(), aPunch()); punch.CodeOf(err) != punch.Unavailable {
-		t.Errorf("a home region that is not open: %v", err)
-	}
-	if n := d.Load().InFlight; n != 0 {
-		t.Errorf("%d punches in flight after all were answered", n)
 	}
 }

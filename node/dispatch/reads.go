@@ -14,14 +14,14 @@ type Reads struct {
 	Store     Store
 }
 
-// at runs a read at the home that is known, and once more at the one that the
-// database names when it says that the home is elsewhere.
-func (r Reads) at(ctx context.Context, company string, read func(home string) error) error {
+// atHome runs a read at the home that the directory knows. When the database answers NotHome, it is asked for the home
+// and the read runs once more.
+func (r Reads) atHome(ctx context.Context, company string, read func(home string) error) error {
 	var err error
-	for _, look := range []func(context.Context, string) (region.Home, error){r.Directory.Home, r.Directory.Refresh} {
-		home, lookErr := look(ctx, company)
-		if lookErr != nil {
-			return refusal(company, lookErr)
+	for _, lookup := range []func(context.Context, string) (region.Home, error){r.Directory.Home, r.Directory.Refresh} {
+		home, lookupErr := lookup(ctx, company)
+		if lookupErr != nil {
+			return toPunchError(company, lookupErr)
 		}
 		if err = read(string(home.Region)); punch.CodeOf(err) != punch.NotHome {
 			return err
@@ -32,7 +32,7 @@ func (r Reads) at(ctx context.Context, company string, read func(home string) er
 
 // Find returns the receipt of a punch, or a NotFound *punch.Error.
 func (r Reads) Find(ctx context.Context, key punch.Key) (receipt punch.Receipt, err error) {
-	err = r.at(ctx, key.Company, func(home string) error {
+	err = r.atHome(ctx, key.Company, func(home string) error {
 		stored, err := r.Store.Find(ctx, home, key)
 		if err == nil {
 			receipt = stored.Receipt
@@ -44,7 +44,7 @@ func (r Reads) Find(ctx context.Context, key punch.Key) (receipt punch.Receipt, 
 
 // List returns an employee's punches.
 func (r Reads) List(ctx context.Context, q punch.Query) (list []punch.Receipt, err error) {
-	err = r.at(ctx, q.Company, func(home string) error {
+	err = r.atHome(ctx, q.Company, func(home string) error {
 		list, err = r.Store.List(ctx, home, q)
 		return err
 	})

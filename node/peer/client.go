@@ -88,11 +88,11 @@ func (c *Client) Close() {
 	}
 }
 
-// Record asks the region's node at addr to settle the items and returns one
+// RecordBatch asks the region's node at addr to settle the items and returns one
 // outcome for each, in order, and how long the call took beyond the peer's own
 // handling. An error means that the call failed as a whole: the items may or may
 // not be committed.
-func (c *Client) Record(ctx context.Context, region, addr string, items []punch.Item) (outcomes []punch.Outcome, overhead time.Duration, err error) {
+func (c *Client) RecordBatch(ctx context.Context, region, addr string, items []punch.Item) (outcomes []punch.Outcome, overhead time.Duration, err error) {
 	now := time.Now()
 	ends, bounded := ctx.Deadline()
 	if !bounded {

@@ -9,8 +9,8 @@
 //
 //	entry node                          home node
 //	lane towards the region
-//	  └ Client.Record ── RecordRequest ──▶ Handler: size, validity
-//	                                        └ Home.RecordAll: its own lane
+//	  └ Client.RecordBatch ── RecordRequest ──▶ Handler: size, validity
+//	                                        └ Home.RecordBatch: its own lane
 //	    outcomes ◀───── RecordResponse ────────┘
 //
 // Failures: a call that fails as a whole leaves every item open, since the

@@ -17,7 +17,7 @@ import (
 
 // Home settles punches at this node, never at another.
 type Home interface {
-	RecordAll(items []punch.Item) []punch.Outcome
+	RecordBatch(items []punch.Item) []punch.Outcome
 }
 
 // Deps is what the handler needs.
@@ -91,7 +91,7 @@ func (h *handler) Record(ctx context.Context, req *peerpb.RecordRequest) (*peerp
 		}
 		items, places = append(items, item), append(places, i)
 	}
-	for j, outcome := range h.home.RecordAll(items) {
+	for j, outcome := range h.home.RecordBatch(items) {
 		results[places[j]] = h.finish(spans[places[j]], items[j].HomeRegion, &outcome)
 	}
 	return &peerpb.RecordResponse{Results: results, HandledMicros: time.Since(start).Microseconds()}, nil

@@ -24,7 +24,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 type homeFunc func(items []punch.Item) []punch.Outcome
 
-func (f homeFunc) RecordAll(items []punch.Item) []punch.Outcome { return f(items) }
+func (f homeFunc) RecordBatch(items []punch.Item) []punch.Outcome { return f(items) }
 
 const home = "eu-west" // the region that is called
 
@@ -81,7 +81,7 @@ func TestEachItemHasItsOwnResult(t *testing.T) {
 	broken := anItem(t.Context(), "broken")
 	broken.Employee = "not a name"
 	items := []punch.Item{anItem(t.Context(), "recorded"), broken, anItem(t.Context(), "replayed"), anItem(t.Context(), "refused"), anItem(t.Context(), "moved")}
-	out, _, err := mustClient(t, nil).Record(t.Context(), home, addr, items)
+	out, _, err := mustClient(t, nil).RecordBatch(t.Context(), home, addr, items)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +124,7 @@ func TestDeadlinesTravelAndShrink(t *testing.T) {
 	defer cancel()
 	long, cancel2 := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel2()
-	if _, _, err := mustClient(t, nil).Record(t.Context(), home, addr, []punch.Item{anItem(short, "a"), anItem(long, "b")}); err != nil {
+	if _, _, err := mustClient(t, nil).RecordBatch(t.Context(), home, addr, []punch.Item{anItem(short, "a"), anItem(long, "b")}); err != nil {
 		t.Fatal(err)
 	}
 	if left[0] >= 1800*time.Millisecond || left[0] <= 0 || left[1] >= 9700*time.Millisecond || left[1] <= 2*time.Second {
@@ -141,7 +141,7 @@ func TestItemsEndBeforeTheCallDoes(t *testing.T) {
 	defer cancel()
 	call, cancel2 := context.WithTimeout(t.Context(), time.Second)
 	defer cancel2()
-	out, _, err := mustClient(t, nil).Record(call, home, addr, []punch.Item{anItem(long, "anna")})
+	out, _, err := mustClient(t, nil).RecordBatch(call, home, addr, []punch.Item{anItem(long, "anna")})
 	if err != nil || punch.CodeOf(out[0].Err) != punch.Unavailable {
 		t.Errorf("a peer whose database is away: %v, %v; want its own answer within the call", out, err)
 	}
@@ -155,7 +155,7 @@ func TestASilentPeerEndsWithTheCall(t *testing.T) {
 	defer listener.Close() //nolint:errcheck // nothing was sent
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	if _, _, err := mustClient(t, nil).Record(ctx, home, listener.Addr().String(), []punch.Item{anItem(ctx, "anna")}); err == nil {
+	if _, _, err := mustClient(t, nil).RecordBatch(ctx, home, listener.Addr().String(), []punch.Item{anItem(ctx, "anna")}); err == nil {
 		t.Error("a call without an answer succeeded")
 	}
 }
@@ -167,10 +167,10 @@ func TestAPeerThatForgetsAnItemHasFailed(t *testing.T) {
 	for i := range items {
 		items[i] = anItem(t.Context(), "anna")
 	}
-	if _, _, err := c.Record(t.Context(), home, addr, items); err == nil {
+	if _, _, err := c.RecordBatch(t.Context(), home, addr, items); err == nil {
 		t.Error("a batch beyond the bound was taken")
 	}
-	if out, _, err := c.Record(t.Context(), home, addr, nil); err != nil || len(out) != 0 {
+	if out, _, err := c.RecordBatch(t.Context(), home, addr, nil); err != nil || len(out) != 0 {
 		t.Errorf("an empty batch: %v, %v", out, err)
 	}
 }

@@ -109,7 +109,7 @@ func TestRenewalDropsNoCall(t *testing.T) {
 	})
 	staying := mustClient(t, caller.client)
 	call := func(c *Client) error {
-		_, _, err := c.Record(t.Context(), home, addr, []punch.Item{anItem(t.Context(), "anna")})
+		_, _, err := c.RecordBatch(t.Context(), home, addr, []punch.Item{anItem(t.Context(), "anna")})
 		return err
 	}
 	if err := call(staying); err != nil {
@@ -178,7 +178,7 @@ func TestStrangersAreRefused(t *testing.T) {
 		"means another region": mustClient(t, func(string) *tls.Config { return caller.client("ap-south") }),
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-		_, _, err := c.Record(ctx, home, addr, []punch.Item{anItem(ctx, "anna")})
+		_, _, err := c.RecordBatch(ctx, home, addr, []punch.Item{anItem(ctx, "anna")})
 		cancel()
 		if err == nil || called || ctx.Err() == context.DeadlineExceeded {
 			t.Errorf("%s: %v, served: %t; want a refusal at once", who, err, called)
@@ -186,11 +186,11 @@ func TestStrangersAreRefused(t *testing.T) {
 	}
 	// Nor does a node speak to what is not the one it called.
 	plain := mustServe(t, settled)
-	if _, _, err := mustClient(t, caller.client).Record(t.Context(), home, plain, nil); err == nil {
+	if _, _, err := mustClient(t, caller.client).RecordBatch(t.Context(), home, plain, nil); err == nil {
 		t.Error("a server without TLS was taken for a node")
 	}
 	impostor := mustServeTLS(t, stranger, settled, nil)
-	if _, _, err := mustClient(t, caller.client).Record(t.Context(), "us-east", impostor, nil); err == nil {
+	if _, _, err := mustClient(t, caller.client).RecordBatch(t.Context(), "us-east", impostor, nil); err == nil {
 		t.Error("a server of another authority was taken for a node")
 	}
 }
@@ -210,13 +210,13 @@ func TestACallerSpeaksForItsOwnRegion(t *testing.T) {
 	foreign.EntryRegion = home
 	for caller, want := range map[string]int64{"us-east": 1, home: 0} {
 		served.Store(0)
-		_, _, err := mustClient(t, mustNode(t, dir, caller).client).Record(t.Context(), home, addr, []punch.Item{own})
+		_, _, err := mustClient(t, mustNode(t, dir, caller).client).RecordBatch(t.Context(), home, addr, []punch.Item{own})
 		if (err == nil) != (want > 0) || served.Load() != want {
 			t.Errorf("a punch that entered in us-east from a node of %s: %v, %d served", caller, err, served.Load())
 		}
 	}
 	served.Store(0)
-	_, _, err := mustClient(t, mustNode(t, dir, "us-east").client).Record(t.Context(), home, addr, []punch.Item{own, foreign})
+	_, _, err := mustClient(t, mustNode(t, dir, "us-east").client).RecordBatch(t.Context(), home, addr, []punch.Item{own, foreign})
 	if connect.CodeOf(err) != connect.CodePermissionDenied || served.Load() != 0 {
 		t.Errorf("one of two punches entered elsewhere: %v, %d served", err, served.Load())
 	}
@@ -242,7 +242,7 @@ func TestAFrozenPeerFailsItsCalls(t *testing.T) {
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		defer cancel()
-		_, _, err := c.Record(ctx, home, relay, []punch.Item{anItem(ctx, "anna")})
+		_, _, err := c.RecordBatch(ctx, home, relay, []punch.Item{anItem(ctx, "anna")})
 		if ctx.Err() != nil {
 			err = nil // nothing but its own deadline ended it
 		}

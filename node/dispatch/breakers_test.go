@@ -44,12 +44,12 @@ func TestAFailingPeerIsLeftAfterThreeCallsAndProbedAgain(t *testing.T) {
 	if asked, here := w.send(t, d, 20); asked != openAfter || here != 20 {
 		t.Errorf("20 punches: a failing peer was asked %d times, %d written here; want %d and 20", asked, here, openAfter)
 	}
-	if open := d.OpenCircuits(); fmt.Sprint(open) != "[a]" {
+	if open := d.OpenBreakers(); fmt.Sprint(open) != "[a]" {
 		t.Errorf("open circuits %v", open)
 	}
 	err = nil
 	deadline := time.Now().Add(10 * probeAfter)
-	for len(d.OpenCircuits()) > 0 { // a probe goes with the punches, once it is due
+	for len(d.OpenBreakers()) > 0 { // a probe goes with the punches, once it is due
 		w.send(t, d, 1)
 		if time.Now().After(deadline) {
 			t.Fatal("the circuit of a peer that works stays open")
@@ -69,7 +69,7 @@ func TestWhatAPeerSaysOfAPunchDoesNotOpenItsCircuit(t *testing.T) {
 		for range 20 {
 			_, _ = d.Record(t.Context(), aPunch())
 		}
-		if open := d.OpenCircuits(); len(open) > 0 {
+		if open := d.OpenBreakers(); len(open) > 0 {
 			t.Errorf("20 answers %s opened the circuit", code)
 		}
 		_ = d.Close(t.Context())
@@ -82,7 +82,7 @@ func TestAProbeThatIsGivenUpDoesNotCloseTheCircuit(t *testing.T) {
 	w := &world{home: home("eu-west", 1), cached: home("eu-west", 1), candidate: candidates("a")}
 	d := mustDispatch(t, w)
 	defer d.Close(t.Context()) //nolint:errcheck // nothing waits
-	circuit := d.circuits.of("a")
+	circuit := d.breakers.of("a")
 	circuit.HalfOpen()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
@@ -123,7 +123,7 @@ func TestRetriesTowardsPeersAreBudgeted(t *testing.T) {
 	const punches = 10_000
 	_, here := w.send(t, d, punches)
 	second := punches - here
-	if most := retryAlways + retryShare*punches; float64(second) > most || second < retryAlways {
+	if most := minRetries + retryShare*punches; float64(second) > most || second < minRetries {
 		t.Errorf("second candidates were asked for %d of %d punches, want at most %.0f", second, punches, most)
 	}
 }
@@ -136,38 +136,42 @@ func TestAPeerThatIsSlowBesideAnotherIsLeft(t *testing.T) {
 			other time.Duration
 			open  bool
 		}{{10 * time.Millisecond, true}, {slowAfter, false}} {
-			cs := newCircuits(func(string) bool { return true }, func(string, bool) {})
+			bs := newBreakers(func(string) bool { return true }, func(string, bool) {})
 			for range openAfter {
 				time.Sleep(2 * slowAfter)
-				cs.slow("b", answered{home: "eu-west", at: time.Now(), took: c.other})
-				cs.slow("elsewhere", answered{home: "us-east", at: time.Now(), took: time.Millisecond})
-				if cs.slow("a", answered{home: "eu-west", at: time.Now(), took: 2 * slowAfter}) {
-					cs.of("a").RecordFailure()
+				bs.recordAnswer("b", answer{home: "eu-west", at: time.Now(), took: c.other})
+				bs.recordAnswer("elsewhere", answer{home: "us-east", at: time.Now(), took: time.Millisecond})
+				if bs.recordAnswer("a", answer{home: "eu-west", at: time.Now(), took: 2 * slowAfter}) {
+					bs.of("a").RecordFailure()
 				}
 			}
-			if open := cs.of("a").IsOpen(); open != c.open {
+			if open := bs.of("a").IsOpen(); open != c.open {
 				t.Errorf("beside one that takes %s: open %t", c.other, open)
 			}
 		}
-		cs := newCircuits(func(string) bool { return true }, func(string, bool) {})
-		cs.slow("b", answered{home: "eu-west", at: time.Now(), took: time.Millisecond}) // before the outage
+		bs := newBreakers(func(string) bool { return true }, func(string, bool) {})
+		bs.recordAnswer("b", answer{home: "eu-west", at: time.Now(), took: time.Millisecond}) // before the outage
 		time.Sleep(2*slowAfter + 1)
-		if cs.slow("a", answered{home: "eu-west", at: time.Now(), took: 2 * slowAfter}) {
+		if bs.recordAnswer("a", answer{home: "eu-west", at: time.Now(), took: 2 * slowAfter}) {
 			t.Error("slower than another one was before: that is no comparison")
 		}
 	})
 }
 
-func TestCircuitsOfNodesThatAreGoneAreForgotten(t *testing.T) {
-	there := map[string]bool{"a": true}
-	cs := newCircuits(func(node string) bool { return there[node] }, func(string, bool) {})
-	cs.of("a").Open()
-	if got := fmt.Sprint(cs.open()); got != "[a]" {
-		t.Errorf("open circuits %s", got)
+func TestBreakersOfDepartedNodesAreForgotten(t *testing.T) {
+	present := map[string]bool{"a": true, "b": true}
+	bs := newBreakers(func(node string) bool { return present[node] }, func(string, bool) {})
+	bs.of("a").Open()
+	if got := fmt.Sprint(bs.open()); got != "[a]" {
+		t.Errorf("open breakers %s", got)
 	}
-	delete(there, "a")
-	if got := cs.open(); len(got) > 0 || len(cs.byNode) > 0 {
-		t.Errorf("open circuits %v of %d", got, len(cs.byNode))
+	delete(present, "a")
+	if got := bs.open(); len(got) > 0 {
+		t.Errorf("open breakers %v after the node has left", got)
+	}
+	bs.of("b")
+	if len(bs.byNode) != 1 {
+		t.Errorf("%d breakers are kept for one node", len(bs.byNode))
 	}
 }
 
@@ -193,7 +197,7 @@ func TestBudgetNeverExceedsItsShare(t *testing.T) {
 				for s := max(0, second-budgetSeconds+1); s <= second; s++ {
 					in, out = in+sent[s], out+spent[s]
 				}
-				if float64(out) > max(retryShare*float64(in), retryAlways) {
+				if float64(out) > max(retryShare*float64(in), minRetries) {
 					t.Fatalf("%d retries for %d punches", out, in)
 				}
 			}

@@ -1,9 +1,11 @@
 package batcher
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,7 +23,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// writerFunc is a Writer of a few lines.
+// writerFunc is a Writer made of a function.
 type writerFunc func(ctx context.Context, items []punch.Item) []punch.Outcome
 
 func (f writerFunc) Write(ctx context.Context, items []punch.Item) []punch.Outcome {
@@ -37,30 +39,24 @@ func record(_ context.Context, items []punch.Item) []punch.Outcome {
 	return out
 }
 
-func mustLane(tb testing.TB, cfg Config, w Writer) *Lane {
+// mustBatcher makes a batcher with small bounds where cfg has none.
+func mustBatcher(tb testing.TB, cfg Config, w Writer) *Batcher {
 	tb.Helper()
-	if cfg.MaxItems == 0 {
-		cfg.MaxItems = 1000
-	}
-	if cfg.MaxBytes == 0 {
-		cfg.MaxBytes = 1 << 20
-	}
-	if cfg.BatchItems == 0 {
-		cfg.BatchItems = 16
-	}
-	if cfg.Flushes == 0 {
-		cfg.Flushes = 2
-	}
-	l, err := New(cfg, w, Deps{Tracer: tracenoop.NewTracerProvider(), Meter: metricnoop.NewMeterProvider()})
+	cfg.Home, cfg.Kind = cmp.Or(cfg.Home, "eu-west"), cmp.Or(cfg.Kind, "database")
+	cfg.MaxItems, cfg.MaxBytes = cmp.Or(cfg.MaxItems, 1000), cmp.Or(cfg.MaxBytes, 1<<20)
+	cfg.MaxBatchItems, cfg.MaxWrites = cmp.Or(cfg.MaxBatchItems, 16), cmp.Or(cfg.MaxWrites, 2)
+	b, err := New(cfg, Deps{
+		Writer: w, Log: slog.New(slog.NewTextHandler(tb.Output(), nil)), Tracer: tracenoop.NewTracerProvider(), Meter: metricnoop.NewMeterProvider(),
+	})
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return l
+	return b
 }
 
-func mustClose(tb testing.TB, l *Lane) {
+func mustClose(tb testing.TB, b *Batcher) {
 	tb.Helper()
-	if err := l.Close(context.Background()); err != nil {
+	if err := b.Close(context.Background()); err != nil {
 		tb.Error(err)
 	}
 }
@@ -69,22 +65,23 @@ func aPunch(employee string) punch.Punch {
 	return punch.Punch{Request: punch.Request{Company: "acme", Employee: employee, ID: punch.NewID(), Kind: punch.In}}
 }
 
-// TestEveryCallerGetsItsOwnOutcome drives a lane with random bounds from many
-// callers while some fail, and holds what group commit must never mix up.
+// TestEveryCallerGetsItsOwnOutcome drives a batcher with random bounds from many callers, some of which fail. Group commit
+// must never mix up their outcomes.
 func TestEveryCallerGetsItsOwnOutcome(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		cfg := Config{
+			Home: "eu-west", Kind: "database",
 			MaxItems: rapid.IntRange(1, 64).Draw(t, "max items"), MaxBytes: rapid.IntRange(600, 40_000).Draw(t, "max bytes"),
-			BatchItems: rapid.IntRange(1, 9).Draw(t, "batch"), Flushes: rapid.IntRange(1, 4).Draw(t, "flushes"),
+			MaxBatchItems: rapid.IntRange(1, 9).Draw(t, "batch"), MaxWrites: rapid.IntRange(1, 4).Draw(t, "writes"),
 		}
 		var inFlight, most, written atomic.Int64
-		l, err := New(cfg, writerFunc(func(_ context.Context, items []punch.Item) []punch.Outcome {
+		b, err := New(cfg, Deps{Writer: writerFunc(func(_ context.Context, items []punch.Item) []punch.Outcome {
 			n := inFlight.Add(1)
 			defer inFlight.Add(-1)
 			for old := most.Load(); n > old && !most.CompareAndSwap(old, n); old = most.Load() {
 			}
-			if len(items) > cfg.BatchItems {
-				t.Errorf("a batch of %d items, at most %d", len(items), cfg.BatchItems)
+			if len(items) > cfg.MaxBatchItems {
+				t.Errorf("a batch of %d items, at most %d", len(items), cfg.MaxBatchItems)
 			}
 			written.Add(int64(len(items)))
 			out := record(context.Background(), items)
@@ -94,12 +91,12 @@ func TestEveryCallerGetsItsOwnOutcome(t *testing.T) {
 				}
 			}
 			return out
-		}), Deps{Tracer: tracenoop.NewTracerProvider(), Meter: metricnoop.NewMeterProvider()})
+		}), Log: slog.New(slog.DiscardHandler), Tracer: tracenoop.NewTracerProvider(), Meter: metricnoop.NewMeterProvider()})
 		if err != nil {
 			t.Fatal(err)
 		}
 		var wg sync.WaitGroup
-		var settled atomic.Int64
+		var completed atomic.Int64
 		for i := range rapid.IntRange(1, 60).Draw(t, "callers") {
 			bad := rapid.Bool().Draw(t, "bad")
 			wg.Go(func() {
@@ -108,15 +105,15 @@ func TestEveryCallerGetsItsOwnOutcome(t *testing.T) {
 					employee = fmt.Sprintf("bad-%d", i)
 				}
 				p := aPunch(employee)
-				receipt, err := l.Record(context.Background(), p)
+				receipt, err := b.Record(context.Background(), p)
 				switch punch.CodeOf(err) {
 				case "":
-					settled.Add(1)
+					completed.Add(1)
 					if bad || receipt.ID != p.ID || receipt.Employee != employee {
 						t.Errorf("%s was given the receipt of %s", employee, receipt.Employee)
 					}
 				case punch.Invalid:
-					settled.Add(1)
+					completed.Add(1)
 					if !strings.Contains(err.Error(), employee) {
 						t.Errorf("%s was given the error %v", employee, err)
 					}
@@ -127,41 +124,41 @@ func TestEveryCallerGetsItsOwnOutcome(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if err := l.Close(context.Background()); err != nil {
+		if err := b.Close(context.Background()); err != nil {
 			t.Error(err)
 		}
-		if most.Load() > int64(cfg.Flushes) {
-			t.Errorf("%d writes in flight, at most %d", most.Load(), cfg.Flushes)
+		if most.Load() > int64(cfg.MaxWrites) {
+			t.Errorf("%d writes in flight, at most %d", most.Load(), cfg.MaxWrites)
 		}
-		if written.Load() != settled.Load() {
-			t.Errorf("%d items written, %d callers settled", written.Load(), settled.Load())
+		if written.Load() != completed.Load() {
+			t.Errorf("%d items written, %d callers got an outcome", written.Load(), completed.Load())
 		}
 	})
 }
 
-func TestAnIdleLaneWritesAtOnceAndABusyOneInBatches(t *testing.T) {
+func TestAnIdleBatcherWritesAtOnceAndABusyOneInBatches(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var sizes []int
-		l := mustLane(t, Config{Flushes: 1}, writerFunc(func(ctx context.Context, items []punch.Item) []punch.Outcome {
+		b := mustBatcher(t, Config{MaxWrites: 1}, writerFunc(func(ctx context.Context, items []punch.Item) []punch.Outcome {
 			sizes = append(sizes, len(items))
 			time.Sleep(time.Second)
 			return record(ctx, items)
 		}))
 		start := time.Now()
 		var wg sync.WaitGroup
-		wg.Go(func() { _, _ = l.Record(t.Context(), aPunch("first")) })
-		synctest.Wait() // the first write is under way, without waiting for company
+		wg.Go(func() { _, _ = b.Record(t.Context(), aPunch("first")) })
+		synctest.Wait() // the first write is under way: it did not wait for more items
 		for i := range 10 {
-			wg.Go(func() { _, _ = l.Record(t.Context(), aPunch(fmt.Sprint(i))) })
+			wg.Go(func() { _, _ = b.Record(t.Context(), aPunch(fmt.Sprint(i))) })
 		}
 		wg.Wait()
 		if fmt.Sprint(sizes) != "[1 10]" {
-			t.Errorf("batches of %v, want 1 and then the 10 that had come meanwhile", sizes)
+			t.Errorf("batches of %v, want 1 and then the 10 that came during the first write", sizes)
 		}
 		if took := time.Since(start); took != 2*time.Second {
-			t.Errorf("it took %s, want the two writes' 2s and no lingering", took)
+			t.Errorf("it took %s, want the 2s of two writes and no linger time", took)
 		}
-		mustClose(t, l)
+		mustClose(t, b)
 	})
 }
 
@@ -173,29 +170,29 @@ func TestBoundsRefuseAtOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				release := make(chan struct{})
-				cfg.Flushes, cfg.BatchItems = 1, 1
-				l := mustLane(t, cfg, writerFunc(func(ctx context.Context, items []punch.Item) []punch.Outcome {
+				cfg.MaxWrites, cfg.MaxBatchItems = 1, 1
+				b := mustBatcher(t, cfg, writerFunc(func(ctx context.Context, items []punch.Item) []punch.Outcome {
 					<-release
 					return record(ctx, items)
 				}))
 				var wg sync.WaitGroup
-				wg.Go(func() { _, _ = l.Record(t.Context(), aPunch("w0")) }) // in flight, not waiting
+				wg.Go(func() { _, _ = b.Record(t.Context(), aPunch("w0")) }) // in flight, not waiting
 				synctest.Wait()
 				for i := range 3 {
 					wg.Go(func() {
-						if _, err := l.Record(t.Context(), aPunch(fmt.Sprintf("w%d", i))); err != nil {
+						if _, err := b.Record(t.Context(), aPunch(fmt.Sprintf("w%d", i))); err != nil {
 							t.Errorf("a punch within the bounds: %v", err)
 						}
 					})
 				}
 				synctest.Wait()
-				_, err := l.Record(t.Context(), aPunch("w9"))
+				_, err := b.Record(t.Context(), aPunch("w9"))
 				if punch.CodeOf(err) != punch.Overloaded || punch.AsError(err).RetryAfter <= 0 {
 					t.Errorf("a punch beyond the bounds: %v", err)
 				}
 				close(release)
 				wg.Wait()
-				mustClose(t, l)
+				mustClose(t, b)
 			})
 		})
 	}
@@ -203,41 +200,41 @@ func TestBoundsRefuseAtOnce(t *testing.T) {
 
 func TestADeadlineThatCannotBeMetIsRefusedBeforeItIsQueued(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := mustLane(t, Config{Flushes: 1, BatchItems: 1}, writerFunc(func(ctx context.Context, items []punch.Item) []punch.Outcome {
+		b := mustBatcher(t, Config{MaxWrites: 1, MaxBatchItems: 1}, writerFunc(func(ctx context.Context, items []punch.Item) []punch.Outcome {
 			time.Sleep(time.Second)
 			return record(ctx, items)
 		}))
-		if _, err := l.Record(t.Context(), aPunch("teaches the pace")); err != nil {
+		if _, err := b.Record(t.Context(), aPunch("first")); err != nil {
 			t.Fatal(err)
 		}
 		var wg sync.WaitGroup
 		for i := range 6 {
-			wg.Go(func() { _, _ = l.Record(t.Context(), aPunch(fmt.Sprint(i))) })
+			wg.Go(func() { _, _ = b.Record(t.Context(), aPunch(fmt.Sprint(i))) })
 			synctest.Wait()
 		}
 		short, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		defer cancel()
 		start := time.Now()
-		_, err := l.Record(short, aPunch("in a hurry"))
+		_, err := b.Record(short, aPunch("in a hurry"))
 		if punch.CodeOf(err) != punch.Overloaded || time.Since(start) != 0 {
 			t.Errorf("refused with %v after %s, want at once", err, time.Since(start))
 		}
 		long, cancel2 := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel2()
-		if _, err := l.Record(long, aPunch("patient")); err != nil {
+		if _, err := b.Record(long, aPunch("patient")); err != nil {
 			t.Errorf("a deadline that can be met: %v", err)
 		}
 		wg.Wait()
-		mustClose(t, l)
+		mustClose(t, b)
 	})
 }
 
-// TestAnOutageTeachesNothing lets writes fail slowly, as in an outage. The
-// lane must admit as before once it is over.
-func TestAnOutageTeachesNothing(t *testing.T) {
+// TestFailedWritesDoNotChangeTheEstimate lets writes fail slowly, as in an outage. After the outage the batcher must admit
+// as before it.
+func TestFailedWritesDoNotChangeTheEstimate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		outage := true
-		l := mustLane(t, Config{Flushes: 1, BatchItems: 1}, writerFunc(func(ctx context.Context, items []punch.Item) []punch.Outcome {
+		b := mustBatcher(t, Config{MaxWrites: 1, MaxBatchItems: 1}, writerFunc(func(ctx context.Context, items []punch.Item) []punch.Outcome {
 			if outage {
 				time.Sleep(10 * time.Second)
 				return []punch.Outcome{{Err: punch.Retryable(punch.Unavailable, time.Second, "away", nil)}}
@@ -245,23 +242,22 @@ func TestAnOutageTeachesNothing(t *testing.T) {
 			return record(ctx, items)
 		}))
 		for range 3 {
-			_, _ = l.Record(t.Context(), aPunch("during"))
+			_, _ = b.Record(t.Context(), aPunch("during"))
 		}
 		outage = false
-		if l.pace != 0 {
-			t.Errorf("the pace learnt in the outage is %s", l.pace)
+		if b.smoothedWrite != 0 {
+			t.Errorf("after an outage the estimate is %s", b.smoothedWrite)
 		}
-		mustClose(t, l)
+		mustClose(t, b)
 	})
 }
 
-// TestAFailoverIsNotTakenForThePace lets the writes in flight outlast a
-// failover. Afterwards the lane is as quick as before, and admits what it can
-// write in time.
-func TestAFailoverIsNotTakenForThePace(t *testing.T) {
+// TestAFailoverDoesNotInflateTheEstimate lets the writes in flight outlast a failover. Afterwards writes are as quick as
+// before it, and the batcher must admit every item that it can write in time.
+func TestAFailoverDoesNotInflateTheEstimate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		takes := 5 * time.Millisecond
-		l := mustLane(t, Config{Flushes: 4, BatchItems: 1}, writerFunc(func(ctx context.Context, items []punch.Item) []punch.Outcome {
+		b := mustBatcher(t, Config{MaxWrites: 4, MaxBatchItems: 1}, writerFunc(func(ctx context.Context, items []punch.Item) []punch.Outcome {
 			time.Sleep(takes)
 			return record(ctx, items)
 		}))
@@ -271,7 +267,7 @@ func TestAFailoverIsNotTakenForThePace(t *testing.T) {
 				wg.Go(func() {
 					ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
 					defer cancel()
-					if _, err := l.Record(ctx, aPunch(fmt.Sprint("e", i))); err != nil {
+					if _, err := b.Record(ctx, aPunch(fmt.Sprint("e", i))); err != nil {
 						t.Errorf("punch %d of %d: %v", i, n, err)
 					}
 				})
@@ -283,7 +279,7 @@ func TestAFailoverIsNotTakenForThePace(t *testing.T) {
 		burst(4) // as many as may be in flight
 		takes = 5 * time.Millisecond
 		burst(100)
-		mustClose(t, l)
+		mustClose(t, b)
 	})
 }
 
@@ -291,7 +287,7 @@ func TestACallerThatLeftIsNotWrittenFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
 		var written []string
-		l := mustLane(t, Config{Flushes: 1}, writerFunc(func(ctx context.Context, items []punch.Item) []punch.Outcome {
+		b := mustBatcher(t, Config{MaxWrites: 1}, writerFunc(func(ctx context.Context, items []punch.Item) []punch.Outcome {
 			<-release
 			for _, it := range items {
 				written = append(written, it.Employee)
@@ -299,15 +295,15 @@ func TestACallerThatLeftIsNotWrittenFor(t *testing.T) {
 			return record(ctx, items)
 		}))
 		var wg sync.WaitGroup
-		wg.Go(func() { _, _ = l.Record(t.Context(), aPunch("first")) })
+		wg.Go(func() { _, _ = b.Record(t.Context(), aPunch("first")) })
 		synctest.Wait()
 		leaves, leave := context.WithCancel(t.Context())
 		wg.Go(func() {
-			if _, err := l.Record(leaves, aPunch("leaves")); punch.CodeOf(err) != punch.Unavailable || !errors.Is(err, context.Canceled) {
+			if _, err := b.Record(leaves, aPunch("leaves")); punch.CodeOf(err) != punch.Unavailable || !errors.Is(err, context.Canceled) {
 				t.Errorf("a caller that left was told %v", err)
 			}
 		})
-		wg.Go(func() { _, _ = l.Record(t.Context(), aPunch("stays")) })
+		wg.Go(func() { _, _ = b.Record(t.Context(), aPunch("stays")) })
 		synctest.Wait()
 		leave()
 		synctest.Wait()
@@ -316,13 +312,13 @@ func TestACallerThatLeftIsNotWrittenFor(t *testing.T) {
 		if fmt.Sprint(written) != "[first stays]" {
 			t.Errorf("written: %v", written)
 		}
-		mustClose(t, l)
+		mustClose(t, b)
 	})
 }
 
-func TestCloseFlushesWhatWasAccepted(t *testing.T) {
+func TestCloseWritesAcceptedItems(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := mustLane(t, Config{Flushes: 1, BatchItems: 2}, writerFunc(func(ctx context.Context, items []punch.Item) []punch.Outcome {
+		b := mustBatcher(t, Config{MaxWrites: 1, MaxBatchItems: 2}, writerFunc(func(ctx context.Context, items []punch.Item) []punch.Outcome {
 			time.Sleep(time.Second)
 			return record(ctx, items)
 		}))
@@ -330,33 +326,33 @@ func TestCloseFlushesWhatWasAccepted(t *testing.T) {
 		var recorded atomic.Int64
 		for i := range 9 {
 			wg.Go(func() {
-				if _, err := l.Record(t.Context(), aPunch(fmt.Sprint(i))); err == nil {
+				if _, err := b.Record(t.Context(), aPunch(fmt.Sprint(i))); err == nil {
 					recorded.Add(1)
 				}
 			})
 		}
 		synctest.Wait()
-		mustClose(t, l)
+		mustClose(t, b)
 		wg.Wait()
 		if recorded.Load() != 9 {
 			t.Errorf("%d of 9 accepted punches were recorded", recorded.Load())
 		}
-		if _, err := l.Record(t.Context(), aPunch("late")); punch.CodeOf(err) != punch.Unavailable {
+		if _, err := b.Record(t.Context(), aPunch("late")); punch.CodeOf(err) != punch.Unavailable {
 			t.Errorf("after Close: %v", err)
 		}
-		mustClose(t, l) // again
+		mustClose(t, b) // again
 	})
 }
 
 func TestCloseIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := mustLane(t, Config{}, writerFunc(func(ctx context.Context, items []punch.Item) []punch.Outcome {
+		b := mustBatcher(t, Config{}, writerFunc(func(ctx context.Context, items []punch.Item) []punch.Outcome {
 			<-ctx.Done() // a database that answers nothing
 			return []punch.Outcome{{Err: punch.Retryable(punch.Unavailable, time.Second, "away", ctx.Err())}}
 		}))
 		var wg sync.WaitGroup
 		wg.Go(func() {
-			if _, err := l.Record(t.Context(), aPunch("stuck")); punch.CodeOf(err) != punch.Unavailable {
+			if _, err := b.Record(t.Context(), aPunch("stuck")); punch.CodeOf(err) != punch.Unavailable {
 				t.Errorf("the caller was told %v", err)
 			}
 		})
@@ -364,28 +360,27 @@ func TestCloseIsBounded(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		defer cancel()
 		start := time.Now()
-		if err := l.Close(ctx); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != 3*time.Second {
+		if err := b.Close(ctx); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != 3*time.Second {
 			t.Errorf("Close returned %v after %s", err, time.Since(start))
 		}
 		wg.Wait()
 	})
 }
 
-// TestStartStopStress closes lanes under load: nothing hangs, nothing leaks,
-// and each caller is told something.
+// TestStartStopStress closes batchers under load. No call hangs, no goroutine leaks, and every caller gets an outcome.
 func TestStartStopStress(t *testing.T) {
 	for range 200 {
-		l := mustLane(t, Config{}, writerFunc(record))
+		b := mustBatcher(t, Config{}, writerFunc(record))
 		var wg sync.WaitGroup
 		for i := range 20 {
 			wg.Go(func() {
-				_, err := l.Record(context.Background(), aPunch(fmt.Sprint(i)))
+				_, err := b.Record(context.Background(), aPunch(fmt.Sprint(i)))
 				if code := punch.CodeOf(err); code != "" && code != punch.Unavailable {
 					t.Errorf("told %v", err)
 				}
 			})
 		}
-		mustClose(t, l)
+		mustClose(t, b)
 		wg.Wait()
 	}
 }
