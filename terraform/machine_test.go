@@ -137,7 +137,7 @@ func analyse(t *testing.T, args ...string) string {
 		t.Log("systemd-analyze is not installed: units are not checked by it")
 		return ""
 	}
-	out, _ := exec.Command("systemd-analyze", args...).CombinedOutput() // its status also counts what is left out below
+	out, _ := exec.Command("systemd-analyze", args...).CombinedOutput() // its status also counts the lines that are dropped below
 	var rest []string
 	for line := range strings.Lines(string(out)) {
 		if !strings.Contains(line, "is not executable") && !strings.Contains(line, "Failed to prepare filename") && strings.Contains(line, filepath.Base(args[len(args)-1])) {
@@ -291,8 +291,8 @@ func TestSecretsAreWrittenWholeOrKept(t *testing.T) {
 	if out, err := fetch(); err != nil || out != "changed" || content("gossip.keys") != "first\nsecond\n" {
 		t.Errorf("rotated: %q, %v", out, err)
 	}
-	// A store that is away, or a secret that somebody broke, stops nobody who
-	// has the files of before.
+	// A store that is away, or a broken secret, stops no machine that has the
+	// files of before.
 	for _, broken := range []string{`{"../../etc/passwd": "x"}`, `["node.key"]`, `{"node.key": 1}`, `{`} {
 		mustWrite(t, secrets, "punchclock_eu-west-1_node", broken)
 		if out, err := fetch(); err != nil || out != "" || content("node.key") != "key\n" {

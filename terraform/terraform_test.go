@@ -1,8 +1,7 @@
 // Package terraform_test checks the Terraform code as far as that goes without
-// an account: that it is formatted and valid, what the modules would make (by
-// Terraform's own tests with mocked providers, in each module's tests folder), in
-// which order, and that what machines are started with would run. It makes
-// nothing in AWS.
+// an account: format, validity, the resources that the modules would make, their
+// order, and the files that machines are started with. Terraform's own tests in
+// each module's tests folder use mocked providers. It makes nothing in AWS.
 package terraform_test
 
 import (
@@ -222,8 +221,8 @@ func TestModules(t *testing.T) {
 	}
 }
 
-// TestARegionIsMadeInOrder follows the dependencies of a whole region: what must
-// be there first, whoever writes what later.
+// TestARegionIsMadeInOrder follows the dependencies of a whole region: the
+// resources that must exist first.
 func TestARegionIsMadeInOrder(t *testing.T) {
 	t.Parallel()
 	w := mustWorkspace(t)

@@ -1,4 +1,4 @@
-# What AWS would answer, as far as anything here depends on it.
+# Answers of AWS, as far as a test depends on them.
 
 mock_data "aws_caller_identity" {
   defaults = { account_id = "123456789012" }

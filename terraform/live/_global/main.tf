@@ -31,7 +31,7 @@ output "global" {
   value = module.global
 }
 
-# By itself: it is asked for before there is anything else.
+# A data source of its own: it is read before anything else exists.
 output "name_servers" {
   value = module.global.name_servers
 }

@@ -1,6 +1,6 @@
-# CockroachDB's servers in one region. A server is its disk, its address and its
-# name; the machine below them may be replaced at any time. See terraform/README.md
-# for how, and for what to do when a disk is lost.
+# CockroachDB's servers in one region. A server is its disk, its address and its name. The machine
+# below them may be replaced at any time. terraform/day2.md says how, and what to do when a disk is
+# lost.
 
 data "aws_caller_identity" "me" {}
 
@@ -15,8 +15,8 @@ locals {
   # db1, db2, … over the zones in turn: a further server moves none.
   servers = { for i in range(var.servers) : "db${i + 1}" => { zone = var.zones[i % 3] } }
   address = { for r in var.regions : r => [for i in range(3) : "db${i + 1}.${r}.${var.internal_zone.name}"] }
-  # The first three of every region: names, so that a region that is not up yet
-  # or no more only fails to resolve.
+  # The first three servers of every region, by name. A region that is not up, or was removed, only
+  # fails to resolve.
   join = join(",", flatten([for r in var.regions : [for a in local.address[r] : "${a}:26257"]]))
   artifact = {
     cockroach  = { key = "cockroach/${var.release.cockroach.version}/cockroach-linux-arm64", sha256 = var.release.cockroach.sha256 }
@@ -83,8 +83,8 @@ resource "aws_instance" "server" {
   }
 
   lifecycle {
-    # A newer image, another script or another type must not stop all servers of
-    # a region at once: they are replaced one at a time, by -replace.
+    # A newer image, another script or another type must not stop all servers of a region at once.
+    # They are replaced one at a time, by -replace.
     ignore_changes = [ami, user_data_base64, instance_type]
   }
 }

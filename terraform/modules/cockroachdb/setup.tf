@@ -1,13 +1,12 @@
-# The cluster is initialised, licensed, migrated and backed up from one place:
-# the first server of the first region runs the setup when Terraform changes it,
-# and once a day. The first server of any other region adds that region to the
-# database. The apply waits for either, so that nodes never start before the
-# schema and the region they need.
+# One place initialises, licenses, migrates and backs up the cluster: the first server of the first
+# region. It runs the setup when Terraform changes it, and once a day. The first server of any other
+# region adds that region to the database. The apply waits for both, so that nodes never start
+# before their schema and their region exist.
 
 locals {
   anchors = slice(var.staying, 0, min(3, length(var.staying)))
   spread  = jsonencode({ for r in local.anchors : "+region=${r}" => 1 })
-  # The first bucket takes what belongs to no region, too.
+  # The first bucket also takes everything that belongs to no region.
   places = join(", ", [for r in var.regions :
     "'s3://${var.backups[r]}/clock?AUTH=implicit&AWS_REGION=${r}&COCKROACH_LOCALITY=${r == local.primary ? "default" : urlencode("region=${r}")}'"
   ])
@@ -45,7 +44,7 @@ resource "aws_ssm_association" "setup" {
   association_name    = "${local.prefix}-database-setup"
   document_version    = aws_ssm_document.setup.latest_version
   schedule_expression = var.name == local.primary ? "rate(1 day)" : null
-  # The first machine takes some minutes to start, and a migration takes what it takes.
+  # The first machine takes some minutes to start, and a migration has no bound of its own.
   wait_for_success_timeout_seconds = 1800
 
   targets {
@@ -54,8 +53,8 @@ resource "aws_ssm_association" "setup" {
   }
 
   lifecycle {
-    # The provider waits for one that it makes and for none that it changes:
-    # nodes of a new release would be started before the migration.
+    # The provider waits for an association that it makes, and not for one that it changes. Nodes of
+    # a new release would start before the migration.
     replace_triggered_by = [aws_ssm_document.setup.content]
   }
 

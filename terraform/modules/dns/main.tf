@@ -1,13 +1,13 @@
-# Names of the region. A and not alias records: an alias to a balancer is kept
-# for a minute, these for as long as we say.
+# Names of the region. These are A records, not aliases: an alias to a balancer has a TTL of a
+# minute, these have ours.
 
 locals {
   regional = "${var.name}.${var.domain}"
 }
 
-# From outside, as a device comes: through the balancer to a node that says that
-# it takes punches. Twice in ten seconds is certain enough to withdraw, and what
-# is withdrawn wrongly is back as fast.
+# Checks from outside, as a device comes: through the balancer to a node that says that it takes
+# punches. Two failures in ten seconds are certain enough to withdraw a zone, and a zone that was
+# withdrawn wrongly is back as fast.
 resource "aws_route53_health_check" "zone" {
   for_each          = var.addresses
   type              = "HTTPS"
@@ -21,7 +21,7 @@ resource "aws_route53_health_check" "zone" {
   tags              = { Name = "${var.deployment} ${each.key}" }
 }
 
-# The region is well while one of its zones is.
+# The region is healthy while one of its zones is.
 resource "aws_route53_health_check" "region" {
   type                   = "CALCULATED"
   child_health_threshold = 1
@@ -29,8 +29,8 @@ resource "aws_route53_health_check" "region" {
   tags                   = { Name = "${var.deployment} ${var.name}" }
 }
 
-# The regional name answers with the zones that are well, and with all of them
-# when none is: whoever asks for a region by its name wants it.
+# The regional name answers with the healthy zones, or with all zones when none is healthy: a client
+# that asks for a region by its name wants that region.
 resource "aws_route53_record" "regional" {
   for_each                         = var.addresses
   zone_id                          = var.zone_id
@@ -43,7 +43,7 @@ resource "aws_route53_record" "regional" {
   health_check_id                  = aws_route53_health_check.zone[each.key].id
 }
 
-# The general name leads to the nearest region that is well.
+# The general name leads to the nearest healthy region.
 resource "aws_route53_record" "general" {
   count           = var.general ? 1 : 0
   zone_id         = var.zone_id
@@ -58,8 +58,7 @@ resource "aws_route53_record" "general" {
   }
 }
 
-# Nobody outside reaches the region: its companies' devices are served by others,
-# and somebody finds out why.
+# No client reaches the region. Other regions serve its companies' devices, and a ticket asks why.
 resource "aws_cloudwatch_metric_alarm" "region" {
   region              = "us-east-1" # where Route 53 has its metrics
   alarm_name          = "${var.deployment} ${var.name} is withdrawn from DNS"

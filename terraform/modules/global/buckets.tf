@@ -1,6 +1,6 @@
-# Artifacts are uploaded in the primary region and replicated, so that a region
-# starts machines although the primary one is away. Backups stay in the region
-# that wrote them and outlive it: a region's destroy does not reach them.
+# Artifacts are uploaded in the primary region and replicated, so that a region starts machines
+# while the primary region is away. Backups stay in the region that wrote them and outlive it: a
+# region's destroy does not reach them.
 
 locals {
   buckets = merge(
@@ -14,7 +14,8 @@ resource "aws_s3_bucket" "main" {
   for_each = local.buckets
   region   = each.value.region
   bucket   = "${var.deployment}-${each.value.kind}-${local.account}-${each.value.region}"
-  # Copies go with their region; what exists once is never deleted by Terraform.
+  # Copies are deleted with their region. Terraform never deletes a bucket whose content exists only
+  # once.
   force_destroy = each.value.kind == "artifacts" && each.value.region != local.primary
 }
 
@@ -37,8 +38,8 @@ resource "aws_s3_bucket_versioning" "main" {
   }
 }
 
-# The static files are public on the CDN anyway, which would need a say in the
-# key; everything else is encrypted by it.
+# The static files are public on the CDN anyway, and the CDN would need rights on the key.
+# Everything else is encrypted with it.
 resource "aws_s3_bucket_server_side_encryption_configuration" "main" {
   for_each = { for name, b in local.buckets : name => b if b.kind != "static" }
   region   = each.value.region

@@ -1,6 +1,5 @@
-# One key with the same id in every region, so that what is replicated or backed
-# up in one can be read in another. It encrypts secrets, database disks,
-# artifacts and backups.
+# One key with the same id in every region, so that one region can read the replicas and backups of
+# another. It encrypts secrets, database disks, artifacts and backups.
 
 resource "aws_kms_key" "primary" {
   region                  = local.primary

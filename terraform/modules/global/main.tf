@@ -1,5 +1,5 @@
-# What all regions share, and what must outlive a region: names, keys, secrets,
-# artifacts and backups. Nothing here is in the way of a punch.
+# Everything that all regions share and that must outlive a region: names, keys, secrets, artifacts
+# and backups. No punch passes here.
 
 data "aws_caller_identity" "me" {}
 
@@ -16,9 +16,8 @@ resource "aws_route53_zone" "public" {
   name = var.domain
 }
 
-# The private zone's names are seen in every region's VPC; each region adds its
-# own. A private zone cannot be made without a VPC: this one holds nothing and
-# costs nothing.
+# Every region's VPC sees the names of the private zone; each region adds its own. A private zone
+# cannot be made without a VPC: this VPC is empty and costs nothing.
 resource "aws_vpc" "anchor" {
   region     = local.primary
   cidr_block = "192.168.255.0/28"
@@ -36,8 +35,7 @@ resource "aws_route53_zone" "internal" {
   }
 }
 
-# Page wakes somebody, ticket waits. These are for what is global; each region
-# has its own.
+# Two topics for everything global, page and ticket. Each region has its own two.
 resource "aws_sns_topic" "urgency" {
   for_each = toset(["page", "ticket"])
   region   = local.us_east_1

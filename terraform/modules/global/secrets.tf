@@ -1,7 +1,7 @@
-# Terraform makes the secrets and never sees what is in them. Each but the
-# licence is a JSON object of file names and contents, as the machines write them; scripts/aws-secrets fills them from a
-# folder as `punchclock dev-ca` lays it out. A certificate and its key are in one
-# secret, so that one write rotates both.
+# Terraform makes the secrets and never sees their content. Each but the licence is a JSON object of
+# file names and contents, as the machines write them. scripts/aws-secrets fills them from a folder
+# of `punchclock dev-ca`. A certificate and its key are in one secret, so that one write rotates
+# both.
 
 locals {
   shared = {
@@ -34,9 +34,9 @@ resource "aws_secretsmanager_secret" "shared" {
   }
 }
 
-# Not replicated: a region's identity is of no use in another. Gone at once with
-# its region: scripts/aws-secrets can fill it again, and a name that waits for
-# its deletion would keep the region from coming back.
+# Not replicated: a region's identity is useless in another region. Deleted at once with its region:
+# scripts/aws-secrets can fill it again. A name that waits for its deletion would keep the region
+# from coming back.
 resource "aws_secretsmanager_secret" "regional" {
   for_each = merge([for r in var.regions : { for name, about in local.regional : "${r}/${name}" => {
     region = r, about = about

@@ -1,11 +1,11 @@
-# The web page's files: names carry a hash of the content, so they are kept for
-# ever and nothing is ever invalidated. No punch passes here.
+# Files of the web page. Their names carry a hash of the content, so they are cached for ever and
+# never invalidated. No punch passes here.
 
 resource "aws_acm_certificate" "static" {
   region      = local.us_east_1
   domain_name = "static.${var.domain}"
-  # Not for the CDN: the proof for this name is the same record for every
-  # certificate of the account, and the regions' certificates renew by it.
+  # Not for the CDN: the proof for this name is the same record for every certificate of the
+  # account, and the regions' certificates renew by it.
   subject_alternative_names = [var.domain]
   validation_method         = "DNS"
   lifecycle {
@@ -26,7 +26,7 @@ resource "aws_route53_record" "static_validation" {
   ttl      = 300
 }
 
-# It waits until the parent zone delegates to this one: do that first.
+# It waits until the parent zone delegates to this zone: delegate first.
 resource "aws_acm_certificate_validation" "static" {
   region                  = local.us_east_1
   certificate_arn         = aws_acm_certificate.static.arn

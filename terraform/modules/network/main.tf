@@ -1,5 +1,5 @@
-# One VPC over three zones. Machines have private addresses only; the public
-# subnets hold the balancer and the NAT gateways.
+# One VPC over three zones. Machines have private addresses only; the public subnets hold the
+# balancer and the NAT gateways.
 
 data "aws_availability_zones" "here" {
   state            = "available"
@@ -20,7 +20,7 @@ resource "aws_vpc" "main" {
   cidr_block           = var.cidr
   enable_dns_support   = true
   enable_dns_hostnames = true # names of the private zone need both
-  # The tags are how later regions find this VPC; see peering.tf.
+  # Later regions find this VPC by these tags; see peering.tf.
   tags = { Name = local.prefix, "punchclock:deployment" = var.deployment }
 
   lifecycle {
@@ -115,8 +115,7 @@ resource "aws_vpc_endpoint" "s3" {
   tags              = { Name = "${local.prefix}-s3" }
 }
 
-# Nothing is put into the default group; without rules it cannot be used by
-# accident.
+# No machine is in the default group. Without rules it cannot be used by accident.
 resource "aws_default_security_group" "none" {
   vpc_id = aws_vpc.main.id
 }

@@ -1,9 +1,8 @@
-# Two states cannot each hold half of a connection without waiting for each
-# other. So the region that comes later in the list owns all of it: the request,
-# the acceptance in the earlier region and the routes on both sides. The earlier
-# region's state never changes. A region that is not up yet is passed over with
-# a warning; its turn comes when this folder is applied again, which only
-# happens when regions are brought up out of order.
+# Two states cannot each hold half of a connection without waiting for each other. So the later
+# region in the list owns all of it: the request, the acceptance in the earlier region and the
+# routes on both sides. The earlier region's state never changes. A region that is not up yet is
+# skipped with a warning. Its turn comes with the next apply of this folder; regions that are
+# brought up in order never need it.
 
 data "aws_vpcs" "peer" {
   for_each = var.peers

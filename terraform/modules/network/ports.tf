@@ -1,7 +1,6 @@
-# Who may speak to whom, on which port: everything that is open stands here, and
-# each line is a rule at both ends. Groups of other regions cannot be named over
-# a peering, so what regions open to each other they open to the deployment's
-# addresses, which are reached over peerings only.
+# Every open port stands here, and each line is a rule at both ends. Security groups of other
+# regions cannot be named over a peering. So regions open their ports to the deployment's addresses,
+# which are reached over peerings only.
 
 locals {
   groups = {

@@ -1,6 +1,5 @@
-# TLS ends at the balancer with a certificate that renews itself, and begins
-# again behind it with the node's own. Addresses are fixed, so that DNS can
-# answer with them for as short a time as it likes.
+# TLS ends at the balancer with a certificate that renews itself, and begins again behind it with
+# the node's own. Addresses are fixed, so that DNS records with a short TTL can answer them.
 
 resource "aws_eip" "balancer" {
   for_each = var.public_subnets
@@ -74,8 +73,8 @@ resource "aws_acm_certificate" "public" {
   }
 }
 
-# The proof for the general name is one record for all regions' certificates, and
-# belongs to _global: a region that goes must not take it along.
+# The proof for the general name is one record for all regions' certificates and belongs to _global:
+# a region that is destroyed must not remove it.
 locals {
   proof = one([for o in aws_acm_certificate.public.domain_validation_options : o if o.domain_name == "${var.name}.${var.domain}"])
 }
@@ -93,7 +92,7 @@ resource "aws_acm_certificate_validation" "public" {
   depends_on      = [aws_route53_record.validation]
 }
 
-# Nodes come and go; gossip finds some of them, in every region, by one name.
+# Nodes come and go. Gossip finds some of them, in every region, by one name.
 
 resource "aws_lb" "internal" {
   name                             = "${local.prefix}-int"
@@ -143,7 +142,7 @@ resource "aws_route53_record" "seeds" {
   }
 }
 
-# The operator's console reaches some node by one name, too: any will do.
+# The operator's console reaches any node by one name.
 
 resource "aws_lb_target_group" "operations" {
   name                 = "${local.prefix}-ops"

@@ -1,5 +1,4 @@
-# The nodes of one region. A node has no state: whatever is wrong with one, it is
-# replaced.
+# The nodes of one region. A node has no state: a broken node is replaced.
 
 data "aws_caller_identity" "me" {}
 
@@ -14,8 +13,8 @@ locals {
   zones   = sort(keys(var.private_subnets))
   secrets = ["${var.name}/node", "gossip", "database/node"]
 
-  # The balancer takes a node out after two failed checks, five seconds apart;
-  # a punch may take as long as its deadline; and systemd waits longer than both.
+  # The balancer takes a node out after two failed checks, five seconds apart. A punch may take as
+  # long as its deadline. systemd waits longer than both.
   drain_delay  = 15
   deadline     = 15
   stop_timeout = 35
@@ -102,8 +101,8 @@ resource "aws_autoscaling_group" "node" {
   max_size            = var.size.most
   vpc_zone_identifier = [for zone in local.zones : var.private_subnets[zone]]
   target_group_arns   = [aws_lb_target_group.public.arn, aws_lb_target_group.seeds.arn, aws_lb_target_group.operations.arn]
-  # Not the balancer's view: a region that is evacuated, or whose database is
-  # away, has only nodes that are not ready, and replacing them all helps nobody.
+  # EC2's view, not the balancer's. A region that is evacuated, or whose database is away, has only
+  # nodes that are not ready. Replacing them all helps no one.
   health_check_type         = "EC2"
   health_check_grace_period = 0
   default_instance_warmup   = 60
@@ -117,7 +116,7 @@ resource "aws_autoscaling_group" "node" {
     version = aws_launch_template.node.latest_version
   }
 
-  # In the same step as the group, or the first machines would miss it.
+  # Made in the same step as the group: the first machines would start without it.
   initial_lifecycle_hook {
     name                 = "started"
     lifecycle_transition = "autoscaling:EC2_INSTANCE_LAUNCHING"
@@ -125,8 +124,8 @@ resource "aws_autoscaling_group" "node" {
     default_result       = "ABANDON"
   }
 
-  # A new one has started before an old one goes. Going means: out of the
-  # balancers, their delay, then SIGTERM, at which the node drains.
+  # A new node has started before an old node leaves. The old node leaves the balancers, waits for
+  # their delay, gets SIGTERM and drains.
   instance_refresh {
     strategy = "Rolling"
     preferences {

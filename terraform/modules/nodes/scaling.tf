@@ -1,6 +1,6 @@
-# Load is known before it comes: at half past eight, in each of the region's time
-# zones. Capacity is there before it, by the clock of each zone and so through
-# changes of summer time; it is given back once, when the last zone is through.
+# The load is known in advance: half past eight, in each of the region's time zones. Capacity grows
+# before it, by the clock of each zone and so through changes of summer time. It shrinks once, after
+# the last zone's rush.
 
 locals {
   last = var.time_zones[length(var.time_zones) - 1]
@@ -27,8 +27,8 @@ resource "aws_autoscaling_schedule" "lower" {
   desired_capacity       = -1 # the load lowers it
 }
 
-# For what nobody foresaw. Half: the other half is for the nodes of a zone, or of
-# a region, that is lost.
+# For load that was not foreseen. The target is half: the other half is for the load of a zone or a
+# region that is lost.
 resource "aws_autoscaling_policy" "load" {
   name                   = "load"
   autoscaling_group_name = aws_autoscaling_group.node.name

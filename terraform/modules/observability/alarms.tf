@@ -1,16 +1,16 @@
-# What must be noticed although nothing of ours can say it: asked by AWS of AWS.
+# Alarms for failures that our own metrics cannot show: AWS observes AWS.
 
 locals {
   alarms = merge({
-    # No page, for it cannot tell a region that was evacuated on purpose. The rules
-    # can: those of the other regions, and NoNodeReports of this one.
+    # No page: this alarm cannot tell a region that was evacuated on purpose. The rules of the other
+    # regions can, and NoNodeReports of this region.
     "no node is ready" = {
       urgency   = "ticket", metric = "HealthyHostCount", namespace = "AWS/NetworkELB", statistic = "Maximum", below = 1, minutes = 2
       dimension = { LoadBalancer = var.balancer.balancer, TargetGroup = var.balancer.target_group }
       what      = "No node of the region is ready. Its companies' punches are written by other regions. RUNBOOK.md, \"All nodes of a region are gone\"."
     }
-    # The balancer counts nodes in each zone, so that no count of ready ones can
-    # be held against the least; that there is one which is not ready, it can say.
+    # The balancer counts nodes in each zone, so the number of ready nodes cannot be compared with
+    # the minimum. It can tell that a node is not ready.
     "a node is not ready" = {
       urgency   = "ticket", metric = "UnHealthyHostCount", namespace = "AWS/NetworkELB", statistic = "Maximum", above = 0, minutes = 15
       dimension = { LoadBalancer = var.balancer.balancer, TargetGroup = var.balancer.target_group }
@@ -29,7 +29,7 @@ locals {
     }, { for name, server in var.servers : "${name} fails its checks" => {
       urgency   = "ticket", metric = "StatusCheckFailed", namespace = "AWS/EC2", statistic = "Maximum", above = 0, minutes = 10
       dimension = { InstanceId = server.instance }
-      what      = "The machine of ${name} in ${server.zone} is broken, and was not recovered by AWS. The database goes on with the others; replace it: terraform/README.md, \"A server of the database\"."
+      what      = "The machine of ${name} in ${server.zone} is broken, and was not recovered by AWS. The database goes on with the others; replace it: terraform/day2.md, \"A server of the database\"."
   } })
 }
 

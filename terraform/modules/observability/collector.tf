@@ -1,6 +1,5 @@
-# One collector, and one only: whether a trace is worth keeping is decided by who
-# has all of it. Punches never wait for it, so that its loss costs sight and
-# nothing else; the group starts another.
+# Exactly one collector: only a collector that has the whole trace can decide whether to keep it.
+# Punches never wait for it. Its loss costs visibility only, and the group starts another.
 
 locals {
   group = "${local.prefix}-collector"
@@ -168,7 +167,7 @@ resource "aws_iam_role_policy" "collector" {
       { Sid = "Secrets", Effect = "Allow", Action = ["secretsmanager:GetSecretValue"], Resource = ["arn:aws:secretsmanager:${var.name}:${local.account}:secret:${var.deployment}/authorities-??????"] },
       { Sid = "Key", Effect = "Allow", Action = ["kms:Decrypt"], Resource = [var.key_arn] },
       { Sid = "Write", Effect = "Allow", Action = ["aps:RemoteWrite"], Resource = [aws_prometheus_workspace.main.arn] },
-      # Describing machines cannot be limited to some.
+      # The right to describe machines cannot be limited to some machines.
       { Sid = "Find", Effect = "Allow", Action = ["ec2:DescribeInstances", "ec2:DescribeAvailabilityZones"], Resource = ["*"] },
     ]
   })

@@ -1,6 +1,6 @@
-# What a region's own people see of it: one collector, one store of measurements,
-# and two topics. A region watches itself, so that losing one region blinds no
-# other; what a lost region cannot say, the others see in theirs.
+# A region's own monitoring: one collector, one store of metrics, and two topics. A region watches
+# itself, so that losing one region blinds no other. Other regions see the failures that a lost
+# region cannot report.
 
 data "aws_ssm_parameter" "image" {
   name = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-arm64"
@@ -45,7 +45,7 @@ resource "aws_prometheus_workspace" "main" {
   kms_key_arn = var.key_arn
 }
 
-# The very files that promtool tests: nothing is written twice.
+# These are the files that promtool tests: nothing is written twice.
 resource "aws_prometheus_rule_group_namespace" "rules" {
   for_each     = fileset("${local.signals}/rules", "*.yaml")
   name         = trimsuffix(each.key, ".yaml")
@@ -64,7 +64,7 @@ resource "aws_prometheus_alert_manager_definition" "main" {
         repeat_interval = "4h"
         routes          = [{ receiver = "page", matchers = ["severity=\"page\""] }]
       }
-      # Whoever was woken needs no ticket of the same name besides.
+      # An engineer who got the page needs no ticket of the same name.
       inhibit_rules = [{ source_matchers = ["severity=\"page\""], target_matchers = ["severity=\"ticket\""], equal = ["alertname"] }]
       receivers = [for urgency in ["page", "ticket"] : {
         name        = urgency

@@ -1,4 +1,4 @@
-# One region, whole: a folder of live/ is this and nothing else.
+# One whole region: a folder of live/ is this module and nothing else.
 
 data "terraform_remote_state" "global" {
   backend = "s3"
@@ -22,7 +22,7 @@ module "network" {
   network      = var.deployment.network
   cidr         = var.deployment.regions[local.position].cidr
   nat_gateways = var.nat_gateways
-  # Those before this one: see its peering.tf.
+  # The regions before this one in the list: see peering.tf.
   peers = { for i, r in var.deployment.regions : r.name => { cidr = r.cidr } if i < local.position && !r.leaving }
 }
 
@@ -33,7 +33,7 @@ resource "aws_route53_zone_association" "internal" {
 }
 
 locals {
-  # By way of the association: names can be asked for before a machine asks.
+  # By way of the association, so that names resolve before a machine asks for them.
   internal_zone = { name = local.global.internal_zone.name, id = aws_route53_zone_association.internal.zone_id }
 }
 

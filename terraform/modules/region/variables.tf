@@ -13,15 +13,14 @@ variable "deployment" {
     name    = string
     domain  = string
     network = string
-    # Of the states' bucket, where _global's outputs are read.
+    # The bucket of the states, where _global's outputs are read.
     state = object({ bucket = string, region = string })
-    # One that is leaving is let go by the later regions, which own the
-    # connections (a VPC cannot be destroyed while another one is connected to
-    # it), and by the first one, which pins the database's system ranges.
+    # Later regions drop their connections to a region that is leaving, because AWS destroys no VPC
+    # with a connection. The first region takes the database's system ranges off it.
     regions      = list(object({ name = string, cidr = string, leaving = optional(bool, false) }))
     tokens       = object({ jwks = string, issuer = string, audience = string })
     organisation = string
-    # Raised whenever another licence of CockroachDB is put into its secret.
+    # Raise it whenever another licence of CockroachDB is put into its secret.
     licence     = optional(number, 0)
     release     = map(object({ version = string, sha256 = string }))
     subscribers = optional(map(list(string)), {})

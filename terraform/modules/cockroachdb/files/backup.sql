@@ -1,7 +1,7 @@
--- Each region's rows are written to the bucket of that region, by its own
--- servers; the first bucket also takes what belongs to no region. Incremental
--- every ten minutes, full every night. The label tells schedules of other
--- places apart, and those go.
+-- Each region's servers write its rows to the bucket of that region. The first bucket also takes
+-- everything that belongs to no region. Incremental backups run every ten minutes, full backups
+-- every night. The label separates these schedules from schedules for other places, which are
+-- removed.
 CREATE SCHEDULE IF NOT EXISTS '${label}' FOR BACKUP DATABASE clock
   INTO (${places})
   WITH revision_history, detached

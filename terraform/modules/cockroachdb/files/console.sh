@@ -1,5 +1,5 @@
-# For the operator, who comes by Session Manager and becomes root: the way to the
-# database and to the nodes for `punchclock` and `cockroach`.
+# The environment of the operator, who comes by Session Manager and becomes root: the database and
+# the nodes for `punchclock` and `cockroach`.
 if [ "$(id -u)" = 0 ]; then
 	certs=/run/cockroach/certs
 	export PATH="$PATH:/usr/local/bin:/opt/cockroach"

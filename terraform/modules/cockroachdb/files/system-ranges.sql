@@ -1,6 +1,6 @@
--- The system's own ranges do not follow the database's survival goal. With their
--- replicas pinned to three regions, at least one in each, the loss of any region
--- leaves a quorum; left to chance, with four regions or more, it may not.
+-- The system's own ranges do not follow the database's survival goal. Their replicas are pinned to
+-- three regions, at least one in each, so that the loss of any region leaves a quorum. Without
+-- this, four regions or more might not.
 ALTER RANGE meta CONFIGURE ZONE USING num_replicas = 5, constraints = '${spread}';
 ALTER RANGE liveness CONFIGURE ZONE USING num_replicas = 5, constraints = '${spread}';
 ALTER RANGE system CONFIGURE ZONE USING num_replicas = 5, constraints = '${spread}';

@@ -67,7 +67,7 @@ run "one_nat_gateway_serves_all_zones" {
   }
 }
 
-# The whole of what is open, so that whoever opens more must say so here.
+# The complete list of open ports: a change that opens another port must change this test.
 run "exactly_the_ports_that_exist" {
   command = plan
 

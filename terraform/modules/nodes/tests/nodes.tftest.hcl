@@ -21,7 +21,7 @@ variables {
   tokens          = { jwks = "https://id.example.com/jwks.json", issuer = "https://id.example.com/", audience = "punchclock" }
 }
 
-# Else all groups would have the same name.
+# Without this all groups would have the same name.
 override_resource {
   target = aws_lb_target_group.seeds
   values = { arn = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/seeds/0123456789abcdef" }

@@ -23,7 +23,7 @@ variables {
   subscribers = { page = ["oncall@example.com", "https://pager.example.com/hook"], ticket = [] }
 }
 
-# Else both topics would have the same name.
+# Without this both topics would have the same name.
 override_resource {
   target = aws_sns_topic.urgency["page"]
   values = { arn = "arn:aws:sns:eu-west-1:123456789012:page" }
@@ -73,7 +73,7 @@ run "one_collector" {
     condition     = length(aws_launch_template.collector.user_data) < 16384 * 4 / 3
     error_message = "EC2 takes 16 KB of user data, these are ${length(aws_launch_template.collector.user_data)} characters of base64"
   }
-  # Every variable that we set must be one that the configuration asks for.
+  # Every variable set here must be one that the configuration reads.
   assert {
     condition = alltrue([for name in regexall("(PUNCHCLOCK_[A-Z_]+)=", output.user_data) : strcontains(join("", [
       for f in ["collector", "metrics"] : file("../../../tracing/monitoring/collector/${f}.yaml")

@@ -1,7 +1,6 @@
-# Destroying a region is refused while anything lives there. It is the last thing
-# that is made and the first that is destroyed, and it is destroyed only when the
-# command says that nothing stands against it; until then Terraform touches
-# nothing else.
+# Refuses to destroy a region while any home, row or service remains. The guard is made last and
+# destroyed first. It is destroyed only when the command finds nothing that prevents it; until then
+# Terraform touches nothing else.
 
 terraform {
   required_version = "~> 1.11"

@@ -1,5 +1,4 @@
-# A region as a whole: that the parts fit, in the order in which they need each
-# other.
+# A region as a whole: the parts fit, in the order in which they need each other.
 
 mock_provider "aws" {
   source = "../../testing"
@@ -72,7 +71,7 @@ run "the_parts_fit" {
     condition     = strcontains(output.console, "--region eu-west-1 --target ")
     error_message = "the operator's way in is ${output.console}"
   }
-  # What listens is what is open.
+  # Every port with a listener is open, and no other.
   assert {
     condition     = toset(flatten(regexall("-addr: 0[.]0[.]0[.]0:([0-9]+)", module.nodes.settings))) == toset([for o in values(module.network.open) : tostring(o.port) if o.to == "nodes"])
     error_message = "nodes listen as ${module.nodes.settings}, open are ${jsonencode(module.network.open)}"
