@@ -107,12 +107,14 @@ func (w *world) watchMembers(t *testing.T) (lost func() []string) {
 // comes to see so many members.
 func (w *world) joinWithKey(t *testing.T, key []byte, want int) {
 	t.Helper()
-	board := new(region.Board)
+	board, evacuations := new(region.Board), new(region.Evacuations)
 	seed := w.cluster.Nodes()[0]
 	g, err := gossip.New(gossip.Config{
 		Self: region.Member{Node: gossip.NodeName("us-east", "seventh"), Region: "us-east"}, Addr: "127.0.0.1:0",
 		Seeds: []string{seed.GossipAddr}, Label: filepath.Base(w.cluster.Dir()), Keys: [][]byte{key},
-	}, gossip.Deps{Board: board, Log: discard, Meter: noMeter.Meter("")})
+	}, gossip.Deps{
+		Board: board, Log: discard, Meter: noMeter.Meter(""), Evacuations: evacuations.All, MergeEvacuation: evacuations.Merge,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

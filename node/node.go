@@ -42,7 +42,7 @@ type Node struct {
 	// What exists from New on.
 	monitor     *health.Monitor
 	board       *region.Board
-	evacuations region.Switches
+	evacuations region.Evacuations
 	closer      closer
 	failed      chan error // a listener that ended by itself
 

@@ -65,7 +65,7 @@ func (n *Node) regionStatus(name region.Name, members []region.Member) adminapi.
 	r := adminapi.Region{Name: string(name), Nodes: len(members)}
 	for _, e := range n.evacuations.All() {
 		if e.Region == name {
-			r.Version, r.Evacuated = e.Version, e.Holds(n.clock())
+			r.Version, r.Evacuated = e.Version, e.ActiveAt(n.clock())
 			if r.Evacuated && !e.Until.IsZero() {
 				r.Until = &e.Until
 			}

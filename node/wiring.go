@@ -77,7 +77,7 @@ func (n *Node) startDatabase(ctx context.Context) error {
 func (n *Node) openHealth() (err error) {
 	n.evacuator, err = evacuation.New(evacuation.DefaultConfig(n.self.Region), evacuation.Deps{
 		Store: n.db, Known: &n.evacuations, Monitor: n.monitor, Members: n.members, Log: n.log, Clock: n.clock,
-		Broadcast: func(e region.Evacuation) { n.gossip.BroadcastSwitch(e) },
+		Broadcast: func(e region.Evacuation) { n.gossip.BroadcastEvacuation(e) },
 	})
 	if err != nil {
 		return err
@@ -199,8 +199,8 @@ func (n *Node) startGossip(ctx context.Context) error {
 		Seeds: n.cfg.Gossip.Seeds, Label: n.cfg.Deployment, Keys: keys,
 	}, gossip.Deps{
 		Board: n.board, Log: n.log, Meter: n.telemetry.MeterProvider.Meter("punchclock/gossip"),
-		Load: n.load, Keys: again, Switches: n.evacuations.All, CompanyChanged: n.directory.Changed,
-		SwitchChanged: func(e region.Evacuation) { n.evacuator.Merge(e) },
+		Load: n.load, Keys: again, CompanyChanged: n.directory.Changed,
+		Evacuations: n.evacuations.All, MergeEvacuation: n.evacuator.Merge,
 	})
 	if err != nil {
 		return err

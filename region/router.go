@@ -7,9 +7,9 @@ import (
 
 // Router orders the nodes that may take a punch of a given home.
 type Router struct {
-	self     Member
-	board    *Board
-	switches *Switches
+	self        Member
+	board       *Board
+	evacuations *Evacuations
 	// The clock and math/rand's, replaced by the tests.
 	now    func() time.Time
 	intn   func(n int) int
@@ -18,8 +18,8 @@ type Router struct {
 
 // NewRouter routes for the node self by what board shows, and to no node of a
 // region that is switched off.
-func NewRouter(self Member, board *Board, switches *Switches) *Router {
-	return &Router{self: self, board: board, switches: switches, now: time.Now, intn: rand.IntN, chance: rand.Float64}
+func NewRouter(self Member, board *Board, evacuations *Evacuations) *Router {
+	return &Router{self: self, board: board, evacuations: evacuations, now: time.Now, intn: rand.IntN, chance: rand.Float64}
 }
 
 // Candidate is a node that may take a punch.
@@ -49,7 +49,7 @@ const (
 func (r *Router) Route(home Name, usable func(node string) bool) []Candidate {
 	local := Candidate{Member: r.self, Local: true}
 	// The nodes of an evacuated region say so themselves, but a moment later.
-	if home == r.self.Region || r.switches.Evacuated(home, r.now()) {
+	if home == r.self.Region || r.evacuations.Evacuated(home, r.now()) {
 		return []Candidate{local}
 	}
 	members := r.board.View().In(home)

@@ -102,7 +102,7 @@ func someRegionStays(ctx context.Context, tx pgx.Tx, engine Engine, e region.Eva
 	for _, label := range labels {
 		known = known || label == string(e.Region)
 		stored := byRegion[label]
-		if !(region.Evacuation{On: stored.On, Until: stored.Until}).Holds(time.Now()) {
+		if !(region.Evacuation{On: stored.On, Until: stored.Until}).ActiveAt(time.Now()) {
 			serving++
 		}
 	}

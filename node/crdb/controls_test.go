@@ -48,13 +48,13 @@ func TestEvacuations(t *testing.T) {
 		if third, err := db.SetEvacuation(db.ctx, region.Evacuation{Region: "us-east"}); err != nil || third.Version != 8 {
 			t.Fatalf("%+v, %v", third, err)
 		}
-		var known region.Switches
+		var known region.Evacuations
 		list, err := db.Evacuations(db.ctx)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, e := range list {
-			known.Learn(e)
+			known.Merge(e)
 		}
 		if known.Evacuated("us-east", time.Now()) || !known.Evacuated("eu-west", time.Now()) || known.Evacuated("eu-west", until) {
 			t.Errorf("switches %+v", list)

@@ -95,7 +95,7 @@ func (db *DB) findEvacuated(ctx context.Context, uses []RegionUse) error {
 	now := time.Now()
 	for _, e := range list {
 		u := use(uses, string(e.Region))
-		if u.Evacuated = e.Holds(now); u.Evacuated && !e.Until.IsZero() {
+		if u.Evacuated = e.ActiveAt(now); u.Evacuated && !e.Until.IsZero() {
 			u.Until = &e.Until
 		}
 	}

@@ -63,7 +63,7 @@ func (c Config) Validate() error {
 type Deps struct {
 	Store Store
 	// Known is the node's list of evacuations, which the router and DNS read. The Switch adds to it.
-	Known   *region.Switches
+	Known   *region.Evacuations
 	Monitor *health.Monitor
 	// Broadcast tells the other nodes by gossip.
 	Broadcast func(e region.Evacuation)
@@ -137,7 +137,7 @@ func (s *Switch) Close() {
 // Merge takes an evacuation from gossip into the list, and reports whether it changed the list. It does not wait, and
 // calls neither gossip nor the monitor: memberlist's goroutines call it.
 func (s *Switch) Merge(e region.Evacuation) (changed bool) {
-	if !s.deps.Known.Learn(e) {
+	if !s.deps.Known.Merge(e) {
 		return false
 	}
 	s.log(e)
@@ -228,7 +228,7 @@ func (s *Switch) poll(ctx context.Context) {
 // take merges evacuations, and acts on this node's own region.
 func (s *Switch) take(list []region.Evacuation) {
 	for _, e := range list {
-		if s.deps.Known.Learn(e) {
+		if s.deps.Known.Merge(e) {
 			s.log(e)
 		}
 	}

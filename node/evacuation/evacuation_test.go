@@ -64,7 +64,7 @@ type fixture struct {
 	*Switch
 	store   *store
 	monitor *health.Monitor
-	known   *region.Switches
+	known   *region.Evacuations
 	told    []region.Evacuation
 	members []region.Member
 }
@@ -73,7 +73,7 @@ func newFixture(t *testing.T) *fixture {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	f := &fixture{
-		store: new(store), monitor: health.NewMonitor(log), known: new(region.Switches),
+		store: new(store), monitor: health.NewMonitor(log), known: new(region.Evacuations),
 		members: []region.Member{{Region: "us-east", State: region.Ready}, {Region: "eu-west", State: region.Ready}},
 	}
 	f.monitor.Set(health.Starting, "")

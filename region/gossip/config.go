@@ -53,11 +53,13 @@ type Deps struct {
 	// once per company and version as a rule. It must return quickly and must
 	// not call the Gossip. It is not called after Close.
 	CompanyChanged func(company string, version int64)
-	// SwitchChanged is called in the same way for an operator's switch.
-	SwitchChanged func(e region.Evacuation)
-	// Switches returns the switches as they are known here: a node that missed
-	// the news is told with the next push/pull. May be nil.
-	Switches func() []region.Evacuation
+	// Evacuations returns the operators' switches that this node knows. Each push/pull sends all of them, so that a
+	// node receives the switches whose broadcast it missed.
+	Evacuations func() []region.Evacuation
+	// MergeEvacuation merges a switch of another node and reports whether it was news, as region.Evacuations does.
+	// Gossip passes on what was news, so that all nodes end with the same switches. It must return quickly and must
+	// not call the Gossip. It is not called after Close.
+	MergeEvacuation func(e region.Evacuation) (news bool)
 }
 
 // NodeName returns a name for this start of a node: <region>-<host>-<boot id>.
@@ -138,6 +140,8 @@ func (d *Deps) validate() error {
 	switch {
 	case d.Board == nil:
 		return errors.New("gossip: Board is missing")
+	case d.Evacuations == nil || d.MergeEvacuation == nil:
+		return errors.New("gossip: Evacuations or MergeEvacuation is missing")
 	case d.Log == nil:
 		return errors.New("gossip: Log is missing")
 	case d.Meter == nil:

@@ -13,7 +13,9 @@ import (
 )
 
 func goodDeps() Deps {
-	return Deps{Board: &region.Board{}, Log: slog.New(slog.DiscardHandler), Meter: noop.Meter{}}
+	known := new(region.Evacuations)
+	return Deps{Board: &region.Board{}, Log: slog.New(slog.DiscardHandler), Meter: noop.Meter{},
+		Evacuations: known.All, MergeEvacuation: known.Merge}
 }
 
 func TestNodeName(t *testing.T) {
@@ -66,9 +68,11 @@ func TestAWrongConfigurationNamesTheSetting(t *testing.T) {
 		}
 	}
 	for name, spoil := range map[string]func(*Deps){
-		"Board": func(d *Deps) { d.Board = nil },
-		"Log":   func(d *Deps) { d.Log = nil },
-		"Meter": func(d *Deps) { d.Meter = nil },
+		"Board":           func(d *Deps) { d.Board = nil },
+		"Log":             func(d *Deps) { d.Log = nil },
+		"Evacuations":     func(d *Deps) { d.Evacuations = nil },
+		"MergeEvacuation": func(d *Deps) { d.MergeEvacuation = nil },
+		"Meter":           func(d *Deps) { d.Meter = nil },
 	} {
 		deps := goodDeps()
 		spoil(&deps)

@@ -67,7 +67,7 @@ func (d delegate) NotifyMsg(b []byte) {
 	case m.kind == kindCompany:
 		d.g.heard(m.company)
 	case m.kind == kindSwitch:
-		d.g.heardSwitch(m.switched)
+		d.g.receiveEvacuation(m.switched.Evacuation)
 	case m.kind == kindKeys:
 		d.g.heardKeys(m.keys)
 	}
@@ -89,10 +89,8 @@ func (d delegate) GetBroadcasts(overhead, limit int) [][]byte {
 
 func (d delegate) LocalState(bool) []byte {
 	s := d.g.roster.state()
-	if d.g.deps.Switches != nil {
-		for _, e := range d.g.deps.Switches() {
-			s.switches = append(s.switches, switchNews{Evacuation: e})
-		}
+	for _, e := range d.g.deps.Evacuations() {
+		s.switches = append(s.switches, switchNews{Evacuation: e})
 	}
 	return encodeState(s)
 }
@@ -108,7 +106,7 @@ func (d delegate) MergeRemoteState(b []byte, _ bool) {
 	}
 	if d.g.enter() { // a callback of ours may be called
 		for _, n := range s.switches {
-			d.g.heardSwitch(n)
+			d.g.receiveEvacuation(n.Evacuation)
 		}
 		d.g.exit()
 	}

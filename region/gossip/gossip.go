@@ -197,25 +197,27 @@ func (g *Gossip) heard(n companyNews) {
 	}
 }
 
-// BroadcastSwitch tells the other nodes of an operator's switch, whose version
-// is more than 0. Nodes that miss it find it in the database.
-func (g *Gossip) BroadcastSwitch(e region.Evacuation) {
+// BroadcastEvacuation sends an operator's switch, which this node knows already, to the other nodes. Its version must
+// be more than 0.
+func (g *Gossip) BroadcastEvacuation(e region.Evacuation) {
 	n := switchNews{Evacuation: e}
 	if !n.valid() {
-		g.log.Error("switch not sent", "target", string(e.Region), "version", e.Version)
+		g.log.Error("evacuation switch not sent: its region or version is not valid", "target", string(e.Region), "version", e.Version)
 		return
 	}
-	_, dropped := g.news.publish(n)
+	g.passOn(n)
+}
+
+func (g *Gossip) passOn(n switchNews) {
+	dropped := g.news.outbox.put(n.key(), n.encode())
 	g.metrics.company(companyDropped, dropped)
 }
 
-// heardSwitch takes a switch from another node and passes it on.
-func (g *Gossip) heardSwitch(n switchNews) {
-	n.hops++
-	isNew, dropped := g.news.publish(n)
-	g.metrics.company(companyDropped, dropped)
-	if isNew && g.deps.SwitchChanged != nil {
-		g.deps.SwitchChanged(n.Evacuation)
+// receiveEvacuation merges a switch of another node. What is news goes on to all nodes: Merge never forgets, so a
+// switch passes through each node once, and of two with the same version all nodes keep the same one.
+func (g *Gossip) receiveEvacuation(e region.Evacuation) {
+	if g.deps.MergeEvacuation(e) {
+		g.passOn(switchNews{Evacuation: e})
 	}
 }
 

@@ -85,6 +85,8 @@ type testNode struct {
 	board *region.Board
 	load  atomic.Pointer[region.Load]
 
+	evacuations region.Evacuations
+
 	mu      sync.Mutex // guards heardOf
 	heardOf map[string][]int64
 }
@@ -116,7 +118,7 @@ func mustNew(t testing.TB, r region.Name, host string, opts ...option) *testNode
 	deps := Deps{
 		Board: n.board, Log: slog.New(slog.DiscardHandler), Meter: noop.Meter{},
 		Load:           func() region.Load { return *n.load.Load() },
-		CompanyChanged: n.companyChanged,
+		CompanyChanged: n.companyChanged, Evacuations: n.evacuations.All, MergeEvacuation: n.evacuations.Merge,
 	}
 	p := fast()
 	for _, o := range opts {

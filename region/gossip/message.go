@@ -216,7 +216,7 @@ func (n switchNews) encode() []byte {
 	b = binary.AppendUvarint(b, uint64(n.Version))
 	var until int64
 	if !n.Until.IsZero() {
-		until = n.Until.Unix()
+		until = n.Until.UnixMicro()
 	}
 	b = binary.AppendUvarint(b, uint64(until))
 	return appendBytes(b, []byte(n.Region))
@@ -239,7 +239,7 @@ func decodeSwitch(b []byte) (n switchNews, ok bool) {
 	name, _, ok := cutBytes(b)
 	n.Version, n.Region = int64(values[0]), region.Name(name)
 	if values[1] > 0 {
-		n.Until = time.Unix(int64(values[1]), 0).UTC()
+		n.Until = time.UnixMicro(int64(values[1])).UTC()
 	}
 	return n, ok && n.valid()
 }
