@@ -70,7 +70,7 @@ func newBatch(n int, maxClockAhead time.Duration) *batch {
 // add reports whether the punch can be sent.
 func (b *batch) add(i int, r Request) bool {
 	r = r.WithID()
-	body, err := encodePunch(r)
+	body, err := r.JSON()
 	if err != nil {
 		b.outcomes[i].Err = unsendable(r.ID, err)
 		return false

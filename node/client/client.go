@@ -241,7 +241,7 @@ type Receipt struct {
 // look at it. After any other error the caller keeps the punch and calls again with the same Request and ID.
 func (c *Client) Punch(ctx context.Context, r Request) (Receipt, error) {
 	r = r.WithID()
-	body, err := encodePunch(r)
+	body, err := r.JSON()
 	if err != nil {
 		return Receipt{}, unsendable(r.ID, err)
 	}

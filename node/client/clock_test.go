@@ -15,6 +15,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 
+	"github.com/punchclock/punchclock/node/client/clienttest"
 	"github.com/punchclock/punchclock/node/punch"
 )
 
@@ -92,8 +93,8 @@ func behind() time.Time { return time.Now().Add(-time.Hour) }
 
 // TestANodeWithAWrongClockFoolsNobody sends to a node whose clock is an hour behind and to a second, correct node.
 func TestANodeWithAWrongClockFoolsNobody(t *testing.T) {
-	store, ctx := newStorage(), background(t)
-	urls := []string{mustNode(t, store, "us-east-n1", behind), mustNode(t, store, "us-east-n2", time.Now)}
+	store, ctx := clienttest.NewService(), background(t)
+	urls := []string{store.MustServe(t, "us-east-n1", behind), store.MustServe(t, "us-east-n2", time.Now)}
 	c := mustNew(t, urls)
 	receipt, err := c.Punch(ctx, Request{Employee: "anna", Kind: punch.In})
 	if err != nil || receipt.Node != "us-east-n2" || receipt.Attempts != 2 {
@@ -182,8 +183,8 @@ func TestClockAheadNeedsASecondNode(t *testing.T) {
 
 // TestASingleEndpointNamesTheSecondNode sends through one endpoint, whose node has a wrong clock and knows another node.
 func TestASingleEndpointNamesTheSecondNode(t *testing.T) {
-	store := newStorage()
-	right := mustNode(t, store, "eu-west-n1", time.Now)
+	store := clienttest.NewService()
+	right := store.MustServe(t, "eu-west-n1", time.Now)
 	urls, _ := servers(t, func(w http.ResponseWriter, r *http.Request, body []byte, n int) {
 		if r.URL.Path == "/v1/regions" {
 			writeJSON(w, "application/json", 200, map[string]any{"regions": []any{
@@ -202,11 +203,11 @@ func TestASingleEndpointNamesTheSecondNode(t *testing.T) {
 
 // TestATerminalIn2063 has a device whose clock is 37 years ahead, and one whose clock is right, in one outbox.
 func TestATerminalIn2063(t *testing.T) {
-	store, ctx := newStorage(), background(t)
+	store, ctx := clienttest.NewService(), background(t)
 	var mu sync.Mutex // guards requests
 	requests := 0
 	count := func(name string) string {
-		api := mustHandler(t, store, name, time.Now)
+		api := store.MustHandler(t, name, time.Now)
 		urls, _ := servers(t, func(w http.ResponseWriter, r *http.Request, body []byte, _ int) {
 			mu.Lock()
 			requests++

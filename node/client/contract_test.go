@@ -1,127 +1,20 @@
 package client
 
 import (
-	"bytes"
-	"cmp"
-	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"net/http/httptest"
-	"slices"
-	"sync"
 	"testing"
 	"time"
 
-	metricnoop "go.opentelemetry.io/otel/metric/noop"
-	tracenoop "go.opentelemetry.io/otel/trace/noop"
-
-	"github.com/punchclock/punchclock/node/auth"
-	"github.com/punchclock/punchclock/node/httpapi"
+	"github.com/punchclock/punchclock/node/client/clienttest"
 	"github.com/punchclock/punchclock/node/punch"
-	"github.com/punchclock/punchclock/region"
 )
 
-// storage is the service behind the real API, in memory.
-type storage struct {
-	mu     sync.Mutex
-	stored map[punch.Key]punch.Stored
-}
-
-func (s *storage) Record(_ context.Context, p punch.Punch) (punch.Receipt, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if old, ok := s.stored[p.Key()]; ok {
-		return old.Resolve(&p)
-	}
-	if err := p.CheckClock(2 * time.Minute); err != nil {
-		return punch.Receipt{}, err
-	}
-	p.Route = punch.Route{HomeRegion: "eu-west", Zone: "Asia/Kolkata", UTCOffset: 19800}
-	stored := punch.Stored{Receipt: p.Receipt(punch.Microseconds(time.Now()))}
-	s.stored[p.Key()] = stored
-	return stored.Receipt, nil
-}
-
-func (s *storage) Find(_ context.Context, key punch.Key) (punch.Receipt, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if stored, ok := s.stored[key]; ok {
-		return stored.Receipt, nil
-	}
-	return punch.Receipt{}, punch.Errorf(punch.NotFound, "no such punch")
-}
-
-func (s *storage) List(_ context.Context, q punch.Query) (found []punch.Receipt, _ error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	order := func(a, b punch.Cursor) int {
-		return cmp.Or(a.PunchedAt.Compare(b.PunchedAt), bytes.Compare(a.ID[:], b.ID[:]))
-	}
-	cursor := func(r punch.Receipt) punch.Cursor { return punch.Cursor{PunchedAt: r.PunchedAt, ID: r.ID} }
-	for key, stored := range s.stored {
-		r := stored.Receipt
-		if key.Employee == q.Employee && !r.PunchedAt.Before(q.From) && r.PunchedAt.Before(q.To) && order(cursor(r), q.After) > 0 {
-			found = append(found, r)
-		}
-	}
-	slices.SortFunc(found, func(a, b punch.Receipt) int { return order(cursor(a), cursor(b)) })
-	return found[:min(len(found), q.Limit)], nil
-}
-
-// manager lets one token in.
-type manager struct{}
-
-func (manager) Verify(_ context.Context, token string) (auth.Identity, error) {
-	if token != "secret" {
-		return auth.Identity{}, punch.Errorf(punch.Unauthenticated, "the token does not hold")
-	}
-	return auth.Identity{Company: "acme", Subject: "m", Role: auth.Manager}, nil
-}
-
-// mustAPI serves the real API from one node.
-func mustAPI(t *testing.T) (url string) {
-	t.Helper()
-	return mustNode(t, newStorage(), "us-east-n1", time.Now)
-}
-
-func newStorage() *storage { return &storage{stored: make(map[punch.Key]punch.Stored)} }
-
-// mustNode serves the real API from a node with that clock.
-func mustNode(t *testing.T, s *storage, name string, clock func() time.Time) (url string) {
-	t.Helper()
-	server := httptest.NewServer(mustHandler(t, s, name, clock))
-	t.Cleanup(server.Close)
-	return server.URL
-}
-
-func mustHandler(t *testing.T, s *storage, name string, clock func() time.Time) *httpapi.API {
-	t.Helper()
-	board := new(region.Board)
-	board.Show(region.NewView("us-east-n1", []region.Member{
-		{Node: "us-east-n1", Region: "us-east", State: region.Ready, PublicURL: "http://us-east.example/"},
-		{Node: "eu-west-n1", Region: "eu-west", State: region.Ready, PublicURL: "http://eu-west.example"},
-		{Node: "ap-south-n1", Region: "ap-south", State: region.Draining, PublicURL: "http://ap-south.example"},
-	}))
-	api, err := httpapi.New(
-		httpapi.Config{Node: name, Region: "us-east", Deadline: 10 * time.Second, MaxBody: 1 << 20},
-		httpapi.Deps{
-			Recorder: s, Reader: s, Auth: manager{}, Board: board, Clock: clock, Log: slog.New(slog.DiscardHandler),
-			Draining: func() bool { return false }, ClockWrong: func() bool { return false },
-			Tracer: tracenoop.NewTracerProvider(), Meter: metricnoop.NewMeterProvider(),
-		})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return api
-}
-
-// TestAgainstTheRealAPI holds what this package believes of the API against
-// the API.
+// TestAgainstTheRealAPI checks the assumptions of this package about the API.
 func TestAgainstTheRealAPI(t *testing.T) {
-	store, ctx := newStorage(), background(t)
-	url := mustNode(t, store, "us-east-n1", time.Now)
-	c := mustNew(t, []string{url, mustNode(t, store, "us-east-n2", time.Now)})
+	store, ctx := clienttest.NewService(), background(t)
+	url := store.MustServe(t, "us-east-n1", time.Now)
+	c := mustNew(t, []string{url, store.MustServe(t, "us-east-n2", time.Now)})
 	r := request()
 	r.ID = punch.IDAt(r.At)
 	first, err := c.Punch(ctx, r)
@@ -192,7 +85,7 @@ func TestAgainstTheRealAPI(t *testing.T) {
 }
 
 func TestAFullBatchAndItsPages(t *testing.T) {
-	c, ctx := mustNew(t, []string{mustAPI(t)}), background(t)
+	c, ctx := mustNew(t, []string{clienttest.NewService().MustServe(t, "us-east-n1", time.Now)}), background(t)
 	began := time.Now()
 	var requests []Request
 	for i := range MaxBatch {

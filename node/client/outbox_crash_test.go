@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/punchclock/punchclock/node/client/clienttest"
 	"github.com/punchclock/punchclock/node/punch"
 )
 
@@ -145,8 +146,8 @@ func mustDie(t *testing.T, dir, url string, steps int) (kept map[string]string, 
 // each of their steps on the disk, while answers get lost: what they said was
 // kept is recorded once, or in quarantine with the reason.
 func TestKilledProcesses(t *testing.T) {
-	store := newStorage()
-	api, requests := mustHandler(t, store, "us-east-n1", time.Now), atomic.Int64{}
+	store := clienttest.NewService()
+	api, requests := store.MustHandler(t, "us-east-n1", time.Now), atomic.Int64{}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if requests.Add(1)%3 != 0 {
 			api.ServeHTTP(w, r)
@@ -181,7 +182,7 @@ func TestKilledProcesses(t *testing.T) {
 	mustBeSettled(t, dir, server.URL, store, kept)
 }
 
-func mustBeSettled(t *testing.T, dir, url string, store *storage, kept map[string]string) {
+func mustBeSettled(t *testing.T, dir, url string, store *clienttest.Service, kept map[string]string) {
 	t.Helper()
 	box := mustOutbox(t, OutboxConfig{Dir: dir})
 	done, err := box.Flush(background(t), mustNew(t, []string{url}))
@@ -204,7 +205,7 @@ func mustBeSettled(t *testing.T, dir, url string, store *storage, kept map[strin
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, recorded := store.stored[punch.Key{Company: "acme", Employee: "e1", ID: id}]
+		recorded := store.Recorded("e1", id)
 		if recorded == (kind == "lunch") || refused[text] != (kind == "lunch") {
 			t.Errorf("punch %s of kind %s was kept; recorded: %v, in quarantine with its reason: %v", text, kind, recorded, refused[text])
 		}

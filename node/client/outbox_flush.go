@@ -19,6 +19,8 @@ type Sender interface {
 	PunchBatch(ctx context.Context, requests []Request) ([]Outcome, error)
 }
 
+var _ Sender = (*Client)(nil)
+
 // Punch keeps a punch, sends it, and drops it once there is a receipt. Its errors are those of Client.Punch. After a final
 // error the punch is in quarantine. After any other error it waits for a Flush.
 //

@@ -16,6 +16,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 
+	"github.com/punchclock/punchclock/node/client/clienttest"
 	"github.com/punchclock/punchclock/node/punch"
 )
 
@@ -131,7 +132,7 @@ func TestRunFlushesUntilAllIsRecorded(t *testing.T) {
 }
 
 func TestSeveralUseAnOutboxAtOnce(t *testing.T) {
-	url, dir := mustAPI(t), t.TempDir()
+	url, dir := clienttest.NewService().MustServe(t, "us-east-n1", time.Now), t.TempDir()
 	c, ctx := mustNew(t, []string{url}), background(t)
 	const users, each = 4, 15
 	var ids []punch.ID

@@ -21,7 +21,7 @@ const (
 func (o *Outbox) logReceipts(receipts []Receipt) error {
 	var lines []byte
 	for i := range receipts {
-		line, err := receipts[i].encode()
+		line, err := receipts[i].JSON()
 		if err != nil {
 			return fmt.Errorf("outbox: receipt of %s: %w", receipts[i].ID, err)
 		}
@@ -42,8 +42,8 @@ func (o *Outbox) logReceipts(receipts []Receipt) error {
 	return o.syncDir(".")
 }
 
-// encode writes a receipt as the API does.
-func (r *Receipt) encode() ([]byte, error) {
+// JSON encodes the receipt as the API does.
+func (r *Receipt) JSON() ([]byte, error) {
 	marks := []string{}
 	if r.Late {
 		marks = append(marks, "late")
@@ -63,5 +63,3 @@ func (r *Receipt) encode() ([]byte, error) {
 func offset(seconds int32) string {
 	return time.Time{}.In(time.FixedZone("", int(seconds))).Format("-07:00")
 }
-
-var _ Sender = (*Client)(nil)

@@ -6,12 +6,15 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/punchclock/punchclock/node/client/clienttest"
 )
 
 func TestRegionsOfTheRealAPI(t *testing.T) {
-	url := mustAPI(t)
+	url := clienttest.NewService().MustServe(t, "us-east-n1", time.Now)
 	c := mustNew(t, []string{url + "/"})
 	regions, err := c.Regions(background(t))
 	want := []Region{

@@ -68,8 +68,9 @@ func toWire(r Request) wirePunch {
 	return w
 }
 
-// encodePunch fails if JSON would change the content: the note must be valid UTF-8 and the year must have four digits.
-func encodePunch(r Request) ([]byte, error) { return json.Marshal(toWire(r)) }
+// JSON encodes the punch as the API takes it. It fails if JSON would change the content: the note must be valid UTF-8 and
+// the year must have four digits.
+func (r Request) JSON() ([]byte, error) { return json.Marshal(toWire(r)) }
 
 func (w *wireReceipt) receipt() (punch.Receipt, error) {
 	id, err := punch.ParseID(w.ID)

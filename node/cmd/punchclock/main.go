@@ -17,7 +17,6 @@ import (
 	"go.opentelemetry.io/otel"
 
 	"github.com/punchclock/punchclock/node"
-	"github.com/punchclock/punchclock/node/client"
 	"github.com/punchclock/punchclock/node/config"
 	"github.com/punchclock/punchclock/tracing"
 )
@@ -34,7 +33,7 @@ type commands struct {
 	DevCA   devCACommand   `cmd:"" name:"dev-ca" help:"Make an authority for development, and certificates of it for nodes, database and the database's users. Run it again to renew them."`
 	Token   tokenCommand   `cmd:"" help:"Print a token signed by a development key, which nodes take only with --development."`
 	ID      idCommand      `cmd:"" name:"new-id" help:"Print an id for a punch. Keep it over all retries of that punch."`
-	Punch   client.Command `cmd:"" help:"Punch: print the receipt, or keep the punch in an outbox on disk for later. Exit status 0: recorded, 1: refused for good, 3: kept, 4: neither."`
+	Punch   punchCommand   `cmd:"" help:"Punch: print the receipt, or keep the punch in an outbox on disk for later. Exit status 0: recorded, 1: refused for good, 3: kept, 4: neither."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
 
@@ -78,8 +77,8 @@ func run(ctx context.Context, args []string) int {
 	}
 	if err := chosen.Run(); err != nil {
 		fmt.Fprintln(os.Stderr, "punchclock:", err)
-		if exit, ok := errors.AsType[*client.ExitError](err); ok {
-			return exit.Status
+		if exit, ok := errors.AsType[*exitError](err); ok {
+			return exit.status
 		}
 		return 1
 	}
