@@ -1,4 +1,4 @@
-# One key with the same id in every region, so that one region can read the replicas and backups of
+# One key with the same id in every region, so that every region can read the replicas and backups of
 # another. It encrypts secrets, database disks, artifacts and backups.
 
 resource "aws_kms_key" "primary" {
