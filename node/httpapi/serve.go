@@ -136,6 +136,10 @@ func (a *API) authenticate(c *call) (auth.Identity, error) {
 	}
 	caller, err := a.deps.Auth.Verify(c.ctx, strings.TrimSpace(token))
 	if punch.CodeOf(err) == punch.Unauthenticated {
+		// By a wrong clock good tokens have expired, or are not valid yet.
+		if wrong := a.checkClock(); wrong != nil && token != "" {
+			return caller, wrong
+		}
 		challenge := `Bearer realm="punchclock"`
 		if token != "" {
 			challenge += `, error="invalid_token"` // RFC 6750, section 3.1
