@@ -39,7 +39,7 @@ import (
 const (
 	benchRounds      = 5
 	benchRound       = 3 * time.Second
-	benchConnections = 256 // closed loop; more than a small node's lanes have hands
+	benchConnections = 256 // closed loop; more than the writers of a small node
 	bareVariable     = "PUNCHCLOCK_TEST_BARE_HANDLER"
 )
 

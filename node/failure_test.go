@@ -194,7 +194,7 @@ func TestHomesDoNotHurtEachOther(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, n := range []*cluster.Node{w.cluster.Region("ap-south")[0], w.cluster.Region("eu-west")[0]} {
-			// More than the lanes towards the stuck home have hands, so that
+			// More punches than the batcher of the stuck home has writers, so that
 			// some are being written and some wait.
 			ctx, cancel := context.WithCancel(testContext(t))
 			var waiting sync.WaitGroup

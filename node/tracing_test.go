@@ -149,9 +149,9 @@ func TestMetricsAreThere(t *testing.T) {
 			labels []string
 			least  float64
 		}{
-			{"punchclock_http_requests_total", []string{`route="POST /v1/punches"`}, 3},
+			{"punchclock_http_requests_total", []string{`http_request_method="POST",http_route="/v1/punches"`}, 3},
 			{"punchclock_dispatch_routed_total", []string{`home_region="ap-south"`}, 3},
-			{"punchclock_peer_forwarded_total", []string{`target_region="ap-south"`, `result="settled"`}, 3},
+			{"punchclock_peer_forwarded_total", []string{`target_region="ap-south"`, `result="done"`}, 3},
 			{"punchclock_queue_wait_duration_seconds_count", []string{`home_region="ap-south"`, `kind="peer"`}, 3},
 			{"punchclock_batch_size_count", []string{`home_region="ap-south"`}, 1},
 			{"punchclock_batch_write_duration_seconds_count", []string{`home_region="ap-south"`}, 1},

@@ -110,7 +110,7 @@ func (h *harness) counts(tb testing.TB, name string) map[string]int64 {
 func TestMetricsByRouteAndOutcome(t *testing.T) {
 	h := newHarness(t)
 	for name, series := range map[string]string{
-		"punchclock.http.requests": "outcome=unavailable,route=POST /v1/punches", "punchclock.http.punches": "outcome=unknown_company",
+		"punchclock.http.requests": "http.request.method=POST,http.route=/v1/punches,outcome=unavailable", "punchclock.http.punches": "outcome=unknown_company",
 	} {
 		if n, shown := h.counts(t, name)[series]; n != 0 || !shown {
 			t.Errorf("%s{%s} is %d, shown: %t, before anything happened; rate would never see the first", name, series, n, shown)
@@ -131,12 +131,26 @@ func TestMetricsByRouteAndOutcome(t *testing.T) {
 	h.send(t, request{method: "BREW", path: "/v1/punches"})
 
 	requests := map[string]int64{
-		"outcome=ok,route=POST /v1/punches": 2, "outcome=invalid,route=POST /v1/punches": 1, "outcome=unavailable,route=POST /v1/punches": 1,
-		"outcome=ok,route=POST /v1/punches/batch": 1, "outcome=not_found,route=/": 1, "outcome=method_not_allowed,route=/v1/punches": 1,
+		"http.request.method=POST,http.route=/v1/punches,outcome=ok":                   2,
+		"http.request.method=POST,http.route=/v1/punches,outcome=invalid":              1,
+		"http.request.method=POST,http.route=/v1/punches,outcome=unavailable":          1,
+		"http.request.method=POST,http.route=/v1/punches/batch,outcome=ok":             1,
+		"http.request.method=GET,outcome=not_found":                                    1,
+		"http.request.method=_OTHER,http.route=/v1/punches,outcome=method_not_allowed": 1,
+	}
+	// As OpenTelemetry's conventions for HTTP servers name them, with the outcome in addition.
+	durations := map[string]int64{
+		"http.request.method=POST,http.response.status_code=201,http.route=/v1/punches,outcome=ok,url.scheme=http":                                 1,
+		"http.request.method=POST,http.response.status_code=200,http.route=/v1/punches,outcome=ok,url.scheme=http":                                 1,
+		"http.request.method=POST,http.response.status_code=400,http.route=/v1/punches,outcome=invalid,url.scheme=http":                            1,
+		"error.type=unavailable,http.request.method=POST,http.response.status_code=503,http.route=/v1/punches,outcome=unavailable,url.scheme=http": 1,
+		"http.request.method=POST,http.response.status_code=200,http.route=/v1/punches/batch,outcome=ok,url.scheme=http":                           1,
+		"http.request.method=GET,http.response.status_code=404,outcome=not_found,url.scheme=http":                                                  1,
+		"http.request.method=_OTHER,http.response.status_code=405,http.route=/v1/punches,outcome=method_not_allowed,url.scheme=http":               1,
 	}
 	punches := map[string]int64{"outcome=recorded": 2, "outcome=replayed": 2, "outcome=unavailable": 2, "outcome=invalid": 2}
 	for name, want := range map[string]map[string]int64{
-		"punchclock.http.requests": requests, "punchclock.http.duration": requests, "punchclock.http.punches": punches,
+		"punchclock.http.requests": requests, "http.server.request.duration": durations, "punchclock.http.punches": punches,
 	} {
 		// A request is counted after its answer was sent.
 		eventually(t, name, func() bool {
@@ -170,8 +184,9 @@ func TestInFlightAndCallersThatLeave(t *testing.T) {
 		t.Error("a punch that nothing recorded was answered")
 	}
 	eventually(t, "it is no longer in flight", func() bool { return h.InFlight() == 0 })
-	eventually(t, "the caller is counted as gone", func() bool {
-		return h.counts(t, "punchclock.http.requests")["outcome=gone,route=POST /v1/punches"] == 1 && h.counts(t, "punchclock.http.punches")["outcome=gone"] == 1
+	eventually(t, "the caller is counted as gone, without a status that no caller received", func() bool {
+		return h.counts(t, "http.server.request.duration")["http.request.method=POST,http.route=/v1/punches,outcome=gone,url.scheme=http"] == 1 &&
+			h.counts(t, "punchclock.http.requests")["http.request.method=POST,http.route=/v1/punches,outcome=gone"] == 1 && h.counts(t, "punchclock.http.punches")["outcome=gone"] == 1
 	})
 	if log := h.log.String(); log != "" {
 		t.Errorf("a caller that left is logged: %s", log)
@@ -217,7 +232,7 @@ func TestPanicIsCountedAndTraced(t *testing.T) {
 		t.Errorf("the span's status is %s, want an error", got)
 	}
 	eventually(t, "the request is counted", func() bool {
-		return h.counts(t, "punchclock.http.requests")["outcome=unavailable,route=POST /v1/punches"] == 1
+		return h.counts(t, "punchclock.http.requests")["http.request.method=POST,http.route=/v1/punches,outcome=unavailable"] == 1
 	})
 	if h.InFlight() != 0 {
 		t.Errorf("%d punches are in flight after the panic", h.InFlight())

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
 
@@ -84,12 +83,9 @@ type reply struct {
 }
 
 func (a *API) serve(rt route) http.Handler {
-	// The pattern, never the path: whoever calls must not make up labels.
+	// The pattern and never the path: callers must not make up span names.
 	pattern := strings.TrimSpace(rt.method + " " + rt.path)
-	outcomes := newOutcomes(attribute.String("route", pattern))
-	if rt.method == http.MethodPost { // punches: the others would add a hundred series that nobody watches
-		startAtZero(a.metrics.requests, outcomes)
-	}
+	metrics := a.metrics.forRoute(rt)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now() // for the duration: monotonic, whatever the node's clock does
 		ctx, span := r.Context(), trace.Span(noop.Span{})
@@ -105,7 +101,10 @@ func (a *API) serve(rt route) http.Handler {
 		status, outcome := http.StatusInternalServerError, string(punch.Unavailable)
 		defer func() {
 			endSpan(span, status)
-			a.metrics.request(ctx, outcomes, outcome, time.Since(start))
+			if outcome == outcomeGone { // the status reached no caller
+				status = 0
+			}
+			metrics.record(ctx, r, outcome, status, time.Since(start))
 		}()
 		answer, err := a.answer(rt, c)
 		if err != nil {
@@ -202,7 +201,7 @@ func (a *API) explain(ctx context.Context, err error) *punch.Error {
 	refusal := punch.AsError(err)
 	_, known := errors.AsType[*punch.Error](err)
 	if !known || (refusal.Err != nil && !refusal.Code.Final()) {
-		if !gone(ctx) {
+		if !clientGone(ctx) {
 			a.seldom.Do(func() {
 				a.deps.Log.WarnContext(ctx, "request failed", "code", refusal.Code, "error", err)
 			})
@@ -217,8 +216,8 @@ func (a *API) explain(ctx context.Context, err error) *punch.Error {
 	return refusal
 }
 
-// gone reports whether the caller left before it had its answer.
-func gone(ctx context.Context) bool { return errors.Is(ctx.Err(), context.Canceled) }
+// clientGone reports whether the caller left before it had its answer.
+func clientGone(ctx context.Context) bool { return errors.Is(ctx.Err(), context.Canceled) }
 
 func (a *API) buffer() *bytes.Buffer {
 	b := a.buffers.Get().(*bytes.Buffer)

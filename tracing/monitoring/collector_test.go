@@ -122,7 +122,7 @@ func TestCollectorKeepsTheDatabaseMetricsThatAreAskedFor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ofNodes := regexp.MustCompile(`^(punchclock|pgxpool|db_client|go|process|target)_|^up$`)
+	ofNodes := regexp.MustCompile(`^(punchclock|http_server|pgxpool|db_client|go|process|target)_|^up$`)
 	asked := 0
 	for name, where := range named {
 		if ofNodes.MatchString(name) {
