@@ -29,7 +29,6 @@ var notPlainYet = []string{
 	"node/peer",
 	"node/punch",
 	"node/rehome",
-	"region",
 	"region/dns",
 	"region/gossip",
 	"terraform/local",

@@ -20,7 +20,7 @@ func (n *Node) startDNS(ctx context.Context) error {
 		return err
 	}
 	server, err := dns.New(cfg, dns.Deps{
-		Board: n.board, Log: n.log, Meter: n.telemetry.MeterProvider.Meter("punchclock/dns"),
+		Cluster: n.cluster, Log: n.log, Meter: n.telemetry.MeterProvider.Meter("punchclock/dns"),
 		Regions: n.regions.all, Evacuated: n.evacuated, Stuck: n.stuckHomes, Suspects: n.dispatch.OpenBreakers,
 	})
 	if err != nil {

@@ -107,13 +107,13 @@ func (w *world) watchMembers(t *testing.T) (lost func() []string) {
 // comes to see so many members.
 func (w *world) joinWithKey(t *testing.T, key []byte, want int) {
 	t.Helper()
-	board, evacuations := new(region.Board), new(region.Evacuations)
+	cluster, evacuations := new(region.Cluster), new(region.Evacuations)
 	seed := w.cluster.Nodes()[0]
 	g, err := gossip.New(gossip.Config{
 		Self: region.Member{Node: gossip.NodeName("us-east", "seventh"), Region: "us-east"}, Addr: "127.0.0.1:0",
 		Seeds: []string{seed.GossipAddr}, Label: filepath.Base(w.cluster.Dir()), Keys: [][]byte{key},
 	}, gossip.Deps{
-		Board: board, Log: discard, Meter: noMeter.Meter(""), Evacuations: evacuations.All, MergeEvacuation: evacuations.Merge,
+		Cluster: cluster, Log: discard, Meter: noMeter.Meter(""), Evacuations: evacuations.All, MergeEvacuation: evacuations.Merge,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -130,9 +130,9 @@ func (w *world) joinWithKey(t *testing.T, key []byte, want int) {
 		t.Fatal(err)
 	}
 	deadline := time.Now().Add(10 * time.Second)
-	for len(board.View().Members()) != want {
+	for len(cluster.Snapshot().Members()) != want {
 		if time.Now().After(deadline) {
-			t.Fatalf("with the key %s the node sees %d members, want %d", gossip.FingerprintOf(key), len(board.View().Members()), want)
+			t.Fatalf("with the key %s the node sees %d members, want %d", gossip.FingerprintOf(key), len(cluster.Snapshot().Members()), want)
 		}
 		time.Sleep(20 * time.Millisecond) // poll
 	}

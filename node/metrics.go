@@ -25,16 +25,19 @@ func (n *Node) observe() error {
 		metric.WithDescription("How far this node's clock is ahead of the database's."))
 	read, err5 := meter.Float64ObservableGauge("punchclock.database.last_success.age", metric.WithUnit("s"),
 		metric.WithDescription("Time since the evacuations were last read from the database. The node tries that every second, also when there are no punches."))
-	for _, err := range []error{err1, err2, err3, err4, err5} {
+	failures, err6 := meter.Int64ObservableCounter("punchclock.directory.failures", metric.WithUnit("{read}"),
+		metric.WithDescription("Reads of a company's home that failed. While memory has the company, its punches go on with the known home."))
+	for _, err := range []error{err1, err2, err3, err4, err5, err6} {
 		if err != nil {
 			return fmt.Errorf("node metrics: %w", err)
 		}
 	}
 	hit, miss := metric.WithAttributes(attribute.Bool("hit", true)), metric.WithAttributes(attribute.Bool("hit", false))
 	_, err := meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
-		hits, misses := n.directory.Lookups()
-		o.ObserveInt64(lookups, int64(hits), hit)
-		o.ObserveInt64(lookups, int64(misses), miss)
+		directory := n.directory.Stats()
+		o.ObserveInt64(lookups, int64(directory.Hits), hit)
+		o.ObserveInt64(lookups, int64(directory.Misses), miss)
+		o.ObserveInt64(failures, int64(directory.Failures))
 		o.ObserveInt64(known, int64(n.directory.Len()))
 		o.ObserveFloat64(clock, n.watcher.ClockOffset().Seconds())
 		if at := n.evacuator.LastRead(); !at.IsZero() {
@@ -46,7 +49,7 @@ func (n *Node) observe() error {
 			o.ObserveInt64(ready, 0)
 		}
 		return nil
-	}, lookups, known, ready, clock, read)
+	}, lookups, known, failures, ready, clock, read)
 	return errors.Join(err, n.observeRegions(meter))
 }
 
@@ -61,7 +64,7 @@ func (n *Node) observeRegions(meter metric.Meter) error {
 		return fmt.Errorf("node metrics: %w", err)
 	}
 	_, err := meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
-		view := n.board.View()
+		view := n.cluster.Snapshot()
 		for _, name := range n.regions.all() {
 			in := attribute.String("region", string(name))
 			count := map[region.State]int64{region.Warming: 0, region.Ready: 0, region.Draining: 0}

@@ -41,7 +41,7 @@ type Node struct {
 
 	// What exists from New on.
 	monitor     *health.Monitor
-	board       *region.Board
+	cluster     *region.Cluster
 	evacuations region.Evacuations
 	closer      closer
 	failed      chan error // a listener that ended by itself
@@ -75,7 +75,7 @@ func New(cfg config.Node, deps Deps) (*Node, error) {
 	name := gossip.NodeName(cfg.Region, cfg.Name)
 	log := deps.Log.With("node", name, "region", cfg.Region)
 	return &Node{
-		cfg: cfg, log: log, clock: deps.Clock, monitor: health.NewMonitor(log), board: new(region.Board),
+		cfg: cfg, log: log, clock: deps.Clock, monitor: health.NewMonitor(log), cluster: new(region.Cluster),
 		self: region.Member{ // PeerAddr follows once the peer listener is bound
 			Node: name, Region: home, PublicURL: cfg.Public.URL, PublicAddrs: publicAddrs(cfg.Public.Addresses), Weight: cfg.Weight,
 		},

@@ -41,7 +41,7 @@ func (n *Node) status() adminapi.Status {
 	for _, b := range n.dispatch.Batchers() {
 		s.Homes = append(s.Homes, adminapi.Home{Region: string(b.Home), Way: b.Kind, Waiting: b.Waiting, CircuitOpen: b.Open})
 	}
-	view := n.board.View()
+	view := n.cluster.Snapshot()
 	names := view.Regions()
 	for _, name := range n.regions.all() {
 		if !slices.Contains(names, name) {

@@ -126,7 +126,7 @@ func (n *Node) startDirectory(ctx context.Context) (err error) {
 	if err := n.observe(); err != nil {
 		return err
 	}
-	return n.db.Homes(ctx, cfg.Capacity, n.directory.Learn)
+	return n.db.Homes(ctx, cfg.Capacity, n.directory.Put)
 }
 
 func (n *Node) startTokens(ctx context.Context) (err error) {
@@ -148,7 +148,7 @@ func (n *Node) startDispatch(context.Context) (err error) {
 		MaxFutureSkew: n.cfg.MaxFutureSkew, CallTimeout: n.cfg.PunchTimeout / 3,
 		Capacity: uint32(n.cfg.Queue.MaxItems),
 	}, dispatch.Deps{
-		Directory: n.directory, Router: region.NewRouter(n.self, n.board, &n.evacuations), Store: n.db, Peers: n.peers, Present: n.present,
+		Directory: n.directory, Router: region.NewRouter(n.self, n.cluster, &n.evacuations), Store: n.db, Peers: n.peers, Present: n.present,
 		OpenLocal: func(ctx context.Context, home region.Name) (dispatch.Batcher, error) {
 			if err := n.regions.check(ctx, home); err != nil {
 				return nil, err
@@ -168,7 +168,7 @@ func (n *Node) startDispatch(context.Context) (err error) {
 	return err
 }
 
-func (n *Node) members() []region.Member { return n.board.View().Members() }
+func (n *Node) members() []region.Member { return n.cluster.Snapshot().Members() }
 
 func (n *Node) present(node string) bool {
 	return slices.ContainsFunc(n.members(), func(m region.Member) bool { return m.Node == node })
@@ -198,8 +198,8 @@ func (n *Node) startGossip(ctx context.Context) error {
 		Self: n.self, Addr: n.cfg.Gossip.Addr, Advertise: n.cfg.Gossip.Advertise,
 		Seeds: n.cfg.Gossip.Seeds, Label: n.cfg.Deployment, Keys: keys,
 	}, gossip.Deps{
-		Board: n.board, Log: n.log, Meter: n.telemetry.MeterProvider.Meter("punchclock/gossip"),
-		Load: n.load, Keys: again, CompanyChanged: n.directory.Changed,
+		Cluster: n.cluster, Log: n.log, Meter: n.telemetry.MeterProvider.Meter("punchclock/gossip"),
+		Load: n.load, Keys: again,
 		Evacuations: n.evacuations.All, MergeEvacuation: n.evacuator.Merge,
 	})
 	if err != nil {
@@ -229,7 +229,7 @@ func (n *Node) startPublic(ctx context.Context) error {
 	api, err := httpapi.New(httpapi.Config{
 		Node: n.self.Node, Region: n.self.Region, Deadline: n.cfg.PunchTimeout, MaxBody: n.cfg.Public.MaxBody,
 	}, httpapi.Deps{
-		Recorder: n.dispatch, Reader: dispatch.Reads{Directory: n.directory, Store: n.db}, Auth: n.verifier, Board: n.board,
+		Recorder: n.dispatch, Reader: dispatch.Reads{Directory: n.directory, Store: n.db}, Auth: n.verifier, Cluster: n.cluster,
 		Ready: n.monitor.Ready, Draining: n.monitor.Leaving, ClockWrong: func() bool { return n.monitor.Has(health.WrongClock) },
 		Clock: n.clock, Log: n.log, Tracer: n.telemetry.TracerProvider, Meter: n.telemetry.MeterProvider,
 	})

@@ -11,46 +11,42 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// ErrUnknownCompany is returned when the database, just asked, has no such
-// company.
+// ErrUnknownCompany means that the database has no such company at this moment.
 var ErrUnknownCompany = errors.New("unknown company")
 
-// ErrBusy is returned when a company that was unknown a moment ago is asked
-// for too often. It says nothing about whether the company exists.
-var ErrBusy = errors.New("unknown a moment ago and asked for too often")
+// ErrBusy means that a company was unknown a moment ago and is looked up too often. It does not tell whether the company
+// exists.
+var ErrBusy = errors.New("the company was unknown a moment ago and is looked up too often")
 
-// ErrClosed is returned by a Directory that was closed while it was asked.
-var ErrClosed = errors.New("company directory is closed")
+// ErrClosed means that the Directory was closed before the look-up had an answer.
+var ErrClosed = errors.New("the company directory is closed")
 
-// Source is the authority behind a Directory. Home returns ErrUnknownCompany
-// only when the database said so.
+// Source is the database behind a Directory. Home must return ErrUnknownCompany only if the database has no such company.
 type Source interface {
 	Home(ctx context.Context, company string) (Home, error)
 }
 
-// DirectoryConfig bounds a Directory.
+// DirectoryConfig has the limits of a Directory.
 type DirectoryConfig struct {
-	// Capacity is how many companies are kept; 100,000 take about 30 MB.
+	// Capacity is the greatest number of companies in memory. 100,000 companies take about 30 MB.
 	Capacity int
-	// RefreshAfter is the age from which an entry is read anew in the
-	// background while it is still used: news that gossip lost is
-	// noticed within it.
+	// RefreshAfter is the age at which an entry is read again in the background. The old entry is used until the read
+	// has an answer.
 	RefreshAfter time.Duration
-	// ExpireAfter is the age from which an entry is no longer used, even
-	// when the database cannot be asked. The fence catches a stale one, so
-	// it only has to outlast an outage.
+	// ExpireAfter is the age at which an entry is no longer used, even if the database does not answer. The fence
+	// catches a stale entry, so ExpireAfter only needs to outlast an outage.
 	ExpireAfter time.Duration
 }
 
-// DefaultDirectoryConfig is what a node uses unless told otherwise.
+// DefaultDirectoryConfig returns the limits of a node without further settings.
 func DefaultDirectoryConfig() DirectoryConfig {
 	return DirectoryConfig{Capacity: 100_000, RefreshAfter: time.Minute, ExpireAfter: 24 * time.Hour}
 }
 
-// Validate names the field that is wrong.
+// Validate returns an error that names the wrong field.
 func (c DirectoryConfig) Validate() error {
 	switch {
-	case c.Capacity <= 0: // the cache would take 0 for unbounded
+	case c.Capacity <= 0: // for the cache, 0 means no limit
 		return fmt.Errorf("company directory: Capacity must be more than 0, is %d", c.Capacity)
 	case c.RefreshAfter <= 0:
 		return fmt.Errorf("company directory: RefreshAfter must be more than 0, is %s", c.RefreshAfter)
@@ -61,37 +57,35 @@ func (c DirectoryConfig) Validate() error {
 	}
 }
 
-// An unknown company may be one that is just being created, so its absence is
-// never answered from memory. It is remembered for negativeFor only to bound
-// how often the database is asked: negativeRate times a second per company.
+// Memory never answers that a company is unknown: the company may have been created a moment ago, and a device does not
+// try again after that answer. For negativeFor the directory only limits the reads of the database, to negativeRate a
+// second for each company.
 const (
 	negativeFor      = 5 * time.Second
 	negativeRate     = 20
 	negativeCapacity = 10_000
 )
 
-// loadTimeout bounds one read of the source: a third of a punch's deadline, so
-// that a second read still fits.
+// loadTimeout is the limit of one read of the source. It is a third of a punch's deadline, so that a second read fits.
 const loadTimeout = 5 * time.Second
 
-// Directory answers where a company's home is, from memory when it can.
-// It is safe for concurrent use.
+// Directory is a cache of the companies' homes. It is safe for concurrent use.
 type Directory struct {
 	source  Source
-	homes   *otter.Cache[string, known]
+	homes   *otter.Cache[string, entry]
 	unknown *otter.Cache[string, *rate.Limiter]
-	loader  otter.Loader[string, known]
+	loader  otter.Loader[string, entry]
 	tasks   tasks
-	closing context.Context // ends with Close
+	closing context.Context // Close ends it
 	stop    context.CancelFunc
 
 	hits, misses, failures atomic.Uint64
 }
 
-// known is a home and when the read that found it began.
-type known struct {
+// entry is a home in memory.
+type entry struct {
 	Home
-	asked time.Time
+	asked time.Time // when the read began that found the home
 }
 
 // unknownError is ErrUnknownCompany with the time at which the read began.
@@ -99,25 +93,25 @@ type unknownError struct{ asked time.Time }
 
 func (e *unknownError) Error() string { return ErrUnknownCompany.Error() }
 
-// Is makes it ErrUnknownCompany for callers, and what makes otter drop an
-// entry rather than keep it as it does on any other error.
+// Is makes the error ErrUnknownCompany for callers and otter.ErrNotFound for the cache. After ErrNotFound the cache drops
+// the entry; after every other error it keeps the entry.
 func (e *unknownError) Is(target error) bool {
 	return target == ErrUnknownCompany || target == otter.ErrNotFound
 }
 
-// NewDirectory makes a Directory over source. Close it.
+// NewDirectory returns a Directory that reads the source. The caller must close it.
 func NewDirectory(cfg DirectoryConfig, source Source) (*Directory, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
 	d := &Directory{source: source}
 	var err error
-	d.homes, err = otter.New(&otter.Options[string, known]{
+	d.homes, err = otter.New(&otter.Options[string, entry]{
 		MaximumSize:       cfg.Capacity,
-		ExpiryCalculator:  otter.ExpiryWriting[string, known](cfg.ExpireAfter),
+		ExpiryCalculator:  otter.ExpiryWriting[string, entry](cfg.ExpireAfter),
 		RefreshCalculator: refreshTimes{after: cfg.RefreshAfter},
 		Executor:          d.tasks.start,
-		Logger:            &otter.NoopLogger{}, // it would log to slog's default; failures are counted
+		Logger:            &otter.NoopLogger{}, // otherwise it logs to slog's default; Stats counts the failures
 	})
 	if err != nil {
 		return nil, fmt.Errorf("company directory: %w", err)
@@ -133,13 +127,13 @@ func NewDirectory(cfg DirectoryConfig, source Source) (*Directory, error) {
 		return nil, fmt.Errorf("company directory: %w", err)
 	}
 	d.closing, d.stop = context.WithCancel(context.Background())
-	d.loader = otter.LoaderFunc[string, known](d.load)
+	d.loader = otter.LoaderFunc[string, entry](d.load)
 	return d, nil
 }
 
-// load reads a home for everybody who waits for it. Its context must not be
-// that of the request that happened to ask first.
-func (d *Directory) load(ctx context.Context, company string) (known, error) {
+// load reads a home for all callers that wait for it. ctx must not be the context of one of them: a caller that gives up
+// would fail the others.
+func (d *Directory) load(ctx context.Context, company string) (entry, error) {
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
 	defer context.AfterFunc(d.closing, cancel)()
@@ -147,20 +141,19 @@ func (d *Directory) load(ctx context.Context, company string) (known, error) {
 	home, err := d.source.Home(ctx, company)
 	switch {
 	case errors.Is(err, ErrUnknownCompany):
-		return known{}, &unknownError{asked: asked}
+		return entry{}, &unknownError{asked: asked}
 	case err != nil:
 		d.failures.Add(1)
 		if d.closing.Err() != nil {
 			err = ErrClosed
 		}
-		return known{}, err
+		return entry{}, err
 	default:
-		return known{Home: home, asked: asked}, nil
+		return entry{Home: home, asked: asked}, nil
 	}
 }
 
-// Close ends the reads that are under way, and returns when nothing of the
-// directory runs any more. It may be called twice.
+// Close cancels the reads in progress and waits for all goroutines of the directory. It may be called twice.
 func (d *Directory) Close() {
 	d.stop()
 	d.homes.StopAllGoroutines()
@@ -168,34 +161,38 @@ func (d *Directory) Close() {
 	d.tasks.close()
 }
 
-// Lookups returns how many look-ups were answered from memory and how many had
-// to wait for the source.
-func (d *Directory) Lookups() (hits, misses uint64) { return d.hits.Load(), d.misses.Load() }
+// DirectoryStats counts the work of a Directory since its start.
+type DirectoryStats struct {
+	Hits     uint64 // look-ups that memory answered
+	Misses   uint64 // look-ups that waited for the source
+	Failures uint64 // reads of the source that failed, including background reads
+}
 
-// Failures returns how many reads of the source failed, those in the
-// background included.
-func (d *Directory) Failures() uint64 { return d.failures.Load() }
+// Stats returns the counters. Failures matter most: while memory answers all look-ups, nothing else shows that the
+// entries can no longer be refreshed.
+func (d *Directory) Stats() DirectoryStats {
+	return DirectoryStats{Hits: d.hits.Load(), Misses: d.misses.Load(), Failures: d.failures.Load()}
+}
 
-// Home returns the company's home as this node knows it. It returns
-// ErrUnknownCompany, ErrBusy, the error of ctx, or what the source failed with.
+// Home returns the company's home as this node knows it. Its error is ErrUnknownCompany, ErrBusy, the error of ctx or the
+// error of the source.
 func (d *Directory) Home(ctx context.Context, company string) (Home, error) {
 	if limiter, ok := d.unknown.GetIfPresent(company); ok && !limiter.Allow() {
 		return Home{}, ErrBusy
 	}
 	if _, ok := d.homes.GetEntryQuietly(company); ok {
 		d.hits.Add(1)
-		// This starts a background read when the entry is due for one. That
-		// read belongs to no caller, so neither does its context.
+		// Get starts a background read if the entry is old. The read must outlive this caller's context.
 		k, err := d.homes.Get(d.closing, company, d.loader)
 		return k.Home, d.remember(company, err)
 	}
 	d.misses.Add(1)
-	home, err := d.detached(ctx, func(ctx context.Context) (known, error) {
+	home, err := d.detached(ctx, func(ctx context.Context) (entry, error) {
 		asked := time.Now()
 		k, err := d.homes.Get(ctx, company, d.loader)
 		if errors.Is(err, ErrUnknownCompany) && began(k, err).Before(asked) {
-			// It was created after the read that this caller joined, or
-			// not at all. "Unknown" is final for a device: make sure.
+			// The read that this caller joined began earlier, and the company may have been created since. "Unknown"
+			// is final for a device, so read once more.
 			k, err = d.homes.Get(ctx, company, d.loader)
 		}
 		return k, err
@@ -203,11 +200,10 @@ func (d *Directory) Home(ctx context.Context, company string) (Home, error) {
 	return home, d.remember(company, err)
 }
 
-// Refresh asks the source whatever is in memory, as one does after being told
-// that the known home is wrong. Callers of one company share a read, but never
-// one that began before they asked.
+// Refresh reads the source, whatever memory holds. Use it after a node or the database refused the known home. Callers of
+// one company share a read, but never a read that began before they asked.
 func (d *Directory) Refresh(ctx context.Context, company string) (Home, error) {
-	home, err := d.detached(ctx, func(ctx context.Context) (known, error) {
+	home, err := d.detached(ctx, func(ctx context.Context) (entry, error) {
 		asked := time.Now()
 		r := <-d.homes.Refresh(ctx, company, d.loader)
 		if began(r.Value, r.Err).Before(asked) {
@@ -218,22 +214,21 @@ func (d *Directory) Refresh(ctx context.Context, company string) (Home, error) {
 	return home, d.remember(company, err)
 }
 
-// began returns when the read began that answered k or err.
-func began(k known, err error) time.Time {
+// began returns when the read began that returned k or err.
+func began(k entry, err error) time.Time {
 	var unknown *unknownError
 	switch {
 	case errors.As(err, &unknown):
 		return unknown.asked
-	case err != nil: // it answered nothing
+	case err != nil: // the read had no answer, so it is never too old
 		return time.Now()
 	default:
 		return k.asked
 	}
 }
 
-// detached runs ask on a goroutine of its own, because a caller may give up
-// earlier than the read that others wait for too.
-func (d *Directory) detached(ctx context.Context, ask func(context.Context) (known, error)) (Home, error) {
+// detached runs ask on its own goroutine. A caller may give up while other callers still wait for the same read.
+func (d *Directory) detached(ctx context.Context, ask func(context.Context) (entry, error)) (Home, error) {
 	if err := ctx.Err(); err != nil {
 		return Home{}, err
 	}
@@ -243,8 +238,8 @@ func (d *Directory) detached(ctx context.Context, ask func(context.Context) (kno
 	}
 	answered := make(chan answer, 1)
 	d.tasks.start(func() {
-		// Bounded like a single read: a company that changes faster than it
-		// loads would be loaded forever.
+		// Both reads together have the limit of one. Otherwise a company that changes faster than a read takes would
+		// be read forever.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loadTimeout)
 		defer cancel()
 		k, err := ask(ctx)
@@ -269,36 +264,23 @@ func (d *Directory) remember(company string, err error) error {
 	return err
 }
 
-// found ends the limit on asking for a company. The look-up before it takes no
-// lock.
+// found ends the limit on reads of a company. GetEntryQuietly comes first because it takes no lock.
 func (d *Directory) found(company string) {
 	if _, ok := d.unknown.GetEntryQuietly(company); ok {
 		d.unknown.Invalidate(company)
 	}
 }
 
-// Learn keeps a home that was read elsewhere, unless a newer one is known.
-func (d *Directory) Learn(company string, home Home) {
-	d.homes.Compute(company, func(old known, found bool) (known, otter.ComputeOp) {
+// Put stores a home that was read elsewhere, unless a newer one is known.
+func (d *Directory) Put(company string, home Home) {
+	d.homes.Compute(company, func(old entry, found bool) (entry, otter.ComputeOp) {
 		if found && old.Version > home.Version {
 			return old, otter.CancelOp
 		}
-		return known{Home: home}, otter.WriteOp
+		return entry{Home: home}, otter.WriteOp
 	})
 	d.found(company)
 }
 
-// Changed drops the company's entry if it is older than version. A read that
-// is under way is done again, for it may have begun before the change.
-func (d *Directory) Changed(company string, version int64) {
-	d.homes.Compute(company, func(old known, found bool) (known, otter.ComputeOp) {
-		if found && old.Version >= version {
-			return old, otter.CancelOp
-		}
-		return known{}, otter.InvalidateOp
-	})
-	d.found(company)
-}
-
-// Len returns about how many companies are known.
+// Len returns the approximate number of companies in memory.
 func (d *Directory) Len() int { return d.homes.EstimatedSize() }

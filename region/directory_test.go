@@ -12,12 +12,12 @@ import (
 
 var errAway = errors.New("the database is away")
 
-// table is a Source in memory whose reads take a while.
+// table is a Source in memory. Its reads take some time.
 type table struct {
 	mu    sync.Mutex // guards all below
 	homes map[string]Home
-	err   error         // what reads fail with, if anything
-	takes time.Duration // how long a read takes after it has looked
+	err   error         // the error of each read, nil for none
+	takes time.Duration // the time between the look at homes and the answer
 	reads int
 }
 
@@ -66,7 +66,7 @@ func mustDirectory(t testing.TB, cfg DirectoryConfig, s Source) *Directory {
 	return d
 }
 
-// wantHome checks what Home answers.
+// wantHome checks the answer of Home.
 func wantHome(t *testing.T, d *Directory, company string, want Home, wantErr error) {
 	t.Helper()
 	got, err := d.Home(t.Context(), company)
@@ -115,13 +115,13 @@ func TestConcurrentLookupsShareOneRead(t *testing.T) {
 		if n := s.readCount(); n != 1 {
 			t.Errorf("the source was read %d times, want once", n)
 		}
-		if hits, misses := d.Lookups(); hits != 1 || misses != 100 {
-			t.Errorf("%d hits and %d misses, want 1 and 100", hits, misses)
+		if got, want := d.Stats(), (DirectoryStats{Hits: 1, Misses: 100}); got != want {
+			t.Errorf("the counters are %+v, want %+v", got, want)
 		}
 	})
 }
 
-func TestACallerThatGivesUpFailsNobodyElse(t *testing.T) {
+func TestCallerThatGivesUpFailsNoOtherCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &table{homes: map[string]Home{"acme": oldHome}, takes: 2 * time.Second}
 		d := mustDirectory(t, DefaultDirectoryConfig(), s)
@@ -133,10 +133,10 @@ func TestACallerThatGivesUpFailsNobodyElse(t *testing.T) {
 				t.Errorf("the cancelled caller got %v, want context.Canceled", err)
 			}
 			if waited := time.Since(began); waited != time.Second {
-				t.Errorf("the cancelled caller waited %s, want 1s: until it gave up", waited)
+				t.Errorf("the cancelled caller waited %s, want 1s, the time until its context ended", waited)
 			}
 		})
-		synctest.Wait() // the first one reads now
+		synctest.Wait() // the read of the first caller is in progress
 		wg.Go(func() {
 			if home, err := d.Home(t.Context(), "acme"); home != oldHome || err != nil {
 				t.Errorf("the other caller got %+v, %v; want %+v", home, err, oldHome)
@@ -149,12 +149,12 @@ func TestACallerThatGivesUpFailsNobodyElse(t *testing.T) {
 			t.Errorf("the source was read %d times, want once", n)
 		}
 		if _, err := d.Home(first, "other"); !errors.Is(err, context.Canceled) {
-			t.Errorf("a caller that had given up before got %v, want context.Canceled", err)
+			t.Errorf("a caller whose context had ended got %v, want context.Canceled", err)
 		}
 	})
 }
 
-func TestACompanyIsFoundRightAfterItWasUnknown(t *testing.T) {
+func TestCompanyIsFoundAfterItWasUnknown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &table{homes: map[string]Home{}}
 		d := mustDirectory(t, DefaultDirectoryConfig(), s)
@@ -163,13 +163,13 @@ func TestACompanyIsFoundRightAfterItWasUnknown(t *testing.T) {
 		s.set(func(s *table) { s.homes["acme"] = oldHome })
 		wantHome(t, d, "acme", oldHome, nil)
 		if n := s.readCount(); n != 3 {
-			t.Errorf("the source was read %d times, want 3: no absence is remembered", n)
+			t.Errorf("the source was read %d times, want 3: memory must not answer that a company is unknown", n)
 		}
 	})
 }
 
-// The read that a caller joins may have looked before the company was created.
-func TestAJoinedReadDoesNotMakeACompanyUnknown(t *testing.T) {
+// TestJoinedReadDoesNotMakeCompanyUnknown joins a read that looked before the company was created.
+func TestJoinedReadDoesNotMakeCompanyUnknown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &table{homes: map[string]Home{}, takes: time.Second}
 		d := mustDirectory(t, DefaultDirectoryConfig(), s)
@@ -179,14 +179,14 @@ func TestAJoinedReadDoesNotMakeACompanyUnknown(t *testing.T) {
 				t.Errorf("the caller before the creation got %v, want ErrUnknownCompany", err)
 			}
 		})
-		time.Sleep(time.Second / 2) // it has looked, and not yet answered
+		time.Sleep(time.Second / 2) // the read has looked and not answered yet
 		s.set(func(s *table) { s.homes["acme"] = oldHome })
 		wantHome(t, d, "acme", oldHome, nil)
 		wg.Wait()
 	})
 }
 
-func TestAskingForAnUnknownCompanyIsBounded(t *testing.T) {
+func TestReadsOfUnknownCompanyAreLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &table{homes: map[string]Home{}}
 		d := mustDirectory(t, DefaultDirectoryConfig(), s)
@@ -204,37 +204,29 @@ func TestAskingForAnUnknownCompanyIsBounded(t *testing.T) {
 		if unknown != negativeRate+1 || busy != 500-unknown || s.readCount() != unknown {
 			t.Errorf("%d unknown, %d busy, %d reads; want the first and %d more to be read", unknown, busy, s.readCount(), negativeRate)
 		}
-		wantHome(t, d, "other", Home{}, ErrUnknownCompany) // it is per company
+		wantHome(t, d, "other", Home{}, ErrUnknownCompany) // each company has its own limit
 		time.Sleep(time.Second / negativeRate)
 		s.set(func(s *table) { s.homes["acme"] = oldHome })
 		wantHome(t, d, "acme", oldHome, nil)
 	})
 }
 
-// News of a company ends the limit at once: it has just been created.
-func TestNewsEndsTheLimitOfAnUnknownCompany(t *testing.T) {
-	for name, tell := range map[string]func(*Directory){
-		"changed": func(d *Directory) { d.Changed("acme", 1) },
-		"learnt":  func(d *Directory) { d.Learn("acme", oldHome) },
-	} {
-		synctest.Test(t, func(t *testing.T) {
-			s := &table{homes: map[string]Home{}}
-			d := mustDirectory(t, DefaultDirectoryConfig(), s)
-			for !errors.Is(errOf(d.Home(t.Context(), "acme")), ErrBusy) {
-				continue
-			}
-			s.set(func(s *table) { s.homes["acme"] = oldHome })
-			tell(d)
-			if home, err := d.Home(t.Context(), "acme"); home != oldHome || err != nil {
-				t.Errorf("%s: Home = %+v, %v; want %+v", name, home, err, oldHome)
-			}
-		})
-	}
+// TestPutEndsTheLimitOfUnknownCompany covers a company that was created a moment ago.
+func TestPutEndsTheLimitOfUnknownCompany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &table{homes: map[string]Home{}}
+		d := mustDirectory(t, DefaultDirectoryConfig(), s)
+		for !errors.Is(errOf(d.Home(t.Context(), "acme")), ErrBusy) {
+			continue
+		}
+		d.Put("acme", oldHome)
+		wantHome(t, d, "acme", oldHome, nil)
+	})
 }
 
 func errOf(_ Home, err error) error { return err }
 
-func TestAnEntryIsReadAnewWhileItIsUsed(t *testing.T) {
+func TestEntryIsRefreshedInTheBackground(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &table{homes: map[string]Home{"acme": oldHome}}
 		cfg := DefaultDirectoryConfig()
@@ -248,7 +240,7 @@ func TestAnEntryIsReadAnewWhileItIsUsed(t *testing.T) {
 			t.Fatalf("%d reads of a young entry, want 1", n)
 		}
 		time.Sleep(cfg.RefreshAfter / 2)
-		wantHome(t, d, "acme", oldHome, nil) // still answered at once
+		wantHome(t, d, "acme", oldHome, nil) // the answer does not wait for the refresh
 		synctest.Wait()
 		wantHome(t, d, "acme", newHome, nil)
 		if n := s.readCount(); n != 2 {
@@ -257,7 +249,7 @@ func TestAnEntryIsReadAnewWhileItIsUsed(t *testing.T) {
 	})
 }
 
-func TestAStaleEntryOutlastsTheDatabase(t *testing.T) {
+func TestStaleEntryOutlastsTheDatabase(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &table{homes: map[string]Home{"acme": oldHome}}
 		cfg := DefaultDirectoryConfig()
@@ -280,7 +272,7 @@ func TestAStaleEntryOutlastsTheDatabase(t *testing.T) {
 		if n := s.readCount() - before; n != 2 {
 			t.Errorf("%d reads, want a second one after %s", n, retryRefresh)
 		}
-		if n := d.Failures(); n != 3 {
+		if n := d.Stats().Failures; n != 3 {
 			t.Errorf("%d failures are counted, want 3", n)
 		}
 		time.Sleep(cfg.ExpireAfter)
@@ -288,7 +280,7 @@ func TestAStaleEntryOutlastsTheDatabase(t *testing.T) {
 	})
 }
 
-func TestAReadIsBounded(t *testing.T) {
+func TestReadHasALimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &table{homes: map[string]Home{}, takes: time.Hour}
 		d := mustDirectory(t, DefaultDirectoryConfig(), s)

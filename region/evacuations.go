@@ -23,9 +23,9 @@ func (e Evacuation) ActiveAt(now time.Time) bool {
 // newerThan reports whether e replaces old. It is a total order: all nodes choose the same switch, in whatever order
 // they receive them.
 //
-// Two switches can have the same version. Either two operators use gossip alone at the same time, or the database
-// stores a switch, the confirmation is lost and the operator repeats the command through gossip alone. A switch
-// without an end wins, because an evacuation through gossip alone always has one. Otherwise the later end wins.
+// Two switches have the same version if two operators use gossip alone at the same time. It also happens if an operator
+// repeats a command through gossip alone because the database stored the switch and the confirmation was lost. A switch
+// without an end wins, because an evacuation through gossip alone always has an end. Otherwise the later end wins.
 func (e Evacuation) newerThan(old Evacuation) bool {
 	if e.Version != old.Version {
 		return e.Version > old.Version

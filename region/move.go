@@ -1,8 +1,7 @@
 package region
 
-// Move is where the punches of a company are: at Home, and while From is not
-// empty those that have not been carried over yet are there. It is of one
-// moment; the epoch tells whether another has come since.
+// Move describes where the punches of a company are at one moment. New punches go to Home. If From is not empty, punches
+// that have not been carried over yet are still at From. A higher Epoch shows that another move has followed.
 type Move struct {
 	Company string
 	Home    Name
@@ -10,5 +9,5 @@ type Move struct {
 	Epoch   int64
 }
 
-// Carrying reports whether some punches may still be elsewhere.
+// Carrying reports whether some punches may still be at the previous home.
 func (m Move) Carrying() bool { return m.From != "" }

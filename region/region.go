@@ -1,8 +1,8 @@
-// Package region answers one question: where. Which home a company has
-// (Directory), which nodes are there to take its punches (View), and whom to
-// ask first (Router). It opens no connection; gossip and the database are fed
-// in from outside, and what it answers is a hint that the database's fence
-// checks.
+// Package region answers where a punch must go: the home of a company (Directory), the nodes of a region (View), and the
+// order in which to ask them (Router). It also holds the operators' switches (Evacuations).
+//
+// It opens no connection. Gossip and the database supply its data from outside. An answer is only a hint: the fence in
+// the database refuses a punch that was routed to a home that is no longer valid.
 package region
 
 import (
@@ -11,16 +11,16 @@ import (
 	"time"
 )
 
-// Name is a region's name. It is the database's label for the region, too.
+// Name is a region's name. The database uses the same name as its region label.
 type Name string
 
-// Bounded so that a name fits a DNS label and a node's gossip metadata.
+// The length limit lets a name fit a DNS label and a node's gossip metadata.
 var validName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,30}[a-z0-9]$`)
 
-// ErrName is returned for a name that is not 2 to 32 of a-z, 0-9 and '-'.
+// ErrName is the error of ParseName.
 var ErrName = errors.New("a region's name must be 2 to 32 of a-z, 0-9 and '-', starting with a letter and not ending with '-'")
 
-// ParseName checks s.
+// ParseName checks s and returns it as a Name.
 func ParseName(s string) (Name, error) {
 	if !validName.MatchString(s) {
 		return "", ErrName
@@ -28,13 +28,12 @@ func ParseName(s string) (Name, error) {
 	return Name(s), nil
 }
 
-// Home is where a company's punches are stored. Region and Zone hold exactly
-// as long as the Epoch does: whatever changes one of them raises the epoch,
-// and the database refuses punches routed under an old one.
+// Home is the place of a company's punches. Region and Zone are valid exactly as long as Epoch: a change of either raises
+// the epoch, and the database refuses punches of an older epoch.
 type Home struct {
 	Region Name
 	Epoch  int64
 	Zone   *time.Location
-	// Version counts every change to the company; news of a change carries it.
+	// Version counts every change of the company. Of two Homes the higher version is the newer one.
 	Version int64
 }

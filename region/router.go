@@ -5,55 +5,55 @@ import (
 	"time"
 )
 
-// Router orders the nodes that may take a punch of a given home.
+// Router orders the nodes that may take a punch for a home region.
 type Router struct {
 	self        Member
-	board       *Board
+	cluster     *Cluster
 	evacuations *Evacuations
-	// The clock and math/rand's, replaced by the tests.
+	// Tests replace the clock and the random numbers.
 	now    func() time.Time
 	intn   func(n int) int
 	chance func() float64
 }
 
-// NewRouter routes for the node self by what board shows, and to no node of a
-// region that is switched off.
-func NewRouter(self Member, board *Board, evacuations *Evacuations) *Router {
-	return &Router{self: self, board: board, evacuations: evacuations, now: time.Now, intn: rand.IntN, chance: rand.Float64}
+// NewRouter returns a Router for the node self. It never chooses a node of an evacuated region.
+func NewRouter(self Member, cluster *Cluster, evacuations *Evacuations) *Router {
+	return &Router{
+		self: self, cluster: cluster, evacuations: evacuations,
+		now: time.Now, intn: rand.IntN, chance: rand.Float64,
+	}
 }
 
 // Candidate is a node that may take a punch.
 type Candidate struct {
 	Member
-	Local bool // this node: it writes through its own database gateway
+	Local bool // this node, which writes through its own database gateway
 }
 
 const (
-	// remoteCandidates is how many other nodes are tried before this node
-	// writes itself: a third one would hardly find the deadline unspent.
+	// remoteCandidates is the number of other nodes that are tried before this node writes itself. Little of the
+	// deadline would be left for a third node.
 	remoteCandidates = 2
-	// rampFor is how long a node that has just become ready takes a growing
-	// share: its caches fill, its connections open and its code warms up
-	// while others bear the rush.
+	// rampFor is how long the share of a node that became ready grows. Meanwhile its caches fill, its connections open
+	// and its code warms up.
 	rampFor = 30 * time.Second
-	// rampFrom is the share it begins with, enough to warm up at all.
+	// rampFrom is the share at the beginning. With none at all a node would not warm up.
 	rampFrom = 0.1
 )
 
-// Route returns whom to ask, in order, and is never empty. When this node is
-// in the home region it is the only candidate. Otherwise the better of two
-// random ready nodes there comes first (Mitzenmacher, "The power of two
-// choices in randomized load balancing", 2001), another one second, and this
-// node last: any gateway can write any row, it is only farther. Nodes for
-// which usable is false are passed over.
+// Route returns the nodes to ask, in order. The list is never empty, and this node is always the last candidate: any
+// gateway can write any row, but this node is farther away. In the home region this node is the only candidate.
+//
+// The better of two random ready nodes of the home comes first, and another ready node second. Route skips nodes for which
+// usable returns false. The rule is from Mitzenmacher, "The power of two choices in randomized load balancing", 2001.
 func (r *Router) Route(home Name, usable func(node string) bool) []Candidate {
 	local := Candidate{Member: r.self, Local: true}
-	// The nodes of an evacuated region say so themselves, but a moment later.
+	// The nodes of an evacuated region report Draining, but a moment later than the switch arrives.
 	if home == r.self.Region || r.evacuations.Evacuated(home, r.now()) {
 		return []Candidate{local}
 	}
-	members := r.board.View().In(home)
-	var scratch [32]int // on the stack for any region of a usual size
+	members := r.cluster.Snapshot().In(home)
+	var scratch [32]int // stays on the stack for a region of a usual size
 	ready := scratch[:0]
 	for i := range members {
 		if m := &members[i]; m.State == Ready && m.Node != r.self.Node && m.PeerAddr != "" && usable(m.Node) {
@@ -71,8 +71,8 @@ func (r *Router) Route(home Name, usable func(node string) bool) []Candidate {
 	return append(candidates, local)
 }
 
-// ramp leaves out nodes that have not been ready for long, the more often the
-// newer they are relative to the others: where all are new, nobody is left out.
+// ramp leaves out some nodes that became ready a short time ago. The chance depends on a node's age relative to the oldest
+// node. If all nodes are new, ramp leaves out none.
 func (r *Router) ramp(members []Member, ready []int) []int {
 	now, most := r.now(), 0.0
 	share := func(i int) float64 {
@@ -90,8 +90,7 @@ func (r *Router) ramp(members []Member, ready []int) []int {
 	return kept
 }
 
-// better returns which of the ready members to take: the less busy of two
-// different random ones.
+// better draws two different ready members and returns the index of the less busy one.
 func (r *Router) better(members []Member, ready []int) int {
 	if len(ready) == 1 {
 		return 0
@@ -107,10 +106,9 @@ func (r *Router) better(members []Member, ready []int) int {
 	return i
 }
 
-// lessBusy compares the shares of their capacity that two members use, scaled
-// by their weights: a node of twice the weight bears twice the load at equal
-// pressure. Where one capacity is not known both are left out, or a node that
-// has not said it yet would never be asked.
+// lessBusy compares the used shares of two members' capacity, scaled by their weights: at equal pressure a node of twice
+// the weight carries twice the load. If one capacity is not known, both are ignored. Otherwise a node that has not
+// reported its capacity yet would never be asked.
 func lessBusy(a, b *Member) bool {
 	if a.Load.Capacity == 0 || b.Load.Capacity == 0 {
 		return pressure(a, 1) < pressure(b, 1)
@@ -119,6 +117,6 @@ func lessBusy(a, b *Member) bool {
 }
 
 func pressure(m *Member, capacity uint32) float64 {
-	// One more punch than it holds: at rest, too, the weights decide.
+	// The added punch lets the weights decide between idle nodes, too.
 	return (float64(m.Load.InFlight) + 1) / (float64(capacity) * float64(max(m.Weight, 1)))
 }

@@ -9,18 +9,18 @@ import (
 	"pgregory.net/rapid"
 )
 
-// routerOver makes a router for self that draws from a seeded source.
+// routerOver returns a router for self whose random numbers depend on the seed alone.
 func routerOver(self Member, seed uint64, members ...Member) *Router {
-	board := &Board{}
-	board.Show(NewView(self.Node, append([]Member{self}, members...)))
-	r := NewRouter(self, board, new(Evacuations))
+	cluster := &Cluster{}
+	cluster.Set(NewView(self.Node, append([]Member{self}, members...)))
+	r := NewRouter(self, cluster, new(Evacuations))
 	random := rand.New(rand.NewPCG(seed, 1))
 	r.intn, r.chance = random.IntN, random.Float64
 	r.now = func() time.Time { return testNow }
 	return r
 }
 
-// testNow is long after the zero StateAt of members who do not tell.
+// testNow is long after the zero StateAt of members without one.
 var testNow = time.Unix(1_000_000, 0)
 
 func anyNode(string) bool { return true }
@@ -30,7 +30,7 @@ func TestRouteInvariants(t *testing.T) {
 		members := genMembers(t)
 		self := Member{Node: "SELF", Region: rapid.SampledFrom(testRegions).Draw(t, "own region"), State: Ready, PeerAddr: "127.0.0.1:9"}
 		home := rapid.SampledFrom(append([]Name{"nowhere"}, testRegions...)).Draw(t, "home")
-		away := rapid.SampledFrom(append([]Member{{Node: "nobody"}}, members...)).Draw(t, "unusable").Node
+		away := rapid.SampledFrom(append([]Member{{Node: "absent"}}, members...)).Draw(t, "unusable").Node
 		route := routerOver(self, rapid.Uint64().Draw(t, "seed"), members...).Route(home, func(node string) bool { return node != away })
 
 		if len(route) == 0 {
@@ -58,14 +58,14 @@ func TestRouteInvariants(t *testing.T) {
 				all++
 			}
 		}
-		// Young nodes may be passed over, but not all of them.
+		// Route may skip new nodes, but never all nodes.
 		if n := len(seen); n > min(all, remoteCandidates) || n < min(all, 1) {
 			t.Fatalf("%d remote candidates out of %d nodes", n, all)
 		}
 	})
 }
 
-func TestOfTwoTheLessBusyComesFirst(t *testing.T) {
+func TestLessBusyOfTwoComesFirst(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		node := func(name string) Member {
 			return Member{
@@ -101,11 +101,11 @@ func TestMemberOfUnknownCapacityIsNotStarved(t *testing.T) {
 	busy.Node, busy.Load = "busy", Load{InFlight: 50, Capacity: 16384}
 	route := routerOver(Member{Node: "self", Region: "us-east"}, 1, silent, busy).Route("eu-west", anyNode)
 	if route[0].Node != "silent" {
-		t.Fatalf("%q comes first, want the one with nothing in flight", route[0].Node)
+		t.Fatalf("%q comes first, want the node with nothing in flight", route[0].Node)
 	}
 }
 
-// shares counts over many draws who comes first.
+// shares returns how often each node comes first, over many draws.
 func shares(t *testing.T, members ...Member) map[string]float64 {
 	t.Helper()
 	const draws = 30_000
@@ -135,8 +135,8 @@ func TestEquallyBusyNodesShareEqually(t *testing.T) {
 	}
 }
 
-// With the best of two, the busiest of n nodes is never first and the idlest
-// is whenever it is drawn: 2/n.
+// TestBestOfTwoAvoidsTheBusiest holds the shares of the best of two: the busiest of n nodes is never first, and the idlest
+// is first whenever it is drawn, in 2/n of all draws.
 func TestBestOfTwoAvoidsTheBusiest(t *testing.T) {
 	got := shares(t, fleet(5, func(i int) Load { return Load{InFlight: uint32(i * 10), Capacity: 100} })...)
 	if got["n4"] != 0 {
@@ -147,8 +147,8 @@ func TestBestOfTwoAvoidsTheBusiest(t *testing.T) {
 	}
 }
 
-// A closed loop: whoever comes first has one more punch in flight. The loads
-// that settle are proportional to the weights.
+// TestWeightsDivideTheLoad closes the loop: the node that comes first has one more punch in flight. In the end the loads
+// must be proportional to the weights.
 func TestWeightsDivideTheLoad(t *testing.T) {
 	members := fleet(3, func(int) Load { return Load{Capacity: 1 << 20} })
 	for i, w := range []uint16{100, 200, 300} {
@@ -163,7 +163,7 @@ func TestWeightsDivideTheLoad(t *testing.T) {
 				members[i].Load.InFlight++
 			}
 		}
-		r.board.Show(NewView(self.Node, members))
+		r.cluster.Set(NewView(self.Node, members))
 	}
 	for i, want := range []float64{1000, 2000, 3000} {
 		if got := float64(members[i].Load.InFlight); got < want*0.95 || got > want*1.05 {
@@ -180,7 +180,7 @@ func BenchmarkRoute(b *testing.B) {
 	}
 }
 
-func TestUnusableNodesArePassedOver(t *testing.T) {
+func TestUnusableNodesAreSkipped(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		members := fleet(rapid.IntRange(0, 6).Draw(t, "nodes"), func(int) Load { return Load{} })
 		bad := make(map[string]bool)
@@ -206,9 +206,8 @@ func TestUnusableNodesArePassedOver(t *testing.T) {
 	})
 }
 
-// TestANewNodeTakesAGrowingShare sets one of two nodes to different ages and
-// counts who comes first.
-func TestANewNodeTakesAGrowingShare(t *testing.T) {
+// TestNewNodeTakesAGrowingShare gives one of two nodes different ages and counts how often it comes first.
+func TestNewNodeTakesAGrowingShare(t *testing.T) {
 	now := time.Now()
 	share := func(ages ...time.Duration) float64 {
 		members := fleet(len(ages), func(int) Load { return Load{InFlight: 10, Capacity: 100} })
@@ -228,7 +227,7 @@ func TestANewNodeTakesAGrowingShare(t *testing.T) {
 	}
 	for _, c := range []struct {
 		age  time.Duration
-		want float64 // of the two's punches: half of the times that it takes part
+		want float64 // the share of all punches, which is half of the draws in which the node takes part
 	}{
 		{0, 0.05}, {3 * time.Second, 0.05}, {15 * time.Second, 0.25}, {30 * time.Second, 0.5}, {time.Hour, 0.5},
 	} {
@@ -237,6 +236,6 @@ func TestANewNodeTakesAGrowingShare(t *testing.T) {
 		}
 	}
 	if got := share(time.Second, time.Second); got < 0.48 || got > 0.52 {
-		t.Errorf("of two new nodes one gets %.3f", got)
+		t.Errorf("of two new nodes one gets %.3f of the punches, want about 0.5", got)
 	}
 }

@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-// State is what a node says of itself.
+// State is the state that a node reports of itself.
 type State uint8
 
 // The states of a node, in the order of its life.
 const (
-	Warming  State = iota // started, not yet able to take punches
-	Ready                 // takes punches
-	Draining              // finishes what it has, takes no more
+	Warming  State = iota // started, does not accept punches yet
+	Ready                 // accepts punches
+	Draining              // finishes its accepted punches and accepts no more
 )
 
 func (s State) String() string {
@@ -29,40 +29,39 @@ func (s State) String() string {
 	}
 }
 
-// Load is how busy a node was when it last said so.
+// Load is how busy a node was at its last report.
 type Load struct {
-	InFlight uint32 // punches accepted and not yet answered
-	Capacity uint32 // punches it means to hold at most; 0 when not known
-	// DatabaseAway says that its database has not answered it for a while.
+	InFlight uint32 // accepted punches without an answer yet
+	Capacity uint32 // the most punches that the node intends to hold; 0 when not known
+	// DatabaseAway is true while the database has not answered the node for some seconds.
 	DatabaseAway bool
-	// HomeStuck says that it commits nothing to its own region, though it tries.
+	// HomeStuck is true while every write to the node's own region fails.
 	HomeStuck bool
 }
 
 // Member is a node as this node sees it.
 type Member struct {
-	Node      string // unique per process start
+	Node      string // unique for each start of the process
 	Region    Name
 	State     State
 	PeerAddr  string // host:port of its peer RPC
 	PublicURL string // base URL of its public API, may be empty
-	// PublicAddrs are the addresses at which clients reach it or its balancer,
-	// as DNS answers them. Nobody changes the slice.
+	// PublicAddrs are the addresses of the node or its load balancer for clients, as DNS answers them. The slice must
+	// not be changed.
 	PublicAddrs []netip.Addr
-	Weight      uint16 // relative capability, 100 is an ordinary node
+	Weight      uint16 // relative capacity; an ordinary node has 100
 	Load        Load
-	StateAt     time.Time // when this node first saw it in State
+	StateAt     time.Time // when this node first saw the member in State
 }
 
-// View is what this node believes about the cluster at one moment. It is
-// immutable: a change makes a new View.
+// View is this node's knowledge of the cluster at one moment. It is immutable: a change makes a new View.
 type View struct {
 	Self    string
 	members []Member // sorted by Node
 	byName  map[Name][]Member
 }
 
-// NewView makes a view of the given members; it keeps its own copy.
+// NewView returns a view of a copy of the members.
 func NewView(self string, members []Member) *View {
 	v := &View{Self: self, members: slices.Clone(members), byName: make(map[Name][]Member)}
 	slices.SortFunc(v.members, func(a, b Member) int { return strings.Compare(a.Node, b.Node) })
@@ -72,11 +71,10 @@ func NewView(self string, members []Member) *View {
 	return v
 }
 
-// Members returns all members, sorted by node. The caller must not change it.
+// Members returns all members, sorted by node. The caller must not change the slice.
 func (v *View) Members() []Member { return v.members }
 
-// In returns the members in a region, sorted by node. The caller must not
-// change it.
+// In returns the members of a region, sorted by node. The caller must not change the slice.
 func (v *View) In(r Name) []Member { return v.byName[r] }
 
 // Regions returns the names of all regions that have a member, sorted.
@@ -89,17 +87,17 @@ func (v *View) Regions() []Name {
 	return names
 }
 
-// Board holds the current View. Readers load it without a lock; its one writer
-// swaps in a new one. The zero Board holds an empty view.
-type Board struct{ current atomic.Pointer[View] }
+// Cluster holds the current View. Readers take no lock. Gossip is the only writer and replaces the whole view. The zero
+// Cluster holds an empty view.
+type Cluster struct{ current atomic.Pointer[View] }
 
-// View returns the current view, never nil.
-func (b *Board) View() *View {
-	if v := b.current.Load(); v != nil {
+// Snapshot returns the current view. It never returns nil.
+func (c *Cluster) Snapshot() *View {
+	if v := c.current.Load(); v != nil {
 		return v
 	}
 	return &View{}
 }
 
-// Show makes v the current view.
-func (b *Board) Show(v *View) { b.current.Store(v) }
+// Set makes v the current view.
+func (c *Cluster) Set(v *View) { c.current.Store(v) }

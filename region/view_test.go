@@ -13,7 +13,7 @@ import (
 
 var testRegions = []Name{"ap-south", "eu-west", "us-east"}
 
-// genMembers draws members with distinct names, as a pool has them.
+// genMembers draws members with distinct names, as in a real cluster.
 func genMembers(t *rapid.T) []Member {
 	return rapid.SliceOfNDistinct(rapid.Custom(func(t *rapid.T) Member {
 		return Member{
@@ -28,7 +28,7 @@ func genMembers(t *rapid.T) []Member {
 	}), 0, 40, func(m Member) string { return m.Node }).Draw(t, "members")
 }
 
-func TestViewSortsAndKeepsItsOwnCopy(t *testing.T) {
+func TestViewSortsACopy(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		given := genMembers(t)
 		want := slices.Clone(given)
@@ -39,7 +39,7 @@ func TestViewSortsAndKeepsItsOwnCopy(t *testing.T) {
 		byNode := func(a, b Member) int { return strings.Compare(a.Node, b.Node) }
 		slices.SortFunc(want, byNode)
 		if got := v.Members(); len(got)+len(want) > 0 && !reflect.DeepEqual(got, want) {
-			t.Fatalf("members are\n%v\nwant what was given, sorted\n%v", got, want)
+			t.Fatalf("members are\n%v\nwant the given members, sorted\n%v", got, want)
 		}
 		count := 0
 		for _, r := range v.Regions() {
@@ -63,24 +63,24 @@ func TestViewSortsAndKeepsItsOwnCopy(t *testing.T) {
 	})
 }
 
-func TestZeroBoardShowsAnEmptyView(t *testing.T) {
-	var b Board
-	v := b.View()
+func TestZeroClusterIsEmpty(t *testing.T) {
+	var c Cluster
+	v := c.Snapshot()
 	if v == nil || len(v.Members()) != 0 || len(v.Regions()) != 0 || len(v.In("us-east")) != 0 {
-		t.Fatalf("view of the zero board is %+v, want an empty one", v)
+		t.Fatalf("view of the zero cluster is %+v, want an empty view", v)
 	}
 }
 
-// A reader must see each view whole, whatever the writer does meanwhile.
-func TestBoardSwapsWholeViews(t *testing.T) {
-	var b Board
-	b.Show(NewView("0", nil))
+// TestClusterSwapsWholeViews reads while another goroutine writes. A reader must never see a part of a view.
+func TestClusterSwapsWholeViews(t *testing.T) {
+	var c Cluster
+	c.Set(NewView("0", nil))
 	var wg sync.WaitGroup
 	done := make(chan struct{})
 	for range 4 {
 		wg.Go(func() {
 			for {
-				v := b.View()
+				v := c.Snapshot()
 				if len(v.Members()) != len(v.In("us-east")) {
 					t.Errorf("%d members, but %d in their only region", len(v.Members()), len(v.In("us-east")))
 				}
@@ -95,7 +95,7 @@ func TestBoardSwapsWholeViews(t *testing.T) {
 	var members []Member
 	for i := range 200 {
 		members = append(members, Member{Node: strings.Repeat("n", i+1), Region: "us-east"})
-		b.Show(NewView("0", members))
+		c.Set(NewView("0", members))
 	}
 	close(done)
 	wg.Wait()

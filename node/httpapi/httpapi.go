@@ -67,7 +67,7 @@ type Deps struct {
 	Recorder punch.Recorder
 	Reader   Reader
 	Auth     Authenticator
-	Board    *region.Board
+	Cluster  *region.Cluster
 	Ready    func() bool // reports whether the node may be sent punches
 	// Draining reports whether the node has begun to drain, or its region is evacuated. Every answer then ends its
 	// connection: a client must choose another node before this one closes the connection under its next request.

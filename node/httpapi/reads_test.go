@@ -245,7 +245,7 @@ func TestRegions(t *testing.T) {
 	if got := h.get(t, "/v1/regions", auth.Employee, "e-1"); string(got.body) != `{"regions":[]}` {
 		t.Errorf("without members the answer is %s", got.body)
 	}
-	h.board.Show(region.NewView("a1", []region.Member{
+	h.cluster.Set(region.NewView("a1", []region.Member{
 		{Node: "a1", Region: "us-east", State: region.Ready, PublicURL: "https://us-2.example"},
 		{Node: "a2", Region: "us-east", State: region.Ready, PublicURL: "https://us-1.example"},
 		{Node: "a3", Region: "us-east", State: region.Ready, PublicURL: "https://us-1.example"},

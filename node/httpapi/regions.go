@@ -26,7 +26,7 @@ type wireNodes struct {
 
 // regions answers GET /v1/regions from what this node believes.
 func (a *API) regions(c *call) (reply, error) {
-	view := a.deps.Board.View()
+	view := a.deps.Cluster.Snapshot()
 	answer := struct {
 		Regions []wireRegion `json:"regions"`
 	}{Regions: []wireRegion{}}

@@ -111,7 +111,7 @@ func order(a, b punch.Cursor) int {
 type harness struct {
 	*API
 	store   *store
-	board   *region.Board
+	cluster *region.Cluster
 	spans   *tracetest.SpanRecorder
 	metrics *sdkmetric.ManualReader
 	url     string
@@ -147,10 +147,10 @@ const (
 
 func newHarness(tb testing.TB, changes ...func(*Config, *Deps)) *harness {
 	tb.Helper()
-	h := &harness{store: newStore(), board: &region.Board{}, spans: tracetest.NewSpanRecorder(), metrics: sdkmetric.NewManualReader()}
+	h := &harness{store: newStore(), cluster: &region.Cluster{}, spans: tracetest.NewSpanRecorder(), metrics: sdkmetric.NewManualReader()}
 	cfg := Config{Node: "us-east-n1-x", Region: "us-east", Deadline: 15 * time.Second, MaxBody: 1 << 20}
 	deps := Deps{
-		Recorder: h.store, Reader: h.store, Auth: h.mustVerifier(tb), Board: h.board,
+		Recorder: h.store, Reader: h.store, Auth: h.mustVerifier(tb), Cluster: h.cluster,
 		Ready:    func() bool { return !h.away.Load() },
 		Draining: h.draining.Load, ClockWrong: h.clockWrong.Load,
 		Clock: func() time.Time { return now }, Log: slog.New(slog.NewTextHandler(&h.log, nil)),

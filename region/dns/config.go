@@ -37,9 +37,9 @@ type Config struct {
 
 // Deps is what a Server works with. The functions may be nil.
 type Deps struct {
-	Board *region.Board
-	Log   *slog.Logger
-	Meter metric.Meter
+	Cluster *region.Cluster
+	Log     *slog.Logger
+	Meter   metric.Meter
 	// Regions returns regions that exist beside those on the board, so that
 	// their names do. All of these functions are called five times a second.
 	Regions func() []region.Name
@@ -98,8 +98,8 @@ func (c *Config) validate() error {
 
 func (d *Deps) validate() error {
 	switch {
-	case d.Board == nil:
-		return errors.New("dns: Board is missing")
+	case d.Cluster == nil:
+		return errors.New("dns: Cluster is missing")
 	case d.Log == nil:
 		return errors.New("dns: Log is missing")
 	case d.Meter == nil:

@@ -23,7 +23,7 @@ func TestAWrongConfigurationNamesTheSetting(t *testing.T) {
 		"NameServers must":      func(c *Config, _ *Deps) { c.NameServers = []string{"a b"} },
 		"NameServers must be 1": func(c *Config, _ *Deps) { c.NameServers = make([]string, 9) },
 		"outside of clock":      func(c *Config, _ *Deps) { c.NameServers = []string{"NS.clock.Example.com."} },
-		"Board":                 func(_ *Config, d *Deps) { d.Board = nil },
+		"Cluster":               func(_ *Config, d *Deps) { d.Cluster = nil },
 		"Log":                   func(_ *Config, d *Deps) { d.Log = nil },
 		"Meter":                 func(_ *Config, d *Deps) { d.Meter = nil },
 	} {

@@ -25,7 +25,7 @@ func addrs(list ...string) (out []netip.Addr) {
 
 // cluster is what a Server under test sees.
 type cluster struct {
-	board     region.Board
+	cluster   region.Cluster
 	evacuated []region.Name
 	stuck     []region.Name
 	suspects  []string
@@ -50,7 +50,7 @@ func newCluster() *cluster {
 	return c
 }
 
-func (c *cluster) show() { c.board.Show(region.NewView("us-east-a", c.members)) }
+func (c *cluster) show() { c.cluster.Set(region.NewView("us-east-a", c.members)) }
 
 // set changes the members of a region; with no function they are gone.
 func (c *cluster) set(r region.Name, change func(*region.Member)) {
@@ -69,7 +69,7 @@ func (c *cluster) set(r region.Name, change func(*region.Member)) {
 
 func (c *cluster) deps() Deps {
 	return Deps{
-		Board: &c.board, Log: slog.New(slog.DiscardHandler), Meter: noop.Meter{},
+		Cluster: &c.cluster, Log: slog.New(slog.DiscardHandler), Meter: noop.Meter{},
 		Evacuated: func(r region.Name) bool { return slices.Contains(c.evacuated, r) },
 		Stuck:     func() []region.Name { return c.stuck },
 		Suspects:  func() []string { return c.suspects },

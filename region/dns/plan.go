@@ -116,7 +116,7 @@ func next(before *plan, configured []region.Name, d Deps) *plan {
 	for _, name := range configured {
 		p.regions[name] = standing{}
 	}
-	view := d.Board.View()
+	view := d.Cluster.Snapshot()
 	names := view.Regions()
 	if d.Regions != nil {
 		names = append(names, d.Regions()...)

@@ -39,10 +39,10 @@ type Config struct {
 
 // Deps is what a Gossip works with. The functions may be nil.
 type Deps struct {
-	// Board is written by the Gossip alone.
-	Board *region.Board
-	Log   *slog.Logger
-	Meter metric.Meter
+	// Cluster is written by the Gossip alone.
+	Cluster *region.Cluster
+	Log     *slog.Logger
+	Meter   metric.Meter
 	// Load is asked about once a second.
 	Load func() region.Load
 	// Keys, which may be nil, is asked once a second which keys hold now. They
@@ -138,8 +138,8 @@ func validateMeta(self region.Member) error {
 
 func (d *Deps) validate() error {
 	switch {
-	case d.Board == nil:
-		return errors.New("gossip: Board is missing")
+	case d.Cluster == nil:
+		return errors.New("gossip: Cluster is missing")
 	case d.Evacuations == nil || d.MergeEvacuation == nil:
 		return errors.New("gossip: Evacuations or MergeEvacuation is missing")
 	case d.Log == nil:

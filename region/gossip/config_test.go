@@ -14,7 +14,7 @@ import (
 
 func goodDeps() Deps {
 	known := new(region.Evacuations)
-	return Deps{Board: &region.Board{}, Log: slog.New(slog.DiscardHandler), Meter: noop.Meter{},
+	return Deps{Cluster: &region.Cluster{}, Log: slog.New(slog.DiscardHandler), Meter: noop.Meter{},
 		Evacuations: known.All, MergeEvacuation: known.Merge}
 }
 
@@ -34,7 +34,7 @@ func TestNewShowsThisNodeAlone(t *testing.T) {
 	if err != nil {
 		t.Fatalf("New: %v", err)
 	}
-	members := deps.Board.View().Members()
+	members := deps.Cluster.Snapshot().Members()
 	if len(members) != 1 || members[0].Node != g.cfg.Self.Node || members[0].StateAt.IsZero() {
 		t.Errorf("the board shows %+v, want this node", members)
 	}
@@ -68,7 +68,7 @@ func TestAWrongConfigurationNamesTheSetting(t *testing.T) {
 		}
 	}
 	for name, spoil := range map[string]func(*Deps){
-		"Board":           func(d *Deps) { d.Board = nil },
+		"Cluster":         func(d *Deps) { d.Cluster = nil },
 		"Log":             func(d *Deps) { d.Log = nil },
 		"Evacuations":     func(d *Deps) { d.Evacuations = nil },
 		"MergeEvacuation": func(d *Deps) { d.MergeEvacuation = nil },

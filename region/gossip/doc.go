@@ -1,4 +1,4 @@
-// Package gossip keeps a region.Board up to date from hashicorp/memberlist:
+// Package gossip keeps a region.Cluster up to date from hashicorp/memberlist:
 // who is in the cluster, in which state, how busy, and which company changed.
 // It decides nothing. Whom to ask is region.Router's answer, and what a change
 // means is the database's; all that comes from here is a hint.

@@ -64,7 +64,7 @@ func New(cfg Config, deps Deps) (*Gossip, error) {
 	}
 	g := &Gossip{
 		cfg: cfg, deps: deps, log: deps.Log, metrics: metrics, pace: defaultPace(),
-		roster: newRoster(cfg.Self, deps.Board),
+		roster: newRoster(cfg.Self, deps.Cluster),
 		update: make(chan struct{}, 1), met: make(chan struct{}), keys: cfg.Keys,
 	}
 	numNodes := func() int { return g.roster.others() + 1 }
@@ -132,7 +132,7 @@ func (g *Gossip) begin(ctx context.Context) error {
 		return fmt.Errorf("gossip: %w", err)
 	}
 	g.stopDials, g.addr = stopDials, g.list.LocalNode().Address()
-	if g.registration, err = g.metrics.observe(g.deps.Board, g.list.GetHealthScore, g.Keyrings); err != nil {
+	if g.registration, err = g.metrics.observe(g.deps.Cluster, g.list.GetHealthScore, g.Keyrings); err != nil {
 		stopDials()
 		_ = g.list.Shutdown() // as above
 		return fmt.Errorf("gossip: metrics: %w", err)

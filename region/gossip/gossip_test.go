@@ -20,8 +20,8 @@ func TestViewsConverge(t *testing.T) {
 				t.Errorf("%s sees %+v, want what the node says of itself: %+v", n.cfg.Self.Node, m, want)
 			}
 		}
-		if n.board.View().Self != n.cfg.Self.Node {
-			t.Errorf("the view's own node is %q, want %q", n.board.View().Self, n.cfg.Self.Node)
+		if n.cluster.Snapshot().Self != n.cfg.Self.Node {
+			t.Errorf("the view's own node is %q, want %q", n.cluster.Snapshot().Self, n.cfg.Self.Node)
 		}
 	}
 }
@@ -174,7 +174,7 @@ func TestALostRegionIsSeenAndComesBack(t *testing.T) {
 	nodes[5].kill(t)
 	converge(t, left...)
 	for _, n := range left {
-		if r := n.board.View().Regions(); len(r) != 2 {
+		if r := n.cluster.Snapshot().Regions(); len(r) != 2 {
 			t.Errorf("%s sees the regions %v, want two", n.cfg.Self.Node, r)
 		}
 	}

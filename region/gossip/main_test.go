@@ -82,8 +82,8 @@ func blind() pace {
 // testNode is a Gossip with what belongs to it.
 type testNode struct {
 	*Gossip
-	board *region.Board
-	load  atomic.Pointer[region.Load]
+	cluster *region.Cluster
+	load    atomic.Pointer[region.Load]
 
 	evacuations region.Evacuations
 
@@ -112,11 +112,11 @@ func goodConfig(r region.Name, host string) Config {
 
 func mustNew(t testing.TB, r region.Name, host string, opts ...option) *testNode {
 	t.Helper()
-	n := &testNode{board: &region.Board{}, heardOf: make(map[string][]int64)}
+	n := &testNode{cluster: &region.Cluster{}, heardOf: make(map[string][]int64)}
 	n.load.Store(&region.Load{Capacity: 1000})
 	cfg := goodConfig(r, host)
 	deps := Deps{
-		Board: n.board, Log: slog.New(slog.DiscardHandler), Meter: noop.Meter{},
+		Cluster: n.cluster, Log: slog.New(slog.DiscardHandler), Meter: noop.Meter{},
 		Load:           func() region.Load { return *n.load.Load() },
 		CompanyChanged: n.companyChanged, Evacuations: n.evacuations.All, MergeEvacuation: n.evacuations.Merge,
 	}
@@ -160,7 +160,7 @@ func (n *testNode) changes(company string) []int64 {
 
 // sees returns the member as the node sees it.
 func (n *testNode) sees(other *testNode) (region.Member, bool) {
-	for _, m := range n.board.View().Members() {
+	for _, m := range n.cluster.Snapshot().Members() {
 		if m.Node == other.cfg.Self.Node {
 			return m, true
 		}
@@ -187,8 +187,8 @@ func mustCluster(t testing.TB, n int, opts ...option) []*testNode {
 func converge(t testing.TB, nodes ...*testNode) {
 	t.Helper()
 	for _, n := range nodes {
-		eventually(t, fmt.Sprintf("%s sees %d nodes, it sees %v", n.cfg.Self.Node, len(nodes), n.board.View().Members()), func() bool {
-			if len(n.board.View().Members()) != len(nodes) {
+		eventually(t, fmt.Sprintf("%s sees %d nodes, it sees %v", n.cfg.Self.Node, len(nodes), n.cluster.Snapshot().Members()), func() bool {
+			if len(n.cluster.Snapshot().Members()) != len(nodes) {
 				return false
 			}
 			for _, other := range nodes {

@@ -105,14 +105,14 @@ func (m *metrics) refuse(what string) {
 }
 
 // observe registers the gauges; the registration ends with the Gossip.
-func (m *metrics) observe(board *region.Board, health func() int, keyrings func() []Keyring) (metric.Registration, error) {
+func (m *metrics) observe(cluster *region.Cluster, health func() int, keyrings func() []Keyring) (metric.Registration, error) {
 	type group struct {
 		region region.Name
 		state  region.State
 	}
 	return m.meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
 		count := make(map[group]int64)
-		for _, member := range board.View().Members() {
+		for _, member := range cluster.Snapshot().Members() {
 			count[group{member.Region, member.State}]++
 		}
 		for g, n := range count {

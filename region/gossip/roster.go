@@ -12,9 +12,9 @@ import (
 // roster is this node's own list of members, from which views are made. It
 // takes no lock of memberlist's and may be used under any.
 type roster struct {
-	board *region.Board
-	now   func() time.Time
-	dirty chan struct{} // holds a token while loads wait to be shown
+	cluster *region.Cluster
+	now     func() time.Time
+	dirty   chan struct{} // holds a token while loads wait to be shown
 
 	mu      sync.Mutex // guards all below, and the order of views on the board
 	self    region.Member
@@ -34,9 +34,9 @@ type peer struct {
 	hidden bool     // its metadata cannot be read
 }
 
-func newRoster(self region.Member, board *region.Board) *roster {
+func newRoster(self region.Member, cluster *region.Cluster) *roster {
 	r := &roster{
-		board: board, now: time.Now, dirty: make(chan struct{}, 1),
+		cluster: cluster, now: time.Now, dirty: make(chan struct{}, 1),
 		members: make(map[string]*peer), byID: make(map[uint64]*peer), lost: make(map[string]time.Time),
 	}
 	self.StateAt = r.now()
@@ -54,7 +54,7 @@ func (r *roster) show() {
 			members = append(members, p.Member)
 		}
 	}
-	r.board.Show(region.NewView(r.self.Node, members))
+	r.cluster.Set(region.NewView(r.self.Node, members))
 }
 
 // showLoads shows what setLoad and setSelfLoad brought.

@@ -11,16 +11,16 @@ import (
 )
 
 // rosterAt is a roster with a clock that the test sets.
-func rosterAt(now *time.Time) (*roster, *region.Board) {
-	board := &region.Board{}
-	r := newRoster(region.Member{Node: "self", Region: "us-east"}, board)
+func rosterAt(now *time.Time) (*roster, *region.Cluster) {
+	cluster := &region.Cluster{}
+	r := newRoster(region.Member{Node: "self", Region: "us-east"}, cluster)
 	r.now = func() time.Time { return *now }
-	return r, board
+	return r, cluster
 }
 
-func member(t testing.TB, b *region.Board, node string) region.Member {
+func member(t testing.TB, b *region.Cluster, node string) region.Member {
 	t.Helper()
-	for _, m := range b.View().Members() {
+	for _, m := range b.Snapshot().Members() {
 		if m.Node == node {
 			return m
 		}
@@ -31,12 +31,12 @@ func member(t testing.TB, b *region.Board, node string) region.Member {
 
 func TestStateAtIsWhenTheStateWasFirstSeen(t *testing.T) {
 	now := time.Unix(1000, 0)
-	r, board := rosterAt(&now)
+	r, cluster := rosterAt(&now)
 	at := func(seconds int64, node string, m region.Member, want int64) {
 		t.Helper()
 		now = time.Unix(seconds, 0)
 		r.put(node, "10.0.0.1:1", m, true)
-		if got := member(t, board, node).StateAt; got.Unix() != want {
+		if got := member(t, cluster, node).StateAt; got.Unix() != want {
 			t.Errorf("at %d: StateAt is %d, want %d", seconds, got.Unix(), want)
 		}
 	}
@@ -51,19 +51,19 @@ func TestStateAtIsWhenTheStateWasFirstSeen(t *testing.T) {
 	if !r.setState(region.Ready) || r.setState(region.Ready) {
 		t.Error("only the first of two equal states is a change")
 	}
-	if got := member(t, board, "self"); got.State != region.Ready || got.StateAt.Unix() != 1006 {
+	if got := member(t, cluster, "self"); got.State != region.Ready || got.StateAt.Unix() != 1006 {
 		t.Errorf("this node is %s since %d, want ready since 1006", got.State, got.StateAt.Unix())
 	}
 }
 
 func TestNobodySpeaksForThisNode(t *testing.T) {
 	now := time.Unix(1000, 0)
-	r, board := rosterAt(&now)
+	r, cluster := rosterAt(&now)
 	r.put("self", "10.0.0.1:1", region.Member{Region: "eu-west", State: region.Draining}, true)
 	r.setLoad(loadNews{node: nodeID("self"), seq: 99, load: region.Load{InFlight: 7}})
 	r.drop("self")
 	r.showLoads()
-	if m := member(t, board, "self"); m.Region != "us-east" || m.State != region.Warming || m.Load != (region.Load{}) {
+	if m := member(t, cluster, "self"); m.Region != "us-east" || m.State != region.Warming || m.Load != (region.Load{}) {
 		t.Errorf("this node is %+v, want what it was", m)
 	}
 }
@@ -71,7 +71,7 @@ func TestNobodySpeaksForThisNode(t *testing.T) {
 func TestTheNewestLoadWins(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		now := time.Unix(1000, 0)
-		r, board := rosterAt(&now)
+		r, cluster := rosterAt(&now)
 		r.put("a", "10.0.0.1:1", region.Member{Region: "eu-west"}, true)
 		newest := uint64(0)
 		for range rapid.IntRange(1, 30).Draw(t, "messages") {
@@ -84,7 +84,7 @@ func TestTheNewestLoadWins(t *testing.T) {
 		}
 		r.showLoads()
 		var got region.Load
-		for _, m := range board.View().In("eu-west") {
+		for _, m := range cluster.Snapshot().In("eu-west") {
 			got = m.Load
 		}
 		if got.InFlight != uint32(newest) {
@@ -96,16 +96,16 @@ func TestTheNewestLoadWins(t *testing.T) {
 // Loads wait for the next view, states do not, and a load survives a state.
 func TestWhenViewsAreShown(t *testing.T) {
 	now := time.Unix(1000, 0)
-	r, board := rosterAt(&now)
+	r, cluster := rosterAt(&now)
 	r.put("a", "10.0.0.1:1", region.Member{Region: "eu-west"}, true)
 	load := region.Load{InFlight: 5, Capacity: 10}
-	before := board.View()
+	before := cluster.Snapshot()
 	r.setLoad(loadNews{node: nodeID("a"), seq: 1, load: load})
-	if board.View() != before || len(r.dirty) != 1 {
+	if cluster.Snapshot() != before || len(r.dirty) != 1 {
 		t.Error("a load made a view at once, want it to wait")
 	}
 	r.put("a", "10.0.0.1:1", region.Member{Region: "eu-west", State: region.Ready}, true)
-	if m := member(t, board, "a"); m.State != region.Ready || m.Load != load {
+	if m := member(t, cluster, "a"); m.State != region.Ready || m.Load != load {
 		t.Errorf("after a state the member is %+v, want it ready with its load", m)
 	}
 	<-r.dirty

@@ -113,7 +113,7 @@ func TestNodesOfOtherReleases(t *testing.T) {
 	newer = appendField(newer, 200, []byte("a field of the future"))
 	mustForeigner(t, "newer", foreigner{meta: newer}, n.Addr())
 	eventually(t, "the newer node is shown", func() bool {
-		for _, m := range n.board.View().In("eu-west") {
+		for _, m := range n.cluster.Snapshot().In("eu-west") {
 			return m.Node == "newer" && m.State == region.Ready && m.PeerAddr == "127.0.0.1:7" && m.Weight == 50
 		}
 		return false
@@ -131,8 +131,8 @@ func TestNodesOfOtherReleases(t *testing.T) {
 	if got := n.roster.others(); got != 2 {
 		t.Errorf("%d other nodes are known, want both", got)
 	}
-	if got := len(n.board.View().Members()); got != 2 {
-		t.Errorf("%d nodes are shown, want this one and the newer one: %v", got, n.board.View().Members())
+	if got := len(n.cluster.Snapshot().Members()); got != 2 {
+		t.Errorf("%d nodes are shown, want this one and the newer one: %v", got, n.cluster.Snapshot().Members())
 	}
 	if targets, _ := n.targets(context.Background()); len(targets) != 0 {
 		t.Errorf("the node would join %v, which are members", targets)

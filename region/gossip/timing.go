@@ -27,7 +27,7 @@ const (
 	suspicionMult = 3
 	// Without a second node that suspects the same one, twice as long: it may
 	// be this node that cannot hear. The library's 6 keeps a lost region on the
-	// board for long when few are left to agree.
+	// cluster for long when few are left to agree.
 	suspicionMaxTimeoutMult = 2
 	// A node in doubt of itself takes longer to probe, at most by this factor.
 	// The survivors of a lost region are in doubt, because their helpers are

@@ -60,8 +60,8 @@ func (s *Service) MustServe(tb testing.TB, node string, clock func() time.Time) 
 // MustHandler returns the API of a node with that name and clock.
 func (s *Service) MustHandler(tb testing.TB, node string, clock func() time.Time) http.Handler {
 	tb.Helper()
-	board := new(region.Board)
-	board.Show(region.NewView("us-east-n1", []region.Member{
+	cluster := new(region.Cluster)
+	cluster.Set(region.NewView("us-east-n1", []region.Member{
 		{Node: "us-east-n1", Region: "us-east", State: region.Ready, PublicURL: "http://us-east.example/"},
 		{Node: "eu-west-n1", Region: "eu-west", State: region.Ready, PublicURL: "http://eu-west.example"},
 		{Node: "ap-south-n1", Region: "ap-south", State: region.Draining, PublicURL: "http://ap-south.example"},
@@ -69,7 +69,7 @@ func (s *Service) MustHandler(tb testing.TB, node string, clock func() time.Time
 	api, err := httpapi.New(
 		httpapi.Config{Node: node, Region: "us-east", Deadline: 10 * time.Second, MaxBody: 1 << 20},
 		httpapi.Deps{
-			Recorder: recorder{s, clock}, Reader: s, Auth: manager{}, Board: board, Clock: clock, Log: slog.New(slog.DiscardHandler),
+			Recorder: recorder{s, clock}, Reader: s, Auth: manager{}, Cluster: cluster, Clock: clock, Log: slog.New(slog.DiscardHandler),
 			Draining: func() bool { return false }, ClockWrong: func() bool { return false },
 			Tracer: tracenoop.NewTracerProvider(), Meter: metricnoop.NewMeterProvider(),
 		})

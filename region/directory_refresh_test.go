@@ -13,12 +13,12 @@ import (
 	"pgregory.net/rapid"
 )
 
-func TestRefreshPassesByTheMemory(t *testing.T) {
+func TestRefreshReadsTheSource(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &table{homes: map[string]Home{"acme": oldHome}, takes: time.Second}
 		d := mustDirectory(t, DefaultDirectoryConfig(), s)
 		wantHome(t, d, "acme", oldHome, nil)
-		// A read that looks before the move must not answer those who ask after it.
+		// A read that begins before the move must not answer callers that ask after the move.
 		var wg sync.WaitGroup
 		refresh := func(want Home) {
 			wg.Go(func() {
@@ -41,7 +41,7 @@ func TestRefreshPassesByTheMemory(t *testing.T) {
 	})
 }
 
-func TestRefreshOfACompanyThatIsGone(t *testing.T) {
+func TestRefreshOfRemovedCompany(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &table{homes: map[string]Home{"acme": oldHome}}
 		d := mustDirectory(t, DefaultDirectoryConfig(), s)
@@ -59,63 +59,35 @@ func TestRefreshOfACompanyThatIsGone(t *testing.T) {
 	})
 }
 
-// A change overtakes a read that began before it.
-func TestAReadUnderWayDoesNotOutliveAChange(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := &table{homes: map[string]Home{"acme": oldHome}, takes: time.Second}
-		d := mustDirectory(t, DefaultDirectoryConfig(), s)
-		var wg sync.WaitGroup
-		wg.Go(func() {
-			if home, err := d.Home(t.Context(), "acme"); home != newHome || err != nil {
-				t.Errorf("Home = %+v, %v; want %+v, read after the change", home, err, newHome)
-			}
-		})
-		time.Sleep(time.Second / 2)
-		s.set(func(s *table) { s.homes["acme"] = newHome })
-		d.Changed("acme", newHome.Version)
-		wg.Wait()
-		wantHome(t, d, "acme", newHome, nil)
-	})
-}
-
-// Whatever comes in whatever order: what is remembered is never older than the
-// newest that was learnt, nor older than any change that was heard of.
-func TestVersionsNeverGoBack(t *testing.T) {
+// TestPutKeepsTheNewestVersion puts homes in any order. The directory must never answer with an older home.
+func TestPutKeepsTheNewestVersion(t *testing.T) {
 	s := &table{err: errAway}
 	d := mustDirectory(t, DefaultDirectoryConfig(), s)
 	n := 0
 	rapid.Check(t, func(t *rapid.T) {
 		n++
-		company := fmt.Sprint("c", n) // a new one for each run
-		var newest Home               // the zero Home while nothing is remembered
+		company := fmt.Sprint("c", n) // a new company for each run
+		var newest Home
 		for range rapid.IntRange(1, 20).Draw(t, "steps") {
 			version := rapid.Int64Range(1, 6).Draw(t, "version")
-			if rapid.Bool().Draw(t, "learn") {
-				home := Home{Region: "us-east", Epoch: version, Version: version}
-				d.Learn(company, home)
-				if version >= newest.Version {
-					newest = home
-				}
-			} else {
-				d.Changed(company, version)
-				if version > newest.Version {
-					newest = Home{}
-				}
+			home := Home{Region: "us-east", Epoch: version, Version: version}
+			d.Put(company, home)
+			if version >= newest.Version {
+				newest = home
 			}
-			got, err := d.Home(context.Background(), company)
-			if got != newest || (newest == Home{}) != (err != nil) {
+			if got, err := d.Home(context.Background(), company); got != newest || err != nil {
 				t.Fatalf("Home = %+v, %v; want %+v", got, err, newest)
 			}
 		}
 	})
 }
 
-func TestCapacityIsABound(t *testing.T) {
+func TestCapacityIsALimit(t *testing.T) {
 	cfg := DefaultDirectoryConfig()
 	cfg.Capacity = 100
 	d := mustDirectory(t, cfg, &table{})
 	for i := range 10_000 {
-		d.Learn(fmt.Sprint("c", i), oldHome)
+		d.Put(fmt.Sprint("c", i), oldHome)
 	}
 	for range 100 { // eviction runs beside the writers
 		if d.homes.CleanUp(); d.Len() <= cfg.Capacity {
@@ -125,7 +97,7 @@ func TestCapacityIsABound(t *testing.T) {
 	t.Errorf("%d companies are kept, want at most %d", d.Len(), cfg.Capacity)
 }
 
-func TestCloseEndsReadsAndLeavesNothing(t *testing.T) {
+func TestCloseEndsReads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &table{homes: map[string]Home{"acme": oldHome}}
 		d, err := NewDirectory(DefaultDirectoryConfig(), s)
@@ -135,7 +107,7 @@ func TestCloseEndsReadsAndLeavesNothing(t *testing.T) {
 		wantHome(t, d, "acme", oldHome, nil)
 		s.set(func(s *table) { s.takes = time.Hour })
 		time.Sleep(time.Minute)
-		wantHome(t, d, "acme", oldHome, nil) // begins a read in the background
+		wantHome(t, d, "acme", oldHome, nil) // starts a read in the background
 		var wg sync.WaitGroup
 		wg.Go(func() {
 			if _, err := d.Home(t.Context(), "other"); !errors.Is(err, ErrClosed) {
@@ -147,13 +119,13 @@ func TestCloseEndsReadsAndLeavesNothing(t *testing.T) {
 		d.Close()
 		d.Close()
 		if took := time.Since(began); took != 0 {
-			t.Errorf("Close took %s, want no waiting", took)
+			t.Errorf("Close took %s, want it to return at once", took)
 		}
 		wg.Wait()
 		if _, err := d.Home(t.Context(), "third"); !errors.Is(err, ErrClosed) {
 			t.Errorf("a caller after Close got %v, want ErrClosed", err)
 		}
-		// The bubble fails the test when a goroutine is left.
+		// synctest fails the test if a goroutine is left.
 	})
 }
 
@@ -169,10 +141,9 @@ func TestDirectoryStartStopStress(t *testing.T) {
 		for range 8 {
 			wg.Go(func() {
 				for range 20 {
-					_, _ = d.Home(t.Context(), "acme") // closing races with it; only leaks count
+					_, _ = d.Home(t.Context(), "acme") // may fail because of Close; the test looks for leaks
 					_, _ = d.Refresh(t.Context(), "acme")
-					d.Changed("acme", 2)
-					d.Learn("acme", oldHome)
+					d.Put("acme", oldHome)
 				}
 			})
 		}
@@ -183,7 +154,7 @@ func TestDirectoryStartStopStress(t *testing.T) {
 
 func BenchmarkHomeFromMemory(b *testing.B) {
 	d := mustDirectory(b, DefaultDirectoryConfig(), &table{})
-	d.Learn("acme", oldHome)
+	d.Put("acme", oldHome)
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
