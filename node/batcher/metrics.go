@@ -54,7 +54,7 @@ func (m *instruments) observe(meter metric.Meter, b *Batcher) error {
 	size, err2 := meter.Int64ObservableGauge("punchclock.queue.size", metric.WithUnit("By"),
 		metric.WithDescription("Memory that waiting punches hold."))
 	open, err3 := meter.Int64ObservableGauge("punchclock.batch.circuit_open", metric.WithUnit("{circuit}"),
-		metric.WithDescription("1 while writes of the home do not succeed and its punches are refused at once."))
+		metric.WithDescription("1 while writes of the home fail and its punches are refused."))
 	if err := errors.Join(err1, err2, err3); err != nil {
 		return err
 	}

@@ -32,11 +32,11 @@ func newInstruments(provider metric.MeterProvider) (instruments, error) {
 	m := instruments{meter: provider.Meter("punchclock/dispatch"), routedAttrs: new(sync.Map)}
 	var errs [3]error
 	m.routed, errs[0] = m.meter.Int64Counter("punchclock.dispatch.routed", metric.WithUnit("{punch}"),
-		metric.WithDescription("Punches dispatched, by home region and whether to this node's database gateway or to another node."))
+		metric.WithDescription("Punches by home, and whether this node writes them."))
 	m.forwarded, errs[1] = m.meter.Int64Counter("punchclock.peer.forwarded", metric.WithUnit("{punch}"),
-		metric.WithDescription("Punches sent to other nodes, by target region and result: done, retried elsewhere, failed, or local when this node wrote them."))
+		metric.WithDescription("Punches sent to other nodes, by target region and result."))
 	m.staleHome, errs[2] = m.meter.Int64Counter("punchclock.dispatch.stale_home", metric.WithUnit("{punch}"),
-		metric.WithDescription("Punches that were routed under an old home, by that home's region."))
+		metric.WithDescription("Punches that were routed under an old home."))
 	if err := errors.Join(errs[:]...); err != nil {
 		return m, fmt.Errorf("dispatch metrics: %w", err)
 	}

@@ -10,7 +10,6 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
-	"go.opentelemetry.io/otel/semconv/v1.43.0/httpconv"
 
 	"github.com/punchclock/punchclock/node/punch"
 )
@@ -42,7 +41,7 @@ func outcomes() []string {
 
 type instruments struct {
 	// duration follows OpenTelemetry's conventions for HTTP servers, with the outcome in addition.
-	duration httpconv.ServerRequestDuration
+	duration metric.Float64Histogram
 	// requests counts the same requests. A histogram cannot be shown before its first value, and rate never sees the
 	// first value of a series: the first failures after a start would be missing from the alerts.
 	requests metric.Int64Counter
@@ -54,11 +53,12 @@ type instruments struct {
 func newInstruments(meter metric.Meter, inFlight func() int64) (*instruments, error) {
 	m := &instruments{punchAttrs: make(map[string]metric.MeasurementOption)}
 	var errs [4]error
-	m.duration, errs[0] = httpconv.NewServerRequestDuration(meter)
+	m.duration, errs[0] = meter.Float64Histogram("http.server.request.duration", metric.WithUnit("s"),
+		metric.WithDescription("Time from a request's header to its answer."))
 	m.requests, errs[1] = meter.Int64Counter("punchclock.http.requests", metric.WithUnit("{request}"),
-		metric.WithDescription("Requests by method, route and outcome: ok, gone when the caller left, or the code of the refusal."))
+		metric.WithDescription("Requests: ok, gone when the caller left, or refused by code."))
 	m.punches, errs[2] = meter.Int64Counter("punchclock.http.punches", metric.WithUnit("{punch}"),
-		metric.WithDescription("Punches, alone or in batches, by outcome: recorded, replayed, gone, or the code of the refusal."))
+		metric.WithDescription("Punches, alone or in batches, by outcome."))
 	_, errs[3] = meter.Int64ObservableGauge("punchclock.http.in_flight", metric.WithUnit("{punch}"),
 		metric.WithDescription("Punches accepted and not yet answered."),
 		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
@@ -129,7 +129,7 @@ func (rm *routeMetrics) record(ctx context.Context, r *http.Request, outcome str
 		rm.mu.Unlock()
 	}
 	rm.instruments.requests.Add(ctx, 1, attrs.count)
-	rm.instruments.duration.Inst().Record(ctx, took.Seconds(), attrs.duration)
+	rm.instruments.duration.Record(ctx, took.Seconds(), attrs.duration)
 }
 
 func (rm *routeMetrics) newAttrs(kind requestKind) requestAttrs {

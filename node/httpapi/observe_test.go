@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/semconv/v1.43.0/httpconv"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/punchclock/punchclock/node/auth"
@@ -150,7 +151,7 @@ func TestMetricsByRouteAndOutcome(t *testing.T) {
 	}
 	punches := map[string]int64{"outcome=recorded": 2, "outcome=replayed": 2, "outcome=unavailable": 2, "outcome=invalid": 2}
 	for name, want := range map[string]map[string]int64{
-		"punchclock.http.requests": requests, "http.server.request.duration": durations, "punchclock.http.punches": punches,
+		"punchclock.http.requests": requests, httpconv.ServerRequestDuration{}.Name(): durations, "punchclock.http.punches": punches,
 	} {
 		// A request is counted after its answer was sent.
 		eventually(t, name, func() bool {

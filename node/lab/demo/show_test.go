@@ -36,7 +36,7 @@ func TestCrossed(t *testing.T) {
 		"another request":       func(tr *traceview.Trace) { tr.Spans[0].Name = "POST /v1/punches/batch" },
 		"committed from afar":   func(tr *traceview.Trace) { tr.Spans[3].Process.Region = "us-east" },
 		"part of somebody's":    func(tr *traceview.Trace) { tr.Spans[0].Parent = "0" },
-		"no commit, but a wait": func(tr *traceview.Trace) { tr.Spans[3].Name = "lane.wait" },
+		"no commit, but a wait": func(tr *traceview.Trace) { tr.Spans[3].Name = "queue.wait" },
 	} {
 		tr := crossing()
 		change(&tr)

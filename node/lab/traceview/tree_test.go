@@ -26,7 +26,7 @@ func collect(spans ...Span) Trace {
 func TestWriteTree(t *testing.T) {
 	entry, home := Process{Instance: "us-east-a-1", Region: "us-east"}, Process{Instance: "n4", Region: "eu-west"}
 	spans := []Span{
-		span(1, 1, 0, "POST /v1/punches"), span(1, 2, 1, "dispatch.route"), span(1, 3, 1, "lane.wait"),
+		span(1, 1, 0, "POST /v1/punches"), span(1, 2, 1, "dispatch.route"), span(1, 3, 1, "queue.wait"),
 		span(1, 4, 1, "peer.call"), span(1, 5, 4, "peer.receive"), span(1, 6, 5, "punch.commit"), span(1, 7, 99, "stray"),
 	}
 	for i := range spans {
@@ -42,7 +42,7 @@ trace 00000000000000000000000000000001: 7 spans in 3 processes, 8.500 ms
 start ms  took ms  span                   process        details
    0.000    2.500  POST /v1/punches       us-east-a-1    company=acme home_region=eu-west http.response.status_code=201
    1.000    2.500  ├─ dispatch.route      us-east-a-1
-   2.000    2.500  ├─ lane.wait           us-east-a-1
+   2.000    2.500  ├─ queue.wait           us-east-a-1
    3.000    2.500  └─ peer.call           us-east-a-1    -> trace feed
    4.000    2.500     └─ peer.receive     n4 in eu-west
    5.000    2.500        └─ punch.commit  n4 in eu-west  -> 3 spans of other traces

@@ -13,7 +13,7 @@ func TestTracesCanBeLookedAt(t *testing.T) {
 	s := New(DefaultConfig())
 	slow := span(2, 1, 0, "POST /v1/punches")
 	slow.End = slow.Start.Add(time.Second)
-	s.add([]Span{span(1, 1, 0, "POST /v1/punches"), span(1, 2, 1, "lane.wait"), slow, span(3, 1, 0, "lane.flush"), span(4, 2, 1, "punch.commit")})
+	s.add([]Span{span(1, 1, 0, "POST /v1/punches"), span(1, 2, 1, "queue.wait"), slow, span(3, 1, 0, "batch.write"), span(4, 2, 1, "punch.commit")})
 	for i := range maxListed {
 		s.add([]Span{span(10+i, 1, 0, "GET /v1/regions")})
 	}
@@ -28,7 +28,7 @@ func TestTracesCanBeLookedAt(t *testing.T) {
 		{"/traces?name=POST", 200, []string{id(1), id(2), "1000.000", "2.500"}, []string{id(3), id(10)}},
 		{"/traces?name=POST&min=50ms", 200, []string{id(2)}, []string{id(1)}},
 		{"/traces?min=soon", 400, []string{"min must be a duration"}, nil},
-		{"/traces/" + id(1), 200, []string{"2 spans in 1 processes", "└─ lane.wait"}, []string{id(2)}},
+		{"/traces/" + id(1), 200, []string{"2 spans in 1 processes", "└─ queue.wait"}, []string{id(2)}},
 		{"/traces/" + id(99), 404, []string{"no such trace"}, nil},
 	} {
 		answer := httptest.NewRecorder()
