@@ -88,9 +88,9 @@ func switched(b *testing.B, nodes []adminapi.Client, on bool, set func(context.C
 
 func operatorsOf(b *testing.B, c *cluster.Cluster) (clients []adminapi.Client) {
 	b.Helper()
-	token, err := shared.key.Mint(auth.Grant{
-		Identity: auth.Identity{Company: "ops", Subject: "ops", Role: auth.Operator},
-		Issuer:   "punchclock", Audience: "punchclock", TTL: time.Hour,
+	token, err := shared.key.Sign(auth.Claims{
+		Company: "ops", Subject: "ops", Role: auth.Operator,
+		Issuer: "punchclock", Audience: "punchclock", TTL: time.Hour,
 	}, time.Now())
 	if err != nil {
 		b.Fatal(err)

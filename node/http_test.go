@@ -32,9 +32,9 @@ func token(t *testing.T, company string) string { return tokenFor(t, company, au
 
 func tokenFor(t *testing.T, company string, role auth.Role) string {
 	t.Helper()
-	token, err := shared.key.Mint(auth.Grant{
-		Identity: auth.Identity{Company: company, Subject: "kiosk-1", Role: role},
-		Issuer:   "punchclock", Audience: "punchclock", TTL: time.Hour,
+	token, err := shared.key.Sign(auth.Claims{
+		Company: company, Subject: "kiosk-1", Role: role,
+		Issuer: "punchclock", Audience: "punchclock", TTL: time.Hour,
 	}, time.Now())
 	if err != nil {
 		t.Fatal(err)

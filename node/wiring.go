@@ -130,14 +130,15 @@ func (n *Node) startDirectory(ctx context.Context) (err error) {
 }
 
 func (n *Node) startTokens(ctx context.Context) (err error) {
-	n.verifier, err = auth.New(ctx, auth.Config{
+	n.verifier, err = auth.New(auth.Config{
 		JWKS: n.cfg.Tokens.JWKS, Issuer: n.cfg.Tokens.Issuer, Audience: n.cfg.Tokens.Audience,
-		CacheFile: n.cfg.Tokens.CacheFile, Development: n.cfg.Development,
-	}, auth.Deps{Logger: n.log, Meters: n.telemetry.MeterProvider, Clock: n.clock})
-	if err == nil {
-		n.closer.add("tokens", 0, func(context.Context) error { n.verifier.Close(); return nil })
+		EmployeeClaim: n.cfg.Tokens.EmployeeClaim, CacheFile: n.cfg.Tokens.CacheFile, Development: n.cfg.Development,
+	}, auth.Deps{Log: n.log, Meter: n.telemetry.MeterProvider, Clock: n.clock})
+	if err != nil {
+		return err
 	}
-	return err
+	n.closer.add("tokens", 0, func(context.Context) error { n.verifier.Close(); return nil })
+	return n.verifier.Start(ctx)
 }
 
 // startDispatch joins directory, router, batchers, writer and peers: the way of a punch through this node.

@@ -16,7 +16,10 @@ func TestWhatRolesMayDo(t *testing.T) {
 		{role: "root"},
 	}
 	for _, tt := range tests {
-		id := Identity{Company: "acme", Subject: "e-1", Role: tt.role}
+		id := Identity{Company: "acme", Subject: "auth0|5f7c", Role: tt.role}
+		if tt.role == Employee {
+			id.Employee = "e-1"
+		}
 		for _, check := range []struct {
 			what      string
 			got, want bool

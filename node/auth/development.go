@@ -18,8 +18,7 @@ import (
 	"github.com/punchclock/punchclock/node/punch"
 )
 
-// DevelopmentKey signs tokens for demos and tests. A Verifier with production
-// settings refuses it by its id.
+// DevelopmentKey signs tokens for demos and tests. A Verifier with production settings refuses it by its id.
 type DevelopmentKey struct{ private jose.JSONWebKey }
 
 // NewDevelopmentKey makes an Ed25519 key with a random id.
@@ -34,8 +33,8 @@ func NewDevelopmentKey() (DevelopmentKey, error) {
 	}}, nil
 }
 
-// ReadDevelopmentKey reads what WriteFile wrote. Any other private key is an
-// error: tokens of a production key are for its issuer alone to make.
+// ReadDevelopmentKey reads a file of WriteFile. Any other private key is an error: only its issuer may make tokens of a
+// production key.
 func ReadDevelopmentKey(path string) (DevelopmentKey, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -52,8 +51,7 @@ func ReadDevelopmentKey(path string) (DevelopmentKey, error) {
 	return k, nil
 }
 
-// WriteFile writes the private key as a JWK, readable by its owner alone. It
-// never overwrites a file.
+// WriteFile writes the private key as a JWK, readable by its owner alone. It never overwrites a file.
 func (k DevelopmentKey) WriteFile(path string) error {
 	b, err := json.Marshal(k.private)
 	if err != nil {
@@ -67,8 +65,7 @@ func (k DevelopmentKey) WriteFile(path string) error {
 	return errors.Join(err, f.Close())
 }
 
-// WriteJWKS writes the set with the public key alone, replacing a file that is
-// there.
+// WriteJWKS writes the set with the public key alone, and replaces an existing file.
 func (k DevelopmentKey) WriteJWKS(path string) error {
 	b, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{k.private.Public()}})
 	if err != nil {
@@ -77,57 +74,60 @@ func (k DevelopmentKey) WriteJWKS(path string) error {
 	return replaceFile(path, append(b, '\n'), 0o644)
 }
 
-// Grant is what a token says.
-type Grant struct {
-	Identity
+// Claims are the claims of a development token. The subject of an employee's token is the employee.
+type Claims struct {
+	Company, Subject string
+	Role             Role
 	Issuer, Audience string
-	TTL              time.Duration // how long it holds, more than 0
+	TTL              time.Duration // how long the token is valid, more than 0
 }
 
-func (g Grant) validate() error {
+func (c *Claims) validate() error {
 	switch {
-	case !punch.ValidName(g.Company):
-		return errors.New("company: must be 1 to 64 of letters, digits, '.', '_' and '-'")
-	case !punch.ValidName(g.Subject):
-		return errors.New("subject: must be 1 to 64 of letters, digits, '.', '_' and '-'")
-	case !validRole(g.Role):
+	case !punch.ValidCompany(c.Company):
+		return errors.New("company: " + punch.NameRule)
+	case !validSubject(c.Subject):
+		return fmt.Errorf("subject: must be 1 to %d bytes of UTF-8 without control characters", maxSubject)
+	case !validRole(c.Role):
 		return errors.New("role: must be employee, kiosk, manager or operator")
-	case g.TTL <= 0:
+	case c.Role == Employee && !punch.ValidEmployee(c.Subject):
+		return errors.New("subject: of an employee's token " + punch.EmployeeRule)
+	case c.TTL <= 0:
 		return errors.New("ttl: must be more than 0")
 	default:
 		return nil
 	}
 }
 
-// Mint makes a token that holds from now on.
-func (k DevelopmentKey) Mint(g Grant, now time.Time) (string, error) {
-	if err := g.validate(); err != nil {
+// Sign makes a token that is valid from now on.
+func (k DevelopmentKey) Sign(c Claims, now time.Time) (string, error) {
+	if err := c.validate(); err != nil {
 		return "", err
 	}
 	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.EdDSA, Key: k.private}, (&jose.SignerOptions{}).WithType("JWT"))
 	if err != nil {
 		return "", err
 	}
-	return jwt.Signed(signer).Claims(claims{
+	return jwt.Signed(signer).Claims(payload{
 		Claims: jwt.Claims{
-			Issuer: g.Issuer, Subject: g.Subject, Audience: jwt.Audience{g.Audience},
-			IssuedAt: jwt.NewNumericDate(now), Expiry: jwt.NewNumericDate(now.Add(g.TTL)),
+			Issuer: c.Issuer, Subject: c.Subject, Audience: jwt.Audience{c.Audience},
+			IssuedAt: jwt.NewNumericDate(now), Expiry: jwt.NewNumericDate(now.Add(c.TTL)),
 		},
-		Company: g.Company, Role: g.Role,
+		Company: c.Company, Role: c.Role,
 	}).Serialize()
 }
 
-// MintOptions says which token to mint with which key.
-type MintOptions struct {
-	Grant
+// TokenOptions are the claims of a token and the files of its key.
+type TokenOptions struct {
+	Claims
 	KeyFile string // private key
 	// NewKey makes KeyFile when it is missing, and JWKSFile from it.
 	NewKey   bool
 	JWKSFile string // key set for the nodes to read; only written by NewKey
 }
 
-// MintTo prints a token, valid from now, and a newline to w.
-func MintTo(w io.Writer, o MintOptions, now time.Time) error {
+// WriteToken writes a token that is valid from now on, and a newline, to w.
+func WriteToken(w io.Writer, o TokenOptions, now time.Time) error {
 	key, err := ReadDevelopmentKey(o.KeyFile)
 	if errors.Is(err, fs.ErrNotExist) && o.NewKey {
 		key, err = createKey(o.KeyFile, o.JWKSFile)
@@ -135,7 +135,7 @@ func MintTo(w io.Writer, o MintOptions, now time.Time) error {
 	if err != nil {
 		return fmt.Errorf("development key: %w", err)
 	}
-	token, err := key.Mint(o.Grant, now)
+	token, err := key.Sign(o.Claims, now)
 	if err != nil {
 		return err
 	}

@@ -13,21 +13,21 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-func testGrant() Grant {
-	return Grant{
-		Identity: Identity{Company: "acme", Subject: "gate-1", Role: Kiosk},
-		Issuer:   testIssuer, Audience: testAudience, TTL: time.Hour,
+func testClaims() Claims {
+	return Claims{
+		Company: "acme", Subject: "gate-1", Role: Kiosk,
+		Issuer: testIssuer, Audience: testAudience, TTL: time.Hour,
 	}
 }
 
 func TestMintedTokenIsAccepted(t *testing.T) {
 	dir := t.TempDir()
-	o := MintOptions{Grant: testGrant(), KeyFile: filepath.Join(dir, "key.json"), NewKey: true, JWKSFile: filepath.Join(dir, "jwks.json")}
+	o := TokenOptions{Claims: testClaims(), KeyFile: filepath.Join(dir, "key.json"), NewKey: true, JWKSFile: filepath.Join(dir, "jwks.json")}
 	var first, second bytes.Buffer
-	if err := MintTo(&first, o, time.Now()); err != nil {
+	if err := WriteToken(&first, o, time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	if err := MintTo(&second, o, time.Now()); err != nil { // the key is there now
+	if err := WriteToken(&second, o, time.Now()); err != nil { // the key is there now
 		t.Fatal(err)
 	}
 	if info, err := os.Stat(o.KeyFile); err != nil || info.Mode().Perm() != 0o600 {
@@ -36,11 +36,12 @@ func TestMintedTokenIsAccepted(t *testing.T) {
 	if public := mustRead(t, o.JWKSFile); strings.Contains(public, `"d"`) {
 		t.Errorf("the key set holds the private key: %s", public)
 	}
-	b := &bench{}
+	b := &fixture{}
 	b.start(t, Config{JWKS: o.JWKSFile, Development: true})
+	want := Identity{Company: "acme", Subject: "gate-1", Role: Kiosk}
 	for _, token := range []string{first.String(), second.String()} {
-		if got := b.mustAccept(t, strings.TrimSuffix(token, "\n")); got != o.Identity {
-			t.Errorf("Verify = %+v, want %+v", got, o.Identity)
+		if got := b.mustAccept(t, strings.TrimSuffix(token, "\n")); got != want {
+			t.Errorf("Verify = %+v, want %+v", got, want)
 		}
 	}
 }
@@ -50,16 +51,17 @@ func TestMintRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for field, change := range map[string]func(*Grant){
-		"company": func(g *Grant) { g.Company = "a b" },
-		"subject": func(g *Grant) { g.Subject = "" },
-		"role":    func(g *Grant) { g.Role = "boss" },
-		"ttl":     func(g *Grant) { g.TTL = 0 },
+	for field, change := range map[string]func(*Claims){
+		"company":                         func(g *Claims) { g.Company = "a b" },
+		"subject":                         func(g *Claims) { g.Subject = "" },
+		"subject: of an employee's token": func(g *Claims) { g.Role, g.Subject = Employee, "auth0|5f7c" },
+		"role":                            func(g *Claims) { g.Role = "boss" },
+		"ttl":                             func(g *Claims) { g.TTL = 0 },
 	} {
-		g := testGrant()
+		g := testClaims()
 		change(&g)
-		if _, err := key.Mint(g, time.Now()); err == nil || !strings.Contains(err.Error(), field) {
-			t.Errorf("Mint with a bad %s = %v, want an error that names it", field, err)
+		if _, err := key.Sign(g, time.Now()); err == nil || !strings.Contains(err.Error(), field) {
+			t.Errorf("Sign with a bad %s = %v, want an error that names it", field, err)
 		}
 	}
 }
@@ -70,9 +72,9 @@ func TestDevelopmentKeyFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := filepath.Join(t.TempDir(), "key.json")
-	err = MintTo(&bytes.Buffer{}, MintOptions{Grant: testGrant(), KeyFile: path}, time.Now())
+	err = WriteToken(&bytes.Buffer{}, TokenOptions{Claims: testClaims(), KeyFile: path}, time.Now())
 	if !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("MintTo without a key = %v, want that there is no such file", err)
+		t.Errorf("WriteToken without a key = %v, want that there is no such file", err)
 	}
 	if err := key.WriteFile(path); err != nil {
 		t.Fatal(err)

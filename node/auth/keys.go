@@ -14,37 +14,33 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-// algorithms are the only ones a token may be signed with. All are
-// asymmetric: with a symmetric one in the list a public key could pass as the
-// secret.
+// algorithms are the accepted signature algorithms. All are asymmetric: with a symmetric algorithm in the list, a public
+// key could serve as the secret.
 var algorithms = []jose.SignatureAlgorithm{jose.EdDSA, jose.ES256, jose.RS256, jose.PS256}
 
 // minRSABits is NIST's floor for signatures (SP 800-131A).
 const minRSABits = 2048
 
-// developmentPrefix marks the ids of keys whose private half lies around on
-// developers' machines.
+// developmentPrefix marks the ids of keys whose private half is on the machines of developers.
 const developmentPrefix = "dev-"
 
-// verifyKey is a public key and what it may verify.
+// verifyKey is a public key and the algorithms that it may verify.
 type verifyKey struct {
 	public     any
 	algorithms []jose.SignatureAlgorithm
 }
 
-// keySet is an immutable set of keys by their id. A change makes a new one
-// with a new generation.
+// keySet is an immutable set of keys by their id. A change makes a new set with a new generation.
 type keySet struct {
 	byID       map[string]verifyKey
 	generation uint64
 }
 
-// errNoKeys is returned for a key set from which no key can be used.
-var errNoKeys = errors.New("holds no key that can be used")
+// errNoKeys is returned for a key set without a usable key.
+var errNoKeys = errors.New("contains no usable key")
 
-// parseKeys reads a JSON Web Key Set (RFC 7517). Keys that cannot be used are
-// left out and named in skipped, as the RFC asks: issuers publish keys for
-// other purposes beside ours.
+// parseKeys reads a JSON Web Key Set (RFC 7517). Keys that cannot be used are left out and named in skipped. The RFC
+// asks for this, because issuers also publish keys for other purposes.
 func parseKeys(raw []byte) (keys map[string]verifyKey, skipped []error, err error) {
 	var set struct {
 		Keys []json.RawMessage `json:"keys"`
@@ -81,7 +77,7 @@ func parseKey(raw []byte) (id string, key verifyKey, err error) {
 	case k.Use != "" && k.Use != "sig":
 		return k.KeyID, verifyKey{}, errors.New("is not for signatures")
 	case !k.IsPublic():
-		// Whoever can read the set could sign with it.
+		// Every reader of the set could sign with it.
 		return k.KeyID, verifyKey{}, errors.New("is not a public key; publish the public half only and replace this key")
 	}
 	key = verifyKey{public: k.Key, algorithms: algorithmsOf(k.Key)}

@@ -13,23 +13,21 @@ import (
 )
 
 const (
-	// maxKeySet bounds what is read from a key set's source, in bytes: a
-	// hundred RSA keys with certificates.
+	// maxKeySet bounds a key set in bytes: a hundred RSA keys with certificates.
 	maxKeySet = 1 << 20
-	// fetchTimeout bounds one read of a key set. A caller whose key is
-	// unknown waits for it, so it must leave most of a punch's deadline.
+	// fetchTimeout bounds one read of a key set. A caller with an unknown key waits for the read, which must leave most
+	// of a punch's deadline.
 	fetchTimeout = 5 * time.Second
 )
 
-// source is where a key set is published, and how often it may be asked.
+// source is a place where a key set is published, and the rate at which it may be read.
 type source struct {
 	name string
 	read func(ctx context.Context) ([]byte, error)
-	// period is how often the keys are read anyway: a removed key stops
-	// being accepted within it.
+	// period is the time between two regular reads. A removed key is refused after at most one period.
 	period time.Duration
-	// onDemand is the least time between two reads that tokens with an
-	// unknown key ask for: callers must not be able to flood the source.
+	// onDemand is the least time between two reads that tokens with an unknown key cause. Callers must not be able to
+	// flood the source.
 	onDemand time.Duration
 }
 
@@ -39,14 +37,13 @@ func newSource(location string) source {
 			name: location, read: urlReader(location),
 			// The usual max-age of published key sets is 5 to 15 minutes.
 			period: 5 * time.Minute,
-			// Rotation publishes a key minutes before it is used.
+			// Issuers publish a new key minutes before they use it.
 			onDemand: 10 * time.Second,
 		}
 	}
 	return source{
 		name: location, read: fileReader(location),
-		// Reading a small file costs microseconds, and unlike a watch on it
-		// notices every way to replace it.
+		// Reading a small file costs microseconds. Unlike a watch on the file, it notices every way of replacing it.
 		period: 5 * time.Second, onDemand: time.Second,
 	}
 }
@@ -64,10 +61,9 @@ func fileReader(path string) func(context.Context) ([]byte, error) {
 
 func urlReader(url string) func(context.Context) ([]byte, error) {
 	client := &http.Client{
-		// A connection of its own each time: one request in minutes keeps
-		// none busy, and a dead one would be noticed late.
+		// Each request has a new connection. Requests are minutes apart, so an idle connection may have died unnoticed.
 		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true},
-		// A redirect could lead from https to http, or to another host.
+		// No redirects: they could lead from https to http, or to another host.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	return func(ctx context.Context) ([]byte, error) {
@@ -96,8 +92,8 @@ func readBounded(r io.Reader) ([]byte, error) {
 	return b, err
 }
 
-// replaceFile writes b to path so that a reader sees the old or the new
-// content and never a part of it.
+// replaceFile writes b to path so that a reader sees the old or the new content, and never a part. google/renameio does
+// not build on Windows, where devices run this binary.
 func replaceFile(path string, b []byte, mode os.FileMode) error {
 	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
 	if err != nil {

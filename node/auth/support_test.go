@@ -145,32 +145,35 @@ func mustSignWith(tb testing.TB, with jose.SigningKey, opts *jose.SignerOptions,
 	return token
 }
 
-// bench is a Verifier with its surroundings.
-type bench struct {
+// fixture is a Verifier with its key file, clock and metrics.
+type fixture struct {
 	*Verifier
 	clock   *clock
 	file    string
 	metrics *metric.ManualReader
 }
 
-func mustVerifier(tb testing.TB, keys ...key) *bench {
+func mustVerifier(tb testing.TB, keys ...key) *fixture {
 	tb.Helper()
-	b := &bench{file: filepath.Join(tb.TempDir(), "jwks.json")}
+	b := &fixture{file: filepath.Join(tb.TempDir(), "jwks.json")}
 	mustWrite(tb, b.file, keySetOf(tb, keys...))
 	b.start(tb, Config{JWKS: b.file})
 	return b
 }
 
-func (b *bench) start(tb testing.TB, cfg Config) {
+func (b *fixture) start(tb testing.TB, cfg Config) {
 	tb.Helper()
 	b.clock = &clock{}
 	b.metrics = metric.NewManualReader()
 	deps := testDeps(io.Discard)
 	deps.Clock = b.clock.Now
-	deps.Meters = metric.NewMeterProvider(metric.WithReader(b.metrics))
+	deps.Meter = metric.NewMeterProvider(metric.WithReader(b.metrics))
 	cfg.Issuer, cfg.Audience = testIssuer, testAudience
-	v, err := New(tb.Context(), cfg, deps)
+	v, err := New(cfg, deps)
 	if err != nil {
+		tb.Fatal(err)
+	}
+	if err := v.Start(tb.Context()); err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(v.Close)
@@ -179,13 +182,13 @@ func (b *bench) start(tb testing.TB, cfg Config) {
 
 func testDeps(log io.Writer) Deps {
 	return Deps{
-		Logger: slog.New(slog.NewTextHandler(log, nil)), Clock: time.Now,
-		Meters: metric.NewMeterProvider(),
+		Log: slog.New(slog.NewTextHandler(log, nil)), Clock: time.Now,
+		Meter: metric.NewMeterProvider(),
 	}
 }
 
 // count returns the sum of a counter's points with that outcome.
-func (b *bench) count(tb testing.TB, name, outcome string) int64 {
+func (b *fixture) count(tb testing.TB, name, outcome string) int64 {
 	tb.Helper()
 	var all metricdata.ResourceMetrics
 	if err := b.metrics.Collect(context.Background(), &all); err != nil {
@@ -207,7 +210,7 @@ func (b *bench) count(tb testing.TB, name, outcome string) int64 {
 	return 0
 }
 
-func (b *bench) mustAccept(tb testing.TB, token string) Identity {
+func (b *fixture) mustAccept(tb testing.TB, token string) Identity {
 	tb.Helper()
 	id, err := b.Verify(tb.Context(), token)
 	if err != nil {
@@ -216,7 +219,7 @@ func (b *bench) mustAccept(tb testing.TB, token string) Identity {
 	return id
 }
 
-func (b *bench) mustRefuse(tb testing.TB, token, message string) {
+func (b *fixture) mustRefuse(tb testing.TB, token, message string) {
 	tb.Helper()
 	id, err := b.Verify(tb.Context(), token)
 	if err == nil {

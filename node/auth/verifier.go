@@ -1,8 +1,10 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -10,38 +12,49 @@ import (
 	"github.com/maypok86/otter/v2"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
-	"golang.org/x/time/rate"
 )
 
-// Config says which tokens are believed. All but CacheFile and Development
-// are required.
+// DefaultEmployeeClaim names the employee in the tokens of most issuers.
+const DefaultEmployeeClaim = "sub"
+
+// Config says which tokens are valid. JWKS, Issuer and Audience are required.
 type Config struct {
 	// JWKS is a file or an http(s) URL of a JSON Web Key Set (RFC 7517).
 	JWKS     string
 	Issuer   string // required "iss"
 	Audience string // required among "aud"
-	// CacheFile keeps the last good key set of a URL over restarts; empty
-	// for none.
+	// EmployeeClaim is the claim that names the employee in the token of an employee. Empty is DefaultEmployeeClaim.
+	EmployeeClaim string
+	// CacheFile keeps the last good key set of a URL over restarts; empty for none.
 	CacheFile string
 	// Development accepts keys whose id starts with "dev-".
 	Development bool
 }
 
-// Deps is what a Verifier works with.
-type Deps struct {
-	Logger *slog.Logger
-	Meters metric.MeterProvider
-	Clock  func() time.Time // time.Now but in tests
+// Validate names each setting that is missing.
+func (c *Config) Validate() error {
+	var missing []error
+	for _, setting := range []struct{ name, value string }{{"JWKS", c.JWKS}, {"issuer", c.Issuer}, {"audience", c.Audience}} {
+		if setting.value == "" {
+			missing = append(missing, fmt.Errorf("tokens: the %s is not set", setting.name))
+		}
+	}
+	return errors.Join(missing...)
 }
 
-// cacheCapacity bounds the verified tokens that are kept; each takes about
-// 300 bytes. A rush of more devices than that on one node verifies signatures
-// again, which costs CPU and nothing else.
+// Deps is what a Verifier works with.
+type Deps struct {
+	Log   *slog.Logger
+	Meter metric.MeterProvider
+	Clock func() time.Time
+}
+
+// cacheCapacity bounds the verified tokens in memory; each one takes about 300 bytes. With more devices on one node the
+// signatures are verified again, which costs CPU alone.
 const cacheCapacity = 100_000
 
-// verified is the verdict on a token. It holds until the token expires, and
-// only under the keys it was reached with: so a removed key stops working at
-// the refresh that misses it, however long its tokens would live.
+// verified is a token that passed. It is valid until it expires, and only with the key set that verified it. So a
+// removed key stops working at the next refresh, however long its tokens would live.
 type verified struct {
 	identity   Identity
 	expires    time.Time
@@ -50,53 +63,40 @@ type verified struct {
 
 // Verifier verifies tokens. It is safe for concurrent use.
 type Verifier struct {
-	issuer, audience string
-	clock            func() time.Time
-	ring             *keyring
-	// seen is keyed by the token's digest, so that no dump of the memory
-	// yields a list of tokens.
-	seen *otter.Cache[[sha256.Size]byte, verified]
+	cfg   Config
+	clock func() time.Time
+	keys  *keyCache
+	// tokens is keyed by the digest of each token, so a dump of the memory is no list of tokens.
+	tokens *otter.Cache[[sha256.Size]byte, verified]
 
-	tokens                        metric.Int64Counter
+	checked                       metric.Int64Counter
 	fromCache, accepted, rejected metric.MeasurementOption
 }
 
-// New reads the keys and keeps them fresh until Close. It fails when there are
-// none to be had, or when one is a development key and cfg does not allow it.
-func New(ctx context.Context, cfg Config, deps Deps) (*Verifier, error) {
-	for setting, value := range map[string]string{"JWKS": cfg.JWKS, "issuer": cfg.Issuer, "audience": cfg.Audience} {
-		if value == "" {
-			return nil, fmt.Errorf("tokens: the %s is not set", setting)
-		}
+// New makes a Verifier. It verifies nothing before Start.
+func New(cfg Config, deps Deps) (*Verifier, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
 	}
-	seen, err := otter.New(&otter.Options[[sha256.Size]byte, verified]{MaximumSize: cacheCapacity})
+	cfg.EmployeeClaim = cmp.Or(cfg.EmployeeClaim, DefaultEmployeeClaim)
+	tokens, err := otter.New(&otter.Options[[sha256.Size]byte, verified]{MaximumSize: cacheCapacity})
 	if err != nil {
 		return nil, fmt.Errorf("tokens: %w", err)
 	}
-	v := &Verifier{issuer: cfg.Issuer, audience: cfg.Audience, clock: deps.Clock, seen: seen}
-	v.ring = newKeyring(cfg, deps)
-	if err := v.measure(deps.Meters.Meter("punchclock/auth")); err != nil {
+	v := &Verifier{cfg: cfg, clock: deps.Clock, tokens: tokens, keys: newKeyCache(cfg, deps)}
+	if err := v.register(deps.Meter.Meter("punchclock/auth")); err != nil {
 		return nil, fmt.Errorf("tokens: %w", err)
-	}
-	if err := v.ring.start(ctx); err != nil {
-		return nil, err
 	}
 	return v, nil
 }
 
-func newKeyring(cfg Config, deps Deps) *keyring {
-	src := newSource(cfg.JWKS)
-	return &keyring{
-		source: src, cacheFile: cfg.CacheFile, development: cfg.Development,
-		log: deps.Logger, clock: deps.Clock,
-		limiter: rate.NewLimiter(rate.Every(src.onDemand), 1),
-		asked:   make(chan chan struct{}), stopped: make(chan struct{}),
-	}
-}
+// Start reads the keys and keeps them fresh until Close. It fails without any key, and for a development key that the
+// configuration does not allow.
+func (v *Verifier) Start(ctx context.Context) error { return v.keys.start(ctx) }
 
-func (v *Verifier) measure(meter metric.Meter) (err error) {
-	v.tokens, err = meter.Int64Counter("punchclock.auth.tokens",
-		metric.WithUnit("{token}"), metric.WithDescription("Tokens looked at, by outcome: cached, verified or refused."))
+func (v *Verifier) register(meter metric.Meter) (err error) {
+	v.checked, err = meter.Int64Counter("punchclock.auth.tokens",
+		metric.WithUnit("{token}"), metric.WithDescription("Tokens checked, by outcome: cached, verified or refused."))
 	if err != nil {
 		return err
 	}
@@ -110,12 +110,12 @@ func (v *Verifier) measure(meter metric.Meter) (err error) {
 	if err != nil {
 		return err
 	}
-	v.ring.count = func(name string) { refreshes.Add(context.Background(), 1, outcome(name)) }
+	v.keys.count = func(name string) { refreshes.Add(context.Background(), 1, outcome(name)) }
 
 	_, err = meter.Float64ObservableGauge("punchclock.auth.keys_age",
-		metric.WithUnit("s"), metric.WithDescription("Time since the token keys were last read well; missing when they came from the disk."),
+		metric.WithUnit("s"), metric.WithDescription("Time since the last good read of the token keys; missing when they came from the disk."),
 		metric.WithFloat64Callback(func(_ context.Context, o metric.Float64Observer) error {
-			if at := v.ring.refreshed.Load(); at != 0 {
+			if at := v.keys.refreshed.Load(); at != 0 {
 				o.Observe(v.clock().Sub(time.Unix(0, at)).Seconds())
 			}
 			return nil
@@ -123,32 +123,29 @@ func (v *Verifier) measure(meter metric.Meter) (err error) {
 	return err
 }
 
-// Close ends the refreshing and waits for it. Verify goes on with the keys at
-// hand.
-func (v *Verifier) Close() { v.ring.close() }
+// Close ends the refreshing and waits for its end. Verify goes on with the keys in memory.
+func (v *Verifier) Close() { v.keys.close() }
 
-// Verify returns who a token stands for, or an Unauthenticated *punch.Error
-// whose message says what is wrong with the token. A token whose key is not
-// known may wait for the keys to be read anew, at most as long as ctx lives.
+// Verify returns the identity of a token, or an Unauthenticated *punch.Error whose message says what is wrong with the
+// token. For an unknown key it may wait until the keys are read again, at most as long as ctx lives.
 func (v *Verifier) Verify(ctx context.Context, token string) (Identity, error) {
-	if err := plausible(token); err != nil {
-		v.tokens.Add(ctx, 1, v.rejected)
+	if err := checkLength(token); err != nil {
+		v.checked.Add(ctx, 1, v.rejected)
 		return Identity{}, err
 	}
 	digest := sha256.Sum256([]byte(token))
-	if got, ok := v.seen.GetIfPresent(digest); ok &&
-		got.generation == v.ring.current.Load().generation && v.clock().Before(got.expires) {
-		v.tokens.Add(ctx, 1, v.fromCache)
+	if got, ok := v.tokens.GetIfPresent(digest); ok &&
+		got.generation == v.keys.current.Load().generation && v.clock().Before(got.expires) {
+		v.checked.Add(ctx, 1, v.fromCache)
 		return got.identity, nil
 	}
 	got, err := v.check(ctx, token)
 	if err != nil {
-		// Refusals are not kept: whoever sends rubbish must not push out
-		// the tokens of those who do not.
-		v.tokens.Add(ctx, 1, v.rejected)
+		// Refusals are not kept. Otherwise bad tokens would push good ones out of the cache.
+		v.checked.Add(ctx, 1, v.rejected)
 		return Identity{}, err
 	}
-	v.seen.Set(digest, got)
-	v.tokens.Add(ctx, 1, v.accepted)
+	v.tokens.Set(digest, got)
+	v.checked.Add(ctx, 1, v.accepted)
 	return got.identity, nil
 }

@@ -6,11 +6,14 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"github.com/punchclock/punchclock/node/punch"
 )
 
 func TestVerifyAcceptsEveryFixedAlgorithm(t *testing.T) {
@@ -47,7 +50,9 @@ func TestVerifyRefusesClaims(t *testing.T) {
 		{"bad company", map[string]any{"company": "acme/../x"}, "the token names no valid company (company)"},
 		{"company is a number", map[string]any{"company": 5}, "the token's claims cannot be read"},
 		{"no subject", map[string]any{"sub": nil}, "the token names no valid subject (sub)"},
-		{"bad subject", map[string]any{"sub": strings.Repeat("x", 65)}, "the token names no valid subject (sub)"},
+		{"long subject", map[string]any{"sub": strings.Repeat("x", maxSubject+1)}, "the token names no valid subject (sub)"},
+		{"subject with a control character", map[string]any{"sub": "a\nb", "role": "manager"}, "the token names no valid subject (sub)"},
+		{"subject is a number", map[string]any{"sub": 5}, "the token's claims cannot be read"},
 		{"no role", map[string]any{"role": nil}, "the token's role must be employee, kiosk, manager or operator (role)"},
 		{"bad role", map[string]any{"role": "Operator"}, "the token's role must be employee, kiosk, manager or operator (role)"},
 	}
@@ -61,12 +66,64 @@ func TestVerifyRefusesClaims(t *testing.T) {
 	})))
 }
 
+// TestSubjectsAreOpaque takes the subjects of identity providers. Only an employee's token must name an employee.
+func TestSubjectsAreOpaque(t *testing.T) {
+	k := mustKey(t, "ed", jose.EdDSA)
+	b := mustVerifier(t, k)
+	const noEmployee = "the token is an employee's, and its claim sub is no employee id: " + punch.EmployeeRule +
+		" (the setting --token-employee-claim chooses the claim)"
+	for _, subject := range []string{
+		"auth0|5f7c8ec7c33c6c004bbafe82", "anna.schmidt+clock@example.com", "QWxhZGRpbjpvcGVuc2VzYW1l/+=", "google-oauth2|1081", "späte Ünïcode ✓",
+		strings.Repeat("x", maxSubject), "a", ".",
+	} {
+		for _, role := range []Role{Kiosk, Manager, Operator} {
+			got := b.mustAccept(t, k.sign(t, goodClaims(b.clock.Now(), map[string]any{"sub": subject, "role": string(role)})))
+			if want := (Identity{Company: "acme", Subject: subject, Role: role}); got != want {
+				t.Errorf("Verify = %+v, want %+v", got, want)
+			}
+		}
+		token := k.sign(t, goodClaims(b.clock.Now(), map[string]any{"sub": subject, "role": "employee"}))
+		if !punch.ValidEmployee(subject) {
+			b.mustRefuse(t, token, noEmployee)
+			continue
+		}
+		if got := b.mustAccept(t, token); got.Employee != subject || !got.MayPunch(subject) || !got.MayRead(subject) || got.MayPunch("other") {
+			t.Errorf("the token of employee %s is %+v", subject, got)
+		}
+	}
+}
+
+// TestEmployeeClaim reads the employee from another claim than the subject.
+func TestEmployeeClaim(t *testing.T) {
+	k := mustKey(t, "ed", jose.EdDSA)
+	const claim = "https://example.com/employee"
+	b := &fixture{file: filepath.Join(t.TempDir(), "jwks.json")}
+	mustWrite(t, b.file, keySetOf(t, k))
+	b.start(t, Config{JWKS: b.file, EmployeeClaim: claim})
+	token := func(role string, employee any) string {
+		return k.sign(t, goodClaims(b.clock.Now(), map[string]any{"sub": "auth0|5f7c", "role": role, claim: employee}))
+	}
+	want := Identity{Company: "acme", Subject: "auth0|5f7c", Employee: "anna@example.com", Role: Employee}
+	if got := b.mustAccept(t, token("employee", "anna@example.com")); got != want {
+		t.Errorf("Verify = %+v, want %+v", got, want)
+	}
+	if got := b.mustAccept(t, token("manager", nil)); got.Employee != "" || got.Subject != "auth0|5f7c" {
+		t.Errorf("a manager without the claim is %+v", got)
+	}
+	for _, bad := range []any{nil, "", "a/b", 1042, []string{"anna"}} {
+		_, err := b.Verify(t.Context(), token("employee", bad))
+		if e := punch.AsError(err); e.Code != punch.Unauthenticated || e.Code.Final() || !strings.Contains(e.Message, "its claim "+claim) {
+			t.Errorf("the employee %v: %v, want a refusal that names the claim", bad, err)
+		}
+	}
+}
+
 func TestVerifyRefusesForgeries(t *testing.T) {
 	ed, rs := mustKey(t, "ed", jose.EdDSA), mustKey(t, "rs", jose.RS256)
 	b := mustVerifier(t, ed, rs)
 	claims := goodClaims(b.clock.Now(), map[string]any{"role": "operator"})
 	const notJWT = "the token is not a JWT signed with one of EdDSA, ES256, RS256 and PS256"
-	const badSignature = "the token's signature does not hold"
+	const badSignature = "the token's signature is not valid"
 
 	good := ed.sign(t, claims)
 	header, rest, _ := strings.Cut(good, ".")
@@ -82,7 +139,7 @@ func TestVerifyRefusesForgeries(t *testing.T) {
 		"payload exchanged":    {header + "." + other + "." + signature, badSignature},
 		"signature cut":        {header + "." + payload + ".", badSignature},
 		"JSON form":            {`{"payload":"` + payload + `","protected":"` + header + `","signature":"` + signature + `"}`, notJWT},
-		"unknown key":          {mustKey(t, "nobody", jose.EdDSA).sign(t, claims), "the token is signed with a key that is not known here"},
+		"unknown key":          {mustKey(t, "nobody", jose.EdDSA).sign(t, claims), "the token is signed with an unknown key"},
 		"another key's id":     {mustKey(t, "ed", jose.EdDSA).sign(t, claims), badSignature},
 		"no key id":            {mustSign(t, jose.SigningKey{Algorithm: ed.alg, Key: ed.private}, claims), "the token does not name its key (kid)"},
 		"another key's type":   {key{id: "rs", alg: ed.alg, private: ed.private}.sign(t, claims), "the token's algorithm does not fit its key"},
@@ -99,8 +156,7 @@ func TestVerifyRefusesForgeries(t *testing.T) {
 	b.mustAccept(t, good)
 }
 
-// hmac signs with a public key as the secret: the classic confusion of
-// verifiers that let the token choose the algorithm.
+// hmac signs with a public key as the secret. Verifiers that let the token choose the algorithm accept that.
 func hmac(tb testing.TB, id string, secret []byte, claims any) string {
 	secret = append(secret, bytes.Repeat([]byte{0}, max(0, 32-len(secret)))...)
 	return mustSign(tb, jose.SigningKey{Algorithm: jose.HS256, Key: jose.JSONWebKey{Key: secret, KeyID: id}}, claims)
@@ -115,7 +171,7 @@ func pemOf(tb testing.TB, k key) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
 }
 
-// embedded brings its own key along in the header.
+// embedded carries its own key in the header.
 func embedded(tb testing.TB, claims any) string {
 	tb.Helper()
 	k := mustKey(tb, "", jose.EdDSA)
@@ -142,8 +198,7 @@ func TestVerifiedTokensAreKeptUntilTheyExpire(t *testing.T) {
 	}
 }
 
-// FuzzVerify looks for panics, and for any text but the one good token that
-// is accepted.
+// FuzzVerify looks for panics, and for accepted texts other than the good token.
 func FuzzVerify(f *testing.F) {
 	k := mustKey(f, "ed", jose.EdDSA)
 	b := mustVerifier(f, k)

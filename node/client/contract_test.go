@@ -84,6 +84,24 @@ func TestAgainstTheRealAPI(t *testing.T) {
 	}
 }
 
+// TestEMailAddressesAsEmployees sends an id with characters that mean something else in the query of a URL.
+func TestEMailAddressesAsEmployees(t *testing.T) {
+	c, ctx := mustNew(t, []string{clienttest.NewService().MustServe(t, "us-east-n1", time.Now)}), background(t)
+	r := request()
+	r.ID, r.Employee = punch.IDAt(r.At), "anna.schmidt+clock@example.com"
+	first, err := c.Punch(ctx, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found, err := c.Find(ctx, r.Employee, r.ID); err != nil || found.Receipt != first.Receipt {
+		t.Errorf("Find: %+v, %v; want %+v", found, err, first)
+	}
+	list, err := c.List(ctx, r.Employee, r.At.Add(-time.Hour), r.At.Add(time.Hour))
+	if err != nil || len(list) != 1 || list[0] != first.Receipt {
+		t.Errorf("List: %+v, %v; want %+v", list, err, first)
+	}
+}
+
 func TestAFullBatchAndItsPages(t *testing.T) {
 	c, ctx := mustNew(t, []string{clienttest.NewService().MustServe(t, "us-east-n1", time.Now)}), background(t)
 	began := time.Now()

@@ -106,6 +106,8 @@ type Tokens struct {
 	JWKS     string `help:"File or https URL of the JSON Web Key Set that signs the callers' tokens."`
 	Issuer   string `help:"Required issuer of tokens." default:"punchclock"`
 	Audience string `help:"Required audience of tokens." default:"punchclock"`
+	// Subjects of many identity providers are no employee ids, such as auth0|5f7c.
+	EmployeeClaim string `help:"Claim that names the employee in the token of an employee." default:"sub"`
 	// Without it a restart while the issuer is away would lock everybody out.
 	CacheFile string `help:"File that keeps the last good key set of a URL over restarts." type:"path"`
 }
@@ -149,6 +151,9 @@ func (c *Node) Validate() error {
 	}
 	if c.Tokens.JWKS == "" {
 		wrong.add("token-jwks", "is needed: the keys that sign the callers' tokens")
+	}
+	if c.Tokens.EmployeeClaim == "" {
+		wrong.add("token-employee-claim", "is needed: the claim that names the employee, such as sub")
 	}
 	c.checkAddresses(&wrong)
 	c.checkSecurity(&wrong)

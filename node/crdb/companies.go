@@ -31,8 +31,8 @@ type Company struct {
 // Validate checks what the operator gives; regions are those of the database.
 // The error is an Invalid *punch.Error that names the field.
 func (c *Company) Validate(regions []string) error {
-	if !punch.ValidName(c.ID) {
-		return punch.InvalidField("company", "must be 1 to 64 of letters, digits, '.', '_' and '-', is %q", c.ID)
+	if !punch.ValidCompany(c.ID) {
+		return punch.InvalidField("company", "%s, is %q", punch.NameRule, c.ID)
 	}
 	if c.Name == "" || len(c.Name) > 200 { // long enough for any registered name
 		return punch.InvalidField("name", "must be 1 to 200 bytes, has %d", len(c.Name))

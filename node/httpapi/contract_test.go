@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -58,6 +59,11 @@ func holdToDocument(tb testing.TB, r request, got response) {
 	if err != nil {
 		holdToProblem(tb, got)
 		return
+	}
+	for name, value := range params { // this router leaves the escapes in
+		if params[name], err = url.PathUnescape(value); err != nil {
+			tb.Fatal(err)
+		}
 	}
 	input := &openapi3filter.RequestValidationInput{
 		Request: req, PathParams: params, Route: route,

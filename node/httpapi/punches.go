@@ -69,7 +69,7 @@ func mayPunch(caller auth.Identity, employee string) error {
 	if caller.MayPunch(employee) {
 		return nil
 	}
-	return &punch.Error{Code: punch.Forbidden, Field: "employee", Message: "this token may only punch for its own subject"}
+	return &punch.Error{Code: punch.Forbidden, Field: "employee", Message: "this token may only punch for its own employee"}
 }
 
 func statusOfReceipt(r *punch.Receipt) int {
@@ -86,7 +86,7 @@ func recordedOrReplayed(r *punch.Receipt) string {
 	return outcomeRecorded
 }
 
-// locationOf needs no escaping: names have no character that a path escapes.
+// locationOf needs no escaping: the id of an employee has no character that a path escapes.
 func locationOf(r *punch.Receipt) string {
 	return "/v1/employees/" + r.Employee + "/punches/" + r.ID.String()
 }

@@ -74,11 +74,11 @@ func (a *API) find(c *call) (reply, error) {
 // readable returns the path's employee if the caller may read its punches.
 func readable(c *call) (string, error) {
 	employee := c.r.PathValue("employee")
-	if !punch.ValidName(employee) {
-		return "", punch.InvalidField("employee", "must be 1 to 64 of letters, digits, '.', '_' and '-'")
+	if !punch.ValidEmployee(employee) {
+		return "", punch.InvalidField("employee", punch.EmployeeRule)
 	}
 	if !c.caller.MayRead(employee) {
-		message := "this token may only read the punches of its own subject"
+		message := "this token may only read the punches of its own employee"
 		if c.caller.Role == auth.Kiosk {
 			message = "a kiosk's token may not read punches"
 		}

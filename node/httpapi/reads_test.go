@@ -56,6 +56,26 @@ func TestReadYourOwnWrites(t *testing.T) {
 	}
 }
 
+// TestAnEMailAddressInAPath reads an employee whose id has characters that some clients percent-encode.
+func TestAnEMailAddressInAPath(t *testing.T) {
+	h := newHarness(t)
+	const employee = "anna.schmidt+clock@example.com"
+	id := idAt(0)
+	written := h.punch(t, `{"id":"`+id+`","employee":"`+employee+`","kind":"in"}`)
+	want := written.receipt(t)
+	if got := written.header.Get("Location"); got != "/v1/employees/"+employee+"/punches/"+id {
+		t.Errorf("Location is %s", got)
+	}
+	for _, path := range []string{employee, "anna.schmidt%2Bclock%40example.com"} {
+		if got := h.get(t, "/v1/employees/"+path+"/punches/"+id, auth.Employee, employee).receipt(t); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: found %+v, want %+v", path, got, want)
+		}
+		if got := mustDecode[page](t, h.get(t, "/v1/employees/"+path+"/punches", auth.Employee, employee).body); len(got.Punches) != 1 {
+			t.Errorf("%s: listed %+v, want one punch", path, got)
+		}
+	}
+}
+
 func TestWhoMayRead(t *testing.T) {
 	h := newHarness(t)
 	for _, tt := range []struct {

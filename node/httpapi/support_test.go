@@ -180,9 +180,12 @@ func (h *harness) mustVerifier(tb testing.TB) *auth.Verifier {
 	if err := h.key.WriteJWKS(jwks); err != nil {
 		tb.Fatal(err)
 	}
-	v, err := auth.New(tb.Context(), auth.Config{JWKS: jwks, Issuer: testIssuer, Audience: testAudience, Development: true},
-		auth.Deps{Logger: slog.New(slog.DiscardHandler), Meters: sdkmetric.NewMeterProvider(), Clock: func() time.Time { return now }})
+	v, err := auth.New(auth.Config{JWKS: jwks, Issuer: testIssuer, Audience: testAudience, Development: true},
+		auth.Deps{Log: slog.New(slog.DiscardHandler), Meter: sdkmetric.NewMeterProvider(), Clock: func() time.Time { return now }})
 	if err != nil {
+		tb.Fatal(err)
+	}
+	if err := v.Start(tb.Context()); err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(v.Close)
@@ -192,9 +195,9 @@ func (h *harness) mustVerifier(tb testing.TB) *auth.Verifier {
 // as returns an Authorization header for a caller of company acme.
 func (h *harness) as(tb testing.TB, role auth.Role, subject string) string {
 	tb.Helper()
-	token, err := h.key.Mint(auth.Grant{
-		Identity: auth.Identity{Company: "acme", Subject: subject, Role: role},
-		Issuer:   testIssuer, Audience: testAudience, TTL: time.Hour,
+	token, err := h.key.Sign(auth.Claims{
+		Company: "acme", Subject: subject, Role: role,
+		Issuer: testIssuer, Audience: testAudience, TTL: time.Hour,
 	}, now)
 	if err != nil {
 		tb.Fatal(err)

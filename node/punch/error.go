@@ -6,31 +6,30 @@ import (
 	"time"
 )
 
-// Code names a refusal. Codes are part of the public API and of the protocol
-// between nodes: they are added, never renamed.
+// Code names a refusal. Codes are part of the public API and of the protocol between nodes. New codes are added;
+// existing codes are never renamed.
 type Code string
 
-// The codes. Whether a device should give up is Code.Final.
+// The codes. Code.Final says whether a device must give up.
 const (
-	Invalid          Code = "invalid"         // a field is wrong; Field says which
-	Unauthenticated  Code = "unauthenticated" // no token, or one that does not hold
+	Invalid          Code = "invalid"         // a field is wrong; Field names it
+	Unauthenticated  Code = "unauthenticated" // no token, or an invalid one
 	Forbidden        Code = "forbidden"       // the token does not allow it
-	UnknownCompany   Code = "unknown_company" // said by the database, never by a cache
+	UnknownCompany   Code = "unknown_company" // only the database may say so, never a cache
 	NotFound         Code = "not_found"       // no such punch or page
 	MethodNotAllowed Code = "method_not_allowed"
-	Conflict         Code = "conflict"          // the identity is used with other content
+	Conflict         Code = "conflict"          // the identity is used for another punch
 	TooLarge         Code = "too_large"         // the body exceeds its bound
 	UnsupportedMedia Code = "unsupported_media" // the body is not JSON
 	ClockAhead       Code = "clock_ahead"       // the device's clock is ahead; passes later
 	RateLimited      Code = "rate_limited"
 	Overloaded       Code = "overloaded"  // a queue is full; nothing was written
-	Unavailable      Code = "unavailable" // not committed as far as known; retry settles it
+	Unavailable      Code = "unavailable" // not committed as far as known; a retry settles it
 	NotHome          Code = "not_home"    // routed under an old home; only between nodes
 )
 
-// Final says that the same id will be refused again whatever the device does:
-// it sets the punch aside and shows it to a person. Everything else is kept
-// and retried.
+// Final says that the same id will be refused again, whatever the device does. The device sets the punch aside and
+// shows it to a person. After any other code it keeps the punch and retries.
 func (c Code) Final() bool {
 	switch c {
 	case Invalid, Forbidden, UnknownCompany, NotFound, MethodNotAllowed, Conflict, TooLarge, UnsupportedMedia:
@@ -40,13 +39,13 @@ func (c Code) Final() bool {
 	}
 }
 
-// Error is the one error that crosses packages and the wire. Message is
-// written for the caller and shown to it; Err is for logs and never shown.
+// Error is the one error that crosses packages and the wire. Message is shown to the caller. Err is for logs and is
+// never shown.
 type Error struct {
 	Code       Code
 	Field      string // the offending field, for Invalid
 	Message    string
-	RetryAfter time.Duration // earliest sensible retry, 0 when not known
+	RetryAfter time.Duration // earliest sensible retry, 0 when unknown
 	Err        error
 }
 
@@ -74,14 +73,13 @@ func InvalidField(field, format string, args ...any) *Error {
 	return &Error{Code: Invalid, Field: field, Message: fmt.Sprintf(format, args...)}
 }
 
-// Retryable makes an error of the given retryable code with the time after which a
-// retry makes sense, and the cause for the log.
+// Retryable makes an error of the given retryable code, with the time after which a retry makes sense and the cause for
+// the log.
 func Retryable(code Code, after time.Duration, message string, cause error) *Error {
 	return &Error{Code: code, Message: message, RetryAfter: after, Err: cause}
 }
 
-// AsError returns err as an *Error. One that is not becomes Unavailable: what
-// we cannot name we must not call final.
+// AsError returns err as an *Error. Any other error becomes Unavailable, because an unknown failure must never be final.
 func AsError(err error) *Error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e
@@ -89,7 +87,7 @@ func AsError(err error) *Error {
 	return Retryable(Unavailable, time.Second, "the punch could not be confirmed; send it again with the same id", err)
 }
 
-// CodeOf returns the code of err, Unavailable when it has none, and "" for nil.
+// CodeOf returns the code of err, Unavailable for an error without a code, and "" for nil.
 func CodeOf(err error) Code {
 	if err == nil {
 		return ""

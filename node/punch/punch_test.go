@@ -96,6 +96,31 @@ func TestValidateNamesTheField(t *testing.T) {
 	}
 }
 
+// TestEmployeesMayBeEMailAddresses separates the rule of employees from the rule of companies and sources.
+func TestEmployeesMayBeEMailAddresses(t *testing.T) {
+	for name, want := range map[string]struct{ employee, other bool }{
+		"e-1042":                         {true, true},
+		"anna.schmidt+clock@example.com": {true, false},
+		"@":                              {true, false},
+		"auth0|5f7c":                     {false, false},
+		"a b":                            {false, false},
+		"a%40b":                          {false, false},
+		"a=b":                            {false, false},
+		"..":                             {false, false},
+		strings.Repeat("@", MaxName+1):   {false, false},
+	} {
+		if got := ValidEmployee(name); got != want.employee {
+			t.Errorf("ValidEmployee(%q) = %t", name, got)
+		}
+		if got := ValidCompany(name); got != want.other {
+			t.Errorf("ValidCompany(%q) = %t", name, got)
+		}
+		if got := ValidSource(name); got != want.other {
+			t.Errorf("ValidSource(%q) = %t", name, got)
+		}
+	}
+}
+
 func TestTimeNeverLosesPay(t *testing.T) {
 	now := time.Date(2026, 3, 29, 1, 30, 0, 0, time.UTC)
 	for _, c := range []struct {

@@ -8,27 +8,41 @@ import (
 )
 
 const (
-	// MaxName bounds companies, employees and sources: long enough for a
-	// UUID with a prefix, short enough for a key that is stored with every row.
+	// MaxName bounds companies, employees and sources in bytes. A UUID with a prefix fits. Each row stores company and
+	// employee in its key.
 	MaxName = 64
-	// MaxNote bounds the free text, in bytes: a sentence or two, so that a
-	// batch of 512 rows stays well under 1 MiB.
+	// MaxNote bounds the free text in bytes: a sentence or two. A batch of 512 rows then stays well under 1 MiB.
 	MaxNote = 500
-	// MaxSkewToID is the most that the punch's time may differ from the time
-	// in its id. With it a local work date touches at most three UTC days.
+	// MaxSkewToID is the largest difference between the punch's time and the time in its id. With it, a local work date
+	// touches at most three UTC days.
 	MaxSkewToID = 24 * time.Hour
-	// LateAfter is the age from which a punch is marked late: payroll has
-	// usually looked at the day by then.
+	// LateAfter is the age from which a punch is marked late. Payroll has usually processed the day by then.
 	LateAfter = 7 * 24 * time.Hour
-	// ReviewAfter is the age from which a punch is marked for review: no
-	// outbox is a year old, a device that lost its clock is.
+	// ReviewAfter is the age from which a punch is marked for review. No outbox is a year old, but a device that lost its
+	// clock sends such punches.
 	ReviewAfter = 366 * 24 * time.Hour
 )
 
-// ValidName reports whether s may name a company, an employee or a source: 1
-// to 64 of letters, digits, '.', '_' and '-'. A lone "." or ".." may not: it
-// could not stand in a path.
-func ValidName(s string) bool {
+const (
+	// NameRule says what ValidCompany and ValidSource accept.
+	NameRule = "must be 1 to 64 of letters, digits, '.', '_' and '-', and not . or .."
+	// EmployeeRule says what ValidEmployee accepts.
+	EmployeeRule = "must be 1 to 64 of letters, digits, '.', '_', '-', '@' and '+', and not . or .."
+)
+
+// ValidCompany reports whether s can be the id of a company. See NameRule.
+func ValidCompany(s string) bool { return validName(s, "") }
+
+// ValidEmployee reports whether s can be the id of an employee. See EmployeeRule. E-mail addresses are the ids of
+// employees in small companies.
+func ValidEmployee(s string) bool { return validName(s, "@+") }
+
+// ValidSource reports whether s can name the source of a punch. See NameRule.
+func ValidSource(s string) bool { return validName(s, "") }
+
+// validName accepts ASCII letters, digits, '.', '_', '-' and the characters of more. All of them stand in the path of a
+// URL without an escape. "." and ".." do not: clients and proxies remove them from a path.
+func validName(s, more string) bool {
 	if s == "" || len(s) > MaxName || s == "." || s == ".." {
 		return false
 	}
@@ -36,6 +50,7 @@ func ValidName(s string) bool {
 		c := s[i]
 		switch {
 		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '.', c == '_', c == '-':
+		case strings.IndexByte(more, c) >= 0:
 		default:
 			return false
 		}
@@ -43,37 +58,31 @@ func ValidName(s string) bool {
 	return true
 }
 
-const nameRule = "must be 1 to 64 of letters, digits, '.', '_' and '-', and not . or .."
-
-// Validate checks the claim and returns an Invalid *Error that names the first
-// field that is wrong. It does not look at the clock: see CheckClock.
-func (c *Request) Validate() error {
-	if !ValidName(c.Company) {
-		return InvalidField("company", nameRule)
+// Validate checks the request and returns an Invalid *Error that names the first wrong field. It does not look at the
+// clock: see CheckClock.
+func (r *Request) Validate() error {
+	if !ValidCompany(r.Company) {
+		return InvalidField("company", NameRule)
 	}
-	if !ValidName(c.Employee) {
-		return InvalidField("employee", nameRule)
+	if !ValidEmployee(r.Employee) {
+		return InvalidField("employee", EmployeeRule)
 	}
-	if c.ID == (ID{}) {
+	if r.ID == (ID{}) {
 		return InvalidField("id", "%s", ErrNotUUIDv7)
 	}
-	if !validKind(c.Kind) {
+	if !slices.Contains(Kinds, r.Kind) {
 		return InvalidField("kind", "must be one of in, out, break_start, break_end, auto")
 	}
-	if c.Source != "" && !ValidName(c.Source) {
-		return InvalidField("source", nameRule)
+	if r.Source != "" && !ValidSource(r.Source) {
+		return InvalidField("source", NameRule)
 	}
-	if err := validNote(c.Note); err != nil {
+	if err := validNote(r.Note); err != nil {
 		return err
 	}
-	if d := c.PunchedAt().Sub(c.ID.Time()); d > MaxSkewToID || d < -MaxSkewToID {
-		return InvalidField("at", "must be within 24 hours of the time in the id, which is %s", c.ID.Time().Format(time.RFC3339))
+	if d := r.PunchedAt().Sub(r.ID.Time()); d > MaxSkewToID || d < -MaxSkewToID {
+		return InvalidField("at", "must be within 24 hours of the time in the id, which is %s", r.ID.Time().Format(time.RFC3339))
 	}
 	return nil
-}
-
-func validKind(k Kind) bool {
-	return slices.Contains(Kinds, k)
 }
 
 func validNote(s string) error {
@@ -89,20 +98,18 @@ func validNote(s string) error {
 	}
 }
 
-// Stamped stamps a claim that has just arrived: once, at the entry node,
-// never again further in.
-func Stamped(c Request, now time.Time, entryRegion, traceID string) Punch {
+// Stamped stamps a request that has just arrived. Only the entry node does so, once.
+func Stamped(r Request, now time.Time, entryRegion, traceID string) Punch {
 	now = Microseconds(now)
-	age := now.Sub(c.PunchedAt())
-	return Punch{Request: c, Stamp: Stamp{
+	age := now.Sub(r.PunchedAt())
+	return Punch{Request: r, Stamp: Stamp{
 		ReceivedAt: now, EntryRegion: entryRegion, TraceID: traceID,
 		Late: age > LateAfter, NeedsReview: age > ReviewAfter,
 	}}
 }
 
-// CheckClock refuses a punch whose time is more than skew ahead of its
-// arrival, with ClockAhead: not final, the same id passes once the time has
-// come. A punch from the past is never refused.
+// CheckClock refuses a punch whose time is more than skew ahead of its arrival, with ClockAhead. The refusal is not
+// final: the same id passes once its time has come. A punch from the past is never refused.
 func (p *Punch) CheckClock(skew time.Duration) error {
 	ahead := p.PunchedAt().Sub(p.ReceivedAt)
 	if ahead <= skew {
@@ -110,6 +117,6 @@ func (p *Punch) CheckClock(skew time.Duration) error {
 	}
 	return &Error{
 		Code: ClockAhead, Field: "at", RetryAfter: ahead - skew,
-		Message: "the punch lies " + ahead.Round(time.Second).String() + " in the future by this node's clock; correct the device's clock and send the same id again",
+		Message: "the punch is " + ahead.Round(time.Second).String() + " ahead of this node's clock; correct the device's clock and send the same id again",
 	}
 }

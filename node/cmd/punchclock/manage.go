@@ -280,10 +280,10 @@ type tokenCommand struct {
 
 // Run implements the command.
 func (c *tokenCommand) Run(out io.Writer) error {
-	return auth.MintTo(out, auth.MintOptions{
-		Grant: auth.Grant{
-			Identity: auth.Identity{Company: c.Company, Subject: c.Subject, Role: auth.Role(c.Role)},
-			Issuer:   c.Issuer, Audience: c.Audience, TTL: c.TTL,
+	return auth.WriteToken(out, auth.TokenOptions{
+		Claims: auth.Claims{
+			Company: c.Company, Subject: c.Subject, Role: auth.Role(c.Role),
+			Issuer: c.Issuer, Audience: c.Audience, TTL: c.TTL,
 		},
 		KeyFile: c.KeyFile, NewKey: c.NewKey, JWKSFile: c.JWKS,
 	}, time.Now())

@@ -181,7 +181,7 @@ func companyOf(token string) string {
 	var claims struct {
 		Company string `json:"company"`
 	}
-	if err != nil || json.Unmarshal(payload, &claims) != nil || !punch.ValidName(claims.Company) {
+	if err != nil || json.Unmarshal(payload, &claims) != nil || !punch.ValidCompany(claims.Company) {
 		return ""
 	}
 	return claims.Company

@@ -125,8 +125,8 @@ variable "morning" {
 }
 
 variable "tokens" {
-  description = "Who signs the callers' tokens: URL of the key set, issuer and audience."
-  type        = object({ jwks = string, issuer = string, audience = string })
+  description = "Who signs the callers' tokens: URL of the key set, issuer, audience, and the claim that names the employee."
+  type        = object({ jwks = string, issuer = string, audience = string, employee_claim = optional(string, "sub") })
   validation {
     condition     = startswith(var.tokens.jwks, "https://")
     error_message = "tokens: jwks must be an https URL: keys fetched over http can be replaced on the way."

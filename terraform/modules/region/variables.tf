@@ -18,7 +18,7 @@ variable "deployment" {
     # Later regions drop their connections to a region that is leaving, because AWS destroys no VPC
     # with a connection. The first region takes the database's system ranges off it.
     regions      = list(object({ name = string, cidr = string, leaving = optional(bool, false) }))
-    tokens       = object({ jwks = string, issuer = string, audience = string })
+    tokens       = object({ jwks = string, issuer = string, audience = string, employee_claim = optional(string, "sub") })
     organisation = string
     # Raise it whenever another licence of CockroachDB is put into its secret.
     licence     = optional(number, 0)

@@ -17,7 +17,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-const unknownKey = "the token is signed with a key that is not known here"
+const unknownKey = "the token is signed with an unknown key"
 
 func TestNewKeyInTheFileIsFoundOnDemand(t *testing.T) {
 	old, next := mustKey(t, "2026-01", jose.EdDSA), mustKey(t, "2026-02", jose.ES256)
@@ -36,7 +36,7 @@ func TestRemovedKeyIsRefusedAfterTheNextRefresh(t *testing.T) {
 		b.mustAccept(t, token)
 		mustWrite(t, b.file, keySetOf(t, next))
 		b.mustAccept(t, token)
-		time.Sleep(b.ring.source.period + time.Second) // the bubble's clock
+		time.Sleep(b.keys.source.period + time.Second) // the bubble's clock
 		synctest.Wait()
 		b.mustRefuse(t, token, unknownKey)
 		b.Close()
@@ -119,7 +119,7 @@ func (i *issuer) fail(status int) {
 func TestKeysFromURL(t *testing.T) {
 	old, next := mustKey(t, "old", jose.EdDSA), mustKey(t, "next", jose.EdDSA)
 	srv := mustIssuer(t, keySetOf(t, old))
-	b := &bench{}
+	b := &fixture{}
 	b.start(t, Config{JWKS: srv.URL + "/jwks"})
 	b.mustAccept(t, old.sign(t, goodClaims(b.clock.Now(), nil)))
 
@@ -129,7 +129,7 @@ func TestKeysFromURL(t *testing.T) {
 
 	for _, status := range []int{http.StatusInternalServerError, http.StatusFound} {
 		srv.fail(status)
-		b.clock.Advance(b.ring.source.onDemand)
+		b.clock.Advance(b.keys.source.onDemand)
 		b.mustRefuse(t, old.sign(t, goodClaims(b.clock.Now(), nil)), unknownKey)
 		b.mustAccept(t, next.sign(t, goodClaims(b.clock.Now(), nil)))
 	}
@@ -141,7 +141,7 @@ func TestKeysFromURL(t *testing.T) {
 func TestUnknownKeysDoNotFloodTheIssuer(t *testing.T) {
 	k := mustKey(t, "ed", jose.EdDSA)
 	srv := mustIssuer(t, keySetOf(t, k))
-	b := &bench{}
+	b := &fixture{}
 	b.start(t, Config{JWKS: srv.URL})
 	for i := range 50 {
 		b.mustRefuse(t, mustKey(t, fmt.Sprint("nobody-", i), jose.EdDSA).sign(t, goodClaims(b.clock.Now(), nil)), unknownKey)
@@ -149,7 +149,7 @@ func TestUnknownKeysDoNotFloodTheIssuer(t *testing.T) {
 	if got := srv.asked.Load(); got != 2 {
 		t.Errorf("the issuer was asked %d times, want 2: at the start and once on demand", got)
 	}
-	b.clock.Advance(b.ring.source.onDemand)
+	b.clock.Advance(b.keys.source.onDemand)
 	b.mustRefuse(t, mustKey(t, "late", jose.EdDSA).sign(t, goodClaims(b.clock.Now(), nil)), unknownKey)
 	if got := srv.asked.Load(); got != 3 {
 		t.Errorf("the issuer was asked %d times after the pause, want 3", got)
@@ -159,7 +159,7 @@ func TestUnknownKeysDoNotFloodTheIssuer(t *testing.T) {
 func TestWaitForAnIssuerEndsWithTheCaller(t *testing.T) {
 	k := mustKey(t, "ed", jose.EdDSA)
 	srv := mustIssuer(t, keySetOf(t, k))
-	b := &bench{}
+	b := &fixture{}
 	b.start(t, Config{JWKS: srv.URL})
 	hang := make(chan struct{})
 	defer close(hang)
@@ -184,7 +184,7 @@ func TestRestartWhileTheIssuerIsAway(t *testing.T) {
 	k, next := mustKey(t, "ed", jose.EdDSA), mustKey(t, "next", jose.EdDSA)
 	srv := mustIssuer(t, keySetOf(t, k))
 	cfg := Config{JWKS: srv.URL, CacheFile: filepath.Join(t.TempDir(), "kept.json")}
-	b := &bench{}
+	b := &fixture{}
 	b.start(t, cfg)
 	b.Close()
 	if got, want := mustRead(t, cfg.CacheFile), string(keySetOf(t, k)); got != want {
@@ -224,8 +224,9 @@ func TestStartFails(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			tt.cfg.Issuer, tt.cfg.Audience = testIssuer, testAudience
-			v, err := New(t.Context(), tt.cfg, testDeps(&bytes.Buffer{}))
+			v, err := New(tt.cfg, testDeps(&bytes.Buffer{}))
 			if err == nil {
+				err = v.Start(t.Context())
 				v.Close()
 			}
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
@@ -240,17 +241,20 @@ func TestDevelopmentKeyThatTurnsUpLaterIsIgnoredLoudly(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "jwks.json")
 	mustWrite(t, file, keySetOf(t, prod))
 	var log bytes.Buffer
-	v, err := New(t.Context(), Config{JWKS: file, Issuer: testIssuer, Audience: testAudience}, testDeps(&log))
+	v, err := New(Config{JWKS: file, Issuer: testIssuer, Audience: testAudience}, testDeps(&log))
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bench{Verifier: v, clock: &clock{}}
+	if err := v.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b := &fixture{Verifier: v, clock: &clock{}}
 	mustWrite(t, file, keySetOf(t, next, dev))
 	b.mustRefuse(t, dev.sign(t, goodClaims(time.Now(), nil)), unknownKey)
 	b.mustAccept(t, next.sign(t, goodClaims(time.Now(), nil)))
-	v.Close() // and so nobody writes to log any more
+	v.Close() // the goroutine writes to log no more
 	if got := log.String(); !strings.Contains(got, "level=ERROR") || !strings.Contains(got, "dev-1") {
-		t.Errorf("the log does not cry: %q", got)
+		t.Errorf("the log says nothing of the development key: %q", got)
 	}
 }
 
@@ -260,8 +264,11 @@ func TestStartStopStress(t *testing.T) {
 	mustWrite(t, file, keySetOf(t, k))
 	token := mustKey(t, "nobody", jose.EdDSA).sign(t, goodClaims(time.Now(), nil))
 	for range 50 {
-		v, err := New(t.Context(), Config{JWKS: file, Issuer: testIssuer, Audience: testAudience}, testDeps(&bytes.Buffer{}))
+		v, err := New(Config{JWKS: file, Issuer: testIssuer, Audience: testAudience}, testDeps(&bytes.Buffer{}))
 		if err != nil {
+			t.Fatal(err)
+		}
+		if err := v.Start(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		done := make(chan struct{})
