@@ -14,23 +14,22 @@ import (
 	"strings"
 	"syscall"
 
-	_ "time/tzdata" // a machine may have no zone database
-
 	"github.com/alecthomas/kong"
 
 	"github.com/punchclock/punchclock/node/lab/cluster"
 	"github.com/punchclock/punchclock/node/lab/demo"
 	"github.com/punchclock/punchclock/node/lab/drill"
+	"github.com/punchclock/punchclock/node/lab/drill/audit"
 )
 
 type commands struct {
-	Demo     demo.Demo      `cmd:"" help:"Start three regions on this machine, send a rush, and account for every punch."`
-	Up       demo.Up        `cmd:"" help:"Start three regions on this machine and leave them running until Ctrl-C."`
-	Load     demo.Load      `cmd:"" help:"Send a morning rush of punches to a running cluster and measure it."`
-	Drill    drill.Exercise `cmd:"" help:"Break something under load, heal it, and account for every punch. Exit status 0: all holds, 1: it does not, 77: the scenario cannot run here."`
-	Audit    drill.Command  `cmd:"" help:"Compare a ledger of receipts with the rows in the database."`
-	Nodes    demo.Nodes     `cmd:"" help:"Start and stop a region's nodes in a cluster that 'punchclock-lab up' runs, as terraform/local does."`
-	Database demo.Database  `cmd:"" help:"Start and stop the database server of a further region in such a cluster, as terraform/local does."`
+	Demo     demo.Demo     `cmd:"" help:"Start three regions on this machine, send a rush, and account for every punch."`
+	Up       demo.Up       `cmd:"" help:"Start three regions on this machine and leave them running until Ctrl-C."`
+	Load     demo.Load     `cmd:"" help:"Send a morning rush of punches to a running cluster and measure it."`
+	Drill    drill.Command `cmd:"" help:"Break something under load, heal it, and account for every punch. Exit status 0: all holds, 1: it does not, 77: the scenario cannot run here."`
+	Audit    audit.Command `cmd:"" help:"Compare a ledger of receipts with the rows in the database."`
+	Nodes    demo.Nodes    `cmd:"" help:"Start and stop a region's nodes in a cluster that 'punchclock-lab up' runs, as terraform/local does."`
+	Database demo.Database `cmd:"" help:"Start and stop the database server of a further region in such a cluster, as terraform/local does."`
 }
 
 func main() {

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/punchclock/punchclock/node/lab/cluster"
-	"github.com/punchclock/punchclock/node/lab/drill"
+	"github.com/punchclock/punchclock/node/lab/drill/audit"
 	"github.com/punchclock/punchclock/node/lab/load"
 	"github.com/punchclock/punchclock/node/lab/traceview"
 )
@@ -92,7 +92,7 @@ func closeSink(ctx context.Context, sink *traceview.Server) error {
 }
 
 // show sends the rush and audits it.
-func (c *Demo) show(ctx context.Context, st *cluster.Environment) (load.Result, drill.Report, error) {
+func (c *Demo) show(ctx context.Context, st *cluster.Environment) (load.Result, audit.Report, error) {
 	path := c.Ledger
 	if path == "" {
 		path = st.Path("ledger.jsonl")
@@ -102,7 +102,7 @@ func (c *Demo) show(ctx context.Context, st *cluster.Environment) (load.Result, 
 	if st.Database.Engine == cluster.Cockroach {
 		st.Say("waiting until every range has its replicas in all regions")
 		if err := st.Database.WaitReplicated(ctx); err != nil {
-			return load.Result{}, drill.Report{}, err
+			return load.Result{}, audit.Report{}, err
 		}
 	}
 	state := st.State()
@@ -111,7 +111,7 @@ func (c *Demo) show(ctx context.Context, st *cluster.Environment) (load.Result, 
 		Load: c.Load, Entries: state.Entries(), Companies: state.Companies, Progress: load.ShowProgress(os.Stderr),
 	}, path)
 	if err != nil {
-		return result, drill.Report{}, err
+		return result, audit.Report{}, err
 	}
 	st.Say("auditing")
 	report, err := auditLedger(ctx, path, st.OperatorURL(st.Regions()[0]))
@@ -121,17 +121,17 @@ func (c *Demo) show(ctx context.Context, st *cluster.Environment) (load.Result, 
 	return result, report, err
 }
 
-func auditLedger(ctx context.Context, path, databaseURL string) (drill.Report, error) {
+func auditLedger(ctx context.Context, path, databaseURL string) (audit.Report, error) {
 	file, err := os.Open(path)
 	if err != nil {
-		return drill.Report{}, err
+		return audit.Report{}, err
 	}
 	defer file.Close() //nolint:errcheck // only read
-	return drill.Audit(ctx, file, databaseURL)
+	return audit.Run(ctx, file, databaseURL)
 }
 
 // verdict is nil when the rush was sent as planned and is accounted for.
-func verdict(result *load.Result, report *drill.Report) error {
+func verdict(result *load.Result, report *audit.Report) error {
 	errs := []error{report.Verdict(), result.Void()}
 	if report.Acknowledged != result.Acknowledged {
 		errs = append(errs, fmt.Errorf("the ledger has %d receipts, the generator saw %d", report.Acknowledged, result.Acknowledged))

@@ -21,7 +21,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/punchclock/punchclock/node/lab/cluster"
-	"github.com/punchclock/punchclock/node/lab/drill"
+	"github.com/punchclock/punchclock/node/lab/drill/audit"
 	"github.com/punchclock/punchclock/node/lab/load"
 )
 
@@ -56,8 +56,8 @@ func testMain(m *testing.M) int {
 // smallLoad is a rush of about 150 punches.
 func smallLoad() load.Load {
 	return load.Load{
-		Rate: 150, Duration: 2 * time.Second, Travellers: 0.5, Repeats: 0.1, Seed: 3, MaxInFlight: 1000,
-		Patience: 45 * time.Second,
+		Rate: 150, Duration: 2 * time.Second, CrossRegion: 0.5, Repeats: 0.1, Seed: 3, MaxInFlight: 1000,
+		TotalTimeout: 45 * time.Second,
 	}
 }
 
@@ -238,8 +238,8 @@ func useCluster(t *testing.T, file string, state *cluster.State) {
 		t.Errorf("the result is %s (%v), want all of it acknowledged", &out, err)
 	}
 	out.Reset()
-	audit := &drill.Command{Ledger: ledger, DatabaseURL: state.Database.URL, Timeout: time.Minute}
-	if err := audit.Run(t.Context(), &out); err != nil {
+	auditor := &audit.Command{Ledger: ledger, DatabaseURL: state.Database.URL, Timeout: time.Minute}
+	if err := auditor.Run(t.Context(), &out); err != nil {
 		t.Fatalf("audit: %v\n%s", err, &out)
 	}
 
@@ -248,11 +248,11 @@ func useCluster(t *testing.T, file string, state *cluster.State) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if report.Lost != 1 || report.Doubled != 1 || report.Altered != 2 || report.WrongRegion != 1 || report.Strange != 1 || report.Contradicted != 0 {
+	if report.Lost != 1 || report.Doubled != 1 || report.Altered != 2 || report.WrongRegion != 1 || report.Unknown != 1 || report.Contradicted != 0 {
 		t.Errorf("the audit of the spoilt rows finds\n%s", &report)
 	}
-	if err := audit.Run(t.Context(), &out); !errors.Is(err, drill.ErrNotClean) {
-		t.Errorf("audit of the spoilt rows: %v, want %v", err, drill.ErrNotClean)
+	if err := auditor.Run(t.Context(), &out); !errors.Is(err, audit.ErrNotClean) {
+		t.Errorf("audit of the spoilt rows: %v, want %v", err, audit.ErrNotClean)
 	}
 }
 

@@ -50,7 +50,7 @@ func rushWithLedger(ctx context.Context, cfg load.Config, path string) (result l
 	if path == "" {
 		return load.Run(ctx, cfg)
 	}
-	ledger, err := drill.Create(path)
+	ledger, err := drill.CreateLedger(path)
 	if err != nil {
 		return load.Result{}, err
 	}

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/punchclock/punchclock/node/lab/cluster"
-	"github.com/punchclock/punchclock/node/lab/drill"
+	"github.com/punchclock/punchclock/node/lab/drill/audit"
 	"github.com/punchclock/punchclock/node/lab/load"
 	"github.com/punchclock/punchclock/node/lab/traceview"
 	"github.com/punchclock/punchclock/tracing"
@@ -66,7 +66,7 @@ func crossed(t traceview.Trace) bool {
 }
 
 // summary writes what was shown.
-func summary(out io.Writer, st *cluster.Environment, result *load.Result, report *drill.Report, t traceview.Trace) error {
+func summary(out io.Writer, st *cluster.Environment, result *load.Result, report *audit.Report, t traceview.Trace) error {
 	var b strings.Builder
 	line := func(format string, args ...any) { _, _ = fmt.Fprintf(&b, format+"\n", args...) } // a Builder takes everything
 	state := st.State()

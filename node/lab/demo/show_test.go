@@ -4,7 +4,7 @@ import (
 	"errors"
 	"testing"
 
-	"github.com/punchclock/punchclock/node/lab/drill"
+	"github.com/punchclock/punchclock/node/lab/drill/audit"
 	"github.com/punchclock/punchclock/node/lab/load"
 	"github.com/punchclock/punchclock/node/lab/traceview"
 )
@@ -47,23 +47,23 @@ func TestCrossed(t *testing.T) {
 }
 
 func TestVerdict(t *testing.T) {
-	good := func() (load.Result, drill.Report) {
-		return load.Result{Counts: load.Counts{Sent: 3, Acknowledged: 2, Unresolved: 1}}, drill.Report{Sent: 3, Acknowledged: 2}
+	good := func() (load.Result, audit.Report) {
+		return load.Result{Counts: load.Counts{Sent: 3, Acknowledged: 2, Unresolved: 1}}, audit.Report{Sent: 3, Acknowledged: 2}
 	}
 	result, report := good()
 	if err := verdict(&result, &report); err != nil {
 		t.Errorf("all is accounted for: %v", err)
 	}
 	for name, c := range map[string]struct {
-		change func(*load.Result, *drill.Report)
+		change func(*load.Result, *audit.Report)
 		want   error
 	}{
-		"lost":           {func(_ *load.Result, r *drill.Report) { r.Lost = 1 }, drill.ErrNotClean},
-		"dropped":        {func(r *load.Result, _ *drill.Report) { r.Dropped = 1 }, load.ErrVoid},
-		"no receipt":     {func(r *load.Result, p *drill.Report) { r.Acknowledged, p.Acknowledged = 0, 0 }, drill.ErrNoEvidence},
-		"other receipts": {func(r *load.Result, _ *drill.Report) { r.Acknowledged = 3 }, nil},
-		"refused":        {func(r *load.Result, _ *drill.Report) { r.Refused = 1 }, nil},
-		"repeated wrong": {func(r *load.Result, _ *drill.Report) { r.RepeatsWrong = 1 }, nil},
+		"lost":           {func(_ *load.Result, r *audit.Report) { r.Lost = 1 }, audit.ErrNotClean},
+		"dropped":        {func(r *load.Result, _ *audit.Report) { r.Dropped = 1 }, load.ErrVoid},
+		"no receipt":     {func(r *load.Result, p *audit.Report) { r.Acknowledged, p.Acknowledged = 0, 0 }, audit.ErrNoEvidence},
+		"other receipts": {func(r *load.Result, _ *audit.Report) { r.Acknowledged = 3 }, nil},
+		"refused":        {func(r *load.Result, _ *audit.Report) { r.Refused = 1 }, nil},
+		"repeated wrong": {func(r *load.Result, _ *audit.Report) { r.RepeatsWrong = 1 }, nil},
 	} {
 		result, report := good()
 		c.change(&result, &report)

@@ -2,67 +2,273 @@ package drill
 
 import (
 	"context"
+	"encoding/json" // writes a time.Duration as nanoseconds
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
-	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/punchclock/punchclock/node/lab/cluster"
+	"github.com/punchclock/punchclock/node/lab/load"
 )
 
-// Command is `punchclock-lab audit`.
+// Command is `punchclock-lab drill`.
 type Command struct {
-	Ledger      string `arg:"" help:"Ledger to hold against the database." type:"existingfile"`
-	DatabaseURL string `help:"URL of the database." env:"PUNCHCLOCK_DATABASE_URL" required:""`
-	JSON        bool   `help:"Print the report as JSON."`
-	// A million rows are read in well under a minute.
-	Timeout time.Duration `help:"When to give up." default:"5m"`
+	Name          string `arg:"" help:"Scenario, or all of them in turn. Without one they are listed." optional:""`
+	cluster.Setup `embed:""`
+	Cluster       string `help:"File that tells of a cluster that runs already, as 'punchclock-lab up' writes it; none is started then. Its companies must have no other traffic: a row that the drill did not send counts as a fault." type:"existingfile"`
+	Inject        string `help:"Shell command that breaks something, in place of the scenario's own way." placeholder:"CMD"`
+	Heal          string `help:"Shell command that undoes it." placeholder:"CMD"`
+	Region        string `help:"Region that is broken; the database's primary one when empty, which is the hardest to lose."`
+	// Two cores that also run the whole cluster hold it easily, and each of
+	// nine pairs of home and entry has eleven punches a second.
+	Rate   float64       `help:"Punches per second." default:"100"`
+	Before time.Duration `help:"How long the load is held before the break; the scenario's own when 0."`
+	During time.Duration `help:"How long the break lasts; the scenario's own when 0."`
+	After  time.Duration `help:"How long the load is held after the heal; the scenario's own when 0."`
+	// Leases of a database that was away come home within a minute or so.
+	Settle time.Duration `help:"How long members and leases may take to be back after the heal." default:"90s"`
+	// Where it lies in the source: make drill runs in its root.
+	Terraform string `help:"Folder of the configuration that terraform-region applies." default:"terraform/local" type:"path"`
+	Out       string `help:"Folder for ledgers, results and pages." default:".run/drills" type:"path"`
 }
 
-// ErrNotClean is returned when the audit found a fault.
-var ErrNotClean = errors.New("the database does not hold what was promised")
+// ExitSkipped is the exit status of a scenario that was asked for by its name
+// and cannot be played here, so that nobody takes it for a pass. Test harnesses
+// know 77 as that.
+const ExitSkipped = 77
 
-// ErrNoEvidence is returned for a ledger without a single receipt.
-var ErrNoEvidence = errors.New("the ledger holds no receipt: this proves nothing")
+// ErrSkipped is returned for a scenario that was asked for by its name and cannot run on this machine.
+var ErrSkipped = errors.New("the scenario cannot run here")
 
-// Run audits and writes the report to out. It returns ErrNotClean or
-// ErrNoEvidence when the report was written and is not good.
+// Run runs a drill, or all, writes summaries to out, and is nil only if every
+// ledger is clean and every bound holds. Of all, those that cannot be played
+// here are named and no error; one that was asked for is an ErrSkipped.
 func (c *Command) Run(ctx context.Context, out io.Writer) error {
-	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
-	defer cancel()
-	file, err := os.Open(c.Ledger)
-	if err != nil {
+	switch c.Name {
+	case "":
+		return list(out)
+	case "all":
+		return c.all(ctx, out)
+	default:
+		sc, ok := find(c.Name)
+		if !ok {
+			return fmt.Errorf("no scenario is called %q; without a name they are listed", c.Name)
+		}
+		err := c.one(ctx, sc, out)
+		if skip, ok := errors.AsType[*skipped](err); ok {
+			_, werr := fmt.Fprintf(out, "\nSKIPPED  %s: %s\n", sc.Name, skip.reason)
+			return errors.Join(fmt.Errorf("%w: %s: %s", ErrSkipped, sc.Name, skip.reason), werr)
+		}
 		return err
 	}
-	defer file.Close() //nolint:errcheck // only read
-	report, err := Audit(ctx, file, c.DatabaseURL)
-	if err != nil {
-		return err
-	}
-	if err := c.print(out, &report); err != nil {
-		return err
-	}
-	return report.Verdict()
 }
 
-func (c *Command) print(out io.Writer, report *Report) error {
-	if c.JSON {
-		return json.MarshalWrite(out, report, jsontext.WithIndent("  "))
+func list(out io.Writer) error {
+	var s strings.Builder
+	for _, sc := range Scenarios() {
+		_, _ = fmt.Fprintf(&s, "%-27s %s\n", sc.Name, sc.About) // a Builder takes everything
 	}
-	_, err := fmt.Fprint(out, report)
+	_, err := io.WriteString(out, s.String())
 	return err
 }
 
-// Verdict is nil when the report is clean and rests on evidence.
-func (r *Report) Verdict() error {
-	switch {
-	case !r.Clean():
-		return ErrNotClean
-	case r.Acknowledged == 0:
-		return ErrNoEvidence
-	default:
+// all runs every scenario on a fresh cluster of its own.
+func (c *Command) all(ctx context.Context, out io.Writer) error {
+	var summary strings.Builder
+	var errs []error
+	for _, sc := range Scenarios() {
+		if ctx.Err() != nil {
+			return errors.Join(append(errs, context.Cause(ctx))...)
+		}
+		err := c.one(ctx, sc, out)
+		verdict := "PASSED "
+		if skip, ok := errors.AsType[*skipped](err); ok {
+			_, _ = fmt.Fprintf(&summary, "SKIPPED  %-27s %s\n", sc.Name, skip.reason)
+			continue
+		}
+		if err != nil {
+			verdict = "FAILED "
+			errs = append(errs, fmt.Errorf("%s: %w", sc.Name, err))
+		}
+		_, _ = fmt.Fprintf(&summary, "%s  %s\n", verdict, sc.Name)
+	}
+	_, err := fmt.Fprintf(out, "\n%s", summary.String())
+	return errors.Join(append(errs, err)...)
+}
+
+// skipped is why a scenario cannot be played here.
+type skipped struct{ reason string }
+
+func (s *skipped) Error() string { return "skipped: " + s.reason }
+
+// one plays a scenario and leaves its ledger, its result and its page behind.
+func (c *Command) one(ctx context.Context, sc Scenario, out io.Writer) (err error) {
+	if err := c.adapt(&sc); err != nil {
+		return err
+	}
+	dir, err := c.folder(sc.Name)
+	if err != nil {
+		return err
+	}
+	s, stop, err := c.target(ctx, &sc)
+	defer func() { err = errors.Join(err, stop()) }()
+	if err != nil {
+		return errors.Join(err, os.Remove(dir)) // nothing is in it
+	}
+	if err := s.rest(ctx); err != nil {
+		return errors.Join(err, os.Remove(dir))
+	}
+	s.say("%s: %.0f punches/s through %s", sc.Name, c.Rate, strings.Join(s.state.Regions, ", "))
+	r := &run{scenario: sc, target: s, load: c.load(&sc), ledger: filepath.Join(dir, "ledger.jsonl"), settle: c.Settle, progress: showProgress(os.Stderr, sc.Name)}
+	o, err := r.execute(ctx)
+	// What was found is left behind whatever happened.
+	err = errors.Join(err, c.publish(&o, dir, out))
+	if err == nil {
+		err = o.Verdict()
+	}
+	if err == nil {
 		return nil
 	}
+	if s.stage != nil {
+		s.stage.Keep() // the evidence
+	}
+	if o.Error != "" {
+		s.say("reconcile by hand: %s", auditCommand(r.ledger, s.state.Database.URL))
+	}
+	return err
+}
+
+// auditCommand is what an operator types to audit a ledger later. A password
+// is not shown.
+func auditCommand(ledger, databaseURL string) string {
+	if cfg, err := pgx.ParseConfig(databaseURL); err != nil || cfg.Password != "" {
+		databaseURL = "$PUNCHCLOCK_DATABASE_URL"
+	}
+	return fmt.Sprintf("punchclock-lab audit %s --database-url %q", ledger, databaseURL)
+}
+
+// adapt applies the flags to a scenario.
+func (c *Command) adapt(sc *Scenario) error {
+	for _, d := range []struct{ own, flag *time.Duration }{{&sc.Before, &c.Before}, {&sc.During, &c.During}, {&sc.After, &c.After}} {
+		if *d.flag != 0 {
+			*d.own = *d.flag
+		}
+	}
+	if c.Cluster == "" || (sc.needs.outside && c.Inject == "") {
+		return nil
+	}
+	if c.Inject == "" || c.Heal == "" {
+		return fmt.Errorf("%s on a cluster that runs already needs --inject and --heal: it is not the drill's to break", sc.Name)
+	}
+	sc.needs = needs{}
+	sc.inject, sc.heal = shell(c.Inject), shell(c.Heal)
+	return nil
+}
+
+// folder makes the folder of one drill.
+func (c *Command) folder(name string) (string, error) {
+	dir := filepath.Join(c.Out, time.Now().UTC().Format("20060102-150405-")+name)
+	return dir, os.MkdirAll(dir, 0o755)
+}
+
+// site starts a cluster, or finds the one that runs. stop must be called, also
+// after an error.
+func (c *Command) target(ctx context.Context, sc *Scenario) (s *target, stop func() error, err error) {
+	s = &target{victim: c.Region, local: c.Terraform, progress: os.Stderr, say: func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }}
+	stop = func() error { return s.close(ctx) }
+	if s.lab, err = os.Executable(); err != nil {
+		return s, stop, err
+	}
+	if c.Cluster != "" {
+		err = c.find(s)
+	} else if err = c.possible(sc); err == nil {
+		err = s.start(ctx, &c.Setup, sc.needs)
+	}
+	if err != nil {
+		return s, stop, err
+	}
+	if s.victim == "" {
+		s.victim = s.state.Regions[0]
+	}
+	if !slices.Contains(s.state.Regions, s.victim) {
+		return s, stop, fmt.Errorf("--region: %q is none of %s", s.victim, strings.Join(s.state.Regions, ", "))
+	}
+	if sc.needs.terraform {
+		err = s.handOver(ctx)
+	}
+	return s, stop, err
+}
+
+// find takes a cluster that runs.
+func (c *Command) find(s *target) error {
+	state, err := cluster.ReadState(c.Cluster)
+	if err != nil {
+		return err
+	}
+	if len(state.Regions) == 0 || len(state.Nodes) == 0 || len(state.Companies) == 0 {
+		return fmt.Errorf("%s: regions, nodes and companies are needed", c.Cluster)
+	}
+	s.state = *state
+	s.binary, err = cluster.FindBinary(c.Binary)
+	return err
+}
+
+// possible is a *skipped where the scenario cannot be played.
+func (c *Command) possible(sc *Scenario) error {
+	if sc.needs.networks {
+		if err := cluster.CheckNetworks(); err != nil {
+			return &skipped{"this account or system cannot give each region a network of its own: " + err.Error()}
+		}
+	}
+	if sc.needs.terraform {
+		if err := checkTerraform(c.Terraform); err != nil {
+			return &skipped{err.Error()}
+		}
+	}
+	if !sc.needs.cockroach {
+		return nil
+	}
+	engine, err := cluster.FindEngine(c.Engine)
+	if err == nil && engine.Name != cluster.Cockroach {
+		err = &skipped{"needs CockroachDB: PostgreSQL is one process for all regions and cannot lose one of them"}
+	}
+	return err
+}
+
+// load is the steady load of a drill.
+func (c *Command) load(sc *Scenario) load.Load {
+	// Longer than the longest break that is waited for, the frozen database
+	// region's 25 s.
+	const patience = 45 * time.Second
+	return load.Load{
+		Rate: c.Rate, Steady: true,
+		Duration: sc.Before + sc.During + sc.After + 2*actTimeout, // it is ended before
+		// Two of three: every home is punched for through every entry alike.
+		CrossRegion: 2. / 3, Repeats: 0.02, Seed: uint64(time.Now().UnixNano()),
+		MaxInFlight:  int(c.Rate*patience.Seconds()) + 1000,
+		TotalTimeout: patience,
+	}
+}
+
+// publish writes the result in its three forms.
+func (c *Command) publish(o *Outcome, dir string, out io.Writer) error {
+	text, err := json.MarshalIndent(o, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "result.json"), append(text, '\n'), 0o644); err != nil {
+		return err
+	}
+	if err := writePage(filepath.Join(dir, "index.html"), o); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "%s\n%s\n", o, dir)
+	return err
 }

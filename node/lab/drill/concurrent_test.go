@@ -163,13 +163,13 @@ func (r *recorder) numberOf(id punch.ID) (number int, known bool) {
 // through all nodes while nodes are killed, and asks porcupine for an order
 // that explains all they saw.
 func TestConcurrentHistory(t *testing.T) {
-	s := mustSite(t, mustEngine(t))
+	s := mustTarget(t, mustEngine(t))
 	checkHistory(t, s, historyCalls, func(stop <-chan struct{}) int { return killInTurn(t, s, stop) })
 }
 
 // checkHistory makes a history, of so many calls by each client, while disturb
 // does something time and again, and returns how often, until stop is closed.
-func checkHistory(t *testing.T, s *site, calls int, disturb func(stop <-chan struct{}) int) {
+func checkHistory(t *testing.T, s *target, calls int, disturb func(stop <-chan struct{}) int) {
 	t.Helper()
 	r := newRecorder()
 	stop, times := make(chan struct{}), 0
@@ -243,7 +243,7 @@ func TestARefusalIsNoSilence(t *testing.T) {
 }
 
 // killInTurn kills a node, starts it again, and goes on to the next.
-func killInTurn(t *testing.T, s *site, stop <-chan struct{}) (kills int) {
+func killInTurn(t *testing.T, s *target, stop <-chan struct{}) (kills int) {
 	nodes := s.stage.Nodes()
 	for i := 0; ; i++ {
 		n := nodes[i%len(nodes)]
@@ -264,7 +264,7 @@ func killInTurn(t *testing.T, s *site, stop <-chan struct{}) (kills int) {
 }
 
 // mustDevice returns a client that begins with another endpoint than others.
-func mustDevice(t *testing.T, s *site, turn int) *client.Client {
+func mustDevice(t *testing.T, s *target, turn int) *client.Client {
 	t.Helper()
 	var endpoints []string
 	for _, region := range s.state.Entries() {

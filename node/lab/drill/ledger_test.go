@@ -2,229 +2,66 @@ package drill
 
 import (
 	"bytes"
-	"context"
-	"errors"
-	"io"
 	"os"
-	"path/filepath"
-	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/punchclock/punchclock/node/client"
+	"github.com/punchclock/punchclock/node/lab/drill/audit"
 	"github.com/punchclock/punchclock/node/punch"
 )
 
-func mustCreate(tb testing.TB) (*Ledger, string) {
-	tb.Helper()
-	path := filepath.Join(tb.TempDir(), "ledger.jsonl")
-	l, err := Create(path)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() {
-		if err := l.Close(); err != nil {
-			tb.Error(err)
-		}
-	})
-	return l, path
-}
-
-func mustRead(tb testing.TB, path string) (entries []Entry, torn bool) {
-	tb.Helper()
-	b, err := os.ReadFile(path)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	torn, err = Read(bytes.NewReader(b), func(e Entry) error {
-		entries = append(entries, e)
-		return nil
-	})
-	if err != nil {
-		tb.Fatalf("%v, in:\n%s", err, b)
-	}
-	return entries, torn
-}
-
-func TestLinesAreInTheFileWhenTheCallReturns(t *testing.T) {
-	l, path := mustCreate(t)
-	claim := punch.Request{Company: "acme", Employee: "e1", ID: punch.NewID(), Kind: punch.In, At: time.Now(), Note: "späte Bahn\n\"x\""}
-	seq, err := l.Intend(time.Now(), "us-east", claim)
+// TestTheLedgerHoldsEveryField writes a request with its error, and a request with its receipt, and reads them back.
+func TestTheLedgerHoldsEveryField(t *testing.T) {
+	path := newLedgerPath(t)
+	ledger, err := CreateLedger(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	entries, _ := mustRead(t, path) // the ledger is still open: what is there has left the process
-	last := entries[len(entries)-1]
-	want := Claim{
-		Company: "acme", Employee: "e1", ID: claim.ID.String(), Kind: "in",
-		At: claim.At.UTC().Truncate(time.Microsecond), Note: claim.Note,
-	}
-	if last.Seq != seq || last.Claim == nil || *last.Claim != want {
-		t.Fatalf("the intent reads back as %+v, want %+v", last.Claim, want)
-	}
-	if err := l.Settle(seq, punch.Receipt{}, &client.Error{Status: 409, Code: punch.Conflict, Final: true, Attempts: 2}); err != nil {
-		t.Fatal(err)
-	}
-	entries, _ = mustRead(t, path)
-	if f := entries[len(entries)-1].Failure; f == nil || f.Status != 409 || f.Code != "conflict" || !f.Final || f.Attempts != 2 {
-		t.Fatalf("the failure reads back as %+v", f)
-	}
-}
-
-func TestManyWritersLoseNothing(t *testing.T) {
-	l, path := mustCreate(t)
-	const writers, each = 64, 50
-	var wg sync.WaitGroup
-	for range writers {
-		wg.Go(func() {
-			for range each {
-				claim := punch.Request{Company: "acme", Employee: "e1", ID: punch.NewID(), Kind: punch.In}
-				seq, err := l.Intend(time.Now(), "us-east", claim)
-				if err == nil {
-					err = l.Settle(seq, punch.Receipt{Company: "acme", Employee: "e1", ID: claim.ID}, nil)
-				}
-				if err != nil {
-					t.Error(err)
-					return
-				}
-			}
-		})
-	}
-	wg.Wait()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	entries, torn := mustRead(t, path)
-	open := make(map[uint64]string)
-	pairs := 0
-	for _, e := range entries {
-		switch {
-		case e.Claim != nil:
-			open[e.Seq] = e.Claim.ID
-		case e.Receipt != nil:
-			if open[e.Seq] != e.Receipt.ID {
-				t.Fatalf("request %d: intent %q, receipt %q", e.Seq, open[e.Seq], e.Receipt.ID)
-			}
-			delete(open, e.Seq)
-			pairs++
-		}
-	}
-	if torn || pairs != writers*each || len(open) != 0 || entries[len(entries)-1].End.IsZero() {
-		t.Fatalf("torn %t, %d pairs, %d left open, want %d pairs and an end", torn, pairs, len(open), writers*each)
-	}
-}
-
-func TestClosedLedger(t *testing.T) {
-	l, path := mustCreate(t)
-	if err := errors.Join(l.Close(), l.Close()); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := l.Intend(time.Now(), "us-east", punch.Request{}); !errors.Is(err, ErrClosed) {
-		t.Errorf("an intent after the end: %v, want %v", err, ErrClosed)
-	}
-	if _, err := Create(path); !errors.Is(err, os.ErrExist) {
-		t.Errorf("creating it again: %v, want %v", err, os.ErrExist)
-	}
-}
-
-func TestAFailedWriteEndsTheLedger(t *testing.T) {
-	l, _ := mustCreate(t)
-	file := l.file
-	defer func() { l.file = file }()
-	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
-	if err != nil {
-		t.Skip("no /dev/full here:", err)
-	}
-	l.file = full
-	_, first := l.Intend(time.Now(), "us-east", punch.Request{})
-	if first == nil {
-		t.Fatal("an intent that could not be written was accepted")
-	}
-	l.file = file
-	if _, err := l.Intend(time.Now(), "us-east", punch.Request{}); !errors.Is(err, first) {
-		t.Errorf("an intent after a failed write: %v, want %v", err, first)
-	}
-	l.broken = nil // as if it had not happened, for the clean-up
-	if err := full.Close(); err != nil {
-		t.Error(err)
-	}
-}
-
-func TestTornLedger(t *testing.T) {
-	l, path := mustCreate(t)
-	for range 3 {
-		if _, err := l.Intend(time.Now(), "us-east", punch.Request{Company: "acme", Employee: "e1", ID: punch.NewID(), Kind: punch.In}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	whole, err := os.ReadFile(path)
+	at := time.Date(2026, 11, 2, 8, 30, 0, 1234567, time.FixedZone("", 3600))
+	us := at.UTC().Truncate(time.Microsecond)
+	request := punch.Request{Company: "acme", Employee: "e1", ID: punch.NewID(), Kind: punch.In, At: at, Source: "gate-1", Note: "späte Bahn\n\"x\""}
+	refused, err := ledger.Intend(at, "us-east", request)
 	if err != nil {
 		t.Fatal(err)
 	}
-	lines := bytes.Count(whole, []byte("\n"))
-	for cut := len(whole) - 1; cut > bytes.LastIndexByte(whole[:len(whole)-1], '\n')+1; cut-- {
-		n := 0
-		torn, err := Read(bytes.NewReader(whole[:cut]), func(Entry) error { n++; return nil })
-		if err != nil || !torn || n != lines-1 {
-			t.Fatalf("cut to %d bytes: %d entries, torn %t, %v; want %d entries and torn", cut, n, torn, err, lines-1)
-		}
+	if err := ledger.Settle(refused, punch.Receipt{}, &client.Error{Status: 409, Code: punch.Conflict, Final: true, Attempts: 2}); err != nil {
+		t.Fatal(err)
 	}
-	report, err := audit(context.Background(), bytes.NewReader(whole[:len(whole)-5]), &memory{})
-	if err != nil || !report.Torn || report.Requests != 2 || !report.Clean() {
-		t.Fatalf("audit of a torn ledger: %v\n%s", err, &report)
+	recorded, err := ledger.Intend(at, "us-east", request)
+	if err != nil {
+		t.Fatal(err)
 	}
-}
-
-func TestSpoiledLedger(t *testing.T) {
-	const begin = `{"begin":"2026-11-02T08:30:00Z"}` + "\n"
-	const claim = `{"seq":1,"intended":"2026-11-02T08:30:00Z","claim":{"company":"c","employee":"e","id":"i","kind":"in"}}` + "\n"
-	const receipt = `{"seq":1,"failure":{"code":"unavailable"}}` + "\n"
-	for name, text := range map[string]string{
-		"empty":                        "",
-		"no begin":                     claim,
-		"begin twice":                  begin + begin,
-		"torn in the middle":           begin + claim[:20] + "\n" + claim,
-		"unknown member":               begin + `{"sequence":1}` + "\n",
-		"nothing in it":                begin + `{"seq":1}` + "\n",
-		"two things in it":             begin + `{"seq":1,"failure":{"code":"x"},"receipt":{}}` + "\n",
-		"claim without a number":       begin + strings.Replace(claim, `"seq":1,`, "", 1),
-		"request twice":                begin + claim + claim,
-		"outcome without an intent":    begin + receipt,
-		"two outcomes for one request": begin + claim + receipt + receipt,
-		"a line without an end":        begin + strings.Repeat("x", maxLine+1),
-	} {
-		if report, err := audit(context.Background(), strings.NewReader(text), &memory{}); err == nil {
-			t.Errorf("%s: was read without an error: %+v", name, report)
-		}
+	receipt := punch.Receipt{
+		Company: "acme", Employee: "e1", ID: request.ID, Kind: punch.In, PunchedAt: us, ReceivedAt: us.Add(1), RecordedAt: us.Add(2),
+		Zone: "Europe/Berlin", UTCOffset: 3600, HomeRegion: "eu-west", EntryRegion: "us-east", Late: true, NeedsReview: true, TraceID: "feed", Replayed: true,
 	}
-}
-
-func FuzzRead(f *testing.F) {
-	f.Add([]byte(`{"begin":"2026-11-02T08:30:00Z"}` + "\n" + `{"seq":1,"claim":{"company":"c"}}` + "\n"))
-	f.Add([]byte(`{"begin":"2026-11-02T08:30:00Z"}` + "\n" + `{"seq":1,"rec`))
-	f.Add([]byte("\n\x00"))
-	f.Fuzz(func(t *testing.T, text []byte) {
-		n := 0
-		_, err := Read(bytes.NewReader(text), func(Entry) error { n++; return nil })
-		if lines := bytes.Count(text, []byte("\n")); err == nil && n != lines {
-			t.Fatalf("%d entries of %d lines", n, lines)
-		}
-	})
-}
-
-func BenchmarkLedger(b *testing.B) {
-	l, _ := mustCreate(b)
-	b.SetParallelism(64) // requests in flight per processor
-	b.RunParallel(func(pb *testing.PB) {
-		for pb.Next() {
-			seq, err := l.Intend(time.Now(), "us-east", punch.Request{Company: "acme", Employee: "e1", ID: punch.NewID(), Kind: punch.In})
-			if err == nil {
-				err = l.Settle(seq, punch.Receipt{}, io.ErrUnexpectedEOF)
-			}
-			if err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
+	if err := ledger.Settle(recorded, receipt, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := ledger.Close(); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines []audit.Line
+	if torn, err := audit.Read(bytes.NewReader(text), func(l audit.Line) error { lines = append(lines, l); return nil }); torn || err != nil || len(lines) != 6 {
+		t.Fatalf("%d lines, torn %t, %v", len(lines), torn, err)
+	}
+	claim := audit.Claim{Company: "acme", Employee: "e1", ID: request.ID.String(), Kind: "in", At: us, Source: "gate-1", Note: request.Note}
+	if l := lines[1]; l.Seq != refused || l.Entry != "us-east" || l.Claim == nil || *l.Claim != claim {
+		t.Errorf("the intent reads back as %+v, %+v, want %+v", l, l.Claim, claim)
+	}
+	if f := lines[2].Failure; f == nil || f.Status != 409 || f.Code != "conflict" || !f.Final || f.Attempts != 2 {
+		t.Errorf("the failure reads back as %+v", f)
+	}
+	want := audit.Receipt{
+		Company: "acme", Employee: "e1", ID: request.ID.String(), Kind: "in", PunchedAt: us, ReceivedAt: us.Add(1), RecordedAt: us.Add(2),
+		Zone: "Europe/Berlin", UTCOffset: 3600, HomeRegion: "eu-west", EntryRegion: "us-east", Late: true, Review: true, TraceID: "feed", Replayed: true,
+	}
+	if r := lines[4].Receipt; r == nil || *r != want {
+		t.Errorf("the receipt reads back as %+v, want %+v", r, want)
+	}
 }

@@ -22,11 +22,11 @@ import (
 // The tests share one cluster per engine. What they break they bring back, and
 // they do not run in parallel.
 var shared struct {
-	mu     sync.Mutex
-	dir    string // with the binaries
-	binary string
-	lab    string
-	sites  map[string]*site // by engine
+	mu      sync.Mutex
+	dir     string // with the binaries
+	binary  string
+	lab     string
+	targets map[string]*target // by engine
 }
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(mainFunc(func() int { return testMain(m) })) }
@@ -43,9 +43,9 @@ func testMain(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir) //nolint:errcheck // the system cleans what is left
-	shared.dir, shared.sites = dir, make(map[string]*site)
+	shared.dir, shared.targets = dir, make(map[string]*target)
 	code := m.Run()
-	for _, s := range shared.sites {
+	for _, s := range shared.targets {
 		if code != 0 && s.stage != nil {
 			s.stage.Keep()
 			fmt.Fprintln(os.Stderr, "data and logs are kept in", s.stage.Dir())
@@ -74,16 +74,16 @@ func mustBinary(t *testing.T) string {
 	return shared.binary
 }
 
-// mustSite returns the shared cluster of an engine, whole.
-func mustSite(t *testing.T, engine string) *site {
+// mustTarget returns the shared cluster of an engine, whole.
+func mustTarget(t *testing.T, engine string) *target {
 	t.Helper()
 	binary := mustBinary(t)
 	shared.mu.Lock()
 	defer shared.mu.Unlock()
-	s := shared.sites[engine]
+	s := shared.targets[engine]
 	if s == nil {
-		s = &site{progress: io.Discard, lab: shared.lab}
-		shared.sites[engine] = s
+		s = &target{progress: io.Discard, lab: shared.lab}
+		shared.targets[engine] = s
 		setup := cluster.Setup{Engine: engine, NodesPerRegion: 2, CompaniesPerRegion: 2, Binary: binary}
 		if err := s.start(testContext(t), &setup, needs{proxies: true, collector: true}); err != nil {
 			t.Fatal(err)
@@ -99,7 +99,7 @@ func mustSite(t *testing.T, engine string) *site {
 
 // warm punches once through each node for each company: the first punches of a
 // cluster take seconds on a busy machine, and a short drill lasts few.
-func warm(t *testing.T, s *site) {
+func warm(t *testing.T, s *target) {
 	t.Helper()
 	var devices errgroup.Group
 	for _, node := range s.state.Nodes {
@@ -138,7 +138,7 @@ func mustEngine(t *testing.T) string {
 }
 
 // mustStateFile tells of a cluster that runs.
-func mustStateFile(t *testing.T, s *site) string {
+func mustStateFile(t *testing.T, s *target) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "cluster.json")
 	state := s.stage.State()

@@ -11,7 +11,13 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/punchclock/punchclock/node/lab/drill/audit"
 	"github.com/punchclock/punchclock/node/lab/load"
+)
+
+var (
+	runBegin = time.Date(2026, 11, 2, 8, 30, 0, 0, time.UTC)
+	regions  = []string{"us-east", "eu-west", "ap-south"}
 )
 
 var errGivenUp = errors.New("given up")
@@ -94,7 +100,7 @@ func drilled() *Outcome {
 		Scenario: "kill-node", Engine: "cockroach v1", Nodes: 6, Victim: "us-east", Rate: 100,
 		Notes:   []string{"<b>not bold</b>"},
 		Moments: Moments{Begin: at(0), Breaking: at(10), Broken: at(10), Healing: at(20), Healed: at(27), End: at(40)},
-		Ledger:  &Report{Sent: 3, Acknowledged: 3},
+		Ledger:  &audit.Report{Sent: 3, Acknowledged: 3},
 	}
 	all := []load.Outcome{settled(11, 13.5)}
 	for _, home := range regions {
@@ -106,7 +112,7 @@ func drilled() *Outcome {
 			}
 		}
 	}
-	o.Watch = Watch{LossSeen: new(5 * time.Second), MembersBack: new(6 * time.Second), LeasesBack: new(50 * time.Second)}
+	o.Recovery = Recovery{LossSeen: new(5 * time.Second), MembersBack: new(6 * time.Second), LeasesBack: new(50 * time.Second)}
 	o.Homes, o.Gaps = homeFigures(all, regions, &o.Moments), gaps(all, regions, regions, &o.Moments)
 	o.Seconds = timeline(all, regions, at(0))
 	return o
@@ -135,16 +141,16 @@ func TestJudge(t *testing.T) {
 		{"a home without a punch in a phase", Bounds{}, func(o *Outcome) { o.Homes[5].Figures = Figures{} }, "homes and phases without a receipt"},
 		{"an entry without a receipt", Bounds{}, func(o *Outcome) { o.Gaps[3].Acknowledged = 0 }, "homes and entries without a receipt"},
 		{"a refusal for good", Bounds{}, func(o *Outcome) { o.Ledger.Refused = 1 }, "refused for good"},
-		{"no other home to judge", Bounds{OthersP99: second}, func(o *Outcome) { o.Homes = o.Homes[:3] }, "the other homes"},
+		{"no other home to checkBounds", Bounds{OthersP99: second}, func(o *Outcome) { o.Homes = o.Homes[:3] }, "the other homes"},
 		{"no company has its home in the victim", Bounds{VictimGap: 9 * second}, func(o *Outcome) { o.Gaps = o.Gaps[3:] }, "the victim's home"},
 		{"the loss is seen", Bounds{LossSeen: 8 * second}, nil, ""},
 		{"the loss is seen late", Bounds{LossSeen: 4 * second}, nil, "miss who is gone"},
-		{"the loss is never seen", Bounds{LossSeen: 8 * second}, func(o *Outcome) { o.Watch.LossSeen = nil }, "miss who is gone"},
-		{"members are never back", Bounds{}, func(o *Outcome) { o.Watch.MembersBack = nil }, "know each other"},
-		{"members are back late", Bounds{}, func(o *Outcome) { o.Watch.MembersBack = new(31 * second) }, "know each other"},
-		{"leases are never back", Bounds{}, func(o *Outcome) { o.Watch.LeasesBack = nil }, "leases"},
-		{"leases are back late", Bounds{}, func(o *Outcome) { o.Watch.LeasesBack = new(91 * second) }, "leases"},
-		{"there are no leases", Bounds{}, func(o *Outcome) { o.Engine, o.Watch.LeasesBack = "postgres 15", nil }, ""},
+		{"the loss is never seen", Bounds{LossSeen: 8 * second}, func(o *Outcome) { o.Recovery.LossSeen = nil }, "miss who is gone"},
+		{"members are never back", Bounds{}, func(o *Outcome) { o.Recovery.MembersBack = nil }, "know each other"},
+		{"members are back late", Bounds{}, func(o *Outcome) { o.Recovery.MembersBack = new(31 * second) }, "know each other"},
+		{"leases are never back", Bounds{}, func(o *Outcome) { o.Recovery.LeasesBack = nil }, "leases"},
+		{"leases are back late", Bounds{}, func(o *Outcome) { o.Recovery.LeasesBack = new(91 * second) }, "leases"},
+		{"there are no leases", Bounds{}, func(o *Outcome) { o.Engine, o.Recovery.LeasesBack = "postgres 15", nil }, ""},
 		{"outboxes that emptied", Bounds{}, func(o *Outcome) { o.Outboxes = &Outboxes{Kept: 3, Flushed: 3} }, ""},
 		{"outboxes that kept nothing", Bounds{}, func(o *Outcome) { o.Outboxes = &Outboxes{} }, "kept by devices"},
 		{"outboxes that need keep nothing", Bounds{}, func(o *Outcome) { o.Engine, o.Outboxes = "postgres 15", &Outboxes{} }, ""},
@@ -152,15 +158,15 @@ func TestJudge(t *testing.T) {
 		{"a quarantine that is not empty", Bounds{}, func(o *Outcome) { o.Outboxes = &Outboxes{Kept: 3, Flushed: 2, Refused: 1} }, "in a quarantine"},
 		{"an outbox that forgot", Bounds{}, func(o *Outcome) { o.Outboxes, o.Ledger.Unresolved = &Outboxes{Kept: 3, Flushed: 2}, 1 }, "without an answer"},
 		{"it did not come to its end", Bounds{}, func(o *Outcome) { o.Error = "interrupted" }, "interrupted"},
-		{"a lost punch", Bounds{}, func(o *Outcome) { o.Ledger.Lost = 1 }, ErrNotClean.Error()},
-		{"no evidence", Bounds{}, func(o *Outcome) { o.Ledger.Acknowledged = 0 }, ErrNoEvidence.Error()},
+		{"a lost punch", Bounds{}, func(o *Outcome) { o.Ledger.Lost = 1 }, audit.ErrNotClean.Error()},
+		{"no evidence", Bounds{}, func(o *Outcome) { o.Ledger.Acknowledged = 0 }, audit.ErrNoEvidence.Error()},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			o := drilled()
 			if c.change != nil {
 				c.change(o)
 			}
-			o.judge(c.bounds, 90*second)
+			o.checkBounds(c.bounds, 90*second)
 			err := o.Verdict()
 			if (err != nil) != (c.fails != "") || (err != nil && !strings.Contains(err.Error(), c.fails)) {
 				t.Errorf("verdict: %v, want one with %q", err, c.fails)
@@ -176,7 +182,7 @@ func TestPageStandsAlone(t *testing.T) {
 	o := drilled()
 	o.Ledger.Refused, o.Dropped, o.Retries = 4711, 4712, 4713
 	o.Outboxes = &Outboxes{Devices: 3, Kept: 4714, Flushed: 4714, Oldest: 63 * time.Second, Emptied: new(17 * time.Second)}
-	o.judge(Bounds{Gap: time.Second}, time.Minute)
+	o.checkBounds(Bounds{Gap: time.Second}, time.Minute)
 	path := filepath.Join(t.TempDir(), "index.html")
 	if err := writePage(path, o); err != nil {
 		t.Fatal(err)

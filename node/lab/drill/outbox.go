@@ -42,7 +42,7 @@ const (
 // device is one with an outbox.
 type device struct {
 	box  *client.Outbox
-	asks *witnessed
+	asks *recordingClient
 
 	mu       sync.Mutex // guards the rest
 	keptAt   map[punch.ID]time.Time
@@ -52,7 +52,7 @@ type device struct {
 }
 
 // newDevices makes one for each home, with their outboxes below dir.
-func newDevices(s *site, ledger *Ledger, dir string) (devices []*device, err error) {
+func newDevices(s *target, ledger *Ledger, dir string) (devices []*device, err error) {
 	var endpoints []string
 	for _, entry := range s.state.Entries() {
 		if entry.Region == s.victim {
@@ -65,7 +65,7 @@ func newDevices(s *site, ledger *Ledger, dir string) (devices []*device, err err
 		}
 	}()
 	for _, home := range s.homes() {
-		d, err := newDevice(companyOf(s.state.Companies, home), endpoints, &witnessed{ledger: ledger, entry: s.victim}, filepath.Join(dir, home))
+		d, err := newDevice(companyOf(s.state.Companies, home), endpoints, &recordingClient{ledger: ledger, entry: s.victim}, filepath.Join(dir, home))
 		if err != nil {
 			return devices, fmt.Errorf("a device of %s in %s: %w", home, s.victim, err)
 		}
@@ -83,7 +83,7 @@ func companyOf(companies []cluster.Company, home string) *cluster.Company {
 	return nil // homes are those of companies
 }
 
-func newDevice(company *cluster.Company, endpoints []string, asks *witnessed, dir string) (*device, error) {
+func newDevice(company *cluster.Company, endpoints []string, asks *recordingClient, dir string) (*device, error) {
 	box, err := client.OpenOutbox(client.OutboxConfig{Dir: dir, Company: company.ID})
 	if err != nil {
 		return nil, err
@@ -226,21 +226,21 @@ func (o *Outboxes) removeEmpty(dir string) error {
 	return os.RemoveAll(dir)
 }
 
-// witnessed is a client with a ledger's lines around each request.
-type witnessed struct {
+// recordingClient is a client with a ledger's lines around each request.
+type recordingClient struct {
 	ledger         *Ledger
 	company, entry string
 	client         *client.Client
 }
 
-func (w *witnessed) intend(r client.Request) (uint64, error) {
+func (w *recordingClient) intend(r client.Request) (uint64, error) {
 	return w.ledger.Intend(time.Now(), w.entry, punch.Request{
 		Company: w.company, Employee: r.Employee, ID: r.ID, Kind: r.Kind, At: r.At, Source: r.Source, Note: r.Note,
 	})
 }
 
 // Punch implements client.Sender.
-func (w *witnessed) Punch(ctx context.Context, r client.Request) (client.Receipt, error) {
+func (w *recordingClient) Punch(ctx context.Context, r client.Request) (client.Receipt, error) {
 	seq, err := w.intend(r)
 	if err != nil {
 		return client.Receipt{}, err
@@ -253,7 +253,7 @@ func (w *witnessed) Punch(ctx context.Context, r client.Request) (client.Receipt
 }
 
 // PunchBatch implements client.Sender.
-func (w *witnessed) PunchBatch(ctx context.Context, requests []client.Request) ([]client.Outcome, error) {
+func (w *recordingClient) PunchBatch(ctx context.Context, requests []client.Request) ([]client.Outcome, error) {
 	seqs := make([]uint64, len(requests))
 	for i, r := range requests {
 		var err error

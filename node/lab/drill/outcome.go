@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/punchclock/punchclock/node/lab/drill/audit"
 )
 
 // Outcome is what a drill found.
@@ -18,22 +20,22 @@ type Outcome struct {
 	Moments  Moments  `json:"moments"`
 	// Error is why the drill did not come to its end; the figures are of what
 	// there was until then, and nothing was judged.
-	Error  string  `json:"error,omitempty"`
-	Ledger *Report `json:"ledger"` // nil when it could not be audited
+	Error  string        `json:"error,omitempty"`
+	Ledger *audit.Report `json:"ledger"` // nil when it could not be audited
 	// Outboxes is nil unless the scenario strands devices.
 	Outboxes *Outboxes `json:"outboxes,omitempty"`
 	Dropped  int       `json:"dropped"` // due and never sent: the numbers are void
 	// Late is how long after its due time a punch was begun, at the 99th
 	// percentile: more than some milliseconds is a machine that is too busy to
 	// be measured.
-	Late    time.Duration `json:"late_ns"`
-	Failed  int           `json:"failed"` // not acknowledged within the client's patience
-	Retries int           `json:"retries"`
-	Homes   []HomeFigures `json:"homes"`
-	Gaps    []Gap         `json:"gaps"`
-	Watch   Watch         `json:"watch"`
-	Checks  []Check       `json:"checks"`
-	Seconds []Second      `json:"seconds"` // the timeline
+	Late     time.Duration `json:"late_ns"`
+	Failed   int           `json:"failed"` // not acknowledged within the client's patience
+	Retries  int           `json:"retries"`
+	Homes    []HomeFigures `json:"homes"`
+	Gaps     []Gap         `json:"gaps"`
+	Recovery Recovery      `json:"recovery"`
+	Checks   []Check       `json:"checks"`
+	Seconds  []Second      `json:"seconds"` // the timeline
 }
 
 // Check is one bound and what was measured.

@@ -5,6 +5,8 @@ import (
 	"html/template"
 	"os"
 	"strings"
+
+	"github.com/punchclock/punchclock/node/lab/drill/audit"
 )
 
 //go:embed page.html
@@ -20,13 +22,13 @@ type ledgerRow struct {
 }
 
 // ledgerRows are the numbers of an audit, none when there was none.
-func ledgerRows(r *Report) (rows []ledgerRow) {
+func ledgerRows(r *audit.Report) (rows []ledgerRow) {
 	if r == nil {
 		return nil
 	}
 	rows = []ledgerRow{{Name: "sent", N: r.Sent}, {Name: "acknowledged", N: r.Acknowledged}, {Name: "refused", N: r.Refused, Bad: r.Refused > 0}, {Name: "unresolved", N: r.Unresolved}}
-	for _, f := range faults {
-		n := *r.count(f)
+	for _, f := range audit.Faults() {
+		n := r.Count(f)
 		rows = append(rows, ledgerRow{Name: strings.ReplaceAll(string(f), "_", " "), N: n, Bad: n > 0})
 	}
 	return rows

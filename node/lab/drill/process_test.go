@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/punchclock/punchclock/node/lab/drill/audit"
 )
 
 // drillProcess is `punchclock-lab drill` in a process of its own, on the shared cluster.
@@ -19,7 +21,7 @@ type drillProcess struct {
 	text *strings.Builder
 }
 
-func mustDrillProcess(t *testing.T, s *site, args ...string) *drillProcess {
+func mustDrillProcess(t *testing.T, s *target, args ...string) *drillProcess {
 	t.Helper()
 	p := &drillProcess{dir: t.TempDir(), text: new(strings.Builder)}
 	args = append([]string{"drill", "--cluster=" + mustStateFile(t, s), "--rate=60", "--settle=90s", "--out=" + p.dir}, args...)
@@ -49,7 +51,7 @@ func (p *drillProcess) file(t *testing.T, name string) string {
 // TestTheLedgerOutlivesTheDrill: a drill that is killed in the middle of its
 // load leaves evidence that `punchclock-lab audit` judges.
 func TestTheLedgerOutlivesTheDrill(t *testing.T) {
-	s := mustSite(t, mustEngine(t))
+	s := mustTarget(t, mustEngine(t))
 	p := mustDrillProcess(t, s, "kill-node", "--before=1m", "--inject=exit 1", "--heal=exit 1") // it never comes to them
 	ledger := p.file(t, "ledger.jsonl")
 	const enough = 60
@@ -62,7 +64,7 @@ func TestTheLedgerOutlivesTheDrill(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var report Report
+	var report audit.Report
 	if err := json.Unmarshal(text, &report); err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +77,7 @@ func TestTheLedgerOutlivesTheDrill(t *testing.T) {
 // ends the drill only when the command has done its work, which does not hear
 // of it; what was found until then is published.
 func TestAnInterruptedHealIsFinished(t *testing.T) {
-	s := mustSite(t, mustEngine(t))
+	s := mustTarget(t, mustEngine(t))
 	node := s.stage.Region(s.state.Regions[1])[0]
 	diary := filepath.Join(t.TempDir(), "diary")
 	p := mustDrillProcess(t, s, "freeze-node", "--region="+node.Region, "--before=1s", "--during=1s", "--after=1m",

@@ -13,6 +13,7 @@ import (
 
 	"github.com/punchclock/punchclock/node/client"
 	"github.com/punchclock/punchclock/node/lab/cluster"
+	"github.com/punchclock/punchclock/node/lab/drill/audit"
 	"github.com/punchclock/punchclock/node/punch"
 )
 
@@ -63,7 +64,7 @@ func mustSabotage(t *testing.T, edits ...edit) string {
 
 // mustNode starts one node of some build in front of the shared database, for
 // companies that exist there.
-func mustNode(t *testing.T, s *site, binary string) (*cluster.Cluster, *cluster.State) {
+func mustNode(t *testing.T, s *target, binary string) (*cluster.Cluster, *cluster.State) {
 	t.Helper()
 	region := s.state.Regions[0]
 	c, err := cluster.Start(testContext(t), cluster.Config{
@@ -84,7 +85,7 @@ func mustNode(t *testing.T, s *site, binary string) (*cluster.Cluster, *cluster.
 }
 
 // mustAudit closes a ledger and audits it.
-func mustAudit(t *testing.T, s *site, ledger *Ledger, path string) Report {
+func mustAudit(t *testing.T, s *target, ledger *Ledger, path string) audit.Report {
 	t.Helper()
 	if ledger != nil {
 		if err := ledger.Close(); err != nil {
@@ -96,7 +97,7 @@ func mustAudit(t *testing.T, s *site, ledger *Ledger, path string) Report {
 		t.Fatal(err)
 	}
 	defer file.Close() //nolint:errcheck // only read
-	report, err := Audit(testContext(t), file, s.state.Database.URL)
+	report, err := audit.Run(testContext(t), file, s.state.Database.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +123,7 @@ func send(ctx context.Context, t *testing.T, c *client.Client, ledger *Ledger, c
 func mustLedger(t *testing.T) (*Ledger, string) {
 	t.Helper()
 	path := newLedgerPath(t)
-	ledger, err := Create(path)
+	ledger, err := CreateLedger(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,7 +143,7 @@ func mustClient(t *testing.T, endpoint, token string) *client.Client {
 // TestCatchesAcknowledgingBeforeCommit: a node that gives receipts first and
 // commits a little later is killed, and one that does not.
 func TestCatchesAcknowledgingBeforeCommit(t *testing.T) {
-	s := mustSite(t, mustEngine(t))
+	s := mustTarget(t, mustEngine(t))
 	early := mustSabotage(t, edit{"node/crdb/writer.go", `	w.settle(ctx, rows)
 	outcomes := answer(items, rows)`, `	later := rowsOf(items)
 	time.AfterFunc(300*time.Millisecond, func() { w.settle(context.WithoutCancel(ctx), later) })
@@ -182,7 +183,7 @@ func TestCatchesAcknowledgingBeforeCommit(t *testing.T) {
 // TestCatchesAMissingConflictCheck: an id is used again for another punch,
 // and a node says that it recorded it.
 func TestCatchesAMissingConflictCheck(t *testing.T) {
-	s := mustSite(t, mustEngine(t))
+	s := mustTarget(t, mustEngine(t))
 	_, state := mustNode(t, s, mustSabotage(t, edit{"node/punch/punch.go", `if !s.Same(&p.Request) {`, `if false {`}))
 	for _, build := range []struct {
 		name, endpoint string
@@ -210,7 +211,7 @@ func TestCatchesAMissingConflictCheck(t *testing.T) {
 // TestCatchesAFreshIDPerRetry: answers come too late for the first try, and
 // devices make a new id for each retry, or do not.
 func TestCatchesAFreshIDPerRetry(t *testing.T) {
-	s := mustSite(t, mustEngine(t))
+	s := mustTarget(t, mustEngine(t))
 	binary := mustSabotage(t, edit{"node/client/client.go", `		answer, err := c.send(ctx, endpoint, http.MethodPost, "/v1/punches", body, maxReceiptBytes)
 		if err != nil {
 			return err
@@ -238,11 +239,11 @@ func TestCatchesAFreshIDPerRetry(t *testing.T) {
 			devices := *s.stage // another binary runs the same devices
 			devices.Binary = build.binary
 			if _, err := devices.Run(testContext(t), "rush", "--cluster="+state, "--ledger="+path, "--steady", "--rate=30", "--duration=3s",
-				"--attempt-timeout=400ms", "--patience=10s", "--repeats=0"); err != nil {
+				"--attempt-timeout=400ms", "--total-timeout=10s", "--repeats=0"); err != nil {
 				t.Log(err) // what was given up is no matter here
 			}
 			report := mustAudit(t, s, nil, path)
-			if report.Acknowledged == 0 || report.Clean() != build.clean || (report.Strange > 0) == build.clean {
+			if report.Acknowledged == 0 || report.Clean() != build.clean || (report.Unknown > 0) == build.clean {
 				t.Fatalf("answers came too late; clean: %t, want %t:\n%s", report.Clean(), build.clean, &report)
 			}
 		})

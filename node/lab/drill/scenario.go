@@ -17,11 +17,11 @@ type Scenario struct {
 	// During for how long the break lasts once it is brought about.
 	Before, During, After time.Duration
 	Bounds                Bounds
-	// stranded adds devices that can reach the victim alone and keep in an
+	// offlineDevices adds devices that can reach the victim alone and keep in an
 	// outbox what it does not take: all of it must be recorded once healed.
-	stranded     bool
-	needs        needs
-	inject, heal func(ctx context.Context, s *site) error // heal may be nil
+	offlineDevices bool
+	needs          needs
+	inject, heal   func(ctx context.Context, s *target) error // heal may be nil
 }
 
 // needs is what a scenario cannot do without.
@@ -84,18 +84,18 @@ func regionScenarios() []Scenario {
 			Before: before, During: 40 * second, After: 2 * after,
 			Bounds: Bounds{VictimGap: 25 * second, OthersP99: second},
 			needs:  needs{cockroach: true},
-			inject: func(_ context.Context, s *site) error { return s.stage.Database.Freeze(s.victim) },
+			inject: func(_ context.Context, s *target) error { return s.stage.Database.Freeze(s.victim) },
 			heal:   thawDatabase,
 		},
 		{
 			Name: "partition-region", About: "a region is cut off from the others, 40 ms away, and its clients still reach it",
 			// Longer than members take to forget each other.
 			Before: before, During: 60 * second, After: 2 * after,
-			Bounds:   Bounds{MajorityGap: 20 * second, LossSeen: regionLoss},
-			stranded: true,
-			needs:    needs{networks: true},
-			inject:   func(_ context.Context, s *site) error { return s.stage.Cut(s.victim) },
-			heal:     func(_ context.Context, s *site) error { return s.stage.Mend(s.victim) },
+			Bounds:         Bounds{MajorityGap: 20 * second, LossSeen: regionLoss},
+			offlineDevices: true,
+			needs:          needs{networks: true},
+			inject:         func(_ context.Context, s *target) error { return s.stage.Cut(s.victim) },
+			heal:           func(_ context.Context, s *target) error { return s.stage.Mend(s.victim) },
 		},
 		{
 			Name: "evacuate-region", About: "the operator takes a region out of service and puts it back",
@@ -137,8 +137,8 @@ func nodeScenarios() []Scenario {
 			Name: "freeze-node", About: "a node holds its connections and answers nothing (SIGSTOP)",
 			Before: before, During: 20 * second, After: after,
 			Bounds: Bounds{NoneFailed: true, P99: 3 * second, LossSeen: nodeLoss},
-			inject: func(_ context.Context, s *site) error { return s.nodes()[0].Freeze() },
-			heal:   func(_ context.Context, s *site) error { return s.nodes()[0].Thaw() },
+			inject: func(_ context.Context, s *target) error { return s.nodes()[0].Freeze() },
+			heal:   func(_ context.Context, s *target) error { return s.nodes()[0].Thaw() },
 		},
 		{
 			Name: "slow-database", About: "a region's nodes reach the database 300 ms later each way",
@@ -153,14 +153,14 @@ func nodeScenarios() []Scenario {
 			Name: "rolling-restart", About: "every node is stopped and started, one after the other",
 			Before: before, After: after,
 			Bounds: Bounds{NoneFailed: true, P99: second},
-			inject: rollingRestart(func(s *site) []*cluster.Node { return s.stage.Nodes() }),
+			inject: rollingRestart(func(s *target) []*cluster.Node { return s.stage.Nodes() }),
 		},
 		{
 			Name: "collector-down", About: "the collector of the traces goes away",
 			Before: before, During: 15 * second, After: after,
 			Bounds: Bounds{NoneFailed: true, P99: second, Gap: second},
 			needs:  needs{collector: true},
-			inject: func(ctx context.Context, s *site) error { return s.collector.Close(ctx) },
+			inject: func(ctx context.Context, s *target) error { return s.collector.Close(ctx) },
 			heal:   restartCollector,
 		},
 	}

@@ -29,7 +29,7 @@ func short(sc Scenario) Scenario {
 	case "partition-region":
 		sc.During = 16 * time.Second // the cut-off side refuses after about 10 s
 	case "rolling-restart": // six nodes take 15 s
-		sc.inject = rollingRestart((*site).nodes)
+		sc.inject = rollingRestart((*target).nodes)
 	default:
 		sc.During = min(sc.During, 6*time.Second)
 	}
@@ -60,16 +60,16 @@ const shortRate = 60
 const shortSettle = 90 * time.Second
 
 // newRun is a scenario on a cluster that runs.
-func newRun(t *testing.T, sc Scenario, s *site) *run {
+func newRun(t *testing.T, sc Scenario, s *target) *run {
 	t.Helper()
-	c := &Exercise{Rate: shortRate}
-	return &run{scenario: sc, site: s, load: c.load(&sc), ledger: newLedgerPath(t), settle: shortSettle}
+	c := &Command{Rate: shortRate}
+	return &run{scenario: sc, target: s, load: c.load(&sc), ledger: newLedgerPath(t), settle: shortSettle}
 }
 
 // play plays a scenario and wants all that it promises.
-func play(t *testing.T, sc Scenario, s *site) Outcome {
+func play(t *testing.T, sc Scenario, s *target) Outcome {
 	t.Helper()
-	o, err := newRun(t, sc, s).conduct(testContext(t))
+	o, err := newRun(t, sc, s).execute(testContext(t))
 	if err == nil {
 		err = o.Verdict()
 	}
@@ -92,7 +92,7 @@ func TestDrills(t *testing.T) {
 			case sc.needs.terraform:
 				t.Skip("TestTerraformRegion plays it")
 			}
-			play(t, short(sc), mustSite(t, engine))
+			play(t, short(sc), mustTarget(t, engine))
 		})
 	}
 }
@@ -104,7 +104,7 @@ func TestPartition(t *testing.T) {
 	if err := cluster.CheckNetworks(); err != nil {
 		t.Skip("the regions cannot have networks of their own here:", err)
 	}
-	s := &site{progress: io.Discard}
+	s := &target{progress: io.Discard}
 	setup := cluster.Setup{Engine: mustEngine(t), NodesPerRegion: 1, CompaniesPerRegion: 1, Binary: mustBinary(t)}
 	sc := short(mustFind(t, "partition-region"))
 	t.Cleanup(func() {
@@ -134,11 +134,11 @@ func TestPartition(t *testing.T) {
 // TestABrokenClusterIsHealed: what was broken is healed although breaking it
 // half failed.
 func TestABrokenClusterIsHealed(t *testing.T) {
-	s := mustSite(t, mustEngine(t))
+	s := mustTarget(t, mustEngine(t))
 	sc := short(mustFind(t, "kill-node"))
 	inject, reason := sc.inject, errors.New("could not do all of it")
-	sc.inject = func(ctx context.Context, s *site) error { return errors.Join(inject(ctx, s), reason) }
-	o, err := newRun(t, sc, s).conduct(testContext(t))
+	sc.inject = func(ctx context.Context, s *target) error { return errors.Join(inject(ctx, s), reason) }
+	o, err := newRun(t, sc, s).execute(testContext(t))
 	if !errors.Is(err, reason) {
 		t.Fatalf("got %v, want the failure of the break", err)
 	}
@@ -167,10 +167,10 @@ func mustFind(t *testing.T, name string) Scenario {
 // TestPointedAtARunningCluster breaks a cluster that the drill did not start by
 // the operator's own commands.
 func TestPointedAtARunningCluster(t *testing.T) {
-	s := mustSite(t, mustEngine(t))
+	s := mustTarget(t, mustEngine(t))
 	file, out := mustStateFile(t, s), t.TempDir()
 	told := filepath.Join(t.TempDir(), "told")
-	c := &Exercise{
+	c := &Command{
 		Name: "freeze-node", Cluster: file, Region: s.state.Regions[1], Rate: shortRate, Settle: shortSettle, Out: out,
 		Before: time.Second, During: time.Second, After: time.Second,
 		Inject: fmt.Sprintf(`echo "$PUNCHCLOCK_LAB_DRILL_REGION" >%s && kill -STOP %d`, told, s.stage.Region(s.state.Regions[1])[0].PID()),
@@ -208,7 +208,7 @@ func TestSaysWhatItCannotPlay(t *testing.T) {
 	if !slices.Contains(mustEngines(t), cluster.Postgres) {
 		t.Skip("no PostgreSQL here")
 	}
-	c := &Exercise{Name: "kill-region-with-database", Setup: cluster.Setup{Engine: cluster.Postgres}, Rate: shortRate, Out: t.TempDir()}
+	c := &Command{Name: "kill-region-with-database", Setup: cluster.Setup{Engine: cluster.Postgres}, Rate: shortRate, Out: t.TempDir()}
 	var out strings.Builder
 	err := c.Run(testContext(t), &out)
 	if !errors.Is(err, ErrSkipped) {

@@ -78,10 +78,10 @@ func (o *Outcome) writeGaps(line func(string, ...any)) {
 // members says when they were missed and were back, and the same of leases.
 func (o *Outcome) members() string {
 	missed := "no member was missed"
-	if o.Watch.LossSeen != nil {
-		missed = "members were missed " + brief(*o.Watch.LossSeen) + " after the break"
+	if o.Recovery.LossSeen != nil {
+		missed = "members were missed " + brief(*o.Recovery.LossSeen) + " after the break"
 	}
-	return missed + "; all were there " + orNever(o.Watch.MembersBack) + " after the heal" + o.leases()
+	return missed + "; all were there " + orNever(o.Recovery.MembersBack) + " after the heal" + o.leases()
 }
 
 // outboxes says what became of the punches of devices with one.
@@ -100,7 +100,7 @@ func (o *Outcome) leases() string {
 	if !o.hasLeases() {
 		return ""
 	}
-	return "; leases at home " + orNever(o.Watch.LeasesBack) + " after it"
+	return "; leases at home " + orNever(o.Recovery.LeasesBack) + " after it"
 }
 
 func orNever(d *time.Duration) string {

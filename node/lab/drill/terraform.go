@@ -13,8 +13,8 @@ import (
 
 // terraform is a command of an operator's who runs the victim's nodes by the
 // configuration in terraform/local.
-func terraform(command string) func(context.Context, *site) error {
-	return func(ctx context.Context, s *site) error {
+func terraform(command string) func(context.Context, *target) error {
+	return func(ctx context.Context, s *target) error {
 		return shell(fmt.Sprintf(`terraform -chdir=%q %s -var region="$PUNCHCLOCK_LAB_DRILL_REGION"`, s.local, command))(ctx, s)
 	}
 }
@@ -33,7 +33,7 @@ func checkTerraform(local string) error {
 // handOver lets Terraform run the victim's nodes in the cluster's place. Its
 // state lies with the cluster's, so that nobody's own is touched. When the
 // cluster is stopped, its nodes are as well.
-func (s *site) handOver(ctx context.Context) error {
+func (s *target) handOver(ctx context.Context) error {
 	s.say("handing the nodes of %s over to Terraform", s.victim)
 	if err := s.eachNode(func(n *cluster.Node) error { return n.Stop(ctx) }); err != nil {
 		return err
@@ -45,7 +45,7 @@ func (s *site) handOver(ctx context.Context) error {
 }
 
 // useTerraform makes everything ready for it but runs no node.
-func (s *site) useTerraform(ctx context.Context) error {
+func (s *target) useTerraform(ctx context.Context) error {
 	state, file := s.stage.State(), s.stage.Path("cluster.json")
 	if err := state.Write(file); err != nil {
 		return err

@@ -42,7 +42,7 @@ func localFolder(t *testing.T) string {
 // TestTerraformLocalIsSound formats, validates and runs the tests that come
 // with the configuration. None of it starts a node.
 func TestTerraformLocalIsSound(t *testing.T) {
-	s := &site{local: mustLocal(t), victim: "eu-west"}
+	s := &target{local: mustLocal(t), victim: "eu-west"}
 	s.env = []string{"TF_DATA_DIR=" + t.TempDir(), "TF_WORKSPACE=eu-west", "TF_INPUT=0", "CHECKPOINT_DISABLE=1"}
 	for _, command := range []string{"fmt -check -recursive -diff", "init", "validate", "test"} {
 		if out, err := runTerraform(t, s, command); err != nil {
@@ -52,7 +52,7 @@ func TestTerraformLocalIsSound(t *testing.T) {
 }
 
 // runTerraform runs one of Terraform's commands and returns what it printed.
-func runTerraform(t *testing.T, s *site, command string) (string, error) {
+func runTerraform(t *testing.T, s *target, command string) (string, error) {
 	t.Helper()
 	cmd := exec.CommandContext(testContext(t), "terraform", append([]string{"-chdir=" + s.local}, strings.Fields(command)...)...)
 	cmd.Env = append(append(os.Environ(), s.env...), "TF_CLI_ARGS=")
@@ -62,10 +62,10 @@ func runTerraform(t *testing.T, s *site, command string) (string, error) {
 
 // mustTerraform returns the shared cluster with a region whose nodes Terraform
 // runs. They go back to the cluster when the test ends.
-func mustTerraform(t *testing.T) *site {
+func mustTerraform(t *testing.T) *target {
 	t.Helper()
 	local := mustLocal(t)
-	s := *mustSite(t, mustEngine(t))
+	s := *mustTarget(t, mustEngine(t))
 	s.local, s.victim, s.say = local, s.state.Regions[1], func(string, ...any) {}
 	t.Cleanup(func() {
 		if out, err := runTerraform(t, &s, "destroy -auto-approve -var region="+s.victim); err != nil {
@@ -151,7 +151,7 @@ func TestTerraformWholeRegion(t *testing.T) {
 	if mustEngine(t) != cluster.Cockroach {
 		t.Skip("NOT CHECKED, there is no CockroachDB here: only it has a server in each region")
 	}
-	s := *mustSite(t, cluster.Cockroach)
+	s := *mustTarget(t, cluster.Cockroach)
 	s.local, s.victim, s.say = mustLocal(t), "sa-east", func(string, ...any) {}
 	if err := s.useTerraform(testContext(t)); err != nil {
 		t.Fatal(err)
@@ -229,7 +229,7 @@ func wantSaid(t *testing.T, said string, words ...string) {
 }
 
 // processesOf returns the processes of the victim's nodes.
-func processesOf(t *testing.T, s *site) (pids []int) {
+func processesOf(t *testing.T, s *target) (pids []int) {
 	t.Helper()
 	if _, err := os.Stat("/proc/self/cmdline"); err != nil {
 		t.Skip("needs /proc")
@@ -254,7 +254,7 @@ func processesOf(t *testing.T, s *site) (pids []int) {
 }
 
 // awaitEnded returns once it is told that a node ended by itself.
-func awaitEnded(t *testing.T, s *site) {
+func awaitEnded(t *testing.T, s *target) {
 	t.Helper()
 	for ctx := testContext(t); ; pause(ctx, 20*time.Millisecond) {
 		text, err := os.ReadFile(filepath.Join(s.state.Dir, "detached", s.victim, "ended"))
@@ -269,7 +269,7 @@ func awaitEnded(t *testing.T, s *site) {
 
 // watchRegion counts the victim's ready nodes again and again, until the
 // returned function is called, which tells the least.
-func watchRegion(t *testing.T, s *site) (least func() int) {
+func watchRegion(t *testing.T, s *target) (least func() int) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(testContext(t))
 	few := len(s.nodes())
@@ -289,7 +289,7 @@ func watchRegion(t *testing.T, s *site) (least func() int) {
 	}
 }
 
-func readyNodes(ctx context.Context, s *site) (n int, err error) {
+func readyNodes(ctx context.Context, s *target) (n int, err error) {
 	asks := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: watchTimeout}
 	for _, node := range s.nodes() {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, node.OpsURL+"/readyz", nil)
@@ -316,7 +316,7 @@ func readyNodes(ctx context.Context, s *site) (n int, err error) {
 // TestTerraformIsMissing: what cannot be played is said.
 func TestTerraformIsMissing(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
-	c := &Exercise{Name: "terraform-region", Terraform: localFolder(t), Rate: shortRate, Out: t.TempDir()}
+	c := &Command{Name: "terraform-region", Terraform: localFolder(t), Rate: shortRate, Out: t.TempDir()}
 	var out strings.Builder
 	err := c.Run(testContext(t), &out)
 	if !errors.Is(err, ErrSkipped) {

@@ -16,7 +16,7 @@ type Load struct {
 	Duration time.Duration `help:"How long the rush lasts, from the first early bird to the last." default:"25s"`
 	Steady   bool          `help:"Hold the rate all the time instead of rising and falling."`
 	// Crossing punches are the expensive ones and the ones to prove.
-	Travellers float64 `help:"Share of the punches that enter in another region than the company's home." default:"0.25"`
+	CrossRegion float64 `help:"Share of the punches that enter in another region than the company's home." default:"0.25"`
 	// A device that lost an answer asks again; more than a few in a hundred
 	// do so only during an outage.
 	Repeats float64 `help:"Share of the punches that are sent again under the same id through another region." default:"0.02"`
@@ -25,7 +25,7 @@ type Load struct {
 	// which is longer than a crashed database region takes to hand over.
 	MaxInFlight int `help:"Punches on their way at most; when more are due they are dropped and the run is void." default:"4000"`
 	// Three attempts of 15 s, a node's own deadline.
-	Patience time.Duration `help:"How long a punch is retried before it counts as unresolved." default:"45s"`
+	TotalTimeout time.Duration `help:"How long a punch is retried before it counts as unresolved." default:"45s"`
 	// The client's own default is for slow mobile links.
 	AttemptTimeout time.Duration `help:"When a device gives up on one endpoint and tries the next; the client's default when 0." default:"0s"`
 }
@@ -41,14 +41,14 @@ func (l *Load) validate() error {
 		return fmt.Errorf("--duration: must be at least 1s, is %s", l.Duration)
 	case l.expected() > maxPlanned:
 		return fmt.Errorf("--rate: %g over %s are more than %d punches", l.Rate, l.Duration, maxPlanned)
-	case !(l.Travellers >= 0 && l.Travellers <= 1):
-		return fmt.Errorf("--travellers: must be 0 to 1, is %g", l.Travellers)
+	case !(l.CrossRegion >= 0 && l.CrossRegion <= 1):
+		return fmt.Errorf("--cross-region: must be 0 to 1, is %g", l.CrossRegion)
 	case !(l.Repeats >= 0 && l.Repeats <= 1):
 		return fmt.Errorf("--repeats: must be 0 to 1, is %g", l.Repeats)
 	case l.MaxInFlight < 1:
 		return fmt.Errorf("--max-in-flight: must be at least 1, is %d", l.MaxInFlight)
-	case l.Patience <= 0:
-		return fmt.Errorf("--patience: must be more than 0, is %s", l.Patience)
+	case l.TotalTimeout <= 0:
+		return fmt.Errorf("--total-timeout: must be more than 0, is %s", l.TotalTimeout)
 	case l.AttemptTimeout < 0:
 		return fmt.Errorf("--attempt-timeout: must not be negative, is %s", l.AttemptTimeout)
 	default:
@@ -112,7 +112,7 @@ func plan(l Load, regions int, companies []cluster.Company, home func(company in
 			kind: pickKind(random), source: pickSource(random), note: pickNote(random),
 		}
 		employees[company]++
-		if regions > 1 && random.Float64() < l.Travellers {
+		if regions > 1 && random.Float64() < l.CrossRegion {
 			a.entry = other(random, regions, a.entry)
 		}
 		if random.Float64() < l.Repeats {

@@ -12,7 +12,7 @@ import (
 )
 
 func defaultLoad() Load {
-	return Load{Rate: 500, Duration: 20 * time.Second, Travellers: 0.25, Repeats: 0.02, Seed: 1, MaxInFlight: 100, Patience: time.Second}
+	return Load{Rate: 500, Duration: 20 * time.Second, CrossRegion: 0.25, Repeats: 0.02, Seed: 1, MaxInFlight: 100, TotalTimeout: time.Second}
 }
 
 func companies(n int) []cluster.Company { return make([]cluster.Company, n) }
@@ -25,7 +25,7 @@ func TestPlan(t *testing.T) {
 		l.Rate = rapid.Float64Range(0.1, 2000).Draw(t, "rate")
 		l.Duration = time.Duration(rapid.Int64Range(int64(time.Second), int64(time.Minute)).Draw(t, "duration"))
 		l.Seed = rapid.Uint64().Draw(t, "seed")
-		l.Travellers = rapid.Float64Range(0, 1).Draw(t, "travellers")
+		l.CrossRegion = rapid.Float64Range(0, 1).Draw(t, "travellers")
 		l.Repeats = rapid.Float64Range(0, 1).Draw(t, "repeats")
 		regions := rapid.IntRange(1, 3).Draw(t, "regions")
 		home := func(company int) int { return company % regions }
@@ -48,7 +48,7 @@ func TestPlan(t *testing.T) {
 			if regions > 1 && a.repeat == a.entry {
 				t.Fatalf("is repeated through the same region: %+v", a)
 			}
-			if l.Travellers == 0 && a.entry != home(a.company) {
+			if l.CrossRegion == 0 && a.entry != home(a.company) {
 				t.Fatalf("travels although nobody does: %+v", a)
 			}
 		}
@@ -83,8 +83,8 @@ func TestPlanRisesAndFalls(t *testing.T) {
 			t.Errorf("%d of 10: %.0f arrivals, want about %.0f", i, got, want)
 		}
 	}
-	if math.Abs(crossed/n-l.Travellers) > 0.01 || math.Abs(repeated/n-l.Repeats) > 0.005 {
-		t.Errorf("%.3f travel and %.3f are repeated, want about %.3f and %.3f", crossed/n, repeated/n, l.Travellers, l.Repeats)
+	if math.Abs(crossed/n-l.CrossRegion) > 0.01 || math.Abs(repeated/n-l.Repeats) > 0.005 {
+		t.Errorf("%.3f travel and %.3f are repeated, want about %.3f and %.3f", crossed/n, repeated/n, l.CrossRegion, l.Repeats)
 	}
 }
 
@@ -95,12 +95,12 @@ func TestLoadIsChecked(t *testing.T) {
 		"rate Inf":        func(l *Load) { l.Rate = math.Inf(1) },
 		"too many":        func(l *Load) { l.Rate = 1e9 },
 		"too short":       func(l *Load) { l.Duration = time.Millisecond },
-		"travellers":      func(l *Load) { l.Travellers = 1.1 },
-		"travellers NaN":  func(l *Load) { l.Travellers = math.NaN() },
+		"travellers":      func(l *Load) { l.CrossRegion = 1.1 },
+		"travellers NaN":  func(l *Load) { l.CrossRegion = math.NaN() },
 		"repeats":         func(l *Load) { l.Repeats = -0.1 },
 		"nobody":          func(l *Load) { l.MaxInFlight = 0 },
-		"no patience":     func(l *Load) { l.Patience = 0 },
-		"patience before": func(l *Load) { l.Patience = -time.Second },
+		"no patience":     func(l *Load) { l.TotalTimeout = 0 },
+		"patience before": func(l *Load) { l.TotalTimeout = -time.Second },
 	} {
 		l := defaultLoad()
 		change(&l)

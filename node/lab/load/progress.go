@@ -27,11 +27,11 @@ const progressEvery = 200 * time.Millisecond
 
 // reportProgress calls Config.Progress until the returned function is called,
 // which reports the end and returns when no further call comes.
-func (r *runner) reportProgress() (stop func()) {
-	if r.cfg.Progress == nil {
+func (g *generator) reportProgress() (stop func()) {
+	if g.cfg.Progress == nil {
 		return func() {}
 	}
-	report := func(done bool) { r.cfg.Progress(r.tally.progress(r.cfg, len(r.arrivals), done)) }
+	report := func(done bool) { g.cfg.Progress(g.tally.progress(g.cfg, len(g.arrivals), done)) }
 	done := make(chan struct{})
 	var reporter sync.WaitGroup
 	reporter.Go(func() {

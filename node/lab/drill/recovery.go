@@ -16,9 +16,9 @@ import (
 	"github.com/punchclock/punchclock/node/lab/cluster"
 )
 
-// Watch is when the cluster noticed, and when it was whole again. What was not
+// Recovery is when the cluster noticed, and when it was whole again. What was not
 // seen is nil.
-type Watch struct {
+type Recovery struct {
 	// LossSeen is from the moment when all was broken until no node outside
 	// the victim called the cluster whole any more; 0 when that was sooner.
 	LossSeen *time.Duration `json:"loss_seen_ns,omitempty"`
@@ -32,7 +32,7 @@ type Watch struct {
 
 const (
 	// watchEvery costs six nodes 24 small requests a second. It is how exact
-	// the times of a Watch are: nodes outside the victim answer within
+	// the times of a Recovery are: nodes outside the victim answer within
 	// milliseconds, and a frozen one is not asked during the break.
 	watchEvery = 250 * time.Millisecond
 	// watchTimeout is for a frozen node.
@@ -53,8 +53,8 @@ func newWatcher(state *cluster.State) *watcher {
 
 func (w *watcher) close() { w.client.CloseIdleConnections() }
 
-// sight is what one node sees.
-type sight struct {
+// view is what one node sees.
+type view struct {
 	answered bool
 	whole    bool // it counts every node of every region as ready
 	err      error
@@ -64,18 +64,18 @@ type sight struct {
 const nobody = ""
 
 // look asks all nodes at once, but for those of a region that is left out.
-func (w *watcher) look(ctx context.Context, without string) []sight {
+func (w *watcher) look(ctx context.Context, without string) []view {
 	nodes := slices.DeleteFunc(slices.Clone(w.state.Nodes), func(n cluster.NodeState) bool { return n.Region == without })
-	sights := make([]sight, len(nodes))
+	views := make([]view, len(nodes))
 	var all sync.WaitGroup
 	for i, n := range nodes {
 		all.Go(func() {
 			ready, err := w.ready(ctx, n.PublicURL)
-			sights[i] = sight{answered: err == nil, whole: err == nil && w.whole(ready), err: err}
+			views[i] = view{answered: err == nil, whole: err == nil && w.whole(ready), err: err}
 		})
 	}
 	all.Wait()
-	return sights
+	return views
 }
 
 // ready returns how many nodes of each region a node counts as ready.
@@ -125,9 +125,9 @@ func (w *watcher) whole(ready map[string]int) bool {
 }
 
 // lossSeen reports whether all who can still speak miss somebody.
-func lossSeen(sights []sight) bool {
+func lossSeen(views []view) bool {
 	spoke := false
-	for _, s := range sights {
+	for _, s := range views {
 		if s.answered && s.whole {
 			return false
 		}
@@ -136,8 +136,8 @@ func lossSeen(sights []sight) bool {
 	return spoke
 }
 
-func allWhole(sights []sight) bool {
-	for _, s := range sights {
+func allWhole(views []view) bool {
+	for _, s := range views {
 		if !s.whole {
 			return false
 		}

@@ -20,7 +20,7 @@ const (
 // TestConcurrentHistoryOfAMove is TestConcurrentHistory while the operator's
 // own command moves the company from region to region and is killed.
 func TestConcurrentHistoryOfAMove(t *testing.T) {
-	s := mustSite(t, mustEngines(t)[0])
+	s := mustTarget(t, mustEngines(t)[0])
 	company := s.state.Companies[0]
 	defer s.mustMove(t, company.ID, company.Home)
 	// Each flip holds the calls up for half a second on CockroachDB.
@@ -29,7 +29,7 @@ func TestConcurrentHistoryOfAMove(t *testing.T) {
 
 // moveAbout moves a company by commands that are killed, until stop is closed,
 // and ends what the last one left. It returns how many were killed.
-func moveAbout(t *testing.T, s *site, company string, stop <-chan struct{}) (killed int) {
+func moveAbout(t *testing.T, s *target, company string, stop <-chan struct{}) (killed int) {
 	for i := 1; ; i++ {
 		ctx, cancel := context.WithTimeout(context.Background(), rand.N(moverLife))
 		text, err := s.move(ctx, company, s.state.Regions[i%len(s.state.Regions)])
@@ -49,7 +49,7 @@ func moveAbout(t *testing.T, s *site, company string, stop <-chan struct{}) (kil
 
 // mustMove brings a company home, whatever move it is in: one of the regions is
 // where that one can be ended, and from there it may go anywhere.
-func (s *site) mustMove(t *testing.T, company, home string) {
+func (s *target) mustMove(t *testing.T, company, home string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), moverPatience)
 	defer cancel()

@@ -59,7 +59,7 @@ func TestObeyInterruptsTheWholeGroup(t *testing.T) {
 			cmd := exec.CommandContext(ctx, "sh", "-c", c.script)
 			cmd.Env = append(os.Environ(), "FILE="+file)
 			ended := make(chan error, 1)
-			go func() { ended <- obey(ctx, cmd, c.grace) }()
+			go func() { ended <- runCommand(ctx, cmd, c.grace) }()
 			child, err := strconv.Atoi(strings.TrimSpace(waitForFile(t, file, func(text string) bool { return strings.HasSuffix(text, "\n") })))
 			if err != nil {
 				t.Fatal(err)

@@ -1,4 +1,4 @@
-package drill
+package audit
 
 import (
 	"context"
@@ -31,7 +31,7 @@ func TestACleanRunIsClean(t *testing.T) {
 	})
 }
 
-// mutation spoils a clean run in one place. victim is an acknowledged row.
+// mutation damages a clean run in one place. victim is an acknowledged row.
 type mutation struct {
 	name   string
 	fault  Fault
@@ -47,7 +47,7 @@ func onReceipt(name string, change func(*Receipt)) mutation {
 }
 
 var mutations = []mutation{
-	{"a row is gone", Lost, func(s *scenario, v *Row) { v.Company = "nobody" }},
+	{"a row is gone", Lost, func(s *scenario, v *Row) { v.Company = "no-company" }},
 	{"a row is there twice", Doubled, func(s *scenario, v *Row) { s.db.stored = append(s.db.stored, *v) }},
 	{"a row is in a second region", Doubled, func(s *scenario, v *Row) { s.db.stored = append(s.db.stored, elsewhere(*v)) }},
 	{"a row is under a second day", Doubled, func(s *scenario, v *Row) {
@@ -59,8 +59,8 @@ var mutations = []mutation{
 		claim := claimOf(s, v)
 		other := *s.receiptFor(v)
 		other.RecordedAt = other.RecordedAt.Add(time.Microsecond)
-		s.insert(Entry{Seq: s.maxSeq() + 1, Intended: runBegin, Claim: &claim})
-		s.insert(Entry{Seq: s.maxSeq(), Receipt: &other})
+		s.insert(Line{Seq: s.maxSeq() + 1, Intended: runBegin, Claim: &claim})
+		s.insert(Line{Seq: s.maxSeq(), Receipt: &other})
 	}},
 	{"the row is in another region than the home", WrongRegion, func(s *scenario, v *Row) { *v = elsewhere(*v) }},
 	{"the home is another one", WrongRegion, func(s *scenario, v *Row) {
@@ -70,20 +70,20 @@ var mutations = []mutation{
 	{"the home is there twice", WrongRegion, func(s *scenario, v *Row) {
 		s.db.fence = append(s.db.fence, Home{Region: elsewhere(*v).Region, Company: v.Company, Epoch: 2})
 	}},
-	{"a row that nobody sent", Strange, func(s *scenario, v *Row) {
-		stranger := *v
-		stranger.ID = v7(runBegin, 4711)
-		s.db.stored = append(s.db.stored, stranger)
+	{"a row without a request", Unknown, func(s *scenario, v *Row) {
+		unknown := *v
+		unknown.ID = v7(runBegin, 4711)
+		s.db.stored = append(s.db.stored, unknown)
 	}},
-	{"a row with another employee", Strange, func(s *scenario, v *Row) { v.Employee = "e-other" }},
+	{"a row with another employee", Unknown, func(s *scenario, v *Row) { v.Employee = "e-other" }},
 	{"a refused punch is stored", Contradicted, func(s *scenario, v *Row) {
 		seq := s.maxSeq() + 1
 		claim := claimOf(s, v)
 		claim.Employee = "refused"
 		row := *v
 		row.Employee = "refused"
-		s.insert(Entry{Seq: seq, Intended: runBegin, Claim: &claim})
-		s.insert(Entry{Seq: seq, Failure: &Failure{Status: 403, Code: "forbidden", Final: true}})
+		s.insert(Line{Seq: seq, Intended: runBegin, Claim: &claim})
+		s.insert(Line{Seq: seq, Failure: &Failure{Status: 403, Code: "forbidden", Final: true}})
 		s.db.stored = append(s.db.stored, row)
 	}},
 	onRow("kind", func(r *Row) { r.Kind = "break_end" }),
@@ -143,7 +143,7 @@ func homeOf(s *scenario, r *Row) *Home {
 }
 
 func claimOf(s *scenario, r *Row) Claim {
-	for _, e := range s.entries {
+	for _, e := range s.lines {
 		if e.Claim != nil && e.Claim.ID == r.ID && e.Claim.Employee == r.Employee {
 			return *e.Claim
 		}
@@ -190,11 +190,11 @@ func TestMovedCompanies(t *testing.T) {
 				claim := drawClaim(t, 1, 0)
 				row := drawRow(t, claim, "us-east")
 				receipt := receiptOf(row)
-				receipt.HomeRegion = "ap-south" // where it was recorded
+				receipt.HomeRegion = "ap-south" // the home at the time of the receipt
 				c.home.Company = claim.Company
 				s := &scenario{
-					entries: []Entry{{Begin: runBegin}, {Seq: 1, Intended: runBegin, Claim: &claim}, {Seq: 1, Receipt: receipt}},
-					db:      memory{fence: []Home{c.home}, stored: []Row{row}},
+					lines: []Line{{Begin: runBegin}, {Seq: 1, Intended: runBegin, Claim: &claim}, {Seq: 1, Receipt: receipt}},
+					db:    memory{fence: []Home{c.home}, stored: []Row{row}},
 				}
 				report, err := audit(context.Background(), s.ledger(), &s.db)
 				if err != nil || report.Clean() != c.clean {
@@ -205,7 +205,7 @@ func TestMovedCompanies(t *testing.T) {
 	}
 }
 
-// TestOneIdentityWithTwoClaims sends a second claim under a used identity. Another source is a replay; another kind is
+// TestOneIdentityWithTwoClaims sends a second claim under a used identity. Another source is a replay, another kind is
 // a conflict. The row must hold the first claim in full.
 func TestOneIdentityWithTwoClaims(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -221,23 +221,23 @@ func TestOneIdentityWithTwoClaims(t *testing.T) {
 		fresh.Replayed, replayed.Replayed = false, true
 		refusal := &Failure{Status: 409, Code: "conflict", Final: true}
 		foreign := row
-		foreign.Note = new("written by nobody")
+		foreign.Note = new("of neither claim")
 		for _, c := range []struct {
 			name    string
 			second  Claim
-			answer  Entry
+			answer  Line
 			stored  Row
 			altered int
 		}{
-			{"another source, replayed", renamed, Entry{Receipt: replayed}, row, 0},
-			{"another source, answered as new", renamed, Entry{Receipt: fresh}, row, 1},
-			{"another kind, refused", other, Entry{Failure: refusal}, row, 0},
-			{"another kind, replayed", other, Entry{Receipt: replayed}, row, 1},
-			{"another source, and a row of neither claim", renamed, Entry{Receipt: replayed}, foreign, 1},
+			{"another source, replayed", renamed, Line{Receipt: replayed}, row, 0},
+			{"another source, answered as new", renamed, Line{Receipt: fresh}, row, 1},
+			{"another kind, refused", other, Line{Failure: refusal}, row, 0},
+			{"another kind, replayed", other, Line{Receipt: replayed}, row, 1},
+			{"another source, and a row of neither claim", renamed, Line{Receipt: replayed}, foreign, 1},
 		} {
 			c.answer.Seq = 2
 			s := &scenario{
-				entries: []Entry{
+				lines: []Line{
 					{Begin: runBegin},
 					{Seq: 1, Intended: runBegin, Claim: &claim}, {Seq: 1, Receipt: fresh},
 					{Seq: 2, Intended: runBegin, Claim: &c.second}, c.answer,

@@ -1,4 +1,4 @@
-package drill
+package audit
 
 import (
 	"context"
@@ -8,10 +8,9 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Audit reads a ledger and holds it against the database at the given URL, in
-// one read-only snapshot. It should run after the last request of the ledger
-// was answered: one that is still on its way may yet be committed.
-func Audit(ctx context.Context, ledger io.Reader, databaseURL string) (Report, error) {
+// Run reads a ledger and compares it with the database at the given URL, in one read-only snapshot. Run it after the
+// last request has its answer: a request under way may still be committed.
+func Run(ctx context.Context, ledger io.Reader, databaseURL string) (Report, error) {
 	conn, err := pgx.Connect(ctx, databaseURL)
 	if err != nil {
 		return Report{}, fmt.Errorf("audit: %w", err)
@@ -25,7 +24,7 @@ func Audit(ctx context.Context, ledger io.Reader, databaseURL string) (Report, e
 	return report, err
 }
 
-// database reads the tables of the product with statements of its own.
+// database reads the product's tables with SQL of its own.
 type database struct{ tx pgx.Tx }
 
 const selectHomes = `SELECT crdb_region::text, company_id, epoch, COALESCE(moving_from::text, '')
@@ -41,7 +40,7 @@ func (d database) homes(ctx context.Context, companies []string, each func(Home)
 	return err
 }
 
-// Without the region in its condition, so that a row in the wrong one is seen.
+// The condition does not name the region, so that the audit sees rows in a wrong region.
 const selectRows = `SELECT crdb_region::text, company_id, day::text, employee_id, punch_id::text, kind,
 	device_at, punched_at, received_at, recorded_at, zone, utc_offset, entry_region,
 	source, note, late, review, trace_id
@@ -54,7 +53,7 @@ func (d database) rows(ctx context.Context, companies []string, each func(Row) e
 	}
 	defer rows.Close()
 	for rows.Next() {
-		var r Row // a new one each time: its pointers outlive the scan
+		var r Row // a new Row each time, because the row's pointers outlive the scan
 		if err := rows.Scan(&r.Region, &r.Company, &r.Day, &r.Employee, &r.ID, &r.Kind,
 			&r.DeviceAt, &r.PunchedAt, &r.ReceivedAt, &r.RecordedAt, &r.Zone, &r.UTCOffset, &r.EntryRegion,
 			&r.Source, &r.Note, &r.Late, &r.Review, &r.TraceID); err != nil {

@@ -1,4 +1,4 @@
-package drill
+package audit
 
 import (
 	"context"
@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Row is a stored punch, every field as it is read from the table.
+// Row is a stored punch, as it stands in the table.
 type Row struct {
 	Region      string
 	Company     string
@@ -32,36 +32,35 @@ type Row struct {
 	TraceID     *string // nil when absent
 }
 
-// Home is a row of the fence: where a company's punches belong.
+// Home is a row of the fence. It says in which region a company's punches belong.
 type Home struct {
 	Region     string
 	Company    string
 	Epoch      int64
-	MovingFrom string // the region that rows are carried from, empty when none
+	MovingFrom string // the region that a move copies rows from; empty when there is no move
 }
 
-// source is where an audit reads what is stored. All of it should be one
-// snapshot.
+// source returns what is stored. Both methods should read one snapshot.
 type source interface {
 	homes(ctx context.Context, companies []string, each func(Home) error) error
 	rows(ctx context.Context, companies []string, each func(Row) error) error
 }
 
-// identity is what makes two punches the same.
+// identity is the key of a punch. Two punches with one identity are the same punch.
 type identity struct{ company, employee, id string }
 
 func (i identity) String() string { return i.company + "/" + i.employee + "/" + i.id }
 
-// request is what the ledger knows of one request.
+// request is one request with its outcome, from the ledger.
 type request struct {
 	claim   Claim
 	receipt *Receipt
 	failure *Failure
 }
 
-// history is everything about one identity.
+// history is every request and row of one identity.
 type history struct {
-	requests []*request // in the order in which they were intended
+	requests []*request // in the order of their intents
 	stored   int        // rows found
 	faults   faultSet
 }
@@ -70,12 +69,12 @@ func (h *history) acknowledged() bool {
 	return slices.ContainsFunc(h.requests, func(r *request) bool { return r.receipt != nil })
 }
 
-// refused reports whether every request was refused for good.
+// refused reports whether every request got a final refusal.
 func (h *history) refused() bool {
 	return !slices.ContainsFunc(h.requests, func(r *request) bool { return r.failure == nil || !r.failure.Final })
 }
 
-// conflict is the code of an identity that was used with other content.
+// conflict is the code of a request whose identity has another punch already.
 const conflict = "conflict"
 
 // refusedAs reports whether every request was refused with that code.
@@ -83,8 +82,8 @@ func (h *history) refusedAs(code string) bool {
 	return !slices.ContainsFunc(h.requests, func(r *request) bool { return r.failure == nil || r.failure.Code != code })
 }
 
-// auditor gathers the evidence. It holds about 1 kB for each identity of the
-// ledger, so a million punches take about 1 GB; the rows are streamed.
+// auditor gathers the evidence. It holds about 1 kB for each identity of the ledger, so a million punches take about 1
+// GB. Rows are streamed.
 type auditor struct {
 	report     Report
 	begin, end time.Time // of the run; end is zero when the ledger was not closed
@@ -92,8 +91,7 @@ type auditor struct {
 	homes      map[string][]Home
 }
 
-// audit reads the whole ledger, then everything that is stored for its
-// companies, and holds the two against each other.
+// audit reads the whole ledger and then every row of the ledger's companies, and compares the two.
 func audit(ctx context.Context, ledger io.Reader, stored source) (Report, error) {
 	a := &auditor{histories: make(map[identity]*history), homes: make(map[string][]Home)}
 	if err := a.readLedger(ledger); err != nil {
@@ -120,7 +118,7 @@ func audit(ctx context.Context, ledger io.Reader, stored source) (Report, error)
 
 func (a *auditor) readLedger(ledger io.Reader) error {
 	requests := make(map[uint64]*request)
-	torn, err := Read(ledger, func(e Entry) error {
+	torn, err := Read(ledger, func(e Line) error {
 		switch {
 		case !e.Begin.IsZero():
 			a.begin = e.Begin
@@ -137,16 +135,16 @@ func (a *auditor) readLedger(ledger io.Reader) error {
 		return err
 	}
 	if a.begin.IsZero() {
-		return errors.New("ledger: empty, not even its begin is there")
+		return errors.New("ledger: the file is empty")
 	}
 	a.report.Torn = torn
 	a.report.Requests = len(requests)
 	return nil
 }
 
-func (a *auditor) intent(requests map[uint64]*request, e Entry) error {
+func (a *auditor) intent(requests map[uint64]*request, e Line) error {
 	if requests[e.Seq] != nil {
-		return fmt.Errorf("ledger: request %d is there twice", e.Seq)
+		return fmt.Errorf("ledger: request %d has two intents", e.Seq)
 	}
 	r := &request{claim: *e.Claim}
 	requests[e.Seq] = r
@@ -160,7 +158,7 @@ func (a *auditor) intent(requests map[uint64]*request, e Entry) error {
 	return nil
 }
 
-func outcome(requests map[uint64]*request, e Entry) error {
+func outcome(requests map[uint64]*request, e Line) error {
 	r := requests[e.Seq]
 	switch {
 	case r == nil:
@@ -180,7 +178,7 @@ func (a *auditor) companies() []string {
 	return slices.Sorted(maps.Keys(set))
 }
 
-// conclude counts what can be said only once all rows were seen.
+// conclude counts the faults that need all rows, such as a missing row.
 func (a *auditor) conclude() {
 	for key, h := range a.histories {
 		a.report.Sent++
@@ -189,7 +187,7 @@ func (a *auditor) conclude() {
 			a.report.Acknowledged++
 			a.checkReceipts(key, h)
 			if h.stored == 0 {
-				a.blame(key, h, Lost, "acknowledged, and no row")
+				a.addFault(key, h, Lost, "acknowledged, but there is no row")
 			}
 		case h.refused():
 			a.report.Refused++
@@ -200,15 +198,15 @@ func (a *auditor) conclude() {
 			}
 		}
 		if h.stored > 1 {
-			a.blame(key, h, Doubled, fmt.Sprintf("%d rows", h.stored))
+			a.addFault(key, h, Doubled, fmt.Sprintf("%d rows", h.stored))
 		}
 	}
 	a.report.finish()
 }
 
-// blame counts a fault once per identity and keeps the first few as findings.
-// h is nil for an identity that the ledger does not know.
-func (a *auditor) blame(key identity, h *history, f Fault, what string) {
+// addFault counts a fault once per identity, and keeps the first few as findings. h is nil for an identity that is not
+// in the ledger.
+func (a *auditor) addFault(key identity, h *history, f Fault, what string) {
 	if h != nil {
 		if h.faults.has(f) {
 			return

@@ -1,4 +1,4 @@
-package drill
+package audit
 
 import (
 	"bufio"
@@ -10,18 +10,18 @@ import (
 	"github.com/go-json-experiment/json"
 )
 
-// Claim is what was sent, as plain values. Times are whole microseconds, UTC.
+// Claim is a request as plain values. Times are whole microseconds in UTC.
 type Claim struct {
 	Company  string    `json:"company"`
 	Employee string    `json:"employee"`
 	ID       string    `json:"id"`
 	Kind     string    `json:"kind"`
-	At       time.Time `json:"at,omitzero"` // zero when the caller sent none
+	At       time.Time `json:"at,omitzero"` // zero if the caller sent no time
 	Source   string    `json:"source,omitempty"`
 	Note     string    `json:"note,omitempty"`
 }
 
-// Receipt is what came back, as plain values.
+// Receipt is a receipt as plain values.
 type Receipt struct {
 	Company     string    `json:"company"`
 	Employee    string    `json:"employee"`
@@ -40,7 +40,7 @@ type Receipt struct {
 	Replayed    bool      `json:"replayed,omitzero"`
 }
 
-// Failure is an error that came back, or stood for an answer that did not.
+// Failure is an error that came back, or that stands for a missing answer.
 type Failure struct {
 	Status   int    `json:"status,omitzero"`
 	Code     string `json:"code"`
@@ -49,38 +49,36 @@ type Failure struct {
 	Attempts int    `json:"attempts,omitzero"`
 }
 
-// Entry is one line of a ledger. Exactly one of Begin, Claim, Receipt, Failure
-// and End is set.
-type Entry struct {
-	Begin time.Time `json:"begin,omitzero"` // first line: when the run began
-	// Seq numbers the requests; the outcome has its intent's number.
+// Line is one line of a ledger. Exactly one of Begin, Claim, Receipt, Failure and End is set.
+type Line struct {
+	Begin time.Time `json:"begin,omitzero"` // in the first line: when the run began
+	// Seq numbers the requests. An outcome has the number of its intent.
 	Seq uint64 `json:"seq,omitzero"`
-	// Intended is when the request was meant to start, with its Claim.
+	// Intended is when the request was due. It stands with the Claim.
 	Intended time.Time `json:"intended,omitzero"`
-	Entry    string    `json:"entry,omitempty"` // region whose endpoint was tried first
+	Entry    string    `json:"entry,omitempty"` // the region whose endpoint was tried first
 	Claim    *Claim    `json:"claim,omitempty"`
 	Receipt  *Receipt  `json:"receipt,omitempty"`
 	Failure  *Failure  `json:"failure,omitempty"`
-	End      time.Time `json:"end,omitzero"` // last line of a run that was closed
+	End      time.Time `json:"end,omitzero"` // in the last line, if the ledger was closed
 }
 
-// maxLine bounds a line on reading: a claim's text is far below it.
+// maxLine bounds a line. A claim is far shorter.
 const maxLine = 1 << 20
 
-// Read hands every entry to each, in the order of the file. A last line that
-// was torn by the death of its writer is left out, and torn is true; anything
-// else that is not an entry is an error with its line's number.
-func Read(r io.Reader, each func(Entry) error) (torn bool, err error) {
+// Read passes every line to each, in the order of the file. The death of the writer may cut the last line: Read leaves
+// it out and sets torn. Any other text that is no line is an error with the line's number.
+func Read(r io.Reader, each func(Line) error) (torn bool, err error) {
 	in := bufio.NewReaderSize(r, 64<<10)
 	for number := 1; ; number++ {
 		line, err := readLine(in)
 		if errors.Is(err, io.EOF) {
-			return len(line) > 0, nil // every complete line ends in a newline
+			return len(line) > 0, nil // a complete line ends in a newline
 		}
 		if err != nil {
 			return false, fmt.Errorf("ledger: line %d: %w", number, err)
 		}
-		var e Entry
+		var e Line
 		if err := json.Unmarshal(line, &e, json.RejectUnknownMembers(true)); err != nil {
 			return false, fmt.Errorf("ledger: line %d: %w", number, err)
 		}
@@ -93,7 +91,7 @@ func Read(r io.Reader, each func(Entry) error) (torn bool, err error) {
 	}
 }
 
-// readLine returns io.EOF together with what stood after the last newline.
+// readLine returns io.EOF together with the text after the last newline.
 func readLine(in *bufio.Reader) ([]byte, error) {
 	var line []byte
 	for {
@@ -108,7 +106,7 @@ func readLine(in *bufio.Reader) ([]byte, error) {
 	}
 }
 
-func (e *Entry) check(line int) error {
+func (e *Line) check(line int) error {
 	kinds := 0
 	for _, set := range []bool{!e.Begin.IsZero(), e.Claim != nil, e.Receipt != nil, e.Failure != nil, !e.End.IsZero()} {
 		if set {
@@ -117,11 +115,11 @@ func (e *Entry) check(line int) error {
 	}
 	switch {
 	case kinds != 1:
-		return errors.New("must be one of begin, claim, receipt, failure and end")
+		return errors.New("a line must hold one of begin, claim, receipt, failure and end")
 	case (line == 1) != !e.Begin.IsZero():
-		return errors.New("a ledger has its begin in the first line and nowhere else")
+		return errors.New("only the first line must hold a begin")
 	case (e.Seq == 0) == (e.Claim != nil || e.Receipt != nil || e.Failure != nil):
-		return errors.New("a claim, a receipt and a failure have a seq, begin and end have none")
+		return errors.New("a claim, a receipt and a failure must have a seq; begin and end must not")
 	default:
 		return nil
 	}

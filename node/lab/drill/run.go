@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/punchclock/punchclock/node/lab/cluster"
+	"github.com/punchclock/punchclock/node/lab/drill/audit"
 	"github.com/punchclock/punchclock/node/lab/load"
 )
 
@@ -17,7 +18,7 @@ import (
 // watches.
 type run struct {
 	scenario Scenario
-	site     *site
+	target   *target
 	load     load.Load
 	ledger   string // path
 	settle   time.Duration
@@ -27,7 +28,7 @@ type run struct {
 	watcher *watcher
 	devices []*device // that can reach the victim alone
 
-	seen sightings // written by observe alone
+	seen recoveryTimes // written by observe alone
 
 	mu      sync.Mutex // guards moments
 	moments Moments
@@ -36,15 +37,15 @@ type run struct {
 // conduct runs the drill and returns what it found. Its error says why that is
 // not all that was to be found; the outcome, which is never empty, says so too.
 // Whether what was found is good is for Outcome.Verdict.
-func (r *run) conduct(ctx context.Context) (Outcome, error) {
-	r.watcher = newWatcher(&r.site.state)
+func (r *run) execute(ctx context.Context) (Outcome, error) {
+	r.watcher = newWatcher(&r.target.state)
 	defer r.watcher.close()
 	r.moments.Begin = time.Now()
-	result, err := r.hold(ctx)
+	result, err := r.runLoad(ctx)
 	if cause := context.Cause(ctx); cause != nil && errors.Is(err, cause) {
 		err = fmt.Errorf("interrupted: %w", err)
 	}
-	r.site.say("auditing")
+	r.target.say("auditing")
 	// Also after an error or an interruption: what was sent until then is in
 	// the ledger, and a cluster of the drill's own is gone afterwards.
 	detached := context.WithoutCancel(ctx)
@@ -55,21 +56,21 @@ func (r *run) conduct(ctx context.Context) (Outcome, error) {
 	if err != nil {
 		o.Error = err.Error()
 	} else {
-		o.judge(r.scenario.Bounds, r.settle)
+		o.checkBounds(r.scenario.Bounds, r.settle)
 	}
 	return o, err
 }
 
 // hold keeps up the load while the scenario is played, and returns once all
 // answers are there and the cluster is whole or the time to settle is over.
-func (r *run) hold(ctx context.Context) (result load.Result, err error) {
-	ledger, err := Create(r.ledger)
+func (r *run) runLoad(ctx context.Context) (result load.Result, err error) {
+	ledger, err := CreateLedger(r.ledger)
 	if err != nil {
 		return load.Result{}, err
 	}
 	defer func() { err = errors.Join(err, ledger.Close()) }()
-	if r.scenario.stranded {
-		if r.devices, err = newDevices(r.site, ledger, r.outboxDir()); err != nil {
+	if r.scenario.offlineDevices {
+		if r.devices, err = newDevices(r.target, ledger, r.outboxDir()); err != nil {
 			return load.Result{}, err
 		}
 		defer closeDevices(r.devices)
@@ -81,7 +82,7 @@ func (r *run) hold(ctx context.Context) (result load.Result, err error) {
 	var actors sync.WaitGroup
 	actors.Go(func() {
 		defer close(enough)
-		errs[0] = r.play(ctx)
+		errs[0] = r.runScenario(ctx)
 		r.mark(func(m *Moments) *time.Time { return &m.End })
 	})
 	actors.Go(func() { errs[1] = r.observe(ctx, enough) })
@@ -89,8 +90,8 @@ func (r *run) hold(ctx context.Context) (result load.Result, err error) {
 		actors.Go(func() { errs[2+i] = d.run(ctx, enough, r.settle) })
 	}
 	result, err = load.Run(ctx, load.Config{
-		Load: r.load, Entries: r.site.state.Entries(), Companies: r.site.state.Companies,
-		Journal: ledger, Observe: r.samples.add, Enough: enough, Progress: r.progress,
+		Load: r.load, Entries: r.target.state.Entries(), Companies: r.target.state.Companies,
+		Journal: ledger, Observe: r.samples.add, Stop: enough, Progress: r.progress,
 	})
 	if err != nil {
 		cancel(err)
@@ -116,11 +117,11 @@ func distinct(errs ...error) (joined error) {
 // play breaks and heals. Once it has begun to break it heals, whatever comes
 // of it and although ctx ends meanwhile, before the heal or during it: a
 // cluster that somebody else runs is not left broken.
-func (r *run) play(ctx context.Context) error {
+func (r *run) runScenario(ctx context.Context) error {
 	if !pause(ctx, r.scenario.Before) {
 		return context.Cause(ctx)
 	}
-	broke := r.damage(ctx)
+	broke := r.inject(ctx)
 	if err := errors.Join(broke, r.heal(context.WithoutCancel(ctx))); err != nil {
 		return err
 	}
@@ -138,12 +139,12 @@ const actTimeout = 15 * time.Minute
 var errActTimeout = fmt.Errorf("took longer than %s", actTimeout)
 
 // damage breaks, and returns when it is time to heal.
-func (r *run) damage(ctx context.Context) error {
-	r.site.say("breaking: %s (%s)", r.scenario.About, r.site.victim)
+func (r *run) inject(ctx context.Context) error {
+	r.target.say("breaking: %s (%s)", r.scenario.About, r.target.victim)
 	r.mark(func(m *Moments) *time.Time { return &m.Breaking })
 	acting, cancel := context.WithTimeoutCause(ctx, actTimeout, errActTimeout)
 	defer cancel()
-	if err := r.scenario.inject(acting, r.site); err != nil {
+	if err := r.scenario.inject(acting, r.target); err != nil {
 		return fmt.Errorf("breaking: %w", err)
 	}
 	r.mark(func(m *Moments) *time.Time { return &m.Broken })
@@ -159,8 +160,8 @@ func (r *run) heal(ctx context.Context) error {
 	defer cancel()
 	r.mark(func(m *Moments) *time.Time { return &m.Healing })
 	if r.scenario.heal != nil {
-		r.site.say("healing")
-		if err := r.scenario.heal(ctx, r.site); err != nil {
+		r.target.say("healing")
+		if err := r.scenario.heal(ctx, r.target); err != nil {
 			return fmt.Errorf("healing, and it may still be broken: %w", err)
 		}
 	}
@@ -198,9 +199,9 @@ func (r *run) observe(ctx context.Context, enough <-chan struct{}) error {
 	for {
 		switch m := r.now(); {
 		case !m.Healed.IsZero():
-			r.watchReturn(ctx)
+			r.watchRecovery(ctx)
 		case !m.Breaking.IsZero() && r.seen.loss.IsZero():
-			if lossSeen(r.watcher.look(ctx, r.site.victim)) {
+			if lossSeen(r.watcher.look(ctx, r.target.victim)) {
 				r.seen.loss = time.Now()
 			}
 		}
@@ -219,7 +220,7 @@ func (r *run) observe(ctx context.Context, enough <-chan struct{}) error {
 	}
 }
 
-func (r *run) watchReturn(ctx context.Context) {
+func (r *run) watchRecovery(ctx context.Context) {
 	if r.seen.members.IsZero() && allWhole(r.watcher.look(ctx, nobody)) {
 		r.seen.members = time.Now()
 	}
@@ -231,25 +232,25 @@ func (r *run) watchReturn(ctx context.Context) {
 	}
 }
 
-// sightings are when something was seen first; zero when it never was.
-type sightings struct{ loss, members, leases time.Time }
+// recoveryTimes are when something was seen first; zero when it never was.
+type recoveryTimes struct{ loss, members, leases time.Time }
 
 // watch counts from the moments of the drill.
-func (s *sightings) watch(m *Moments) Watch {
+func (s *recoveryTimes) watch(m *Moments) Recovery {
 	since := func(moment, seen time.Time) *time.Duration {
 		if moment.IsZero() || seen.IsZero() {
 			return nil
 		}
 		return new(max(0, seen.Sub(moment)))
 	}
-	return Watch{LossSeen: since(m.Broken, s.loss), MembersBack: since(m.Healed, s.members), LeasesBack: since(m.Healed, s.leases)}
+	return Recovery{LossSeen: since(m.Broken, s.loss), MembersBack: since(m.Healed, s.members), LeasesBack: since(m.Healed, s.leases)}
 }
 
 // auditTimeout is for a database that has just lost a region and is asked for
 // a million rows, which takes it well under a minute when it is whole.
 const auditTimeout = 5 * time.Minute
 
-func (r *run) audit(ctx context.Context) (*Report, error) {
+func (r *run) audit(ctx context.Context) (*audit.Report, error) {
 	ctx, cancel := context.WithTimeout(ctx, auditTimeout)
 	defer cancel()
 	file, err := os.Open(r.ledger)
@@ -257,7 +258,7 @@ func (r *run) audit(ctx context.Context) (*Report, error) {
 		return nil, err
 	}
 	defer file.Close() //nolint:errcheck // only read
-	report, err := Audit(ctx, file, r.site.state.Database.URL)
+	report, err := audit.Run(ctx, file, r.target.state.Database.URL)
 	if err != nil {
 		return nil, err
 	}
@@ -280,12 +281,12 @@ func (r *run) countOutboxes(ctx context.Context) (*Outboxes, error) {
 const lateAlready = 50 * time.Millisecond
 
 // outcome puts together what was found.
-func (r *run) outcome(result *load.Result, report *Report, boxes *Outboxes) Outcome {
-	state, homes, entries := &r.site.state, r.site.homes(), r.site.entries()
+func (r *run) outcome(result *load.Result, report *audit.Report, boxes *Outboxes) Outcome {
+	state, homes, entries := &r.target.state, r.target.homes(), r.target.entries()
 	o := Outcome{
 		Scenario: r.scenario.Name, About: r.scenario.About,
 		Engine: state.Database.Engine + " " + state.Database.Version, Nodes: len(state.Nodes),
-		Victim: r.site.victim, Rate: r.load.Rate, Notes: r.site.notes, Moments: r.moments, Watch: r.seen.watch(&r.moments),
+		Victim: r.target.victim, Rate: r.load.Rate, Notes: r.target.notes, Moments: r.moments, Recovery: r.seen.watch(&r.moments),
 		Ledger: report, Outboxes: boxes, Dropped: result.Dropped, Late: result.Late, Failed: result.Sent - result.Acknowledged, Retries: result.Retries,
 		Homes:   homeFigures(r.samples.all, homes, &r.moments),
 		Gaps:    gaps(r.samples.all, homes, entries, &r.moments),
@@ -295,7 +296,7 @@ func (r *run) outcome(result *load.Result, report *Report, boxes *Outboxes) Outc
 		o.Notes = append(o.Notes, "the machine was busy: punches were begun "+brief(result.Late)+" late at the 99th percentile, so its figures are no measure of Punchclock")
 	}
 	if state.Database.Engine == cluster.Postgres {
-		o.Watch.LeasesBack = nil // it has none
+		o.Recovery.LeasesBack = nil // it has none
 		o.Notes = append(o.Notes, "PostgreSQL stands in for the databases of all regions: this shows nothing of the loss of one of them")
 	}
 	return o

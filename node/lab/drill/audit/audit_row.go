@@ -1,13 +1,13 @@
-package drill
+package audit
 
 import "fmt"
 
-// row checks one stored row as it passes by.
+// row checks one stored row.
 func (a *auditor) row(r *Row) {
 	key := identity{r.Company, r.Employee, r.ID}
 	h := a.histories[key]
 	if h == nil {
-		a.stranger(key, r)
+		a.unknownRow(key, r)
 		return
 	}
 	a.report.Rows++
@@ -19,24 +19,23 @@ func (a *auditor) row(r *Row) {
 			continue
 		}
 		if d := receiptAgainstRow(req.receipt, r, a.moved(r.Company)); len(d) > 0 {
-			a.blame(key, h, Altered, "the receipt's "+d.String())
+			a.addFault(key, h, Altered, "the receipt's "+d.String())
 		}
 	}
 }
 
-// stranger is a row that the ledger knows nothing of. It may be another run's;
-// it is this run's only when it was received while this run lasted, by the
-// clocks of the nodes.
-func (a *auditor) stranger(key identity, r *Row) {
+// unknownRow handles a row that is not in the ledger. The row belongs to this run if a node received it during the
+// run, by the nodes' clocks. Otherwise another run sent it.
+func (a *auditor) unknownRow(key identity, r *Row) {
 	if r.ReceivedAt.Before(a.begin) || (!a.end.IsZero() && r.ReceivedAt.After(a.end)) {
 		a.report.Ignored++
 		return
 	}
-	a.blame(key, nil, Strange, fmt.Sprintf("the row in %s was never sent", r.Region))
+	a.addFault(key, nil, Unknown, fmt.Sprintf("a row in %s, but no request", r.Region))
 }
 
-// moved reports whether the company's home is another than the first one, so
-// that an old receipt may rightly name another region than the row.
+// moved reports whether the company's home is no longer its first home. An old receipt may then name another region
+// than the row.
 func (a *auditor) moved(company string) bool {
 	homes := a.homes[company]
 	return len(homes) != 1 || homes[0].Epoch != 1
@@ -45,17 +44,17 @@ func (a *auditor) moved(company string) bool {
 func (a *auditor) checkRegion(key identity, h *history, r *Row) {
 	homes := a.homes[r.Company]
 	if len(homes) != 1 {
-		a.blame(key, h, WrongRegion, fmt.Sprintf("the company has %d homes", len(homes)))
+		a.addFault(key, h, WrongRegion, fmt.Sprintf("the company has %d homes", len(homes)))
 		return
 	}
 	if home := homes[0]; r.Region != home.Region && (home.MovingFrom == "" || r.Region != home.MovingFrom) {
-		a.blame(key, h, WrongRegion, fmt.Sprintf("the row is in %s, the home is %s", r.Region, home.Region))
+		a.addFault(key, h, WrongRegion, fmt.Sprintf("the row is in %s, the home is %s", r.Region, home.Region))
 	}
 }
 
-// checkContent holds the row against every claim that was sent under its identity. The row must hold one claim in
-// full. It must agree in kind and instant with each acknowledged claim, and in full with the claim that was answered as
-// new. It must not hold a claim that was refused for good and never acknowledged.
+// checkContent compares the row with every claim that was sent under its identity. The row must hold one claim in
+// full. It must agree in kind and instant with each acknowledged claim, and in full with the claim that was answered
+// as new. It must not hold a claim that was refused for good and never acknowledged.
 func (a *auditor) checkContent(key identity, h *history, r *Row) {
 	acknowledged, fits := h.acknowledged(), false
 	var misfit differences
@@ -65,22 +64,21 @@ func (a *auditor) checkContent(key identity, h *history, r *Row) {
 		case len(d) == 0:
 			fits = true
 			if !acknowledged && req.failure != nil && req.failure.Final {
-				a.blame(key, h, Contradicted, "refused as "+req.failure.Code+", and stored")
+				a.addFault(key, h, Contradicted, "refused as "+req.failure.Code+", but stored")
 			}
 		case req.receipt != nil && (!req.receipt.Replayed || !samePunch(&req.claim, r)):
-			a.blame(key, h, Altered, "the claim's "+d.String())
+			a.addFault(key, h, Altered, "the claim's "+d.String())
 		default:
 			misfit = d
 		}
 	}
-	// After conflicts alone, an earlier run used the identity.
+	// If all answers were conflicts, an earlier run used the identity.
 	if !fits && (acknowledged || !h.refusedAs(conflict)) {
-		a.blame(key, h, Altered, "the claim's "+misfit.String())
+		a.addFault(key, h, Altered, "the claim's "+misfit.String())
 	}
 }
 
-// checkReceipts holds the receipts of one identity against what was claimed
-// and against each other.
+// checkReceipts compares the receipts of one identity with the claims and with each other.
 func (a *auditor) checkReceipts(key identity, h *history) {
 	var first *Receipt
 	crossed := false
@@ -90,7 +88,7 @@ func (a *auditor) checkReceipts(key identity, h *history) {
 			continue
 		}
 		if d := receiptAgainstClaim(r, &req.claim); len(d) > 0 {
-			a.blame(key, h, Altered, "the receipt's "+d.String())
+			a.addFault(key, h, Altered, "the receipt's "+d.String())
 		}
 		if r.Replayed {
 			a.report.Replayed++
@@ -99,7 +97,7 @@ func (a *auditor) checkReceipts(key identity, h *history) {
 		if first == nil {
 			first = r
 		} else if !r.RecordedAt.Equal(first.RecordedAt) || !r.ReceivedAt.Equal(first.ReceivedAt) {
-			a.blame(key, h, Doubled, "two receipts of different commits")
+			a.addFault(key, h, Doubled, "two receipts of different commits")
 		}
 	}
 	if crossed {

@@ -19,7 +19,7 @@ import (
 )
 
 // site is the cluster that a drill breaks.
-type site struct {
+type target struct {
 	state  cluster.State
 	victim string // the region that is broken
 	binary string // the punchclock executable
@@ -35,27 +35,27 @@ type site struct {
 }
 
 // nodes are those of the victim.
-func (s *site) nodes() []*cluster.Node { return s.stage.Region(s.victim) }
+func (s *target) nodes() []*cluster.Node { return s.stage.Region(s.victim) }
 
 // homes are the regions in which companies have their home.
-func (s *site) homes() []string {
+func (s *target) homes() []string {
 	return slices.DeleteFunc(slices.Clone(s.state.Regions), func(region string) bool {
 		return !slices.ContainsFunc(s.state.Companies, func(c cluster.Company) bool { return c.Home == region })
 	})
 }
 
 // entries are the regions with nodes.
-func (s *site) entries() (names []string) {
+func (s *target) entries() (names []string) {
 	for _, entry := range s.state.Entries() {
 		names = append(names, entry.Region)
 	}
 	return names
 }
 
-func killNode(_ context.Context, s *site) error { return s.nodes()[0].Kill() }
+func killNode(_ context.Context, s *target) error { return s.nodes()[0].Kill() }
 
 // eachNode does something to all nodes of the victim at once.
-func (s *site) eachNode(do func(*cluster.Node) error) error {
+func (s *target) eachNode(do func(*cluster.Node) error) error {
 	nodes := s.nodes()
 	errs := make([]error, len(nodes))
 	var g errgroup.Group
@@ -69,12 +69,12 @@ func (s *site) eachNode(do func(*cluster.Node) error) error {
 	return errors.Join(errs...)
 }
 
-func killRegion(_ context.Context, s *site) error {
+func killRegion(_ context.Context, s *target) error {
 	return s.eachNode(func(n *cluster.Node) error { return n.Kill() })
 }
 
 // restartRegion starts the nodes of the victim that do not run.
-func restartRegion(ctx context.Context, s *site) error {
+func restartRegion(ctx context.Context, s *target) error {
 	return s.eachNode(func(n *cluster.Node) error {
 		if n.Running() {
 			return nil
@@ -83,11 +83,11 @@ func restartRegion(ctx context.Context, s *site) error {
 	})
 }
 
-func killRegionWithDatabase(ctx context.Context, s *site) error {
+func killRegionWithDatabase(ctx context.Context, s *target) error {
 	return errors.Join(s.stage.Database.Kill(s.victim), killRegion(ctx, s))
 }
 
-func restartRegionWithDatabase(ctx context.Context, s *site) error {
+func restartRegionWithDatabase(ctx context.Context, s *target) error {
 	if err := s.stage.Database.Restart(ctx, s.victim); err != nil {
 		return err
 	}
@@ -100,7 +100,7 @@ const wakingUp = 5 * time.Second
 
 // thawDatabase does what a supervisor does, too: CockroachDB takes a freeze of
 // more than 20 s for a dead disk and ends itself when it wakes up.
-func thawDatabase(ctx context.Context, s *site) error {
+func thawDatabase(ctx context.Context, s *target) error {
 	if err := s.stage.Database.Thaw(s.victim); err != nil {
 		return err
 	}
@@ -116,16 +116,16 @@ func thawDatabase(ctx context.Context, s *site) error {
 	return nil
 }
 
-func slowDatabase(delay time.Duration) func(context.Context, *site) error {
-	return func(_ context.Context, s *site) error {
+func slowDatabase(delay time.Duration) func(context.Context, *target) error {
+	return func(_ context.Context, s *target) error {
 		s.stage.Proxy(s.victim).Delay(delay)
 		return nil
 	}
 }
 
 // rollingRestart restarts some nodes one after the other.
-func rollingRestart(nodes func(*site) []*cluster.Node) func(context.Context, *site) error {
-	return func(ctx context.Context, s *site) error {
+func rollingRestart(nodes func(*target) []*cluster.Node) func(context.Context, *target) error {
+	return func(ctx context.Context, s *target) error {
 		for _, n := range nodes(s) {
 			if err := n.Restart(ctx); err != nil {
 				return err
@@ -138,8 +138,8 @@ func rollingRestart(nodes func(*site) []*cluster.Node) func(context.Context, *si
 // switchRegion is what an operator types, at a node outside the region, and at
 // the next one when the database did not confirm the switch: it is the same
 // switch however often it is set.
-func switchRegion(verb string) func(context.Context, *site) error {
-	return func(ctx context.Context, s *site) error {
+func switchRegion(verb string) func(context.Context, *target) error {
+	return func(ctx context.Context, s *target) error {
 		failed := errors.New("no node outside the region did it")
 		for _, n := range s.state.Nodes {
 			if n.Region == s.victim {
@@ -158,22 +158,22 @@ func switchRegion(verb string) func(context.Context, *site) error {
 
 // operate runs a command of the operator's, who has a token and may change the
 // database.
-func (s *site) operate(ctx context.Context, args ...string) (output []byte, err error) {
+func (s *target) operate(ctx context.Context, args ...string) (output []byte, err error) {
 	cmd := exec.CommandContext(ctx, s.binary, args...)
 	// Not where every account can read them.
 	cmd.Env = append(os.Environ(), "PUNCHCLOCK_TOKEN="+s.state.OperatorToken, "PUNCHCLOCK_DATABASE_URL="+s.state.Database.URL)
 	var text bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &text, &text
-	err = obey(ctx, cmd, operatorGrace)
+	err = runCommand(ctx, cmd, operatorGrace)
 	return text.Bytes(), err
 }
 
-func (s *site) move(ctx context.Context, company, to string) (output []byte, err error) {
+func (s *target) move(ctx context.Context, company, to string) (output []byte, err error) {
 	return s.operate(ctx, "company", "move", company, "--to", to)
 }
 
 // moveAway moves all companies of the victim to the next region.
-func moveAway(ctx context.Context, s *site) error {
+func moveAway(ctx context.Context, s *target) error {
 	regions := s.state.Regions
 	next := regions[(slices.Index(regions, s.victim)+1)%len(regions)]
 	text, err := s.operate(ctx, "region", "move-homes", s.victim, "--to", next)
@@ -184,7 +184,7 @@ func moveAway(ctx context.Context, s *site) error {
 }
 
 // moveBack moves those home that were the victim's.
-func moveBack(ctx context.Context, s *site) error {
+func moveBack(ctx context.Context, s *target) error {
 	for _, c := range s.state.Companies {
 		if c.Home != s.victim {
 			continue
@@ -197,17 +197,17 @@ func moveBack(ctx context.Context, s *site) error {
 }
 
 // startCollector starts one that takes the spans and forgets them.
-func (s *site) startCollector(addr string) (err error) {
+func (s *target) startCollector(addr string) (err error) {
 	s.collector, err = traceview.Start(addr, traceview.DefaultConfig())
 	return err
 }
 
-func restartCollector(_ context.Context, s *site) error {
+func restartCollector(_ context.Context, s *target) error {
 	return s.startCollector(strings.TrimPrefix(s.collector.URL, "http://"))
 }
 
 // traced makes every punch leave a trace, sent often.
-func (s *site) traced(*cluster.Node) []string {
+func (s *target) traced(*cluster.Node) []string {
 	return []string{
 		"OTEL_TRACES_EXPORTER=otlp", "OTEL_EXPORTER_OTLP_ENDPOINT=" + s.collector.URL, "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf",
 		"OTEL_TRACES_SAMPLER=always_on", "OTEL_BSP_SCHEDULE_DELAY=500",
@@ -216,7 +216,7 @@ func (s *site) traced(*cluster.Node) []string {
 
 // start starts a cluster with what a scenario needs. close must be called,
 // also after an error.
-func (s *site) start(ctx context.Context, setup *cluster.Setup, n needs) (err error) {
+func (s *target) start(ctx context.Context, setup *cluster.Setup, n needs) (err error) {
 	if n.collector {
 		if err := s.startCollector("127.0.0.1:0"); err != nil {
 			return err
@@ -237,7 +237,7 @@ func (s *site) start(ctx context.Context, setup *cluster.Setup, n needs) (err er
 
 // close stops what start has started. The collector goes last, so that the
 // nodes need not wait for it.
-func (s *site) close(ctx context.Context) (err error) {
+func (s *target) close(ctx context.Context) (err error) {
 	if s.stage != nil {
 		err = s.stage.Close(ctx)
 	}
@@ -249,7 +249,7 @@ func (s *site) close(ctx context.Context) (err error) {
 
 // rest returns when the cluster has come to rest: members known to each other
 // and, on CockroachDB, replicas spread and leases at home.
-func (s *site) rest(ctx context.Context) error {
+func (s *target) rest(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute) // a fresh CockroachDB beside a busy build
 	defer cancel()
 	s.say("waiting until members know each other and leases are at home")
@@ -262,11 +262,11 @@ func (s *site) rest(ctx context.Context) error {
 	defer w.close()
 	for {
 		home, err := w.leasesHome(ctx)
-		sights := w.look(ctx, nobody)
-		if err == nil && home && allWhole(sights) {
+		views := w.look(ctx, nobody)
+		if err == nil && home && allWhole(views) {
 			return nil
 		}
-		for _, s := range sights {
+		for _, s := range views {
 			err = errors.Join(err, s.err)
 		}
 		if !pause(ctx, watchEvery) {

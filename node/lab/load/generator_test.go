@@ -102,7 +102,7 @@ func homeName(company string) string {
 func mustConfig(t *testing.T) (Config, *service) {
 	t.Helper()
 	s := &service{stored: make(map[string]map[string]any)}
-	cfg := Config{Load: Load{Rate: 400, Duration: time.Second, Travellers: 0.3, Repeats: 0.2, Seed: 7, MaxInFlight: 1000, Patience: 20 * time.Second}}
+	cfg := Config{Load: Load{Rate: 400, Duration: time.Second, CrossRegion: 0.3, Repeats: 0.2, Seed: 7, MaxInFlight: 1000, TotalTimeout: 20 * time.Second}}
 	for _, name := range regionNames {
 		cfg.Entries = append(cfg.Entries, cluster.Entry{Region: name, Endpoints: []string{s.start(t, name), s.start(t, name)}})
 	}
@@ -259,7 +259,7 @@ func TestRefusalsAreCounted(t *testing.T) {
 func TestWhatStaysWithoutAnAnswerIsUnresolved(t *testing.T) {
 	t.Parallel()
 	cfg, s := mustConfig(t)
-	cfg.Load.Patience = 50 * time.Millisecond
+	cfg.Load.TotalTimeout = 50 * time.Millisecond
 	s.before = func(_, _ string) bool { return false }
 	r, err := Run(bounded(t), cfg)
 	if err != nil || r.Unresolved != r.Sent || r.Sent == 0 || r.Codes["unavailable"] != r.Sent {

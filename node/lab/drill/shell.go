@@ -17,23 +17,23 @@ const operatorGrace = time.Minute
 const RegionVariable = "PUNCHCLOCK_LAB_DRILL_REGION"
 
 // shell is a command of the operator's, who is told which region is meant.
-func shell(command string) func(context.Context, *site) error {
-	return func(ctx context.Context, s *site) error {
+func shell(command string) func(context.Context, *target) error {
+	return func(ctx context.Context, s *target) error {
 		cmd := exec.CommandContext(ctx, "sh", "-c", command)
 		cmd.Env = append(append(os.Environ(), RegionVariable+"="+s.victim), s.env...)
 		cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr // standard output is for the result
-		if err := obey(ctx, cmd, operatorGrace); err != nil {
+		if err := runCommand(ctx, cmd, operatorGrace); err != nil {
 			return fmt.Errorf("%s: %w", command, err)
 		}
 		return nil
 	}
 }
 
-// obey runs a command of exec.CommandContext in a process group of its own: a
+// runCommand runs a command of exec.CommandContext in a process group of its own: a
 // Ctrl-C in the terminal reaches the drill alone, which heals all the same.
 // When ctx ends, the whole group is interrupted; what is left of it after the
 // command's end, or after grace, is killed.
-func obey(ctx context.Context, cmd *exec.Cmd, grace time.Duration) error {
+func runCommand(ctx context.Context, cmd *exec.Cmd, grace time.Duration) error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
 	cmd.WaitDelay = grace

@@ -47,9 +47,9 @@ type Config struct {
 	// Observe is called once for each punch that was sent, by many goroutines
 	// at once.
 	Observe func(Outcome)
-	// Enough ends the arrivals before their time when it is closed; the
+	// Stop ends the arrivals before their time when it is closed; the
 	// answers to those on their way are still waited for.
-	Enough <-chan struct{}
+	Stop <-chan struct{}
 	// Progress is called about five times a second, and once at the end.
 	Progress func(Progress)
 }
@@ -83,26 +83,26 @@ func (c *Config) home(name string) int {
 // journal fails.
 func Run(ctx context.Context, cfg Config) (Result, error) {
 	if err := cfg.validate(); err != nil {
-		return Result{}, fmt.Errorf("rush: %w", err)
+		return Result{}, fmt.Errorf("load: %w", err)
 	}
 	transport := newTransport(cfg.Load.MaxInFlight)
 	defer transport.CloseIdleConnections()
 	clients, err := newClients(&cfg, transport)
 	if err != nil {
-		return Result{}, fmt.Errorf("rush: %w", err)
+		return Result{}, fmt.Errorf("load: %w", err)
 	}
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	r := &runner{
+	g := &generator{
 		cfg: &cfg, clients: clients, fail: fail,
 		arrivals: plan(cfg.Load, len(cfg.Entries), cfg.Companies, func(i int) int { return cfg.home(cfg.Companies[i].Home) }),
 		slots:    make(chan struct{}, cfg.Load.MaxInFlight),
 		tally:    newTally(&cfg),
 	}
-	stopProgress := r.reportProgress()
-	r.send(ctx)
+	stopProgress := g.reportProgress()
+	g.send(ctx)
 	stopProgress()
-	return r.tally.result(time.Since(r.tally.begin)), context.Cause(ctx)
+	return g.tally.result(time.Since(g.tally.begin)), context.Cause(ctx)
 }
 
 // newTransport serves all clients: one connection per punch in flight, kept
@@ -131,7 +131,7 @@ func newClients(cfg *Config, transport http.RoundTripper) ([][]*client.Client, e
 			}
 			c, err := client.New(client.Config{
 				Endpoints: endpoints, Token: client.StaticToken(company.Token),
-				HTTPClient: &http.Client{Transport: transport}, TotalTimeout: cfg.Load.Patience, AttemptTimeout: cfg.Load.AttemptTimeout,
+				HTTPClient: &http.Client{Transport: transport}, TotalTimeout: cfg.Load.TotalTimeout, AttemptTimeout: cfg.Load.AttemptTimeout,
 			})
 			if err != nil {
 				return nil, fmt.Errorf("region %s: %w", cfg.Entries[i].Region, err)
@@ -143,7 +143,7 @@ func newClients(cfg *Config, transport http.RoundTripper) ([][]*client.Client, e
 }
 
 // runner is one run.
-type runner struct {
+type generator struct {
 	cfg      *Config
 	clients  [][]*client.Client // by region and company
 	fail     context.CancelCauseFunc
@@ -153,35 +153,35 @@ type runner struct {
 }
 
 // send starts every arrival when it is due and waits for all answers.
-func (r *runner) send(ctx context.Context) {
+func (g *generator) send(ctx context.Context) {
 	var inFlight sync.WaitGroup
 	defer inFlight.Wait()
-	for _, a := range r.arrivals {
-		intended := r.tally.begin.Add(a.at)
-		if !r.sleepUntil(ctx, intended) {
+	for _, a := range g.arrivals {
+		intended := g.tally.begin.Add(a.at)
+		if !g.sleepUntil(ctx, intended) {
 			return
 		}
 		select {
-		case r.slots <- struct{}{}:
+		case g.slots <- struct{}{}:
 		default: // waiting here would move the arrivals after it: a closed model
-			r.tally.drop()
+			g.tally.drop()
 			continue
 		}
 		inFlight.Go(func() {
-			defer func() { <-r.slots }()
-			r.punch(ctx, a, intended)
+			defer func() { <-g.slots }()
+			g.punch(ctx, a, intended)
 		})
 	}
 }
 
-// sleepUntil reports whether t came before the end of ctx and before Enough.
-func (r *runner) sleepUntil(ctx context.Context, t time.Time) bool {
+// sleepUntil reports whether t came before the end of ctx and before Stop.
+func (g *generator) sleepUntil(ctx context.Context, t time.Time) bool {
 	timer := time.NewTimer(time.Until(t))
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
 		return false
-	case <-r.cfg.Enough:
+	case <-g.cfg.Stop:
 		return false
 	case <-timer.C:
 		return ctx.Err() == nil
@@ -189,52 +189,52 @@ func (r *runner) sleepUntil(ctx context.Context, t time.Time) bool {
 }
 
 // punch sends one arrival, and again where that was planned.
-func (r *runner) punch(ctx context.Context, a arrival, intended time.Time) {
+func (g *generator) punch(ctx context.Context, a arrival, intended time.Time) {
 	claim := punch.Request{
-		Company: r.cfg.Companies[a.company].ID, Employee: fmt.Sprintf("e%06d", a.employee),
+		Company: g.cfg.Companies[a.company].ID, Employee: fmt.Sprintf("e%06d", a.employee),
 		ID: punch.IDAt(intended), Kind: a.kind, Source: a.source, Note: a.note,
 	}
 	if a.behind >= 0 {
 		claim.At = punch.Microseconds(intended.Add(-a.behind))
 	}
 	began := time.Now()
-	receipt, err := r.request(ctx, a.entry, a.company, intended, claim)
-	r.settled(a, intended, began, receipt, err)
+	receipt, err := g.request(ctx, a.entry, a.company, intended, claim)
+	g.settled(a, intended, began, receipt, err)
 	if a.repeat == none || err != nil {
 		return
 	}
-	again, err := r.request(ctx, a.repeat, a.company, time.Now(), claim)
-	r.tally.repeated(receipt.Receipt, again.Receipt, err)
+	again, err := g.request(ctx, a.repeat, a.company, time.Now(), claim)
+	g.tally.repeated(receipt.Receipt, again.Receipt, err)
 }
 
-func (r *runner) settled(a arrival, intended, began time.Time, receipt client.Receipt, err error) {
+func (g *generator) settled(a arrival, intended, began time.Time, receipt client.Receipt, err error) {
 	now := time.Now()
-	r.tally.settled(a.entry, intended, began, now, receipt, err)
-	if r.cfg.Observe == nil {
+	g.tally.settled(a.entry, intended, began, now, receipt, err)
+	if g.cfg.Observe == nil {
 		return
 	}
-	r.cfg.Observe(Outcome{
-		Home: r.cfg.Companies[a.company].Home, Entry: r.cfg.Entries[a.entry].Region,
+	g.cfg.Observe(Outcome{
+		Home: g.cfg.Companies[a.company].Home, Entry: g.cfg.Entries[a.entry].Region,
 		Due: intended, Settled: now, Attempts: attempts(receipt, err), Err: err,
 	})
 }
 
 // request sends a claim through a region, with the journal's lines around it.
-func (r *runner) request(ctx context.Context, entry, company int, intended time.Time, claim punch.Request) (client.Receipt, error) {
+func (g *generator) request(ctx context.Context, entry, company int, intended time.Time, claim punch.Request) (client.Receipt, error) {
 	var seq uint64
 	var err error
-	if r.cfg.Journal != nil {
-		if seq, err = r.cfg.Journal.Intend(intended, r.cfg.Entries[entry].Region, claim); err != nil {
-			r.fail(err)
+	if g.cfg.Journal != nil {
+		if seq, err = g.cfg.Journal.Intend(intended, g.cfg.Entries[entry].Region, claim); err != nil {
+			g.fail(err)
 			return client.Receipt{}, err
 		}
 	}
-	receipt, err := r.clients[entry][company].Punch(ctx, client.Request{
+	receipt, err := g.clients[entry][company].Punch(ctx, client.Request{
 		ID: claim.ID, Employee: claim.Employee, Kind: claim.Kind, At: claim.At, Source: claim.Source, Note: claim.Note,
 	})
-	if r.cfg.Journal != nil {
-		if lost := r.cfg.Journal.Settle(seq, receipt.Receipt, err); lost != nil {
-			r.fail(lost)
+	if g.cfg.Journal != nil {
+		if lost := g.cfg.Journal.Settle(seq, receipt.Receipt, err); lost != nil {
+			g.fail(lost)
 		}
 	}
 	return receipt, err

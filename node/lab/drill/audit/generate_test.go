@@ -1,4 +1,4 @@
-package drill
+package audit
 
 import (
 	"bytes"
@@ -12,7 +12,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// memory is a database that fits in a slice.
+// memory is a source in memory.
 type memory struct {
 	fence  []Home
 	stored []Row
@@ -40,11 +40,11 @@ func (m *memory) rows(_ context.Context, companies []string, each func(Row) erro
 	return nil
 }
 
-// scenario is a run as it should be: a ledger and a database that agree.
+// scenario is a correct run: its ledger and its database agree.
 type scenario struct {
-	entries []Entry
-	db      memory
-	// acknowledged and refused are indexes into db.stored and into claims.
+	lines []Line
+	db    memory
+	// acknowledged holds indexes into db.stored.
 	acknowledged []int
 	refused      []Claim
 }
@@ -55,7 +55,7 @@ var (
 	regions  = []string{"us-east", "eu-west", "ap-south"}
 )
 
-// v7 makes the same id from the same arguments, so that a failure shrinks.
+// v7 returns the same id for the same arguments, so that rapid can shrink a failure.
 func v7(at time.Time, n int) string {
 	id := uuid.UUID{6: 0x70, 8: 0x80}
 	ms := uint64(at.UnixMilli())
@@ -68,7 +68,7 @@ func v7(at time.Time, n int) string {
 
 // drawScenario draws a clean run of up to five punches.
 func drawScenario(t *rapid.T) *scenario {
-	s := &scenario{entries: []Entry{{Begin: runBegin}}}
+	s := &scenario{lines: []Line{{Begin: runBegin}}}
 	for i, region := range regions {
 		s.db.fence = append(s.db.fence, Home{Region: region, Company: fmt.Sprintf("company-%d", i), Epoch: 1})
 	}
@@ -79,40 +79,39 @@ func drawScenario(t *rapid.T) *scenario {
 		claim := drawClaim(t, i, home)
 		row := drawRow(t, claim, regions[home])
 		outcome := "receipt"
-		if i > 0 { // the first one is acknowledged, so that every fault has a victim
+		if i > 0 { // the first punch is acknowledged, so that every mutation has a victim
 			outcome = rapid.SampledFrom([]string{"receipt", "two receipts", "refused", "gone", "unreceipted"}).Draw(t, "outcome")
 		}
 		seq++
-		s.entries = append(s.entries, Entry{Seq: seq, Intended: row.ReceivedAt, Entry: row.EntryRegion, Claim: new(claim)})
+		s.lines = append(s.lines, Line{Seq: seq, Intended: row.ReceivedAt, Entry: row.EntryRegion, Claim: new(claim)})
 		switch outcome {
 		case "two receipts":
-			s.entries = append(s.entries, Entry{Seq: seq, Receipt: receiptOf(row)}, Entry{Seq: seq + 1, Intended: row.ReceivedAt, Claim: new(claim)})
+			s.lines = append(s.lines, Line{Seq: seq, Receipt: receiptOf(row)}, Line{Seq: seq + 1, Intended: row.ReceivedAt, Claim: new(claim)})
 			seq++
 			replay := receiptOf(row)
 			replay.Replayed = true
-			s.entries = append(s.entries, Entry{Seq: seq, Receipt: replay})
+			s.lines = append(s.lines, Line{Seq: seq, Receipt: replay})
 		case "receipt":
-			s.entries = append(s.entries, Entry{Seq: seq, Receipt: receiptOf(row)})
+			s.lines = append(s.lines, Line{Seq: seq, Receipt: receiptOf(row)})
 		case "refused":
-			s.entries = append(s.entries, Entry{Seq: seq, Failure: &Failure{Status: 400, Code: "invalid", Final: true}})
+			s.lines = append(s.lines, Line{Seq: seq, Failure: &Failure{Status: 400, Code: "invalid", Final: true}})
 			s.refused = append(s.refused, claim)
 			continue
 		case "gone":
-			s.entries = append(s.entries, Entry{Seq: seq, Failure: &Failure{Code: "unavailable"}})
+			s.lines = append(s.lines, Line{Seq: seq, Failure: &Failure{Code: "unavailable"}})
 			continue
 		}
-		if outcome != "unreceipted" { // whose outcome line is missing: the generator died
+		if outcome != "unreceipted" { // an unreceipted request has no outcome line: the generator died
 			s.acknowledged = append(s.acknowledged, len(s.db.stored))
 		}
 		s.db.stored = append(s.db.stored, row)
 	}
 	s.addOtherRuns(t)
-	s.entries = append(s.entries, Entry{End: runEnd})
+	s.lines = append(s.lines, Line{End: runEnd})
 	return s
 }
 
-// addOtherRuns stores rows of the first punch's company from before and after
-// the run.
+// addOtherRuns stores rows from before and after the run, of the first punch's company.
 func (s *scenario) addOtherRuns(t *rapid.T) {
 	for i := range rapid.IntRange(0, 2).Draw(t, "rows of other runs") {
 		claim := drawClaim(t, 1000+i, 0)
@@ -167,13 +166,13 @@ func receiptOf(r Row) *Receipt {
 	}
 }
 
-// ledger is the scenario's entries as they stand in a file.
+// ledger returns the lines as a file holds them.
 func (s *scenario) ledger() *bytes.Buffer {
 	var b bytes.Buffer
-	for _, e := range s.entries {
+	for _, e := range s.lines {
 		line, err := json.Marshal(e)
 		if err != nil {
-			panic(err) // the scenario itself is broken
+			panic(err) // only a faulty scenario can fail
 		}
 		b.Write(append(line, '\n'))
 	}
@@ -182,7 +181,7 @@ func (s *scenario) ledger() *bytes.Buffer {
 
 // receiptFor returns the first receipt for a row.
 func (s *scenario) receiptFor(r *Row) *Receipt {
-	for _, e := range s.entries {
+	for _, e := range s.lines {
 		if e.Receipt != nil && e.Receipt.ID == r.ID && e.Receipt.Employee == r.Employee {
 			return e.Receipt
 		}
@@ -190,15 +189,15 @@ func (s *scenario) receiptFor(r *Row) *Receipt {
 	panic("row " + r.ID + " has no receipt")
 }
 
-// maxSeq is the number of the last request.
+// maxSeq returns the number of the last request.
 func (s *scenario) maxSeq() (seq uint64) {
-	for _, e := range s.entries {
+	for _, e := range s.lines {
 		seq = max(seq, e.Seq)
 	}
 	return seq
 }
 
-// insert puts an entry before the end of the ledger.
-func (s *scenario) insert(e Entry) {
-	s.entries = slices.Insert(s.entries, len(s.entries)-1, e)
+// insert adds a line before the end line.
+func (s *scenario) insert(l Line) {
+	s.lines = slices.Insert(s.lines, len(s.lines)-1, l)
 }

@@ -1,4 +1,4 @@
-package drill
+package audit
 
 import (
 	"fmt"
@@ -8,7 +8,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// differences collects, as sentences, where two sides do not agree.
+// differences lists in which fields two sides do not agree.
 type differences []string
 
 func (d differences) String() string { return strings.Join(d, "; ") }
@@ -19,7 +19,7 @@ func differ[T comparable](d *differences, field string, one, other T) {
 	}
 }
 
-// differAt compares instants, whatever their zone and monotonic part.
+// differAt compares instants and ignores zone and monotonic part.
 func differAt(d *differences, field string, one, other time.Time) {
 	const layout = "2006-01-02T15:04:05.000000Z"
 	if !one.Equal(other) {
@@ -27,7 +27,7 @@ func differAt(d *differences, field string, one, other time.Time) {
 	}
 }
 
-// absent tells an absent text from an empty one.
+// absent tells an absent text from an empty text.
 func absent(s *string) string {
 	if s == nil {
 		return "absent"
@@ -49,7 +49,7 @@ func instant(t *time.Time) string {
 	return t.UTC().Format(time.RFC3339Nano)
 }
 
-// idTime is the time inside a UUIDv7, the zero time for any other text.
+// idTime returns the time inside a UUIDv7, or the zero time for any other text.
 func idTime(id string) time.Time {
 	u, err := uuid.Parse(id)
 	if err != nil || u.Version() != 7 {
@@ -62,7 +62,7 @@ func idTime(id string) time.Time {
 	return time.UnixMilli(ms).UTC()
 }
 
-// claimedAt is when the claim says that the employee punched.
+// claimedAt returns the instant of the punch by the claim.
 func claimedAt(c *Claim) time.Time {
 	if c.At.IsZero() {
 		return idTime(c.ID)
@@ -70,8 +70,7 @@ func claimedAt(c *Claim) time.Time {
 	return c.At
 }
 
-// claimAgainstRow lists where a row does not hold what was sent. That the
-// identity is the same is known.
+// claimAgainstRow lists in which fields a row does not hold the claim. The caller has matched the identity.
 func claimAgainstRow(c *Claim, r *Row) differences {
 	var d differences
 	differ(&d, "day", idTime(c.ID).Format(time.DateOnly), r.Day)
@@ -87,12 +86,12 @@ func claimAgainstRow(c *Claim, r *Row) differences {
 	return d
 }
 
-// samePunch reports whether claim and row agree in kind and instant. A request that differs from the row in the source
-// or the note alone is a replay of the stored punch.
+// samePunch reports whether claim and row agree in kind and instant. A claim with another source or note is a replay
+// of the stored punch.
 func samePunch(c *Claim, r *Row) bool { return c.Kind == r.Kind && claimedAt(c).Equal(r.PunchedAt) }
 
-// receiptAgainstRow lists where a receipt does not say what is stored. The
-// home is left out for a company that moved after the receipt was given.
+// receiptAgainstRow lists in which fields a receipt differs from the row. It ignores the home of a company that has
+// moved since.
 func receiptAgainstRow(receipt *Receipt, r *Row, moved bool) differences {
 	var d differences
 	differ(&d, "kind", receipt.Kind, r.Kind)
@@ -111,7 +110,7 @@ func receiptAgainstRow(receipt *Receipt, r *Row, moved bool) differences {
 	return d
 }
 
-// receiptAgainstClaim lists where a receipt is not for what was sent.
+// receiptAgainstClaim lists in which fields a receipt is not for the claim.
 func receiptAgainstClaim(receipt *Receipt, c *Claim) differences {
 	var d differences
 	differ(&d, "company", receipt.Company, c.Company)

@@ -8,24 +8,24 @@ import (
 	"github.com/punchclock/punchclock/node/lab/cluster"
 )
 
-// judge fills in the checks: that there is evidence at all, and then what the
+// checkBounds fills in the checks: that there is evidence at all, and then what the
 // scenario promises.
-func (o *Outcome) judge(b Bounds, settle time.Duration) {
-	o.judgeEvidence()
+func (o *Outcome) checkBounds(b Bounds, settle time.Duration) {
+	o.checkEvidence()
 	if b.NoneFailed {
 		o.checkZero("punches that failed", o.Failed)
 	}
-	o.judgeLatencies(b)
-	o.judgeGaps(b)
-	o.judgeWatch(b, settle)
-	o.judgeOutboxes()
+	o.checkLatencies(b)
+	o.checkGaps(b)
+	o.checkRecovery(b, settle)
+	o.checkOutboxes()
 }
 
-// judgeEvidence fails what would pass because nobody punched or was answered.
+// checkEvidence fails what would pass because nobody punched or was answered.
 // In every scenario each home is served in each phase and, from the break on,
 // through each entry: an entry is the region that a device asks first, and the
 // device goes on to the others when that one is gone.
-func (o *Outcome) judgeEvidence() {
+func (o *Outcome) checkEvidence() {
 	o.checkZero("punches that were due and not sent", o.Dropped)
 	o.checkZero("punches that were refused for good", o.Ledger.Refused) // all are valid
 	var silent []string
@@ -49,7 +49,7 @@ func (o *Outcome) judgeEvidence() {
 	o.checkNone("homes and entries that nobody served in the end", open)
 }
 
-func (o *Outcome) judgeLatencies(b Bounds) {
+func (o *Outcome) checkLatencies(b Bounds) {
 	homes := func(limit time.Duration, what string, bound func(home string) bool) {
 		if limit == 0 {
 			return
@@ -70,7 +70,7 @@ func (o *Outcome) judgeLatencies(b Bounds) {
 	homes(b.OthersP99, "the other homes", func(home string) bool { return home != o.Victim })
 }
 
-func (o *Outcome) judgeGaps(b Bounds) {
+func (o *Outcome) checkGaps(b Bounds) {
 	cells := func(limit time.Duration, what string, bound func(*Gap) bool) {
 		if limit == 0 {
 			return
@@ -104,7 +104,7 @@ func (o *Outcome) longest(among func(*Gap) bool) (longest *Gap) {
 // the join loop. Nodes that only restart or wake up are there sooner.
 const membersBack = 30 * time.Second
 
-func (o *Outcome) judgeWatch(b Bounds, settle time.Duration) {
+func (o *Outcome) checkRecovery(b Bounds, settle time.Duration) {
 	within := func(what string, took *time.Duration, limit time.Duration) {
 		if took == nil {
 			o.fail(what, "under "+limit.String(), "not seen")
@@ -113,18 +113,18 @@ func (o *Outcome) judgeWatch(b Bounds, settle time.Duration) {
 		o.checkTime(what, *took, "", limit)
 	}
 	if b.LossSeen > 0 {
-		within("all others miss who is gone, after the break", o.Watch.LossSeen, b.LossSeen)
+		within("all others miss who is gone, after the break", o.Recovery.LossSeen, b.LossSeen)
 	}
-	within("all nodes know each other, after the heal", o.Watch.MembersBack, membersBack)
+	within("all nodes know each other, after the heal", o.Recovery.MembersBack, membersBack)
 	if o.hasLeases() {
-		within("all leases are at home, after the heal", o.Watch.LeasesBack, settle)
+		within("all leases are at home, after the heal", o.Recovery.LeasesBack, settle)
 	}
 }
 
-// judgeOutboxes: what the victim did not take while it was cut off was kept,
+// checkOutboxes: what the victim did not take while it was cut off was kept,
 // and is recorded now. With PostgreSQL, which every region still reaches, there
 // need be nothing to keep.
-func (o *Outcome) judgeOutboxes() {
+func (o *Outcome) checkOutboxes() {
 	boxes := o.Outboxes
 	if boxes == nil {
 		return
