@@ -13,7 +13,6 @@ var notPlainYet = []string{
 	"node/client",
 	"node/cmd/punchclock",
 	"node/companies",
-	"node/config",
 	"node/crdb",
 	"node/crdb/dml",
 	"node/crdb/schema/cockroach",

@@ -1,6 +1,5 @@
-// Package config holds every setting of a node: one struct with its names,
-// defaults and reasons, read from flags, environment and file, and checked
-// before anything starts. It wires nothing.
+// Package config holds every setting of a node: names, defaults and reasons in one struct. The settings come from
+// flags, the environment and a file, and are checked before anything starts. The package starts no part itself.
 package config
 
 import (
@@ -15,13 +14,13 @@ import (
 	"time"
 )
 
-// Node is what `punchclock node` can be told. Each setting is a flag, an
-// environment variable PUNCHCLOCK_<FLAG>, and a key of the settings file.
+// Node is every setting of `punchclock node`. Each setting is a flag, an environment variable PUNCHCLOCK_<FLAG>, and a
+// key of the settings file.
 type Node struct {
 	Deployment string `help:"Name of the deployment. Nodes of other deployments are refused, and certificates contain it." default:"punchclock"`
-	Region     string `help:"Region this node serves; one of the database's regions."`
-	Name       string `help:"Host part of the node's name; the region and a boot id are added." default:"${hostname}"`
-	Weight     uint16 `help:"Capability relative to an ordinary node's 100; a node of 200 is sent twice as much." default:"100"`
+	Region     string `help:"Region that this node serves. It must be one of the database's regions."`
+	Name       string `help:"Host part of the node's name. The node adds its region and a random id of this start." default:"${hostname}"`
+	Weight     uint16 `help:"Capacity relative to an ordinary node, which has 100. A node with 200 is sent twice as many punches." default:"100"`
 
 	Public    Public    `embed:"" prefix:"public-"`
 	Peer      Peer      `embed:"" prefix:"peer-"`
@@ -34,123 +33,107 @@ type Node struct {
 	Batch     Batch     `embed:"" prefix:"batch-"`
 	Directory Directory `embed:"" prefix:"directory-"`
 
-	// 15 s outlasts the hand-over of a crashed database region (2 to 7 s)
-	// and is about what a person at a gate waits.
-	PunchTimeout time.Duration `help:"How long a punch may take before its caller is told to retry." default:"15s"`
-	// Two minutes is what an unsynchronised terminal drifts in about a month.
-	MaxFutureSkew time.Duration `help:"How far a punch may lie in the future." default:"2m"`
-	// Load balancers need a few failed health checks before they stop sending.
-	DrainDelay time.Duration `help:"How long to answer not-ready before the listener closes." default:"5s"`
-	// systemd and Kubernetes both kill after 30 s or more.
-	ShutdownTimeout time.Duration `help:"When to give up finishing, counted from the signal; more than the drain delay." default:"25s"`
+	PunchTimeout    time.Duration `help:"Time limit for one punch. Then its device is told to retry. The default outlasts the failover of a database region (2 to 7 s), and is about as long as a person waits at a gate." default:"15s"`
+	MaxFutureSkew   time.Duration `help:"How far in the future a punch may lie. A terminal without time synchronization drifts by the default in about a month." default:"2m"`
+	DrainDelay      time.Duration `help:"How long a stopping node keeps serving while /readyz answers 503. The default lets a load balancer miss a few health checks." default:"5s"`
+	ShutdownTimeout time.Duration `help:"Time limit for stopping, counted from the signal. It must be at least --drain-delay plus --punch-timeout. systemd and Kubernetes kill a process after 30s or more." default:"25s"`
 
-	Development bool   `help:"Accept development tokens, and token keys over http. Not for production."`
-	Insecure    bool   `help:"Let peer RPC, gossip and database go unprotected, on loopback alone. Not together with any certificate or key."`
-	LogLevel    string `help:"debug, info, warn or error." enum:"debug,info,warn,error" default:"info"`
+	Development bool   `help:"Accept development tokens, and token keys over plain http. Never use it in production."`
+	Insecure    bool   `help:"Run peer RPC, gossip and the database connection without TLS or keys. Allowed on loopback addresses only, and not together with a certificate or key."`
+	LogLevel    string `help:"Lowest level of log lines: debug, info, warn or error." enum:"debug,info,warn,error" default:"info"`
 }
 
 // Public is the listener for devices, people and integrators.
 type Public struct {
-	Addr string `help:"Address of the public API." default:"127.0.0.1:8080"`
-	URL  string `help:"Base URL at which clients reach this node or its balancer; shown by /v1/regions."`
-	// Eight fit into what gossip carries.
-	Addresses []netip.Addr `help:"IP addresses, at most 8, at which clients reach this node or its balancer; answered by DNS."`
-	// One batch of 1,000 punches takes about 300 kB.
-	MaxBody  int64  `help:"Largest request body in bytes." default:"1048576"`
-	CertFile string `help:"PEM certificate, with intermediates, with which the public API speaks TLS; plain HTTP without it. Read anew when it changes." type:"path"`
-	KeyFile  string `help:"PEM key of the public certificate." type:"path"`
+	Addr      string       `help:"Address (host:port) of the public API." default:"127.0.0.1:8080"`
+	URL       string       `help:"Base URL at which clients reach this node or its load balancer. /v1/regions shows it."`
+	Addresses []netip.Addr `help:"IP addresses at which clients reach this node or its load balancer, at most 8. The nodes' DNS servers answer with them."`
+	MaxBody   int64        `help:"Largest request body in bytes. A batch of 1,000 punches has about 300,000." default:"1048576"`
+	CertFile  string       `help:"PEM file with the certificate of the public API and its intermediates. Without it the API speaks plain HTTP. The node loads a changed file." type:"path"`
+	KeyFile   string       `help:"PEM file with the key of --public-cert-file." type:"path"`
 }
 
 // Peer is the listener for other nodes.
 type Peer struct {
-	Addr      string `help:"Address of the node to node RPC." default:"127.0.0.1:7400"`
-	Advertise string `help:"host:port that other nodes dial; the listening address when empty."`
-	// Nodes check each other's by name: spiffe://<gossip label>/node/<region>.
-	CertFile string `help:"PEM certificate of this node, with intermediates; its URI is spiffe://<deployment>/node/<region>. Read anew when it changes." type:"path"`
-	KeyFile  string `help:"PEM key of the node's certificate." type:"path"`
-	CAFile   string `help:"PEM certificates of the authorities that sign nodes; several while one replaces the other." type:"path"`
-	// Calls to another region are long and mostly waiting.
-	MaxCalls int `help:"Calls in flight per remote region." default:"8"`
+	Addr      string `help:"Address (host:port) of the RPC between nodes." default:"127.0.0.1:7400"`
+	Advertise string `help:"Address (host:port) that other nodes dial. The default is the listening address."`
+	CertFile  string `help:"PEM file with this node's certificate and its intermediates. Its URI must be spiffe://<deployment>/node/<region>. The node loads a changed file." type:"path"`
+	KeyFile   string `help:"PEM file with the key of --peer-cert-file." type:"path"`
+	CAFile    string `help:"PEM file with the CA certificates that sign nodes: two while one CA replaces another." type:"path"`
+	MaxCalls  int    `help:"Calls in flight to each other region. A call spends most of its time waiting for the distance." default:"8"`
 }
 
 // Ops is the operator's listener.
 type Ops struct {
-	Addr string `help:"Address of health, metrics and profiles; keep it private. Off loopback it speaks TLS with the node's certificate." default:"127.0.0.1:9090"`
+	Addr string `help:"Address (host:port) of health checks, metrics, profiles and the admin API. Keep it private. On loopback it speaks plain HTTP, elsewhere TLS with --peer-cert-file." default:"127.0.0.1:9090"`
 }
 
-// Gossip is the node's place in the cluster.
+// Gossip is the node's membership in the cluster.
 type Gossip struct {
-	Addr      string   `help:"Address to gossip on, TCP and UDP." default:"127.0.0.1:7946"`
-	Advertise string   `help:"host:port that other nodes gossip to; the bound address when empty."`
-	Seeds     []string `help:"host:port of some nodes to join; names are resolved anew at each attempt."`
-	KeyFile   string   `help:"File with base64 keys of 16, 24 or 32 bytes, one a line, first one sends. Read again when it changes." type:"path"`
+	Addr      string   `help:"Address (host:port) of gossip, over TCP and UDP." default:"127.0.0.1:7946"`
+	Advertise string   `help:"Address (host:port) that other nodes gossip to. The default is the listening address."`
+	Seeds     []string `help:"Addresses (host:port) of some nodes to join. The node resolves names again at each attempt."`
+	KeyFile   string   `help:"File with one base64 key of 16, 24 or 32 bytes in each line. The first key encrypts, all keys decrypt. The node loads a changed file." type:"path"`
 }
 
 // DB is how the node reaches its database.
 type DB struct {
-	URL     string `help:"PostgreSQL connection URL with sslmode=verify-full; several hosts are tried in order, the nearest first. Its certificates are read anew for each connection."`
-	URLFile string `help:"File that holds the URL, for URLs with a password." type:"path"`
-	// About 4 active connections per database vCPU; a flush carries hundreds
-	// of rows, so a few per home already saturate a small database.
-	ConnectionsPerHome int `help:"Statements in flight per home region, and so its connections." default:"4"`
-	// Reads are cheap and few beside punches.
-	ReadConnections int `help:"Connections for reads." default:"4"`
-	// Above a loopback or in-region round trip by orders of magnitude; below
-	// an attempt's time-out, so that a host that accepts and never answers
-	// leaves time for the next.
-	ConnectTimeout time.Duration `help:"When to give up on one host while connecting." default:"2s"`
+	URL     string `help:"PostgreSQL connection URL with sslmode=verify-full. The node tries several hosts in order, so name the nearest first. Each new connection reads the certificate files again."`
+	URLFile string `help:"File that holds --database-url, for a URL with a password." type:"path"`
+	// CockroachDB works best with about 4 active connections for each vCPU. A statement carries hundreds of punches, so
+	// a few connections already saturate a small database.
+	ConnectionsPerHome int           `help:"Connections for punches to each home region, and so the statements in flight." default:"4"`
+	ReadConnections    int           `help:"Connections for reads of punches. Reads are few and cheap." default:"4"`
+	ConnectTimeout     time.Duration `help:"Time limit for connecting to one database host. Keep it far below --punch-timeout, so that a host that accepts and never answers leaves time for another host." default:"2s"`
 }
 
-// Tokens is how callers are recognised.
+// Tokens is how callers are recognized.
 type Tokens struct {
-	JWKS     string `help:"File or https URL of the JSON Web Key Set that signs the callers' tokens."`
-	Issuer   string `help:"Required issuer of tokens." default:"punchclock"`
-	Audience string `help:"Required audience of tokens." default:"punchclock"`
+	JWKS     string `help:"File or https URL of the JSON Web Key Set that verifies the callers' tokens."`
+	Issuer   string `help:"Issuer (iss) that a token must have." default:"punchclock"`
+	Audience string `help:"Audience (aud) that a token must have." default:"punchclock"`
 	// Subjects of many identity providers are no employee ids, such as auth0|5f7c.
-	EmployeeClaim string `help:"Claim that names the employee in the token of an employee." default:"sub"`
-	// Without it a restart while the issuer is away would lock everybody out.
-	CacheFile string `help:"File that keeps the last good key set of a URL over restarts." type:"path"`
+	EmployeeClaim string `help:"Claim with the employee id in the token of an employee." default:"sub"`
+	CacheFile     string `help:"File in which the node keeps the last good key set of a URL. Without it a node that starts while the issuer is down refuses every caller." type:"path"`
 }
 
 // Queue bounds the punches that wait for the database or for another region.
 type Queue struct {
-	// 16,384 waiting punches are about one second of a large node's rush.
-	MaxItems int `help:"Punches that may wait per home region." default:"16384"`
-	MaxBytes int `help:"Memory in bytes that waiting punches may use per home region." default:"33554432"`
+	MaxItems int `help:"Punches that may wait for each home region. The default is about one second of a large node's morning rush." default:"16384"`
+	MaxBytes int `help:"Bytes of memory that waiting punches may use for each home region." default:"33554432"`
 }
 
 // Batch bounds one statement and one call to a peer.
 type Batch struct {
-	// More than 512 rows a statement brought nothing on CockroachDB.
-	MaxItems int `help:"Most punches in one statement or one call." default:"512"`
+	MaxItems int `help:"Most punches in one statement or one call to a peer. Larger statements were not faster on CockroachDB." default:"512"`
 }
 
-// Directory bounds the company directory.
+// Directory bounds the cache of the companies' homes.
 type Directory struct {
-	Capacity int           `help:"Companies kept in memory; 100,000 take about 30 MB." default:"100000"`
-	Refresh  time.Duration `help:"Age from which an entry is read anew in the background." default:"1m"`
+	Capacity int           `help:"Companies whose home is kept in memory. 100,000 companies take about 30 MB." default:"100000"`
+	Refresh  time.Duration `help:"Age at which an entry is read again in the background." default:"1m"`
 }
 
 var hostPart = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]{0,62}$`)
 
-// problems collects what is wrong, each with the name of its setting.
+// problems collects the wrong settings, each with its name.
 type problems []error
 
 func (p *problems) add(setting, format string, args ...any) {
 	*p = append(*p, fmt.Errorf("--%s: "+format, append([]any{setting}, args...)...))
 }
 
-// Validate checks the settings together and names each that is wrong.
+// Validate returns an error that names every wrong setting.
 func (c *Node) Validate() error {
 	var wrong problems
 	if !hostPart.MatchString(c.Name) {
-		wrong.add("name", "must be 1 to 63 of letters, digits, '.' and '-', is %q", c.Name)
+		wrong.add("name", "must be 1 to 63 letters, digits, '.' and '-', and begin with a letter or digit; is %q", c.Name)
 	}
 	if c.Region == "" {
-		wrong.add("region", "is needed: the region this node serves")
+		wrong.add("region", "is required: the region that this node serves")
 	}
 	if c.Tokens.JWKS == "" {
-		wrong.add("token-jwks", "is needed: the keys that sign the callers' tokens")
+		wrong.add("token-jwks", "is required: the keys that verify the callers' tokens")
 	}
 	if c.Tokens.EmployeeClaim == "" {
 		wrong.add("token-employee-claim", "is needed: the claim that names the employee, such as sub")
@@ -163,7 +146,7 @@ func (c *Node) Validate() error {
 		wrong = append(wrong, err)
 	}
 	if strings.HasPrefix(c.Tokens.JWKS, "http://") && !c.Development {
-		wrong.add("token-jwks", "keys fetched over http can be replaced on the way; use https or a file")
+		wrong.add("token-jwks", "must be an https URL or a file: keys that are fetched over http can be replaced on the way")
 	}
 	return errors.Join(wrong...)
 }
@@ -185,7 +168,7 @@ func (c *Node) checkAddresses(wrong *problems) {
 		case a.advertise != "" && (err != nil || host == ""):
 			wrong.add(name+"-advertise", "must be host:port, is %q", a.advertise)
 		case a.advertise == "" && (bound == "" || net.ParseIP(bound).IsUnspecified()):
-			wrong.add(name+"-advertise", "is needed because --%s-addr %s names no address that others can dial", name, a.addr)
+			wrong.add(name+"-advertise", "is required because --%s-addr %s is no address that other nodes can dial", name, a.addr)
 		}
 	}
 	for _, seed := range c.Gossip.Seeds {
@@ -199,7 +182,7 @@ func (c *Node) checkAddresses(wrong *problems) {
 		}
 	}
 	if len(c.Public.Addresses) > 8 {
-		wrong.add("public-addresses", "must be at most 8, are %d", len(c.Public.Addresses))
+		wrong.add("public-addresses", "must be at most 8 addresses, are %d", len(c.Public.Addresses))
 	}
 }
 
@@ -215,7 +198,7 @@ func (c *Node) checkBounds(wrong *problems) {
 			wrong.add(setting, "must be more than 0, is %d", v)
 		}
 	}
-	// Peers take no item that may wait longer, and no larger batch.
+	// Peers refuse an item with a longer deadline, and a larger batch.
 	if c.PunchTimeout < time.Second || c.PunchTimeout > 2*time.Minute {
 		wrong.add("punch-timeout", "must be 1s to 2m, is %s", c.PunchTimeout)
 	}
@@ -228,11 +211,11 @@ func (c *Node) checkBounds(wrong *problems) {
 	if c.DrainDelay < 0 {
 		wrong.add("drain-delay", "must not be negative, is %s", c.DrainDelay)
 	}
-	// Else punches that were accepted last would be given up.
+	// With less the node would give up the punches that it accepted last.
 	if least := c.DrainDelay + c.PunchTimeout; c.ShutdownTimeout < least {
 		wrong.add("shutdown-timeout", "must be at least --drain-delay and --punch-timeout together, %s, is %s", least, c.ShutdownTimeout)
 	}
-	// Entries expire after a day, and are read anew well before.
+	// Entries expire after a day, and must be read again well before.
 	if c.Directory.Refresh > 12*time.Hour {
 		wrong.add("directory-refresh", "must be at most 12h, is %s", c.Directory.Refresh)
 	}
@@ -241,7 +224,7 @@ func (c *Node) checkBounds(wrong *problems) {
 	}
 }
 
-// DatabaseURL returns the URL, read from its file where one is given.
+// DatabaseURL returns the URL. If the settings name a file, it reads the URL from there.
 func (c *DB) DatabaseURL() (string, error) {
 	if err := c.check(); err != nil {
 		return "", err
@@ -259,9 +242,9 @@ func (c *DB) DatabaseURL() (string, error) {
 func (c *DB) check() error {
 	switch {
 	case c.URL == "" && c.URLFile == "":
-		return errors.New("--database-url: is needed, or --database-url-file")
+		return errors.New("--database-url: is required, or --database-url-file")
 	case c.URL != "" && c.URLFile != "":
-		return errors.New("--database-url: give this or --database-url-file, and not both")
+		return errors.New("--database-url: must not be given together with --database-url-file")
 	default:
 		return nil
 	}

@@ -14,7 +14,7 @@ type app struct {
 	Node     Node `cmd:""`
 }
 
-// parse reads settings as `punchclock node` does.
+// parse reads settings in the way of `punchclock node`.
 func parse(t *testing.T, args []string, env map[string]string) (Node, error) {
 	t.Helper()
 	var environ []string
@@ -33,15 +33,16 @@ func parse(t *testing.T, args []string, env map[string]string) (Node, error) {
 	return a.Node, CheckEnvironment(parser.Model, environ)
 }
 
-var least = []string{
+// required are the flags without which a node does not start.
+var required = []string{
 	"--region=us-east", "--database-url=postgres://x", "--token-jwks=/keys.json", "--gossip-key-file=/gossip.key",
 	"--peer-cert-file=/node.crt", "--peer-key-file=/node.key", "--peer-ca-file=/ca.crt",
 }
 
-func with(args ...string) []string { return append(args, least...) }
+func with(args ...string) []string { return append(args, required...) }
 
 func TestTheDefaultsAreValid(t *testing.T) {
-	n, err := parse(t, least, nil)
+	n, err := parse(t, required, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +55,7 @@ func TestTheDefaultsAreValid(t *testing.T) {
 }
 
 func TestFlagsBeforeEnvironmentBeforeFile(t *testing.T) {
-	file := mustFile(t, "weight: 50\nlane-max-items: 7\npublic-addr: 127.0.0.1:1\ngossip-seeds: [a:1, b:2]\n")
+	file := mustFile(t, "weight: 50\nqueue-max-items: 7\npublic-addr: 127.0.0.1:1\ngossip-seeds: [a:1, b:2]\n")
 	n, err := parse(t, with("--settings="+file, "--weight=70"), map[string]string{
 		"PUNCHCLOCK_WEIGHT": "60", "PUNCHCLOCK_QUEUE_MAX_ITEMS": "8",
 	})
@@ -67,20 +68,20 @@ func TestFlagsBeforeEnvironmentBeforeFile(t *testing.T) {
 }
 
 func TestUnknownKeysAreFatal(t *testing.T) {
-	if _, err := parse(t, with("--lane-max-item=3"), nil); err == nil || !strings.Contains(err.Error(), "lane-max-item") {
+	if _, err := parse(t, with("--queue-max-item=3"), nil); err == nil || !strings.Contains(err.Error(), "queue-max-item") {
 		t.Errorf("an unknown flag: %v", err)
 	}
-	if _, err := parse(t, least, map[string]string{"PUNCHCLOCK_LAB_DRILL_REGION": "eu-west"}); err != nil {
+	if _, err := parse(t, required, map[string]string{"PUNCHCLOCK_LAB_DRILL_REGION": "eu-west"}); err != nil {
 		t.Errorf("a variable of the lab: %v", err)
 	}
-	if _, err := parse(t, least, map[string]string{"PUNCHCLOCK_WIEGHT": "3"}); err == nil || !strings.Contains(err.Error(), "PUNCHCLOCK_WIEGHT") {
+	if _, err := parse(t, required, map[string]string{"PUNCHCLOCK_WIEGHT": "3"}); err == nil || !strings.Contains(err.Error(), "PUNCHCLOCK_WIEGHT") {
 		t.Errorf("an unknown variable: %v", err)
 	}
 	if _, err := parse(t, with("--settings="+mustFile(t, "wieght: 3\n")), nil); err == nil || !strings.Contains(err.Error(), "wieght") {
 		t.Errorf("an unknown key in the file: %v", err)
 	}
 	if _, err := parse(t, with("--settings="+mustFile(t, "weight: [\n")), nil); err == nil {
-		t.Error("a file that is not YAML was taken")
+		t.Error("a file that is not YAML was accepted")
 	}
 }
 
@@ -95,7 +96,7 @@ func TestWrongValuesNameTheSetting(t *testing.T) {
 		"deployment":                    {"--deployment=Production"},
 		"public-key-file":               {"--public-cert-file=/x"},
 		"public-cert-file":              {"--public-key-file=/x"},
-		"insecure":                      {"--insecure"}, // beside the files above
+		"insecure":                      {"--insecure"}, // together with the required files
 		"database-url":                  {"--database-url-file=/x"},
 		"token-jwks":                    {"--token-jwks=http://x"},
 		"queue-max-items":               {"--queue-max-items=0"},
@@ -109,7 +110,7 @@ func TestWrongValuesNameTheSetting(t *testing.T) {
 		"dns-name-servers":              {"--dns-addr=127.0.0.1:53", "--dns-zone=example.com"},
 		"dns-ttl":                       {"--dns-addr=127.0.0.1:53", "--dns-zone=example.com", "--dns-name-servers=ns.example.com", "--dns-ttl=1m"},
 	} {
-		n, err := parse(t, append(append([]string{}, least...), args...), nil)
+		n, err := parse(t, append(append([]string{}, required...), args...), nil)
 		if err == nil {
 			err = n.Validate()
 		}
@@ -119,25 +120,25 @@ func TestWrongValuesNameTheSetting(t *testing.T) {
 	}
 }
 
-func TestWhatSecuresIsNeeded(t *testing.T) {
-	for i, arg := range least {
+func TestCertificatesAndKeysAreRequired(t *testing.T) {
+	for i, arg := range required {
 		setting, _, _ := strings.Cut(arg, "=")
 		if !strings.HasSuffix(setting, "-file") {
 			continue
 		}
-		n, err := parse(t, append(append([]string{}, least[:i]...), least[i+1:]...), nil)
+		n, err := parse(t, append(append([]string{}, required[:i]...), required[i+1:]...), nil)
 		if err == nil {
 			err = n.Validate()
 		}
-		if err == nil || !strings.Contains(err.Error(), setting+": is needed") {
+		if err == nil || !strings.Contains(err.Error(), setting+": is required") {
 			t.Errorf("without %s: %v", setting, err)
 		}
 	}
 }
 
-// TestPlaintextIsForLoopbackAlone refuses it for each address elsewhere, and
-// beside each file that would protect something.
-func TestPlaintextIsForLoopbackAlone(t *testing.T) {
+// TestInsecureIsForLoopbackOnly gives --insecure together with each address off loopback, and with each file that would
+// protect something.
+func TestInsecureIsForLoopbackOnly(t *testing.T) {
 	plain := []string{"--region=us-east", "--database-url=postgres://x", "--token-jwks=/keys.json", "--insecure"}
 	check := func(args ...string) error {
 		n, err := parse(t, append(append([]string{}, plain...), args...), nil)
@@ -159,8 +160,8 @@ func TestPlaintextIsForLoopbackAlone(t *testing.T) {
 		"--dns-addr=0.0.0.0:53",
 	} {
 		setting, _, _ := strings.Cut(arg, "=")
-		if err := check(arg); err == nil || !strings.Contains(err.Error(), "--insecure: is refused") || !strings.Contains(err.Error(), setting) {
-			t.Errorf("%s: %v, want a refusal that names both settings", arg, err)
+		if err := check(arg); err == nil || !strings.Contains(err.Error(), "--insecure: ") || !strings.Contains(err.Error(), setting) {
+			t.Errorf("%s: %v, want an error that names both settings", arg, err)
 		}
 	}
 }
@@ -177,7 +178,7 @@ func TestAddressesAndNameServersAreLists(t *testing.T) {
 	}
 }
 
-func TestSecretsComeFromFiles(t *testing.T) {
+func TestTheDatabaseURLComesFromAFile(t *testing.T) {
 	db := DB{URLFile: mustFile(t, "postgres://user:password@host/clock\n")}
 	if url, err := db.DatabaseURL(); err != nil || url != "postgres://user:password@host/clock" {
 		t.Errorf("%q, %v", url, err)

@@ -12,19 +12,19 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// EnvPrefix begins the name of every environment variable of ours.
+// EnvPrefix begins the name of every environment variable that is a setting.
 const EnvPrefix = "PUNCHCLOCK"
 
 // labPrefix begins the variables of punchclock-lab, which checks them itself.
 // A drill passes them on to the commands of this program that it runs.
 const labPrefix = EnvPrefix + "_LAB_"
 
-// Options teach a kong parser our sources: flags before environment before
-// settings file before defaults. An unknown key in any of them is an error.
+// Options make a kong parser read flags first, then the environment, the settings file and the defaults. An unknown key
+// in any of them is an error.
 func Options() []kong.Option {
 	host, err := os.Hostname()
 	if err != nil || host == "" {
-		host = "node" // only a part of a name that is unique without it
+		host = "node" // the name is unique without it
 	}
 	return []kong.Option{
 		kong.DefaultEnvars(EnvPrefix),
@@ -34,8 +34,8 @@ func Options() []kong.Option {
 	}
 }
 
-// CheckEnvironment returns an error that names the variables with our prefix
-// that no command reads: most likely they are misspelt.
+// CheckEnvironment returns an error that names the variables with the prefix that no command reads. They are probably
+// misspelt.
 func CheckEnvironment(app *kong.Application, environ []string) error {
 	var known []string
 	eachFlag(app.Node, func(f *kong.Flag) { known = append(known, f.Envs...) })
@@ -58,7 +58,7 @@ func eachFlag(n *kong.Node, do func(*kong.Flag)) {
 	}
 }
 
-// file is a settings file: flat keys, named as the flags are.
+// file is a settings file: flat keys with the names of the flags.
 type file map[string]any
 
 // loadYAML reads a settings file for kong.
@@ -83,8 +83,8 @@ func (f file) Validate(app *kong.Application) error {
 	return errors.Join(errs...)
 }
 
-// Resolve implements kong.Resolver. kong would let a file override the
-// environment; whoever sets a variable for one run means it.
+// Resolve implements kong.Resolver. It returns nothing for a setting that the environment has: kong would let the file
+// override a variable that was set for one run.
 func (f file) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
 	value, ok := f[flag.Name]
 	if !ok || slices.ContainsFunc(flag.Envs, inEnvironment) {

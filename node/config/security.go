@@ -9,15 +9,14 @@ import (
 	"slices"
 )
 
-// labelPattern is what can stand in a certificate's name: the label is the
-// deployment there.
-var labelPattern = regexp.MustCompile(`^[a-z0-9_-]+(\.[a-z0-9_-]+)*$`)
+// deploymentPattern is the form that a SPIFFE ID allows for the deployment's name.
+var deploymentPattern = regexp.MustCompile(`^[a-z0-9_-]+(\.[a-z0-9_-]+)*$`)
 
-// checkSecurity asks for everything that secures nodes between each other, or
-// for nothing of it: a cluster that is half in plain text is a mistake.
+// checkSecurity requires all files that secure the traffic between nodes, or --insecure and none of them. A cluster
+// that is half in plain text is a mistake.
 func (c *Node) checkSecurity(wrong *problems) {
-	if !labelPattern.MatchString(c.Deployment) || len(c.Deployment) > 255 { // memberlist's bound
-		wrong.add("deployment", "must be 1 to 255 of lower-case letters, digits, '_', '-' and single dots between them, is %q", c.Deployment)
+	if !deploymentPattern.MatchString(c.Deployment) || len(c.Deployment) > 255 { // memberlist's bound
+		wrong.add("deployment", "must be 1 to 255 lower-case letters, digits, '_', '-' and single dots between them; is %q", c.Deployment)
 	}
 	files := []struct {
 		setting, path string
@@ -33,21 +32,21 @@ func (c *Node) checkSecurity(wrong *problems) {
 	for _, f := range files {
 		switch {
 		case c.Insecure && f.path != "":
-			wrong.add("insecure", "is refused together with --%s: choose one", f.setting)
+			wrong.add("insecure", "must not be given together with --%s", f.setting)
 		case !c.Insecure && f.needed && f.path == "":
-			wrong.add(f.setting, "is needed; for development on loopback alone there is --insecure")
+			wrong.add(f.setting, "is required; on loopback --insecure replaces all certificates and keys")
 		}
 	}
 	if c.Insecure {
 		for setting, addr := range c.addresses() {
 			if !Loopback(addr) {
-				wrong.add("insecure", "is refused because --%s %s is not on loopback", setting, addr)
+				wrong.add("insecure", "is allowed on loopback only, and --%s is %s", setting, addr)
 			}
 		}
 	}
 }
 
-// addresses are all that the node listens on, tells others or joins.
+// addresses returns every address on which the node listens, which it tells others, or which it joins.
 func (c *Node) addresses() map[string]string {
 	list := map[string]string{
 		"public-addr": c.Public.Addr, "peer-addr": c.Peer.Addr, "ops-addr": c.Ops.Addr, "gossip-addr": c.Gossip.Addr,
@@ -73,7 +72,7 @@ func (c *Node) addresses() map[string]string {
 	return list
 }
 
-// Loopback says whether host:port can only be reached from this machine.
+// Loopback reports whether only this machine can reach host:port.
 func Loopback(addr string) bool {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {

@@ -55,7 +55,11 @@ func main() {
 const secondSignal = 130
 
 func run(ctx context.Context, args []string) int {
-	clock := nodeClock()
+	clock, err := nodeClock()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "punchclock:", err)
+		return 2
+	}
 	app := commands{Node: nodeCommand{clock: clock}}
 	parser, err := kong.New(&app, append(config.Options(),
 		kong.Name("punchclock"),
