@@ -113,7 +113,7 @@ func (v *Verifier) register(meter metric.Meter) (err error) {
 	v.keys.count = func(name string) { refreshes.Add(context.Background(), 1, outcome(name)) }
 
 	_, err = meter.Float64ObservableGauge("punchclock.auth.keys_age",
-		metric.WithUnit("s"), metric.WithDescription("Time since the last good read of the token keys; missing when they came from the disk."),
+		metric.WithUnit("s"), metric.WithDescription("Age of the token keys; missing when they came from the disk."),
 		metric.WithFloat64Callback(func(_ context.Context, o metric.Float64Observer) error {
 			if at := v.keys.refreshed.Load(); at != 0 {
 				o.Observe(v.clock().Sub(time.Unix(0, at)).Seconds())

@@ -31,15 +31,15 @@ const commandTimeout = 15 * time.Minute
 const connectPatience = 15 * time.Second
 
 type database struct {
-	config.DB            `embed:"" prefix:"database-"`
-	DevelopmentPlaintext bool `help:"Let the database go unprotected, on loopback alone."`
+	config.DB `embed:"" prefix:"database-"`
+	Insecure  bool `help:"Let the database go unprotected, on loopback alone."`
 }
 
 // url returns the database's URL if that is reached safely.
 func (d *database) url() (string, error) {
 	url, err := d.DatabaseURL()
 	if err == nil {
-		err = crdb.CheckTransport(url, d.DevelopmentPlaintext)
+		err = crdb.CheckTransport(url, d.Insecure)
 	}
 	return url, err
 }
