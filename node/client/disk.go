@@ -10,47 +10,47 @@ import (
 	"runtime"
 	"slices"
 	"time"
+
+	"github.com/gofrs/flock"
 )
 
-// disk is the file system as an outbox needs it: small steps whose order says
-// what a loss of power can leave behind. Names are relative to its root.
+// disk is the file system of an outbox, in small steps. Their order decides what a loss of power leaves behind. Names are
+// relative to the folder of the outbox.
 type disk interface {
-	// lock waits for the named lock, which other processes honour and which
-	// dies with its process. wait of 0 means one try.
+	// lock waits for the named lock. It holds against other processes and ends with its process. A wait of 0 means one
+	// try. Without the lock the error is errBusy.
 	lock(ctx context.Context, name string, wait time.Duration) (unlock func(), err error)
 	// list returns the names of the files in a folder, sorted.
 	list(dir string) ([]string, error)
 	size(name string) (int64, error)
 	// read returns at most limit+1 bytes.
 	read(name string, limit int) ([]byte, error)
-	// write makes or replaces a file and returns once its content, not yet
-	// its name, survives a loss of power.
+	// write creates or replaces a file. It returns once the content survives a loss of power; the name may not yet.
 	write(name string, content []byte) error
-	// append adds whole lines to a file and returns once they survive.
+	// append adds whole lines to a file and returns once they survive a loss of power.
 	append(name string, lines []byte) error
-	// rename replaces what was there under the new name.
+	// rename replaces a file that has the new name already.
 	rename(from, to string) error
 	remove(name string) error
 	// sync returns once the names in a folder survive a loss of power.
 	sync(dir string) error
 }
 
-// errBusy is returned when a lock is held by somebody else.
+// errBusy says that another process or goroutine holds a lock.
 var errBusy = errors.New("locked by another process or goroutine")
 
-// Personal data: only the user whose process made it may look.
+// Punches are personal data, so only the user of the process may read them.
 const (
 	folderMode = 0o700
 	fileMode   = 0o600
 )
 
-// folder is a disk below a folder of the machine's.
+// folder is the disk of a machine below a folder.
 type folder string
 
 func (root folder) path(name string) string { return filepath.Join(string(root), name) }
 
-// makeFolder makes a folder and what is missing above it, and returns once all
-// of their names survive a loss of power.
+// makeFolder creates a folder and its missing parents. It returns once all of their names survive a loss of power.
 func makeFolder(dir string) error {
 	var parents []string
 	for d := filepath.Clean(dir); ; d = filepath.Dir(d) {
@@ -70,25 +70,25 @@ func makeFolder(dir string) error {
 	return nil
 }
 
+// lockPoll is the pause between two tries of a lock: no system call waits for a lock and a context. Holders keep a lock
+// for some milliseconds.
+const lockPoll = 5 * time.Millisecond
+
 func (root folder) lock(ctx context.Context, name string, wait time.Duration) (func(), error) {
-	f, err := os.OpenFile(root.path(name), os.O_CREATE|os.O_RDWR, fileMode)
-	if err != nil {
-		return nil, err
+	l := flock.New(root.path(name), flock.SetPermissions(fileMode))
+	locked, err := l.TryLock()
+	if !locked && err == nil && wait > 0 {
+		ctx, cancel := context.WithTimeout(ctx, wait)
+		defer cancel()
+		locked, err = l.TryLockContext(ctx, lockPoll)
 	}
-	ctx, cancel := context.WithTimeout(ctx, wait)
-	defer cancel()
-	// Neither flock nor its like can wait for a context. Locks are held for
-	// some milliseconds, so that asking again after one loses little.
-	const pause, longest = time.Millisecond, 20 * time.Millisecond
-	for p := pause; ; p = min(2*p, longest) {
-		err := lockFile(f)
-		if err == nil {
-			return func() { _ = f.Close() }, nil // closing unlocks; nothing was written
-		}
-		if errors.Is(err, errBusy) && sleep(ctx, p) == nil {
-			continue
-		}
-		return nil, errors.Join(fmt.Errorf("%s: %w", root.path(name), err), f.Close())
+	switch {
+	case locked:
+		return func() { _ = l.Unlock() }, nil // nothing was written, and the end of the process unlocks as well
+	case err == nil || errors.Is(err, ctx.Err()) || errors.Is(err, context.DeadlineExceeded):
+		return nil, errors.Join(fmt.Errorf("%s: %w", l.Path(), errBusy), context.Cause(ctx))
+	default:
+		return nil, fmt.Errorf("%s: %w", l.Path(), err)
 	}
 }
 
@@ -146,8 +146,7 @@ func (root folder) append(name string, lines []byte) error {
 	return errors.Join(err, f.Close())
 }
 
-// torn reports whether a loss of power left half a line, which must not spoil
-// the next one.
+// torn reports whether the file ends with half a line, which a loss of power left. The next line must not continue it.
 func torn(f *os.File) bool {
 	info, err := f.Stat()
 	if err != nil || info.Size() == 0 {
@@ -163,7 +162,7 @@ func (root folder) remove(name string) error     { return os.Remove(root.path(na
 
 func (root folder) sync(dir string) error {
 	if runtime.GOOS == "windows" {
-		return nil // folders cannot be synced there; NTFS journals its names
+		return nil // Windows cannot sync a folder; NTFS journals its names
 	}
 	f, err := os.Open(root.path(dir))
 	if err != nil {
