@@ -10,8 +10,6 @@ var notPlainYet = []string{
 	"node/auth",
 	"node/batcher",
 	"node/certs",
-	"node/client",
-	"node/cmd/punchclock",
 	"node/companies",
 	"node/crdb",
 	"node/crdb/dml",

@@ -12,7 +12,7 @@ import (
 	"github.com/punchclock/punchclock/node/punch"
 )
 
-// results answers a batch; item returns the result of a punch.
+// results answers a batch with the result of item for each punch.
 func results(item func(punch json.RawMessage) map[string]any) answerFunc {
 	return func(w http.ResponseWriter, r *http.Request, body []byte, n int) {
 		if r.Method == http.MethodGet { // the look-up of other endpoints
@@ -44,7 +44,7 @@ func refused(status int, code punch.Code) map[string]any {
 	}}
 }
 
-// byEmployee answers each punch by its employee's name, which says how.
+// byEmployee answers a punch as the name of its employee says.
 func byEmployee(p json.RawMessage) map[string]any {
 	switch text := string(p); {
 	case strings.Contains(text, "busy"):
@@ -72,7 +72,7 @@ func batchOf(employees ...string) (requests []Request) {
 	return requests
 }
 
-func TestBatchItemsFailAlone(t *testing.T) {
+func TestEachPunchOfABatchFailsAlone(t *testing.T) {
 	urls, arrived := servers(t, results(byEmployee), results(good))
 	requests := batchOf("e0", "busy", "invalid", "ahead", "nonsense", "swapped", "e6")
 	requests = append(requests, Request{Employee: "e7", Kind: punch.In}, Request{Employee: "e8", Kind: punch.In, Note: "\xff"})
@@ -95,11 +95,11 @@ func TestBatchItemsFailAlone(t *testing.T) {
 		}
 	}
 	if got := arrived(); path(got) != "ab" || strings.Contains(got[1].body, `"e0"`) || !strings.Contains(got[1].body, requests[1].ID.String()) {
-		t.Errorf("the second attempt should hold only what is open: %+v", got)
+		t.Errorf("the second attempt must have the open punches alone: %+v", got)
 	}
 }
 
-func TestABatchThatIsRefusedAsAWholeGoesOneByOne(t *testing.T) {
+func TestARefusedBatchIsSentOneByOne(t *testing.T) {
 	urls, arrived := servers(t, func(w http.ResponseWriter, r *http.Request, body []byte, n int) {
 		switch {
 		case strings.HasSuffix(r.URL.Path, "/batch"):
@@ -116,7 +116,7 @@ func TestABatchThatIsRefusedAsAWholeGoesOneByOne(t *testing.T) {
 	}
 }
 
-func TestABatchThatIsTooLargeForAProxyGoesOneByOne(t *testing.T) {
+func TestABatchTooLargeForAProxyIsSentOneByOne(t *testing.T) {
 	urls, arrived := servers(t, func(w http.ResponseWriter, r *http.Request, body []byte, n int) {
 		if strings.HasSuffix(r.URL.Path, "/batch") {
 			http.Error(w, "<html>413</html>", http.StatusRequestEntityTooLarge)
@@ -130,7 +130,7 @@ func TestABatchThatIsTooLargeForAProxyGoesOneByOne(t *testing.T) {
 	}
 }
 
-func TestOneByOneEndsWhenTheServiceIsAway(t *testing.T) {
+func TestSendingOneByOneEndsWithTheService(t *testing.T) {
 	urls, arrived := servers(t, func(w http.ResponseWriter, r *http.Request, body []byte, n int) {
 		switch {
 		case strings.HasSuffix(r.URL.Path, "/batch"):
@@ -150,7 +150,7 @@ func TestOneByOneEndsWhenTheServiceIsAway(t *testing.T) {
 	for i := 1; i < 4; i++ {
 		var e *Error
 		if !errors.As(got[i].Err, &e) || e.Final || e.ID != requests[i].ID || e.RetryAfter < 7*time.Second {
-			t.Errorf("item %d: %s, want that it is kept", i, describe(got[i].Err))
+			t.Errorf("item %d: %s, want a kept error", i, describe(got[i].Err))
 		}
 	}
 }
@@ -195,14 +195,14 @@ func TestBatchesAreSplitByBytes(t *testing.T) {
 		t.Errorf("%d requests, the longest of %d bytes", len(arrived()), longest)
 	}
 	if _, err := c.PunchBatch(background(t), append(requests, request())); err == nil {
-		t.Errorf("%d punches were taken", MaxBatch+1)
+		t.Errorf("a batch of %d punches was accepted", MaxBatch+1)
 	}
 	if got, err := c.PunchBatch(background(t), nil); err != nil || len(got) != 0 {
-		t.Errorf("nothing: %v, %v", got, err)
+		t.Errorf("an empty batch: %v, %v", got, err)
 	}
 }
 
-func TestAnswersOfTheWrongLengthAreNone(t *testing.T) {
+func TestAnswersOfTheWrongLengthAreNoAnswers(t *testing.T) {
 	for name, answer := range map[string]answerFunc{
 		"too few":  raw(200, `{"results":[]}`),
 		"too many": raw(200, `{"results":[{},{},{}]}`),

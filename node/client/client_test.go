@@ -38,7 +38,7 @@ func TestReceipt(t *testing.T) {
 	}
 }
 
-func TestAbsentStaysAbsentAndIDIsMadeOnce(t *testing.T) {
+func TestEmptyFieldsAreNotSentAndTheIDIsKept(t *testing.T) {
 	urls, arrived := servers(t, first(page(http.StatusBadGateway), recorded))
 	c := mustNew(t, urls)
 	got, err := c.Punch(background(t), Request{Employee: "e1", Kind: punch.Auto})
@@ -52,8 +52,7 @@ func TestAbsentStaysAbsentAndIDIsMadeOnce(t *testing.T) {
 	}
 }
 
-// TestAnswers is the README's table "What a device does with an answer", and
-// what is no answer at all.
+// TestAnswers covers the table in openapi.yaml of what a device does with an answer, and responses that are no answer.
 func TestAnswers(t *testing.T) {
 	const retried, kept, final = "retried", "kept", "final"
 	id := punch.NewID().String()
@@ -61,38 +60,38 @@ func TestAnswers(t *testing.T) {
 		answer answerFunc
 		want   string
 	}{
-		"201":                           {recorded, "receipt"},
-		"503 unavailable":               {problem(503, punch.Unavailable, ""), retried},
-		"503 overloaded":                {problem(503, punch.Overloaded, ""), retried},
-		"503 that calls itself final":   {problem(503, punch.Invalid, ""), retried},
-		"429":                           {problem(429, punch.RateLimited, ""), retried},
-		"408":                           {problem(408, punch.Unavailable, ""), retried},
-		"500":                           {problem(500, punch.Unavailable, ""), retried},
-		"503 by a balancer":             {page(503), retried},
-		"403 by a login page":           {page(403), retried},
-		"404 by a balancer":             {page(404), retried},
-		"302":                           {page(302), retried},
-		"200 by a login page":           {page(200), retried},
-		"cut":                           {cut, retried},
-		"200, empty":                    {raw(200, ""), retried},
-		"200, torn":                     {raw(200, `{"id":"`+id), retried},
-		"200, no receipt":               {raw(200, `{}`), retried},
-		"201 for another punch":         {raw(201, `{"id":"`+id+`","employee":"e1","home_region":"x","utc_offset":"+02:00","recorded_at":"2026-11-02T08:30:00Z"}`), retried},
-		"200, not UTF-8":                {raw(200, "{\"id\":\"\xff\"}"), retried},
-		"200, endless":                  {raw(200, strings.Repeat(" ", maxReceiptBytes+1)), retried},
-		"400 that is no JSON":           {raw(400, "no"), retried},
-		"204":                           {page(204), retried},
-		"401":                           {problem(401, punch.Unauthenticated, ""), kept},
-		"401 that calls itself final":   {problem(401, punch.Invalid, ""), retried},
-		"422 clock_ahead by one node":   {problem(422, punch.ClockAhead, "60"), retried},
-		"400":                           {problem(400, punch.Invalid, ""), final},
-		"403":                           {problem(403, punch.Forbidden, ""), final},
-		"404":                           {problem(404, punch.UnknownCompany, ""), final},
-		"405":                           {problem(405, punch.MethodNotAllowed, ""), final},
-		"409":                           {problem(409, punch.Conflict, ""), final},
-		"413":                           {problem(413, punch.TooLarge, ""), final},
-		"415":                           {problem(415, punch.UnsupportedMedia, ""), final},
-		"400 with a code from tomorrow": {problem(400, "sabbath", ""), retried},
+		"201":                         {recorded, "receipt"},
+		"503 unavailable":             {problem(503, punch.Unavailable, ""), retried},
+		"503 overloaded":              {problem(503, punch.Overloaded, ""), retried},
+		"503 that calls itself final": {problem(503, punch.Invalid, ""), retried},
+		"429":                         {problem(429, punch.RateLimited, ""), retried},
+		"408":                         {problem(408, punch.Unavailable, ""), retried},
+		"500":                         {problem(500, punch.Unavailable, ""), retried},
+		"503 by a balancer":           {page(503), retried},
+		"403 by a login page":         {page(403), retried},
+		"404 by a balancer":           {page(404), retried},
+		"302":                         {page(302), retried},
+		"200 by a login page":         {page(200), retried},
+		"cut":                         {cut, retried},
+		"200, empty":                  {raw(200, ""), retried},
+		"200, torn":                   {raw(200, `{"id":"`+id), retried},
+		"200, no receipt":             {raw(200, `{}`), retried},
+		"201 for another punch":       {raw(201, `{"id":"`+id+`","employee":"e1","home_region":"x","utc_offset":"+02:00","recorded_at":"2026-11-02T08:30:00Z"}`), retried},
+		"200, not UTF-8":              {raw(200, "{\"id\":\"\xff\"}"), retried},
+		"200, endless":                {raw(200, strings.Repeat(" ", maxReceiptBytes+1)), retried},
+		"400 that is no JSON":         {raw(400, "no"), retried},
+		"204":                         {page(204), retried},
+		"401":                         {problem(401, punch.Unauthenticated, ""), kept},
+		"401 that calls itself final": {problem(401, punch.Invalid, ""), retried},
+		"422 clock_ahead by one node": {problem(422, punch.ClockAhead, "60"), retried},
+		"400":                         {problem(400, punch.Invalid, ""), final},
+		"403":                         {problem(403, punch.Forbidden, ""), final},
+		"404":                         {problem(404, punch.UnknownCompany, ""), final},
+		"405":                         {problem(405, punch.MethodNotAllowed, ""), final},
+		"409":                         {problem(409, punch.Conflict, ""), final},
+		"413":                         {problem(413, punch.TooLarge, ""), final},
+		"415":                         {problem(415, punch.UnsupportedMedia, ""), final},
+		"400 with an unknown code":    {problem(400, "sabbath", ""), retried},
 	} {
 		t.Run(name, func(t *testing.T) {
 			urls, arrived := servers(t, c.answer, recorded)
@@ -118,23 +117,23 @@ func TestAnswers(t *testing.T) {
 					t.Fatalf("%s after %q, want a %s error after a", describe(err), path(requests), c.want)
 				}
 				if e.Field != "kind" || e.Detail != "because" || e.TraceID == "" || e.Attempts != 1 || e.Endpoint != urls[0] {
-					t.Errorf("the error lacks what the answer said: %+v", e)
+					t.Errorf("the error lacks a field of the answer: %+v", e)
 				}
 			}
 		})
 	}
 }
 
-func TestSilentAndAbsentEndpointsAreLeft(t *testing.T) {
+func TestSilentAndClosedEndpointsAreSkipped(t *testing.T) {
 	urls, arrived := servers(t, silent, recorded)
-	urls = append([]string{"http://127.0.0.1:1"}, urls...) // nobody listens on port 1
+	urls = append([]string{"http://127.0.0.1:1"}, urls...) // no process listens on port 1
 	c := mustNew(t, urls, func(cfg *Config) { cfg.AttemptTimeout = 50 * time.Millisecond })
 	receipt, err := c.Punch(background(t), request())
 	if err != nil || path(arrived()) != "ab" || receipt.Attempts != 3 {
 		t.Fatalf("%v after %q in %d attempts, want a receipt after ab in 3", err, path(arrived()), receipt.Attempts)
 	}
 	if _, err := c.Punch(background(t), request()); err != nil || path(arrived()) != "abb" {
-		t.Errorf("%v after %q: the next punch should begin at the endpoint that answers", err, path(arrived()))
+		t.Errorf("%v after %q: the next punch must begin at the endpoint that answers", err, path(arrived()))
 	}
 }
 
@@ -150,7 +149,7 @@ func TestContextEndsACall(t *testing.T) {
 		t.Fatalf("got %s, want a kept error that is context.Canceled", describe(err))
 	}
 	if c.endpoints.Load().until[0] != (time.Time{}) {
-		t.Error("the endpoint rests because its caller gave up")
+		t.Error("calls skip the endpoint because one caller gave up")
 	}
 }
 
@@ -169,7 +168,7 @@ func TestTotalTimeoutEndsACall(t *testing.T) {
 	}
 }
 
-func TestTokenIsAskedBeforeEachAttempt(t *testing.T) {
+func TestEachAttemptAsksForTheToken(t *testing.T) {
 	urls, arrived := servers(t, first(page(503), recorded))
 	n := 0
 	c := mustNew(t, urls, func(cfg *Config) {
@@ -188,7 +187,7 @@ func TestTokenIsAskedBeforeEachAttempt(t *testing.T) {
 	}
 }
 
-func TestWhatJSONWouldChangeIsRefused(t *testing.T) {
+func TestPunchesThatJSONWouldChangeAreRefused(t *testing.T) {
 	urls, arrived := servers(t, recorded)
 	for _, change := range []func(*Request){
 		func(r *Request) { r.Note = "\xff" },
@@ -203,13 +202,13 @@ func TestWhatJSONWouldChangeIsRefused(t *testing.T) {
 }
 
 func TestRedirectsAreNotFollowed(t *testing.T) {
-	stranger, leaked := servers(t, recorded)
+	target, leaked := servers(t, recorded)
 	urls, arrived := servers(t, func(w http.ResponseWriter, r *http.Request, _ []byte, _ int) {
-		http.Redirect(w, r, stranger[0], http.StatusTemporaryRedirect)
+		http.Redirect(w, r, target[0], http.StatusTemporaryRedirect)
 	}, recorded)
 	c := mustNew(t, urls, func(cfg *Config) { cfg.HTTPClient = http.DefaultClient })
 	if _, err := c.Punch(background(t), request()); err != nil || path(arrived()) != "ab" || len(leaked()) != 0 {
-		t.Errorf("%v after %q, and %d requests with the token elsewhere", err, path(arrived()), len(leaked()))
+		t.Errorf("%v after %q, and %d requests with the token to the target of the redirect", err, path(arrived()), len(leaked()))
 	}
 	http.DefaultClient.CloseIdleConnections()
 }
@@ -235,9 +234,8 @@ func TestConfig(t *testing.T) {
 	}
 }
 
-// TestSilenceIsLeftSoonWhileThereIsAnother holds that one frozen endpoint does
-// not cost a punch the whole time-out of an attempt.
-func TestSilenceIsLeftSoonWhileThereIsAnother(t *testing.T) {
+// TestAFrozenEndpointCostsLittle has a second endpoint. The frozen one must not cost a punch the whole AttemptTimeout.
+func TestAFrozenEndpointCostsLittle(t *testing.T) {
 	urls, arrived := servers(t, silent, recorded)
 	c := mustNew(t, urls, func(cfg *Config) { cfg.AttemptTimeout, cfg.FirstAttemptTimeout = time.Minute, 50*time.Millisecond })
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)

@@ -75,12 +75,12 @@ func TestAgainstTheRealAPI(t *testing.T) {
 	if !errors.As(batch[3].Err, &e) || e.RetryAfter < 50*time.Minute || e.RetryAfter > time.Hour {
 		t.Errorf("a clock that is an hour ahead: %s, want Retry-After of an hour less two minutes", describe(batch[3].Err))
 	}
-	stranger := mustNew(t, []string{url}, func(cfg *Config) { cfg.Token = StaticToken("x") })
-	if _, err := stranger.Punch(ctx, request()); !errors.As(err, &e) || e.Final || e.Code != punch.Unauthenticated {
+	unknown := mustNew(t, []string{url}, func(cfg *Config) { cfg.Token = StaticToken("x") })
+	if _, err := unknown.Punch(ctx, request()); !errors.As(err, &e) || e.Final || e.Code != punch.Unauthenticated {
 		t.Errorf("a wrong token: %s", describe(err))
 	}
 	if _, err := c.Find(ctx, "e1", punch.NewID()); !errors.As(err, &e) || e.Code != punch.NotFound {
-		t.Errorf("an id that nobody used: %s", describe(err))
+		t.Errorf("an unused id: %s", describe(err))
 	}
 }
 

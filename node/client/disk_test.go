@@ -13,19 +13,18 @@ import (
 	"time"
 )
 
-var errPower = errors.New("the power is gone")
+var errPower = errors.New("loss of power")
 
-// powerDisk is a disk in memory that can lose its power at any step. Content is
-// durable once write returns; a name only once its folder was synced. Of the
-// names that were not, some survive, in the order of each folder's changes: as
-// on a journalled file system, but with a journal for each folder.
+// powerDisk is a disk in memory that can lose its power at any step. Content is durable once write returns. A name is
+// durable once its folder was synced. Some of the other names survive, in the order of the changes in each folder. A
+// journalled file system does the same, with one journal for all folders.
 type powerDisk struct {
 	random  *rand.Rand
 	mu      sync.Mutex         // guards all below
-	live    map[string]*[]byte // what a program sees
-	durable map[string]*[]byte // what is left without power
+	live    map[string]*[]byte // the files as a program sees them
+	durable map[string]*[]byte // the files after a loss of power
 	changes []change           // of names, not durable yet
-	fuse    int                // steps until the power goes, never when negative
+	fuse    int                // steps until the loss of power; none if negative
 	dead    bool
 	steps   int
 }
@@ -53,8 +52,7 @@ func newPowerDisk(seed uint64) *powerDisk {
 	return &powerDisk{random: rand.New(rand.NewPCG(seed, 1)), live: map[string]*[]byte{}, durable: map[string]*[]byte{}, fuse: -1}
 }
 
-// step begins a step under the mutex. When it returns errPower the step may be
-// half done.
+// step begins a step under the mutex. If it returns errPower, the step may be half done.
 func (d *powerDisk) step() error {
 	if d.dead {
 		return errPower
@@ -188,7 +186,7 @@ func (d *powerDisk) sync(dir string) error {
 	if err := d.step(); err != nil {
 		return err
 	}
-	// What is synced takes along what happened before in the same folders.
+	// Earlier changes in the same folders become durable as well.
 	needed := map[string]bool{dir: true}
 	keep := make([]bool, len(d.changes))
 	for i, c := range slices.Backward(d.changes) {
@@ -215,7 +213,7 @@ func (d *powerDisk) sync(dir string) error {
 	return nil
 }
 
-// damage flips a bit of a file, as worn memory does.
+// damage flips a bit of a file, as worn flash memory does.
 func (d *powerDisk) damage(name string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -57,7 +57,7 @@ const (
 	highestMaxItems    = 1_000_000 // each Put lists all files
 	defaultMaxBytes    = 16 << 20
 	defaultConcurrency = 2
-	// maxConcurrency times MaxBatch is the most that one device may send at once.
+	// maxConcurrency times MaxBatch is the most that a device may send at once.
 	maxConcurrency = 16
 	// lockWait bounds the wait for the lock of the folder. Its holder does a few steps on the disk, at worst on a slow
 	// memory card.

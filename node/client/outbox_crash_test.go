@@ -22,14 +22,14 @@ import (
 	"github.com/punchclock/punchclock/node/punch"
 )
 
-// The environment of a process that is to be killed.
+// The environment of a process that kills itself.
 const (
 	victimDir   = "OUTBOX_VICTIM_DIR"
 	victimURL   = "OUTBOX_VICTIM_URL"
 	victimSteps = "OUTBOX_VICTIM_STEPS" // it kills itself before that step on the disk
 )
 
-// mortal is a folder whose process is killed at a step that changes something.
+// mortal is a folder whose process kills itself before a step that changes the disk.
 type mortal struct {
 	folder
 	steps atomic.Int64
@@ -70,14 +70,13 @@ func (m *mortal) sync(dir string) error {
 	return m.folder.sync(dir)
 }
 
-// victim keeps some punches, says which, and flushes, until it is killed or
-// done. Its return value is its exit status.
+// victim keeps some punches, prints their ids, and flushes, until it kills itself or ends. It returns its exit status.
 func victim() int {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	steps, err := strconv.Atoi(os.Getenv(victimSteps))
 	if err == nil {
-		err = victimised(ctx, os.Getenv(victimDir), os.Getenv(victimURL), int64(steps))
+		err = runVictim(ctx, os.Getenv(victimDir), os.Getenv(victimURL), int64(steps))
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -86,7 +85,7 @@ func victim() int {
 	return 0
 }
 
-func victimised(ctx context.Context, dir, url string, steps int64) error {
+func runVictim(ctx context.Context, dir, url string, steps int64) error {
 	cfg := OutboxConfig{Dir: dir, Batch: 2, Receipts: true}
 	box, err := OpenOutbox(cfg)
 	if err != nil {
@@ -105,7 +104,7 @@ func victimised(ctx context.Context, dir, url string, steps int64) error {
 		if err := box.Put(ctx, r); err != nil {
 			return err
 		}
-		fmt.Println(r.ID, r.Kind) // one write, so that it is said or it is not
+		fmt.Println(r.ID, r.Kind) // one write: the test reads the whole line or none
 	}
 	if _, err := box.Flush(ctx, c); err != nil && !errors.Is(err, ErrFlushing) {
 		return err
@@ -120,11 +119,10 @@ func victimised(ctx context.Context, dir, url string, steps int64) error {
 	return nil
 }
 
-// mustDie runs a victim and returns the punches that it said were kept, and
-// whether it was killed.
-func mustDie(t *testing.T, dir, url string, steps int) (kept map[string]string, killed bool) {
+// mustRunVictim runs a victim. It returns the punches that the victim printed as kept, and whether it was killed.
+func mustRunVictim(t *testing.T, dir, url string, steps int) (kept map[string]string, killed bool) {
 	cmd := exec.CommandContext(t.Context(), os.Args[0])
-	// The race detector makes a process that ends wait a second, for its report.
+	// The race detector delays the end of a process by a second, for its report.
 	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=10", victimDir+"="+dir, victimURL+"="+url, fmt.Sprintf("%s=%d", victimSteps, steps))
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -142,9 +140,8 @@ func mustDie(t *testing.T, dir, url string, steps int) (kept map[string]string, 
 	return kept, killed
 }
 
-// TestKilledProcesses kills two processes at a time that share an outbox, at
-// each of their steps on the disk, while answers get lost: what they said was
-// kept is recorded once, or in quarantine with the reason.
+// TestKilledProcesses kills two processes that share an outbox, before each of their steps on the disk, while answers get
+// lost. Each punch that a process called kept must be recorded once, or be in quarantine with the reason.
 func TestKilledProcesses(t *testing.T) {
 	store := clienttest.NewService()
 	api, requests := store.MustHandler(t, "us-east-n1", time.Now), atomic.Int64{}
@@ -154,7 +151,7 @@ func TestKilledProcesses(t *testing.T) {
 			return
 		}
 		api.ServeHTTP(httptest.NewRecorder(), r)
-		panic(http.ErrAbortHandler) // it was recorded, and nobody hears of it
+		panic(http.ErrAbortHandler) // the punch is recorded, and its answer is lost
 	}))
 	t.Cleanup(server.Close)
 	dir := t.TempDir()
@@ -165,7 +162,7 @@ func TestKilledProcesses(t *testing.T) {
 		var both sync.WaitGroup
 		for i := range 2 {
 			both.Go(func() {
-				said, killed := mustDie(t, dir, server.URL, n+i)
+				said, killed := mustRunVictim(t, dir, server.URL, n+i)
 				mu.Lock()
 				defer mu.Unlock()
 				maps.Copy(kept, said)
@@ -190,8 +187,8 @@ func mustBeSettled(t *testing.T, dir, url string, store *clienttest.Service, kep
 		t.Fatalf("the last flush: %+v, %v", done, err)
 	}
 	refused := map[string]bool{}
-	shelved, err := box.Quarantined(background(t))
-	for _, k := range shelved {
+	quarantined, err := box.Quarantined(background(t))
+	for _, k := range quarantined {
 		refused[k.ID.String()] = k.Refusal != nil && k.Refusal.Code == punch.Invalid && k.Refusal.Field == "kind" && k.Note == "ü"
 	}
 	if err != nil {

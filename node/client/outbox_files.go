@@ -86,8 +86,7 @@ func isPunchFile(dir, name string) bool {
 // idLength is the length of an id in the name of a file.
 const idLength = 36
 
-// finishMove ends a move that a crash interrupted after the punch was written to its new folder and before it was removed
-// from the old one.
+// finishMove ends a move that a crash interrupted. The punch has its file in the new folder and still in the old one.
 func (o *Outbox) finishMove(in *inventory, name string) error {
 	waiting, err := o.load(waitingDir, name)
 	if errors.Is(err, errCorrupt) {

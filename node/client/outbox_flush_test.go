@@ -53,7 +53,7 @@ func TestFlushSendsTheOldestFirstInBatches(t *testing.T) {
 		t.Errorf("sent %q, want %q", order, want)
 	}
 	mustLen(t, o, 1, 1)
-	// A person sees to the refused one: it is sent again, and refused again.
+	// A person releases the refused punch. It is sent again and refused again.
 	refused := done.Refused[0].ID
 	if err := o.Release(background(t), refused); err != nil {
 		t.Fatal(err)
@@ -68,7 +68,7 @@ func TestFlushSendsTheOldestFirstInBatches(t *testing.T) {
 	}
 	mustLen(t, o, 1, 0)
 	if err := o.Release(background(t), refused); !errors.Is(err, ErrNotInQuarantine) {
-		t.Errorf("what was discarded is released: %v", err)
+		t.Errorf("a discarded punch is released: %v", err)
 	}
 	text, err := os.ReadFile(filepath.Join(o.cfg.Dir, receiptsFile))
 	if lines := strings.Count(string(text), "\n"); err != nil || lines != 5 || !strings.Contains(string(text), `"utc_offset":"+01:00"`) {
@@ -76,7 +76,8 @@ func TestFlushSendsTheOldestFirstInBatches(t *testing.T) {
 	}
 }
 
-func TestFlushEndsWhenTheServiceIsAway(t *testing.T) {
+// TestFlushEndsWithTheService checks that a flush does not try the other batches, and returns the Retry-After.
+func TestFlushEndsWithTheService(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		asked := 0
 		c := mustNew(t, []string{"http://a"}, func(cfg *Config) {
@@ -123,7 +124,7 @@ func TestRunFlushesUntilAllIsRecorded(t *testing.T) {
 		})
 		mustLen(t, o, 0, 1)
 		for i := 1; i < 3; i++ {
-			// The client obeys 30 s of it, for what it cannot wait itself.
+			// The client obeys 30 s of the Retry-After. Run waits the time that the client had no time for.
 			if wait := asked[i] - asked[i-1]; wait < 30*time.Second || wait > 70*time.Second {
 				t.Errorf("asked after %s, want 30 s or more in between, and jitter", asked)
 			}
@@ -131,7 +132,8 @@ func TestRunFlushesUntilAllIsRecorded(t *testing.T) {
 	})
 }
 
-func TestSeveralUseAnOutboxAtOnce(t *testing.T) {
+// TestSeveralOutboxesShareAFolder works as several processes do, each with an Outbox of its own.
+func TestSeveralOutboxesShareAFolder(t *testing.T) {
 	url, dir := clienttest.NewService().MustServe(t, "us-east-n1", time.Now), t.TempDir()
 	c, ctx := mustNew(t, []string{url}), background(t)
 	const users, each = 4, 15
@@ -170,6 +172,8 @@ func TestSeveralUseAnOutboxAtOnce(t *testing.T) {
 	}
 }
 
+// TestPunchesAreKeptDuringAFlush checks that a flush which waits for the service delays no Put. A second flush must not
+// send the same punches.
 func TestPunchesAreKeptDuringAFlush(t *testing.T) {
 	arrived, proceed := make(chan struct{}), make(chan struct{})
 	urls, _ := servers(t, func(w http.ResponseWriter, r *http.Request, body []byte, n int) {

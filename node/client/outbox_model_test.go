@@ -16,14 +16,14 @@ import (
 	"github.com/punchclock/punchclock/node/punch"
 )
 
-// flaky is a service that takes a punch, or does not, or does and does not say
-// so. It holds every punch it sees against what was punched.
+// flaky is a service that records a punch, refuses it, or records it and loses the answer. It compares each punch with the
+// one that was made.
 type flaky struct {
 	random   *rand.Rand
 	healthy  bool
 	punched  map[punch.ID]Request
 	recorded map[punch.ID]bool
-	gone     map[punch.ID]bool // discarded: must not come any more
+	gone     map[punch.ID]bool // discarded: must not be sent any more
 	wrong    []string
 }
 
@@ -45,7 +45,7 @@ func (s *flaky) Punch(_ context.Context, r Request) (Receipt, error) {
 	case what == 1: // the answer is lost
 		s.recorded[r.ID] = true
 		return Receipt{}, noAnswer(0, errors.New("connection reset"))
-	case what == 2 && !s.recorded[r.ID]: // a known identity is answered before any refusal
+	case what == 2 && !s.recorded[r.ID]: // a recorded punch gets its receipt, never a refusal
 		return Receipt{}, &Error{ID: r.ID, Status: 404, Code: punch.UnknownCompany, Final: true, Detail: strings.Repeat("\x01", 1000)}
 	case what == 3:
 		return Receipt{}, &Error{ID: r.ID, Status: 422, Code: punch.ClockAhead}
@@ -62,21 +62,21 @@ func (s *flaky) PunchBatch(ctx context.Context, requests []Request) ([]Outcome, 
 	return outcomes, nil
 }
 
-// Where a punch may be.
+// Places of a punch.
 const (
-	waits   = "waits"
-	aside   = "aside"
-	damaged = "damaged"
-	nowhere = "nowhere"
+	waits        = "waits"
+	inQuarantine = "inQuarantine"
+	damaged      = "damaged"
+	nowhere      = "nowhere"
 )
 
-// outboxModel drives an outbox and knows where each punch may be. A punch that
-// the service has recorded may be anywhere: at worst it is sent once more.
+// outboxModel drives an outbox and knows the possible places of each punch. A recorded punch may be in any place: at worst
+// it is sent once more.
 type outboxModel struct {
 	disk    *powerDisk
 	service *flaky
 	box     *Outbox
-	may     map[punch.ID][]string // the first one holds unless a step was interrupted
+	may     map[punch.ID][]string // the first place is right unless a step was interrupted
 	ids     []punch.ID            // in the order in which they were made
 	// corrected has the new ids of corrected punches. A correction may exceed the bound.
 	corrected map[punch.ID]punch.ID
@@ -96,7 +96,7 @@ func (m *outboxModel) open(t *rapid.T) {
 	}
 }
 
-// survive brings the power back if it was lost; no other error is expected.
+// survive brings the power back after a loss of power. Any other error fails the test.
 func (m *outboxModel) survive(t *rapid.T, err error) {
 	if !m.disk.dead {
 		t.Fatalf("an error without a cause: %v", err)
@@ -104,8 +104,7 @@ func (m *outboxModel) survive(t *rapid.T, err error) {
 	m.disk.restart()
 }
 
-// do runs an action that may lose its power, checks, and forgets what else
-// might have been.
+// do runs an action that may lose its power, and then checks the place of each punch.
 func (m *outboxModel) do(t *rapid.T, action func(ctx context.Context)) {
 	if n := rapid.IntRange(0, 40).Draw(t, "steps"); n < 30 {
 		m.disk.fuse = n
@@ -122,31 +121,31 @@ func (m *outboxModel) do(t *rapid.T, action func(ctx context.Context)) {
 
 func (m *outboxModel) check(t *rapid.T) {
 	is := map[punch.ID]string{}
-	for pass := range 2 { // the first one finishes what was interrupted
+	for pass := range 2 { // the first pass finishes interrupted moves
 		clear(is)
 		list, err := m.box.List(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		shelved, err := m.box.Quarantined(t.Context())
+		quarantined, err := m.box.Quarantined(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, k := range list {
 			is[k.ID] += waits
 		}
-		for _, k := range shelved {
+		for _, k := range quarantined {
 			switch {
 			case k.Corrupt != nil:
 				is[k.ID] += damaged
 			case k.Refusal == nil && pass == 1:
 				t.Fatalf("%s is in quarantine without a reason", k.ID)
 			default:
-				is[k.ID] += aside
+				is[k.ID] += inQuarantine
 			}
 		}
-		if len(list)+len(shelved) > modelItems+len(m.corrected)+1 {
-			t.Fatalf("%d waiting, %d set aside, %d fit", len(list), len(shelved), modelItems)
+		if len(list)+len(quarantined) > modelItems+len(m.corrected)+1 {
+			t.Fatalf("%d waiting, %d quarantined, the bound is %d", len(list), len(quarantined), modelItems)
 		}
 	}
 	for _, id := range m.ids {
@@ -154,7 +153,7 @@ func (m *outboxModel) check(t *rapid.T) {
 		if at == "" {
 			at = nowhere
 		}
-		free := m.service.recorded[id] && slices.Contains([]string{waits, aside, nowhere}, at)
+		free := m.service.recorded[id] && slices.Contains([]string{waits, inQuarantine, nowhere}, at)
 		if !free && !slices.Contains(m.may[id], at) {
 			t.Fatalf("punch %s is %q, may be %q, recorded: %v\n%q", id, at, m.may[id], m.service.recorded[id], m.disk.names(""))
 		}
@@ -177,13 +176,13 @@ func (m *outboxModel) request(t *rapid.T) Request {
 	return r
 }
 
-// heard notes what a caller was told of a punch that was kept.
+// heard notes the answer that a caller got for a kept punch.
 func (m *outboxModel) heard(id punch.ID, err error) {
 	switch {
 	case err == nil:
 		m.may[id] = []string{nowhere}
 	case IsFinal(err):
-		m.may[id] = []string{aside}
+		m.may[id] = []string{inQuarantine}
 	default:
 		m.may[id] = []string{waits}
 	}
@@ -219,13 +218,13 @@ func (m *outboxModel) put(t *rapid.T) {
 }
 
 func (m *outboxModel) putAgain(t *rapid.T) {
-	id, found := m.pick(t, waits, aside)
+	id, found := m.pick(t, waits, inQuarantine)
 	if !found {
 		return
 	}
 	m.do(t, func(ctx context.Context) {
 		err := m.box.Put(ctx, m.service.punched[id])
-		if !m.disk.dead && IsFinal(err) != (m.may[id][0] == aside) {
+		if !m.disk.dead && IsFinal(err) != (m.may[id][0] == inQuarantine) {
 			t.Fatalf("the same punch again, which is %s: %v", m.may[id], err)
 		}
 		other := m.service.punched[id]
@@ -241,8 +240,8 @@ func (m *outboxModel) punch(t *rapid.T) {
 	m.do(t, func(ctx context.Context) {
 		_, err := m.box.Punch(ctx, m.service, r)
 		switch kept := !errors.Is(err, ErrNotKept); {
-		case kept && m.disk.dead: // what was said stands, and the disk may not have heard it
-			m.may[r.ID] = []string{waits, aside}
+		case kept && m.disk.dead: // the answer is valid, and the disk may not have it
+			m.may[r.ID] = []string{waits, inQuarantine}
 		case kept:
 			m.heard(r.ID, err)
 		case m.disk.dead:
@@ -257,7 +256,7 @@ func (m *outboxModel) flush(t *rapid.T) {
 		if m.disk.dead {
 			for id, may := range m.may {
 				if may[0] == waits {
-					m.may[id] = []string{waits, aside}
+					m.may[id] = []string{waits, inQuarantine}
 				}
 			}
 			return
@@ -272,13 +271,13 @@ func (m *outboxModel) flush(t *rapid.T) {
 			m.heard(r.ID, nil)
 		}
 		if left := len(m.disk.names(waitingDir)); done.Kept != left {
-			t.Fatalf("%d are said to be kept, %d are", done.Kept, left)
+			t.Fatalf("the flush says that %d punches wait, %d do", done.Kept, left)
 		}
 	})
 }
 
 func (m *outboxModel) release(t *rapid.T) {
-	if id, found := m.pick(t, aside); found && m.corrected[id] == (punch.ID{}) {
+	if id, found := m.pick(t, inQuarantine); found && m.corrected[id] == (punch.ID{}) {
 		m.do(t, func(ctx context.Context) {
 			if err := m.box.Release(ctx, id); err == nil {
 				m.may[id] = []string{waits}
@@ -290,7 +289,7 @@ func (m *outboxModel) release(t *rapid.T) {
 }
 
 func (m *outboxModel) discard(t *rapid.T) {
-	if id, found := m.pick(t, aside, damaged); found {
+	if id, found := m.pick(t, inQuarantine, damaged); found {
 		m.do(t, func(ctx context.Context) {
 			if _, err := m.box.Discard(ctx, id); err == nil {
 				m.may[id], m.service.gone[id] = []string{nowhere}, !m.service.recorded[id]
@@ -304,7 +303,7 @@ func (m *outboxModel) discard(t *rapid.T) {
 // correct lets a person send a quarantined punch with its right time. A crash leaves the new punch waiting or nowhere, and
 // the old one in quarantine in any case.
 func (m *outboxModel) correct(t *rapid.T) {
-	id, found := m.pick(t, aside)
+	id, found := m.pick(t, inQuarantine)
 	if !found || m.corrected[id] != (punch.ID{}) {
 		return
 	}
@@ -335,7 +334,7 @@ func (m *outboxModel) correct(t *rapid.T) {
 	m.corrected[id] = r.ID
 }
 
-// damage hits a file that is quietly lying there.
+// damage flips a bit in a file of a waiting punch.
 func (m *outboxModel) damage(t *rapid.T) {
 	names := m.disk.names(waitingDir)
 	if len(names) == 0 {
@@ -354,9 +353,8 @@ func (m *outboxModel) damage(t *rapid.T) {
 	m.check(t)
 }
 
-// TestOutboxNeverLosesAPunch: whatever the service answers and at whatever step
-// the power goes, a punch that was kept waits, or is set aside, or is recorded,
-// or a person has discarded it; and what is sent is what was punched.
+// TestOutboxNeverLosesAPunch tries every answer of the service and a loss of power at every step. A kept punch must wait,
+// be in quarantine, be recorded, or be discarded by a person. Each sent punch must be as it was made.
 func TestOutboxNeverLosesAPunch(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		seed := rapid.Uint64().Draw(t, "seed")
@@ -371,7 +369,7 @@ func TestOutboxNeverLosesAPunch(t *testing.T) {
 		m.service.healthy = true
 		done, err := m.box.Flush(t.Context(), m.service)
 		if err != nil || done.Kept != 0 || len(m.disk.names(waitingDir)) != 0 {
-			t.Fatalf("with everything well again: %+v, %v", done, err)
+			t.Fatalf("after the service is healthy again: %+v, %v", done, err)
 		}
 	})
 }

@@ -30,7 +30,7 @@ func FuzzEntry(f *testing.F) {
 			t.Fatalf("%q: %v", content, err)
 		}
 		if err == nil {
-			if again, err := k.encode(); err == nil { // times of other years than four digits cannot be
+			if again, err := k.encode(); err == nil { // a year without four digits cannot be encoded
 				if k2, err := decodeEntry(again, id); err != nil || !sameContent(k2.Request, k.Request) || k2.revision != k.revision {
 					t.Fatalf("%+v became %+v, %v", k, k2, err)
 				}

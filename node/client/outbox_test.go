@@ -40,7 +40,7 @@ func mustLen(t *testing.T, o *Outbox, waiting, quarantined int) {
 	}
 }
 
-// TestOutboxFollowsTheTableOfAnswers: what a device does with an answer.
+// TestOutboxFollowsTheTableOfAnswers covers the table in openapi.yaml of what a device does with an answer.
 func TestOutboxFollowsTheTableOfAnswers(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -89,7 +89,7 @@ func TestOutboxFollowsTheTableOfAnswers(t *testing.T) {
 				mustLen(t, o, 0, 1)
 				list, listErr := o.Quarantined(background(t))
 				if listErr != nil || len(list) != 1 || !sameContent(list[0].Request, r) || list[0].Refusal.Detail != "because" || list[0].Refusal.At.IsZero() || list[0].Refusal.TraceID == "" {
-					t.Errorf("%+v, %v; want %+v and why", list, listErr, r)
+					t.Errorf("%+v, %v; want %+v and its refusal", list, listErr, r)
 				}
 				var e *Error
 				if again := o.Put(background(t), r); !errors.As(again, &e) || !e.Final || e.Detail != "because" {
@@ -100,18 +100,16 @@ func TestOutboxFollowsTheTableOfAnswers(t *testing.T) {
 	}
 }
 
-// TestFlushEndsWhenTheServiceIsAway: the other batches are not tried, and the
-// caller hears when to come back.
-func TestAFullOutboxSaysSoAndDropsNothing(t *testing.T) {
+func TestAFullOutboxRefusesAndDropsNothing(t *testing.T) {
 	urls, arrived := servers(t, first(problem(503, punch.Overloaded, ""), recorded))
 	c := mustNew(t, urls, func(cfg *Config) { cfg.Backoff.Base, cfg.Backoff.Max = 1<<50, 1<<50 })
 	few := mustOutbox(t, OutboxConfig{MaxItems: 2})
 	mustPut(t, few, batchOf("e0", "e1")...)
 	r := request()
 	if err := few.Put(background(t), r); !errors.Is(err, ErrOutboxFull) {
-		t.Errorf("a third of two: %v", err)
+		t.Errorf("a third punch in an outbox of two: %v", err)
 	}
-	// It is sent all the same; without a receipt the device is told that all is not well.
+	// The punch is sent all the same. Without a receipt the error is ErrNotKept.
 	var e *Error
 	if _, err := few.Punch(background(t), c, r); !errors.Is(err, ErrNotKept) || !errors.Is(err, ErrOutboxFull) || !errors.As(err, &e) || e.ID != r.ID {
 		t.Errorf("neither sent nor kept: %s", describe(err))
@@ -133,18 +131,18 @@ func TestAFullOutboxSaysSoAndDropsNothing(t *testing.T) {
 		}
 	}
 	if n < 10 || n > 16 {
-		t.Errorf("%d punches of a good 1,000 bytes went into %d", n, maxEntryBytes)
+		t.Errorf("%d punches of a little over 1,000 bytes each fit into %d bytes", n, maxEntryBytes)
 	}
 	mustLen(t, small, n, 0)
 	for _, bad := range []Request{{ID: punch.NewID(), Note: "\xff"}, {ID: punch.NewID(), Note: strings.Repeat("x", maxPunchBytes)}, {}} {
 		if err := mustOutbox(t, OutboxConfig{}).Put(background(t), bad); !IsFinal(err) {
-			t.Errorf("%.40v: %v, want that it can never be kept", bad, err)
+			t.Errorf("%.40v: %v, want a final error", bad, err)
 		}
 	}
 }
 
-// TestDamagedFilesDoNotHoldUpOthers: and they are shown with the reason.
-func TestDamagedFilesDoNotHoldUpOthers(t *testing.T) {
+// TestDamagedFilesDoNotStopAFlush checks that the quarantine shows them with the reason.
+func TestDamagedFilesDoNotStopAFlush(t *testing.T) {
 	urls, _ := servers(t, results(good))
 	c, o := mustNew(t, urls), mustOutbox(t, OutboxConfig{})
 	requests := batchOf("e0", "e1", "e2", "e3")
@@ -182,7 +180,7 @@ func TestDamagedFilesDoNotHoldUpOthers(t *testing.T) {
 	if err := o.Release(background(t), requests[1].ID); !errors.Is(err, errCorrupt) {
 		t.Errorf("a damaged punch is released: %v", err)
 	}
-	// Repaired by hand it can be; one that is beyond repair is discarded.
+	// A person repairs one file and discards another.
 	if err := os.WriteFile(file(quarantineDir, 1, corruptExt), good, fileMode); err != nil {
 		t.Fatal(err)
 	}
@@ -195,14 +193,14 @@ func TestDamagedFilesDoNotHoldUpOthers(t *testing.T) {
 	mustLen(t, o, 1, 1)
 }
 
-func TestAnOutboxKnowsItsCompanyAndItsFormat(t *testing.T) {
+func TestAnOutboxChecksCompanyAndFormat(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a", "b")
 	mustOutbox(t, OutboxConfig{Dir: dir})
 	mustOutbox(t, OutboxConfig{Dir: dir, Company: "acme"})
 	mustOutbox(t, OutboxConfig{Dir: dir, Company: "acme"})
 	mustOutbox(t, OutboxConfig{Dir: dir})
 	if _, err := OpenOutbox(OutboxConfig{Dir: dir, Company: "globex"}); !errors.Is(err, ErrOutboxFormat) {
-		t.Errorf("another company's: %v", err)
+		t.Errorf("the folder of another company: %v", err)
 	}
 	for _, content := range []string{`{"format":2}`, `{}`, ``} {
 		if err := os.WriteFile(filepath.Join(dir, formatFile), []byte(content), fileMode); err != nil {
@@ -214,17 +212,12 @@ func TestAnOutboxKnowsItsCompanyAndItsFormat(t *testing.T) {
 	}
 	for _, cfg := range []OutboxConfig{{}, {Dir: dir, MaxItems: -1}, {Dir: dir, MaxBytes: 1}, {Dir: dir, Batch: MaxBatch + 1}, {Dir: dir, Concurrency: 100}} {
 		if _, err := OpenOutbox(cfg); err == nil {
-			t.Errorf("%+v is taken", cfg)
+			t.Errorf("%+v is accepted", cfg)
 		}
 	}
 }
 
-// TestSeveralUseAnOutboxAtOnce: as several processes do, each with an Outbox of
-// its own.
-// TestPunchesAreKeptDuringAFlush: a flush that waits for the service holds up
-// nobody at the gate, and a second one does not double its work.
-// TestARecordedPunchLeavesTheQuarantine: another process heard a refusal that
-// did not last.
+// TestARecordedPunchLeavesTheQuarantine has a refusal that did not last. Another process quarantined the punch for it.
 func TestARecordedPunchLeavesTheQuarantine(t *testing.T) {
 	urls, _ := servers(t, first(problem(404, punch.UnknownCompany, ""), recorded))
 	c, o, r := mustNew(t, urls), mustOutbox(t, OutboxConfig{}), request()
@@ -280,7 +273,7 @@ func TestReceiptsAreKeptWithinBounds(t *testing.T) {
 	lines.Scan()
 	got, failure := answer{body: lines.Bytes()}.receiptFor("e1", receipt.ID)
 	if failure != nil || got.Receipt != receipt.Receipt {
-		t.Errorf("the line behind a torn one is %+v, %v; want %+v", got, failure, receipt)
+		t.Errorf("the line after a torn line is %+v, %v; want %+v", got, failure, receipt)
 	}
 	if err := os.Truncate(name, maxReceiptsFile); err != nil {
 		t.Fatal(err)

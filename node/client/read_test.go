@@ -58,7 +58,7 @@ func TestListReadsAllPages(t *testing.T) {
 	}
 }
 
-func TestListTakesNoOtherAnswer(t *testing.T) {
+func TestListRefusesOtherAnswers(t *testing.T) {
 	for name, answer := range map[string]answerFunc{
 		"no JSON":      page(200),
 		"no punches":   raw(200, `{"from":"2026-11-02T00:00:00Z"}`),

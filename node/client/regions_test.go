@@ -36,8 +36,7 @@ func TestRegionsOfTheRealAPI(t *testing.T) {
 	}
 }
 
-// TestRefreshedEndpointsComeFirst: and the configured one is still there when
-// they fail.
+// TestRefreshedEndpointsComeFirst checks that the configured endpoint stays in the list, for the case that they fail.
 func TestRefreshedEndpointsComeFirst(t *testing.T) {
 	var others []string
 	or := func(answer answerFunc) answerFunc {
@@ -61,7 +60,7 @@ func TestRefreshedEndpointsComeFirst(t *testing.T) {
 	if _, err := c.Punch(ctx, request()); err != nil {
 		t.Fatal(err)
 	}
-	// c rests now, and must rest on after the list was refreshed.
+	// Calls skip c now, and must skip it after the refresh as well.
 	if err := c.Refresh(ctx, []string{"us-east", "eu-west"}); err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +69,7 @@ func TestRefreshedEndpointsComeFirst(t *testing.T) {
 	}
 	punches := slices.DeleteFunc(arrived(), func(s seen) bool { return !strings.HasPrefix(s.path, "POST ") })
 	if got := path(punches); got != "cbb" {
-		t.Errorf("the punches went to %q, want c, and b when it failed, then b as long as c rests", got)
+		t.Errorf("the punches went to %q, want c, then b because c failed, then b because calls skip c", got)
 	}
 }
 
@@ -79,7 +78,7 @@ func TestAFailedRefreshChangesNothing(t *testing.T) {
 	c := mustNew(t, urls, func(cfg *Config) { cfg.Backoff.Base, cfg.Backoff.Max = 1<<50, 1<<50 })
 	var e *Error
 	if err := c.Refresh(background(t), nil); !errors.As(err, &e) || e.Final {
-		t.Errorf("an answer that is none: %s", describe(err))
+		t.Errorf("an invalid answer: %s", describe(err))
 	}
 	if got := c.Endpoints(); !slices.Equal(got, urls) {
 		t.Errorf("the endpoints are %q, want %q", got, urls)
@@ -116,7 +115,7 @@ func TestOrder(t *testing.T) {
 				t.Fatalf("the configured %s is missing: %q", e, got)
 			}
 		}
-		// The first is of the most preferred region that has one.
+		// The first endpoint must be of the most preferred region that has a usable endpoint.
 		for _, name := range preferred {
 			i := slices.IndexFunc(regions, func(r Region) bool { return r.Name == name && r.Ready })
 			if i >= 0 && slices.ContainsFunc(regions[i].Endpoints, usable) {
@@ -148,6 +147,6 @@ func TestOrderTakesOneOfEachRegionBeforeASecond(t *testing.T) {
 		many = append(many, "https://n"+string(rune('a'+i%26))+string(rune('a'+i/26)))
 	}
 	if got := Order([]Region{{"eu", true, many}}, nil, []string{"https://any"}); len(got) != maxEndpoints+1 {
-		t.Errorf("%d endpoints of 100 are taken, want %d and the configured one", len(got), maxEndpoints)
+		t.Errorf("%d endpoints of 100 are in the list, want %d and the configured one", len(got), maxEndpoints)
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/punchclock/punchclock/node/punch"
 )
 
-// roundTripper answers without a network, so that time can be faked.
+// roundTripper answers without a network, because synctest needs a program without one.
 type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
@@ -36,7 +36,7 @@ func TestRetryAfterIsObeyedAndBounded(t *testing.T) {
 	}{
 		{"7", 7 * time.Second, 7*time.Second + time.Millisecond},
 		{"120", 30 * time.Second, 30*time.Second + time.Millisecond},
-		{"Sat, 01 Jan 2000 00:00:05 GMT", 5 * time.Second, 5*time.Second + time.Millisecond}, // a bubble begins in 2000
+		{"Sat, 01 Jan 2000 00:00:05 GMT", 5 * time.Second, 5*time.Second + time.Millisecond}, // a synctest bubble begins in 2000
 		{"Fri, 31 Dec 1999 00:00:00 GMT", 0, time.Millisecond},
 		{"soon", 0, time.Millisecond},
 		{"-5", 0, time.Millisecond},
@@ -64,7 +64,7 @@ func TestRetryAfterIsObeyedAndBounded(t *testing.T) {
 	}
 }
 
-func TestACallThatCannotWaitSaysWhenToComeBack(t *testing.T) {
+func TestACallThatCannotWaitReturnsTheRetryAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client := mustNew(t, []string{"http://a"}, func(cfg *Config) {
 			cfg.HTTPClient = &http.Client{Transport: roundTripper(func(*http.Request) (*http.Response, error) {
@@ -82,8 +82,7 @@ func TestACallThatCannotWaitSaysWhenToComeBack(t *testing.T) {
 	})
 }
 
-// TestAFailedEndpointIsTriedAgain: it is passed over while it rests, and
-// preferred again afterwards.
+// TestAFailedEndpointIsTriedAgain checks that calls skip it during the cool-down and prefer it again afterwards.
 func TestAFailedEndpointIsTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var asked []string
@@ -146,15 +145,15 @@ func TestBackoffGrowsAndIsBounded(t *testing.T) {
 	})
 }
 
-// TestRing: with more than one endpoint the one that just failed is never the
-// next, and an endpoint that rests is next only when all others rest, too.
-func TestRing(t *testing.T) {
+// TestPick has several endpoints. The endpoint that just failed must not be next. An endpoint in its cool-down may be next
+// only if all others are in theirs.
+func TestPick(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(1, 5).Draw(t, "endpoints")
 		now := time.Unix(1000, 0)
 		r := newEndpoints(make([]string, n))
 		for i := range n {
-			r.failed(i, now.Add(time.Duration(rapid.IntRange(-2, 2).Draw(t, "rests"))*time.Second))
+			r.failed(i, now.Add(time.Duration(rapid.IntRange(-2, 2).Draw(t, "cool-down"))*time.Second))
 		}
 		last := rapid.IntRange(none, n-1).Draw(t, "last")
 		got := r.pick(last, nil, now)
@@ -183,10 +182,10 @@ func FuzzAnswer(f *testing.F) {
 		}
 		receipt, err := answer{status: status, body: body}.receiptFor(r.Employee, r.ID)
 		if err == nil && (receipt.ID != r.ID || receipt.Employee != r.Employee || receipt.RecordedAt.IsZero()) {
-			t.Fatalf("%q was taken for a receipt of %+v", body, r)
+			t.Fatalf("%q passed as a receipt of %+v", body, r)
 		}
 		if err != nil && err.Final {
-			t.Fatalf("%q: no receipt is no final answer: %v", body, err)
+			t.Fatalf("%q: an answer without a receipt must not be final: %v", body, err)
 		}
 	})
 }

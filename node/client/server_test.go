@@ -24,18 +24,18 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// endpoint is a server that answers as it is told and remembers what it got.
+// endpoint is a server that answers as a test says and remembers its requests.
 type endpoint struct {
 	*httptest.Server
 	name string
 	log  *[]seen // shared by the endpoints of a test, guarded by mu
 	mu   *sync.Mutex
-	// answer is called for each request, the first one has number 1.
+	// answer is called for each request. The first request has number 1.
 	answer func(w http.ResponseWriter, r *http.Request, body []byte, number int)
 	number int // guarded by mu
 }
 
-// seen is a request that arrived somewhere.
+// seen is a request that arrived at an endpoint.
 type seen struct {
 	endpoint, path, token, body string
 	at                          time.Time
@@ -57,8 +57,8 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // answerFunc answers the number-th request of an endpoint.
 type answerFunc = func(w http.ResponseWriter, r *http.Request, body []byte, number int)
 
-// servers starts an endpoint for each answer, called a, b and so on. The
-// returned function reads what arrived so far, in order.
+// servers starts an endpoint for each answer, with the names a, b and so on. The returned function returns the requests so
+// far, in order.
 func servers(t *testing.T, answers ...answerFunc) (urls []string, arrived func() []seen) {
 	t.Helper()
 	var log []seen
@@ -76,7 +76,7 @@ func servers(t *testing.T, answers ...answerFunc) (urls []string, arrived func()
 	}
 }
 
-// mustNew makes a client that loses no time between attempts.
+// mustNew makes a client without waits between attempts.
 func mustNew(t *testing.T, urls []string, change ...func(*Config)) *Client {
 	t.Helper()
 	cfg := Config{Endpoints: urls, Token: StaticToken("secret"), Backoff: Backoff{Base: time.Microsecond, Max: time.Millisecond}}
@@ -93,14 +93,14 @@ func mustNew(t *testing.T, urls []string, change ...func(*Config)) *Client {
 
 var recordedAt = time.Date(2026, 11, 2, 8, 30, 0, 123456000, time.UTC)
 
-// receiptBody is the service's receipt for the request in body.
+// receiptBody is the receipt of the service for the request in body.
 func receiptBody(body []byte) map[string]any {
 	var sent struct {
 		ID, Employee, Kind string
 		At                 *time.Time
 	}
 	if err := json.Unmarshal(body, &sent); err != nil {
-		panic(err) // a test of ours sent it
+		panic(err) // a test sent it
 	}
 	id, err := punch.ParseID(sent.ID)
 	if err != nil {
@@ -145,7 +145,7 @@ func problem(status int, code punch.Code, retryAfter string) answerFunc {
 	}
 }
 
-// page answers with what a balancer or a hotel's login page sends.
+// page answers as a load balancer or the login page of a hotel does.
 func page(status int) answerFunc {
 	return func(w http.ResponseWriter, _ *http.Request, _ []byte, _ int) {
 		w.Header().Set("Content-Type", "text/html")
@@ -154,7 +154,7 @@ func page(status int) answerFunc {
 	}
 }
 
-// raw answers with these bytes as if they were a receipt.
+// raw answers with text in place of a receipt.
 func raw(status int, text string) answerFunc {
 	return func(w http.ResponseWriter, _ *http.Request, _ []byte, _ int) {
 		w.Header().Set("Content-Type", "application/json")
@@ -163,10 +163,10 @@ func raw(status int, text string) answerFunc {
 	}
 }
 
-// cut takes the request and breaks the connection.
+// cut reads the request and closes the connection.
 func cut(http.ResponseWriter, *http.Request, []byte, int) { panic(http.ErrAbortHandler) }
 
-// silent takes the request and never answers.
+// silent reads the request and never answers.
 func silent(_ http.ResponseWriter, r *http.Request, _ []byte, _ int) { <-r.Context().Done() }
 
 // first answers the first request in its own way, and all later ones otherwise.
@@ -193,7 +193,7 @@ func background(t *testing.T) context.Context {
 	return ctx
 }
 
-// path is where the requests went, such as "aab".
+// path is the names of the endpoints of the requests, such as "aab".
 func path(requests []seen) (s string) {
 	for _, r := range requests {
 		s += r.endpoint

@@ -60,23 +60,28 @@ func (s *Service) MustServe(tb testing.TB, node string, clock func() time.Time) 
 // MustHandler returns the API of a node with that name and clock.
 func (s *Service) MustHandler(tb testing.TB, node string, clock func() time.Time) http.Handler {
 	tb.Helper()
+	handler, err := s.Handler(node, clock)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return handler
+}
+
+// Handler is MustHandler for examples, which have no testing.TB.
+func (s *Service) Handler(node string, clock func() time.Time) (http.Handler, error) {
 	cluster := new(region.Cluster)
 	cluster.Set(region.NewView("us-east-n1", []region.Member{
 		{Node: "us-east-n1", Region: "us-east", State: region.Ready, PublicURL: "http://us-east.example/"},
 		{Node: "eu-west-n1", Region: "eu-west", State: region.Ready, PublicURL: "http://eu-west.example"},
 		{Node: "ap-south-n1", Region: "ap-south", State: region.Draining, PublicURL: "http://ap-south.example"},
 	}))
-	api, err := httpapi.New(
+	return httpapi.New(
 		httpapi.Config{Node: node, Region: "us-east", Deadline: 10 * time.Second, MaxBody: 1 << 20},
 		httpapi.Deps{
 			Recorder: recorder{s, clock}, Reader: s, Auth: manager{}, Cluster: cluster, Clock: clock, Log: slog.New(slog.DiscardHandler),
 			Draining: func() bool { return false }, ClockWrong: func() bool { return false },
 			Tracer: tracenoop.NewTracerProvider(), Meter: metricnoop.NewMeterProvider(),
 		})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return api
 }
 
 // recorder is a Service as one node sees it.
