@@ -6,7 +6,6 @@ var notPlainYet = []string{
 	"Makefile",
 	"architecture_test.go",
 	"node",
-	"node/adminapi",
 	"node/auth",
 	"node/batcher",
 	"node/certs",

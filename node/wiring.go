@@ -35,13 +35,17 @@ func (n *Node) startTelemetry(ctx context.Context) (err error) {
 }
 
 func (n *Node) startOps(ctx context.Context) error {
-	handler := adminapi.New(adminapi.Deps{
-		NotReady: n.monitor.NotReady, Metrics: n.telemetry.MetricsHandler,
-		About:    map[string]string{"name": n.self.Node, "region": string(n.self.Region), "version": Version},
-		Operator: n.operator, Status: n.status, Evacuate: n.evacuate, Keyrings: n.keyrings, Log: n.log,
+	handler, err := adminapi.New(adminapi.Config{
+		Node: n.self.Node, Region: string(n.self.Region), Version: Version,
+	}, adminapi.Deps{
+		NotReady: n.monitor.NotReady, Metrics: n.telemetry.MetricsHandler, Operator: n.operator, Status: n.status,
+		Evacuate: n.evacuate, Keyrings: n.keyrings, Log: n.log, Clock: n.clock,
 	})
+	if err != nil {
+		return err
+	}
 	// There is no write timeout: a profile takes as long as its caller asks for.
-	_, err := n.serve(ctx, "operations", n.cfg.Ops.Addr, &http.Server{
+	_, err = n.serve(ctx, "operations", n.cfg.Ops.Addr, &http.Server{
 		Handler: handler, TLSConfig: n.opsServer(), ReadHeaderTimeout: headerTimeout,
 		IdleTimeout: 2 * time.Minute, // scrapers come every few seconds
 	})

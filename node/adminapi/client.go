@@ -13,19 +13,19 @@ import (
 	"github.com/punchclock/punchclock/region"
 )
 
-// Client asks a node's operations API with an operator's token.
+// Client calls a node's admin API with an operator's token.
 type Client struct {
 	URL   string // base URL of the listener
 	Token string
 	HTTP  *http.Client // http.DefaultClient when nil
 }
 
-// Status asks what the node believes of the cluster.
+// Status returns the cluster as the node sees it.
 func (c Client) Status(ctx context.Context) (s Status, err error) {
 	return s, c.do(ctx, http.MethodGet, "/status", nil, &s)
 }
 
-// Evacuate takes a region out of service, for a while or until Restore.
+// Evacuate takes a region out of service, for the duration or, if that is 0, until Restore.
 func (c Client) Evacuate(ctx context.Context, name string, d time.Duration, gossipOnly bool) (region.Evacuation, error) {
 	return c.set(ctx, http.MethodPut, "/regions/"+name+"/evacuation", Request{For: d, GossipOnly: gossipOnly})
 }
@@ -45,13 +45,13 @@ func (c Client) set(ctx context.Context, method, path string, in any) (region.Ev
 		return region.Evacuation{}, err
 	}
 	if a.Evacuation == nil {
-		return region.Evacuation{}, errors.New("the node did not say what holds now")
+		return region.Evacuation{}, errors.New("the node's answer has no evacuation")
 	}
 	return *a.Evacuation, nil
 }
 
 func (c Client) do(ctx context.Context, method, path string, in, out any) error {
-	ctx, cancel := context.WithTimeout(ctx, operatorTimeout+5*time.Second) // the node's own bound comes first
+	ctx, cancel := context.WithTimeout(ctx, operatorTimeout+5*time.Second) // the node's own time limit must end first
 	defer cancel()
 	body, err := json.Marshal(in)
 	if err != nil {

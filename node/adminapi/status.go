@@ -19,14 +19,14 @@ type Status struct {
 	Homes     []Home   `json:"homes"`
 }
 
-// Region is one region of the database or of the gossip.
+// Region is a region that the database has, or that has nodes.
 type Region struct {
 	Name      string     `json:"name"`
 	Ready     int        `json:"ready"` // nodes
 	Nodes     int        `json:"nodes"`
 	Evacuated bool       `json:"evacuated"`
 	Until     *time.Time `json:"until,omitempty"`
-	Version   int64      `json:"version,omitempty"` // of its switch
+	Version   int64      `json:"version,omitempty"` // of its evacuation
 }
 
 // Member is a node.
@@ -38,16 +38,16 @@ type Member struct {
 	Capacity     uint32 `json:"capacity"`
 	Weight       uint16 `json:"weight"`
 	DatabaseAway bool   `json:"database_away"`
-	CircuitOpen  bool   `json:"circuit_open"` // this node does not call it
+	CircuitOpen  bool   `json:"circuit_open"` // the answering node does not call this member
 	PublicURL    string `json:"public_url,omitempty"`
 }
 
-// Home is a home region whose punches this node has carried.
+// Home is a home region whose punches the node has forwarded or written.
 type Home struct {
 	Region      string `json:"region"`
 	Way         string `json:"way"` // database or peer
 	Waiting     int    `json:"waiting"`
-	CircuitOpen bool   `json:"circuit_open"` // punches of this home are refused at once
+	CircuitOpen bool   `json:"circuit_open"` // the node rejects punches of this home at once
 }
 
 // WriteTable writes the status for a person.

@@ -67,7 +67,7 @@ func (p *pool) keyrings() adminapi.Keyrings {
 }
 
 func (p *pool) rotation() Rotation {
-	server := httptest.NewServer(adminapi.New(adminapi.Deps{
+	handler, err := adminapi.New(adminapi.Config{Node: "n", Region: "us-east", Version: "dev"}, adminapi.Deps{
 		Metrics: http.NotFoundHandler(), Keyrings: p.keyrings, Log: slog.New(slog.DiscardHandler),
 		Operator: func(_ context.Context, token string) error {
 			if token != "operator" {
@@ -75,7 +75,11 @@ func (p *pool) rotation() Rotation {
 			}
 			return nil
 		},
-	}))
+	})
+	if err != nil {
+		p.Fatal(err)
+	}
+	server := httptest.NewServer(handler)
 	p.Cleanup(func() { server.Close(); http.DefaultClient.CloseIdleConnections() })
 	return Rotation{Ask: adminapi.Client{URL: server.URL, Token: "operator"}.Keyrings, Timeout: p.wait, Progress: &p.progress}
 }

@@ -1,9 +1,6 @@
-// Package adminapi is the operator's listener: is the node alive, may it be sent
-// punches and if not why, what it believes of the cluster, the switches, its
-// metrics and its profiles; and the client for them. It is meant for loopback
-// or a private network. Health and metrics ask nobody who they are; all else
-// takes an operator's token: a profile shows the command line, and costs time
-// that punches need.
+// Package adminapi is the HTTP API for operators, and its client: health, metrics, the state of the cluster,
+// evacuations, gossip keys and profiles. It is meant for loopback or a private network. Health and metrics need no
+// token. Everything else needs an operator's token: a profile shows the command line, and takes CPU time from punches.
 package adminapi
 
 import (
@@ -19,52 +16,73 @@ import (
 	"github.com/punchclock/punchclock/region"
 )
 
-// Deps is what the listener shows and does.
+// Config is what the API tells about the node.
+type Config struct {
+	Node    string // the node's name
+	Region  string
+	Version string // of the release
+}
+
+// Validate names the field that is wrong.
+func (c Config) Validate() error {
+	switch {
+	case c.Node == "":
+		return errors.New("admin API: Node is empty")
+	case c.Region == "":
+		return errors.New("admin API: Region is empty")
+	case c.Version == "":
+		return errors.New("admin API: Version is empty")
+	default:
+		return nil
+	}
+}
+
+// Deps is what the API shows and calls.
 type Deps struct {
-	// NotReady returns why the node must not be sent punches, empty when it
-	// may be.
+	// NotReady returns the reasons why the node must not be sent punches. The list is empty if the node is ready.
 	NotReady func() []string
 	Metrics  http.Handler
-	// About is shown with the readiness: name, region, version.
-	About map[string]string
 	// Operator returns nil for the token of an operator.
 	Operator func(ctx context.Context, token string) error
-	// Status returns what the node believes of the cluster.
+	// Status returns the cluster as the node sees it.
 	Status func() Status
-	// Keyrings returns what the node knows of every node's gossip keys.
+	// Keyrings returns the gossip keys of every node, as far as the node knows them.
 	Keyrings func() Keyrings
-	// Evacuate sets a switch everywhere and returns it as it holds now.
-	// Its errors are refusals that the operator may read.
+	// Evacuate sets an evacuation on all nodes and returns it as it holds now. The operator reads its errors.
 	Evacuate func(ctx context.Context, e region.Evacuation, gossipOnly bool) (region.Evacuation, error)
 	Log      *slog.Logger
+	Clock    func() time.Time // says when a bounded evacuation ends
 }
 
 // Request is the body of PUT /regions/{region}/evacuation.
 type Request struct {
-	// For bounds the evacuation; 0 holds until it is restored.
+	// For is how long the evacuation holds. With 0 it holds until the region is restored.
 	For time.Duration `json:"for_nanoseconds,omitempty"`
-	// GossipOnly tells the nodes without the database. It needs a bound.
+	// GossipOnly tells the nodes without storing anything in the database. It needs For.
 	GossipOnly bool `json:"gossip_only,omitempty"`
 }
 
-// Answer is what an operator's request gets.
+// Answer is the response to Request.
 type Answer struct {
 	Error      string             `json:"error,omitempty"`
 	Evacuation *region.Evacuation `json:"evacuation,omitempty"`
 }
 
-// operatorTimeout bounds a switch: writing a global table takes up to a second,
-// and an operator waits.
+// operatorTimeout bounds an evacuation: a write to a global table takes up to a second, and an operator waits.
 const operatorTimeout = 10 * time.Second
 
-// New returns the handler.
-func New(deps Deps) http.Handler {
+// New returns the handler of the API.
+func New(cfg Config, deps Deps) (http.Handler, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	about := map[string]string{"name": cfg.Node, "region": cfg.Region, "version": cfg.Version}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, http.StatusOK, map[string]any{"status": "alive"})
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		status, body := http.StatusOK, map[string]any{"status": "ready", "node": deps.About}
+		status, body := http.StatusOK, map[string]any{"status": "ready", "node": about}
 		if reasons := deps.NotReady(); len(reasons) > 0 {
 			status = http.StatusServiceUnavailable
 			body["status"], body["reasons"] = "not ready", reasons
@@ -97,15 +115,15 @@ func New(deps Deps) http.Handler {
 	mux.HandleFunc("DELETE /regions/{region}/evacuation", deps.operator(func(w http.ResponseWriter, r *http.Request) {
 		deps.evacuate(w, r, false, Request{GossipOnly: r.URL.Query().Has("gossip_only")})
 	}))
-	return mux
+	return mux, nil
 }
 
-// operator lets only operators through.
+// operator refuses callers without an operator's token.
 func (d Deps) operator(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 		if !ok {
-			answer(w, http.StatusUnauthorized, Answer{Error: "an operator's token is needed"})
+			answer(w, http.StatusUnauthorized, Answer{Error: "send an operator's token as Authorization: Bearer"})
 			return
 		}
 		if err := d.Operator(r.Context(), token); err != nil {
@@ -116,19 +134,25 @@ func (d Deps) operator(next http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-var errBound = errors.New("through gossip alone an evacuation needs a bound of at most an hour: nothing else would end it on a node that misses its restoration")
+var (
+	errNegative = errors.New("--for must not be negative")
+	errUnbound  = errors.New("--gossip-only needs --for, at most 1h: a node that misses the restore would otherwise stay evacuated")
+)
 
-// ErrNotConfirmed is what Evacuate returns when the database did not answer: the
-// switch may be there or not.
-var ErrNotConfirmed = errors.New("the database did not confirm the switch; set it again, or for a bounded time through gossip alone: --gossip-only, an evacuation with --for 10m")
+// ErrNotConfirmed is returned by Evacuate if the database did not answer: it may have stored the evacuation or not.
+var ErrNotConfirmed = errors.New("the database did not confirm the change; repeat the command, or bypass the database with --gossip-only, and --for=10m for an evacuation")
 
-// maxGossipOnly bounds an evacuation that no database knows of.
+// maxGossipOnly bounds an evacuation that is not in the database.
 const maxGossipOnly = time.Hour
 
 func (d Deps) evacuate(w http.ResponseWriter, r *http.Request, on bool, req Request) {
 	name, err := region.ParseName(r.PathValue("region"))
-	if err == nil && on && (req.For < 0 || req.GossipOnly && (req.For == 0 || req.For > maxGossipOnly)) {
-		err = errBound
+	switch {
+	case err != nil:
+	case on && req.For < 0:
+		err = errNegative
+	case on && req.GossipOnly && (req.For == 0 || req.For > maxGossipOnly):
+		err = errUnbound
 	}
 	if err != nil {
 		answer(w, http.StatusBadRequest, Answer{Error: err.Error()})
@@ -136,8 +160,8 @@ func (d Deps) evacuate(w http.ResponseWriter, r *http.Request, on bool, req Requ
 	}
 	e := region.Evacuation{Region: name, On: on}
 	if req.For > 0 {
-		// Whole seconds, as gossip carries them, and not shorter than asked.
-		e.Until = time.Now().Add(req.For + time.Second - 1).UTC().Truncate(time.Second)
+		// Whole seconds, as gossip carries them, and never shorter than the operator asked for.
+		e.Until = d.Clock().Add(req.For + time.Second - 1).UTC().Truncate(time.Second)
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), operatorTimeout)
 	defer cancel()
@@ -150,13 +174,14 @@ func (d Deps) evacuate(w http.ResponseWriter, r *http.Request, on bool, req Requ
 		answer(w, http.StatusConflict, Answer{Error: err.Error()})
 		return
 	}
-	d.Log.WarnContext(r.Context(), "an operator switched a region", "target", string(e.Region), "evacuated", e.On, "until", e.Until, "version", e.Version, "gossip_only", req.GossipOnly)
+	d.Log.WarnContext(r.Context(), "an operator changed an evacuation",
+		"target", string(e.Region), "evacuated", e.On, "until", e.Until, "version", e.Version, "gossip_only", req.GossipOnly)
 	answer(w, http.StatusOK, Answer{Evacuation: &e})
 }
 
 func answer(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store") // a balancer must see this moment
+	w.Header().Set("Cache-Control", "no-store") // a balancer must see the present state
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(body) // the client may be gone; there is nobody else to tell
+	_ = json.NewEncoder(w).Encode(body) // fails if the client is gone
 }
