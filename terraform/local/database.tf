@@ -30,7 +30,8 @@ resource "terraform_data" "database" {
 }
 
 locals {
-  database_ended_file = "${local.cluster.dir}/servers/${var.region}/ended"
+  # How often the region's server ended by itself. An apply does not reset it.
+  database_crashes = sum(concat([0], [for h in try(local.cluster.database.hosts, []) : h.crashes if h.region == var.region]))
 }
 
 # Its process runs, and then the database has the region. Both may be done again.
@@ -38,7 +39,7 @@ resource "terraform_data" "joined" {
   count = var.with_database ? 1 : 0
   triggers_replace = {
     database = one(terraform_data.database).id
-    ended    = fileexists(local.database_ended_file) ? file(local.database_ended_file) : ""
+    crashes  = local.database_crashes
   }
   input = abspath(var.cluster)
 

@@ -8,9 +8,8 @@ locals {
   nothing = jsonencode({ pid = 0, dir = "", regions = [], nodes = [], database = { url = "" } })
   cluster = jsondecode(fileexists(var.cluster) ? file(var.cluster) : local.nothing)
   binary  = fileexists(var.binary) ? filesha256(var.binary) : ""
-  # A line for each node that ended by itself since the region was created.
-  ended_file = "${local.cluster.dir}/detached/${var.region}/ended"
-  ended      = fileexists(local.ended_file) ? file(local.ended_file) : ""
+  # How often a node of the region ended by itself. An apply does not reset it.
+  crashes = sum(concat([0], [for n in local.cluster.nodes : n.crashes if n.region == var.region]))
 
   # Read once the region is in it, which may be during the apply.
   joined  = var.with_database ? jsondecode(fileexists(one(terraform_data.joined).output) ? file(one(terraform_data.joined).output) : local.nothing) : local.cluster
@@ -21,9 +20,10 @@ locals {
 resource "terraform_data" "group" {
   triggers_replace = local.cluster.dir
   input = {
-    region = var.region
-    dir    = local.cluster.dir
-    lab    = abspath(var.lab)
+    region  = var.region
+    dir     = local.cluster.dir
+    lab     = abspath(var.lab)
+    cluster = abspath(var.cluster)
   }
 
   lifecycle {
@@ -41,11 +41,12 @@ resource "terraform_data" "group" {
   # the nodes are gone all the same, and the next destroy succeeds.
   provisioner "local-exec" {
     when    = destroy
-    command = "\"$LAB\" nodes stop \"$REGION\" --dir=\"$DIR\""
+    command = "\"$LAB\" nodes stop \"$REGION\" --cluster=\"$CLUSTER\" --dir=\"$DIR\""
     environment = {
-      LAB    = self.input.lab
-      REGION = self.input.region
-      DIR    = self.input.dir
+      LAB     = self.input.lab
+      CLUSTER = self.input.cluster
+      REGION  = self.input.region
+      DIR     = self.input.dir
     }
   }
 }
@@ -60,7 +61,7 @@ resource "terraform_data" "nodes" {
     count    = var.nodes
     settings = var.settings
     binary   = local.binary
-    ended    = local.ended
+    crashes  = local.crashes
   }
 
   lifecycle {

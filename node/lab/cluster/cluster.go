@@ -1,38 +1,42 @@
 package cluster
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 )
 
 // Cluster is a running cluster.
 type Cluster struct {
-	// Database is what the cluster started, nil when it was given one.
+	// Database is the database that the cluster started. It is nil when Config names another one.
 	Database *Database
 
-	cfg   Config
-	ws    *workspace
-	nodes []*Node // by region, in the order of cfg.Regions
-
-	proxies map[string]*Proxy // by region, nil without them
-
-	seeds   []string // gossip addresses, one node per region
+	cfg     Config
+	ws      *workspace
 	keyFile string
+	seeds   []string          // gossip addresses, one node of each of the first regions
+	proxies map[string]*Proxy // by region, nil without Config.Proxies
+
+	// changes lets one SetNodes, RemoveNodes, AddServer or RemoveServer run at a time.
+	changes *semaphore.Weighted
+
+	mu       sync.Mutex // guards the fields below
+	regions  []string   // those of cfg first
+	nodes    []*Node    // by region, in the order of regions
+	onChange func()     // see notify
 }
 
-// Start runs a database, migrates it and runs the nodes; it returns when all of
-// them are ready. ctx bounds the start only: the cluster runs until Stop, or
-// until this process dies. When Start fails nothing is left running, and the
-// error names the logs.
+// Start runs a database, migrates it and runs the nodes. It returns when all nodes are ready. ctx bounds the start
+// only: the cluster runs until Stop or until this process ends. A failed Start leaves no process running, and its error
+// names the logs.
 func Start(ctx context.Context, cfg Config) (*Cluster, error) {
 	cfg, err := cfg.forNodes()
 	if err != nil {
@@ -48,14 +52,18 @@ func Start(ctx context.Context, cfg Config) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Cluster{cfg: cfg, ws: ws}
+	c := newCluster(cfg, ws)
 	if err := c.bringUp(ctx, engine); err != nil {
 		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), killWait)
 		defer cancel()
-		_ = c.halt(stop) // why the start failed is worth telling, what follows from it is not
+		_ = c.halt(stop) // the failure of the start is the one to report
 		return nil, ws.abandon(ctx, err)
 	}
 	return c, nil
+}
+
+func newCluster(cfg Config, ws *workspace) *Cluster {
+	return &Cluster{cfg: cfg, ws: ws, regions: slices.Clone(cfg.Regions), changes: semaphore.NewWeighted(1)}
 }
 
 func (c *Cluster) bringUp(ctx context.Context, engine Engine) (err error) {
@@ -88,7 +96,7 @@ func (c *Cluster) Migrate(ctx context.Context) error {
 		name:       "migrate",
 		path:       c.cfg.Binary,
 		args:       []string{"migrate", "--database-url=" + c.DatabaseURL(c.cfg.Regions[0]), "--regions=" + strings.Join(c.cfg.Regions, ",")},
-		env:        environment("PUNCHCLOCK_"),
+		env:        inheritedEnv("PUNCHCLOCK_"),
 		log:        c.ws.logFile("migrate"),
 		lastSignal: syscall.SIGKILL,
 	})
@@ -98,35 +106,60 @@ func (c *Cluster) Migrate(ctx context.Context) error {
 	return err
 }
 
-// planNodes chooses everyone's addresses before anyone starts, since the
-// gossip seeds are among them.
+// planNodes chooses all addresses before the first node starts, because the gossip seeds are among them.
 func (c *Cluster) planNodes() error {
 	for _, region := range c.cfg.Regions {
-		if err := c.planRegion(region, c.cfg.NodesPerRegion); err != nil {
+		nodes, err := c.planRegion(region, c.cfg.NodesPerRegion)
+		if err != nil {
 			return err
+		}
+		for _, n := range nodes {
+			if n.number == 0 {
+				c.seeds = append(c.seeds, n.GossipAddr)
+			}
+			if slices.Contains(c.cfg.WithoutNodes, region) {
+				if err := c.reserve(n); err != nil {
+					return err
+				}
+			}
 		}
 	}
 	return nil
 }
 
-func (c *Cluster) planRegion(region string, nodes int) error {
-	for i := range nodes {
+func (c *Cluster) planRegion(region string, count int) (nodes []*Node, err error) {
+	for i := range count {
 		n := &Node{Region: region, Name: fmt.Sprintf("%s-n%d", region, i+1), number: i, ws: c.ws}
 		if err := c.assign(n); err != nil {
-			return err
+			return nil, err
 		}
-		c.nodes = append(c.nodes, n)
-		if i == 0 {
-			c.seeds = append(c.seeds, n.GossipAddr)
+		nodes = append(nodes, n)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.nodes = append(c.nodes, nodes...)
+	return nodes, nil
+}
+
+// reserve keeps the addresses of a node that starts later. Otherwise another process could take one of them.
+func (c *Cluster) reserve(n *Node) error {
+	if c.ws.network != nil {
+		return nil // no other process is in the network of a region
+	}
+	for _, addr := range n.addrs() {
+		release, err := hold(addr)
+		if err != nil {
+			return fmt.Errorf("%s: %w", n.Name, err)
 		}
+		n.reserved = append(n.reserved, release)
 	}
 	return nil
 }
 
-// assign gives a node free addresses. What clients are told by DNS is the node's
-// own; all else is on its region's.
+// assign gives a node free addresses. The public address is the node's own, because DNS publishes it. The other
+// addresses are the region's.
 func (c *Cluster) assign(n *Node) error {
-	region := 1 + slices.Index(c.cfg.Regions, n.Region)
+	region := c.regionNumber(n.Region)
 	addrs, err := c.ws.pick(c.ws.nodeHost(region, n.number), 1)
 	if err != nil {
 		return fmt.Errorf("%s: %w", n.Name, err)
@@ -140,64 +173,52 @@ func (c *Cluster) assign(n *Node) error {
 		n.DNSAddr = addrs[4]
 	}
 	n.PublicURL, n.OpsURL, n.PeerAddr, n.GossipAddr = "http://"+addrs[0], opsURL(addrs[1]), addrs[2], addrs[3]
+	n.flags = nil // they contain the addresses
 	return nil
 }
 
-// startNodes starts all nodes that are ours to start at once and returns when
-// all are ready.
+// startNodes starts all nodes at once, except those of Config.WithoutNodes. It returns when all are ready.
 func (c *Cluster) startNodes(ctx context.Context) error {
 	began := time.Now()
-	ours := slices.DeleteFunc(c.Nodes(), func(n *Node) bool { return slices.Contains(c.cfg.WithoutNodes, n.Region) })
+	nodes := slices.DeleteFunc(c.Nodes(), func(n *Node) bool { return slices.Contains(c.cfg.WithoutNodes, n.Region) })
+	l, err := newLaunch(c.cfg.Binary, nil)
+	if err != nil {
+		return fmt.Errorf("cluster: Binary: %w", err)
+	}
 	g, ctx := errgroup.WithContext(ctx)
-	for _, n := range ours {
-		g.Go(func() error { return c.startNode(ctx, n) })
+	for _, n := range nodes {
+		g.Go(func() error { return c.startNode(ctx, n, l) })
 	}
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	c.ws.log.Info("nodes ready", "nodes", len(ours), "took", time.Since(began))
+	c.ws.log.Info("nodes ready", "nodes", len(nodes), "took", time.Since(began))
 	return nil
 }
 
-// startNode starts a node, on other addresses when somebody has taken one of
-// its own. The others then know a seed less; a node that starts finds them by
-// its own seeds.
-func (c *Cluster) startNode(ctx context.Context, n *Node) error {
-	for attempt := 1; ; attempt++ {
-		n.command = command{
-			name:       "node " + n.Name,
-			path:       c.cfg.Binary,
-			args:       c.flags(n, strings.TrimPrefix(n.Name, n.Region+"-")),
-			env:        environment("PUNCHCLOCK_"), // a setting of ours is not one of theirs
-			log:        c.ws.logFile(n.Name),
-			lastSignal: syscall.SIGKILL, // reaches a frozen one too
-			region:     1 + slices.Index(c.cfg.Regions, n.Region),
-		}
-		n.command.env = append(n.command.env, c.extraEnv(n)...)
-		err := n.start(ctx)
-		if err == nil || ctx.Err() != nil || attempt == startAttempts || !c.ws.taken(address(n.PublicURL), address(n.OpsURL), n.PeerAddr, n.GossipAddr, cmp.Or(n.DNSAddr, n.GossipAddr)) {
-			return err
-		}
-		c.ws.log.Warn("a port of the node was taken by another process; trying others", "node", n.Name, "attempt", attempt)
-		if err := c.assign(n); err != nil {
-			return err
-		}
-	}
+// Nodes returns all nodes, region by region.
+func (c *Cluster) Nodes() []*Node {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.nodes)
 }
 
-// Nodes returns all nodes, region by region.
-func (c *Cluster) Nodes() []*Node { return slices.Clone(c.nodes) }
-
-// Region returns the nodes of a region, none when there is no such region.
+// Region returns the nodes of a region. A region that does not exist has none.
 func (c *Cluster) Region(name string) []*Node {
 	return slices.DeleteFunc(c.Nodes(), func(n *Node) bool { return n.Region != name })
 }
 
 // Regions returns the names of the regions, the primary one first.
-func (c *Cluster) Regions() []string { return slices.Clone(c.cfg.Regions) }
+func (c *Cluster) Regions() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.regions)
+}
 
-// DatabaseURL returns a connection URL for looking after the database from a
-// region, as its superuser. The nodes have a role of their own.
+// regionNumber counts the regions from 1. It is 0 for an unknown region.
+func (c *Cluster) regionNumber(region string) int { return 1 + slices.Index(c.Regions(), region) }
+
+// DatabaseURL returns the superuser's connection URL from a region. The nodes have a role of their own.
 func (c *Cluster) DatabaseURL(region string) string {
 	if c.Database == nil {
 		return c.cfg.DatabaseURL
@@ -208,8 +229,7 @@ func (c *Cluster) DatabaseURL(region string) string {
 // GossipKeyFile is the keyring file that all nodes read.
 func (c *Cluster) GossipKeyFile() string { return c.keyFile }
 
-// OperatorURL is DatabaseURL for the commands that manage companies, as the role
-// that may do no more than that.
+// OperatorURL is the connection URL of the role that may only manage companies.
 func (c *Cluster) OperatorURL(region string) string {
 	if c.Database == nil {
 		return c.cfg.DatabaseURL
@@ -220,24 +240,19 @@ func (c *Cluster) OperatorURL(region string) string {
 // Dir is the folder with data/, logs/ and certs/.
 func (c *Cluster) Dir() string { return c.ws.dir }
 
-// Keep leaves the folder behind when the cluster is stopped, as a test that has
-// failed wants it.
+// Keep lets Stop leave the folder behind, which a failed test needs as evidence.
 func (c *Cluster) Keep() { c.ws.keep.Store(true) }
 
-// Stop stops all nodes at once, those that StartDetached has started as well,
-// and then the database with the servers of StartServer, and removes the folder unless that is to be kept. What
-// does not stop before ctx ends is killed. It is an error that names the logs
-// when a node did not stop cleanly or had ended before by itself. A second Stop
-// does nothing.
+// Stop stops all nodes at once, then the database, and removes the folder unless Keep was called. It kills a process
+// that does not stop before ctx ends. Its error names the logs when a node did not stop cleanly, or had ended by itself
+// before. A second Stop does nothing.
 func (c *Cluster) Stop(ctx context.Context) error { return c.ws.close(c.halt(ctx)) }
 
-func (c *Cluster) say(format string, args ...any) { c.ws.log.Info(fmt.Sprintf(format, args...)) }
-
 func (c *Cluster) halt(ctx context.Context) error {
-	detached := foldersIn(filepath.Join(c.ws.dir, nodesFolder))
-	errs := make([]error, len(c.nodes)+len(detached))
+	nodes := c.Nodes()
+	errs := make([]error, len(nodes))
 	var g errgroup.Group
-	for i, n := range c.nodes {
+	for i, n := range nodes {
 		g.Go(func() error {
 			if p := n.current(); p != nil && p.exited() && !p.asked.Swap(true) {
 				errs[i] = p.failure(fmt.Errorf("ended by itself: %w", p.ending()))
@@ -247,23 +262,33 @@ func (c *Cluster) halt(ctx context.Context) error {
 			return nil
 		})
 	}
-	for i, region := range detached {
-		g.Go(func() error {
-			errs[len(c.nodes)+i] = StopDetached(ctx, c.ws.dir, region, c.say)
-			return nil
-		})
+	_ = g.Wait() // errs holds all errors
+	for _, n := range nodes {
+		n.release()
 	}
-	_ = g.Wait() // the errors of all are in errs
 	errs = append(errs, c.closeProxies())
-	// The database has its own time: it must not be left running because the
-	// nodes have used theirs up.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), killWait)
-	defer cancel()
-	for _, region := range foldersIn(filepath.Join(c.ws.dir, serversFolder)) {
-		errs = append(errs, StopServer(ctx, c.ws.dir, nil, region, c.say))
-	}
 	if c.Database != nil {
+		// The nodes may have used up ctx, and the database must not stay behind.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), killWait)
+		defer cancel()
 		errs = append(errs, c.Database.halt(ctx))
 	}
 	return errors.Join(errs...)
+}
+
+// notify lets a function be called after each change of the state that the cluster did not make itself, such as a
+// process that died. The function must not block.
+func (c *Cluster) notify(f func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.onChange = f
+}
+
+func (c *Cluster) changed() {
+	c.mu.Lock()
+	f := c.onChange
+	c.mu.Unlock()
+	if f != nil {
+		f()
+	}
 }

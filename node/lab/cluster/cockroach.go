@@ -36,23 +36,31 @@ func (d *Database) cockroachHosts() ([]*host, error) {
 		join = append(join, addrs[0])
 	}
 	for i, h := range hosts {
-		store := d.ws.cockroachStore(h.region)
-		// An attempt that found its port taken has left one.
-		if err := errors.Join(os.RemoveAll(store), os.Mkdir(store, 0o755)); err != nil {
-			return nil, fmt.Errorf("cockroach: %w", err)
+		var err error
+		if h.command, err = d.cockroachCommand(h, d.ws.certs.Database(), join); err != nil {
+			return nil, err
 		}
-		h.command = command{
-			name:       "cockroach " + h.region,
-			path:       d.engine.Path,
-			args:       d.ws.cockroachArgs(d.ws.certs.Database(), store, h, join),
-			env:        cockroachEnvironment(),
-			dir:        store, // where a crash leaves its core
-			log:        d.ws.logFile("cockroach-" + h.region),
-			region:     i + 1,
-			lastSignal: syscall.SIGKILL,
-		}
+		h.command.region = i + 1
 	}
 	return hosts, nil
+}
+
+// cockroachCommand starts the process of a region on an empty store.
+func (d *Database) cockroachCommand(h *host, certificates string, join []string) (command, error) {
+	store := d.ws.cockroachStore(h.region)
+	// An attempt whose port was taken leaves a store behind.
+	if err := errors.Join(os.RemoveAll(store), os.Mkdir(store, 0o755)); err != nil {
+		return command{}, fmt.Errorf("cockroach: %w", err)
+	}
+	return command{
+		name:       "cockroach " + h.region,
+		path:       d.engine.Path,
+		args:       d.ws.cockroachArgs(certificates, store, h, join),
+		env:        cockroachEnvironment(),
+		dir:        store, // where a crash leaves its core
+		log:        d.ws.logFile(serverName(h.region)),
+		lastSignal: syscall.SIGKILL,
+	}, nil
 }
 
 // cockroachArgs start the process of a region.
@@ -75,21 +83,16 @@ func (w *workspace) cockroachStore(region string) string {
 	return filepath.Join(w.dir, "data", "cockroach-"+region)
 }
 
-// cockroachEnvironment is ours without the address of another cluster, after
-// what this cluster needs unless ours says otherwise.
+// cockroachEnvironment is the environment of this process, without the address of another cluster. It comes after the
+// defaults of the lab, which it may override.
 func cockroachEnvironment() []string {
-	return append(cockroachOwn(), environment("COCKROACH_URL=", "COCKROACH_HOST=")...)
-}
-
-func cockroachOwn() []string {
-	return []string{
-		"COCKROACH_SKIP_ENABLING_DIAGNOSTIC_REPORTING=true", // its maker is not told
-		// A range whose replica could not be made at once, as happens beside a
-		// busy build, comes round again after every other range has had this
-		// long. With the default of 1 s a start then waits minutes for its last
-		// range. Nothing that fails over depends on it.
+	return append([]string{
+		"COCKROACH_SKIP_ENABLING_DIAGNOSTIC_REPORTING=true", // the lab reports nothing to the vendor
+		// On a busy machine a replica may fail to be made. CockroachDB tries again after it has scanned all ranges,
+		// with this pause between them. With the default of 1 s a start waits minutes for its last range. No failover
+		// depends on it.
 		"COCKROACH_SCAN_MAX_IDLE_TIME=50ms",
-	}
+	}, inheritedEnv("COCKROACH_URL=", "COCKROACH_HOST=")...)
 }
 
 // initCockroach makes one cluster of processes that wait to be told.

@@ -48,6 +48,8 @@ type Config struct {
 	ExtraFlags []string
 	// Proxies puts a Proxy between the nodes and each region's database.
 	Proxies bool
+	// Clocks lets SetClock set a node's clock. Binary must be built with BuildFlagClock.
+	Clocks bool
 	// DNSZone makes every node answer DNS for clock.<zone>, with the addresses
 	// of the nodes; empty for none.
 	DNSZone string
@@ -79,18 +81,22 @@ func (c Config) forDatabase() (Config, error) {
 	if c.Networks && c.Proxies {
 		return c, errors.New("cluster: Networks and Proxies exclude each other: a proxy is in no region's network")
 	}
-	if len(c.Regions) > maxRegions {
-		return c, fmt.Errorf("cluster: Regions: %d are more than %d", len(c.Regions), maxRegions)
+	return c, checkRegions(c.Regions)
+}
+
+func checkRegions(regions []string) error {
+	if len(regions) > maxRegions {
+		return fmt.Errorf("cluster: Regions: %d are more than %d", len(regions), maxRegions)
 	}
-	for i, r := range c.Regions {
+	for i, r := range regions {
 		if !regionName.MatchString(r) {
-			return c, fmt.Errorf("cluster: Regions: %q does not match %s", r, regionName)
+			return fmt.Errorf("cluster: Regions: %q does not match %s", r, regionName)
 		}
-		if slices.Contains(c.Regions[:i], r) {
-			return c, fmt.Errorf("cluster: Regions: %q is there twice", r)
+		if slices.Contains(regions[:i], r) {
+			return fmt.Errorf("cluster: Regions: %q is there twice", r)
 		}
 	}
-	return c, nil
+	return nil
 }
 
 // forNodes fills in the defaults and checks what a whole cluster needs.

@@ -2,166 +2,170 @@ package cluster
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
-	"syscall"
-
-	"golang.org/x/sync/errgroup"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
 )
 
-// ErrOneProcess is returned when one region of PostgreSQL is meant: it stands
-// in on one machine, and a lost region cannot be shown on it.
-var ErrOneProcess = errors.New("PostgreSQL is one process for all regions")
+// changeTimeout is for a dozen nodes that are replaced one after the other on a busy machine.
+const changeTimeout = 10 * time.Minute
 
-// in returns the hosts of a region, or all.
-func (d *Database) in(region string) ([]*host, error) {
-	if region == AllRegions {
-		return d.hosts, nil
-	}
-	if d.Engine == Postgres {
-		return nil, fmt.Errorf("region %s: %w", region, ErrOneProcess)
-	}
-	i := slices.IndexFunc(d.hosts, func(h *host) bool { return h.region == region })
-	if i < 0 {
-		return nil, fmt.Errorf("no database process in region %q", region)
-	}
-	return d.hosts[i : i+1], nil
+// maxSocketPath is the limit of the kernel for the path of a Unix socket, with room to spare: Linux takes 107 bytes,
+// macOS 103.
+const maxSocketPath = 100
+
+// Control lets other processes change the cluster of this process. It publishes the state in a file and takes requests
+// on a Unix socket, which the file names:
+//
+//	PUT    /regions/{name}/nodes      SetNodes, with a NodeGroup as JSON
+//	DELETE /regions/{name}/nodes      RemoveNodes
+//	PUT    /regions/{name}/database   AddServer
+//	DELETE /regions/{name}/database   RemoveServer
+//
+// A change continues when its client goes away. The answer is a line of JSON for each step, and at last the outcome.
+type Control struct {
+	env    *Environment
+	file   string
+	folder string // of the socket, if it has one of its own
+	socket string
+	server *http.Server
+
+	ctx     context.Context //nolint:containedctx // ends with Close: a change belongs to no request
+	cancel  context.CancelFunc
+	changed chan struct{}
+	running sync.WaitGroup
+	writing sync.Mutex // guards the file
 }
 
-// Kill crashes the database in a region and returns when it is gone. One that
-// is gone already is no error.
-func (d *Database) Kill(region string) error {
-	hosts, err := d.in(region)
+// Serve publishes the environment's state in a file and takes changes. The caller must Close it.
+func (e *Environment) Serve(file string) (*Control, error) {
+	file, err := filepath.Abs(file)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), killWait)
-	defer cancel()
-	return d.end(ctx, hosts)
-}
-
-// Freeze stops the clock of the database in a region: it holds its connections,
-// accepts more, and answers nothing. CockroachDB only; PostgreSQL's connections
-// are processes of their own, which a signal to the first does not reach.
-func (d *Database) Freeze(region string) error { return d.signal(region, syscall.SIGSTOP) }
-
-// Thaw undoes Freeze.
-func (d *Database) Thaw(region string) error { return d.signal(region, syscall.SIGCONT) }
-
-func (d *Database) signal(region string, sig syscall.Signal) error {
-	if d.Engine == Postgres {
-		return fmt.Errorf("%s: %w", sig, errors.ErrUnsupported)
-	}
-	hosts, err := d.in(region)
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, h := range hosts {
-		errs = append(errs, d.processOf(h).signal(sig))
-	}
-	return errors.Join(errs...)
-}
-
-// Running says whether the database's process in a region is there, be it
-// frozen or not ready.
-func (d *Database) Running(region string) bool {
-	hosts, err := d.in(region)
-	if err != nil {
-		return false
-	}
-	for _, h := range hosts {
-		if d.processOf(h).exited() {
-			return false
+	c := &Control{env: e, file: file, socket: file + ".sock", changed: make(chan struct{}, 1)}
+	if len(c.socket) > maxSocketPath {
+		if c.folder, err = os.MkdirTemp("", "punchclock-"); err != nil {
+			return nil, err
 		}
+		c.socket = filepath.Join(c.folder, "sock")
 	}
-	return true
-}
-
-// Restart starts the database in a region again, killed before if it runs, with
-// the same addresses and data, and returns when it answers SQL. On CockroachDB
-// that takes a majority of the regions.
-func (d *Database) Restart(ctx context.Context, region string) error {
-	hosts, err := d.in(region)
+	// A process that was killed left its socket behind.
+	if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o700), os.RemoveAll(c.socket)); err != nil {
+		return nil, errors.Join(err, c.removeFolder())
+	}
+	listener, err := net.Listen("unix", c.socket)
 	if err != nil {
-		return err
+		return nil, errors.Join(err, c.removeFolder())
 	}
-	if err := d.Kill(region); err != nil {
-		return err
-	}
-	if err := d.spawn(hosts); err != nil {
-		return err
-	}
-	return d.await(ctx, hosts)
-}
-
-// Stop ends the database and removes its folder, unless that is to be kept. It
-// is an error that names the logs when a process had ended by itself. A second
-// Stop does nothing.
-func (d *Database) Stop(ctx context.Context) error {
-	err := d.halt(ctx)
-	if d.owner {
-		return d.ws.close(err)
-	}
-	return err
-}
-
-// halt ends every process and reports those that nobody had ended.
-func (d *Database) halt(ctx context.Context) error {
-	var errs []error
-	for _, h := range d.hosts {
-		if p := d.processOf(h); p != nil && p.exited() && !p.asked.Swap(true) {
-			errs = append(errs, p.failure(fmt.Errorf("ended by itself: %w", p.ending())))
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.server = &http.Server{Handler: c.routes(), ReadHeaderTimeout: pingTimeout}
+	c.running.Go(func() { _ = c.server.Serve(listener) }) // ends with Close
+	c.running.Go(c.publishChanges)
+	e.notify(func() {
+		select {
+		case c.changed <- struct{}{}:
+		default: // a write that is due includes this change
 		}
+	})
+	if err := c.publish(); err != nil {
+		return nil, errors.Join(err, c.Close())
 	}
-	return errors.Join(append(errs, d.end(ctx, d.hosts))...)
+	return c, nil
 }
 
-// end crashes the hosts. A clean stop is not worth its time, since the data
-// goes as well: CockroachDB would drain and, once two of three are gone, wait
-// for a majority that never comes. PostgreSQL gets SIGQUIT, its "immediate"
-// shutdown, which leaves what a crash leaves (recovery from the log on the next
-// start) but takes its own processes and shared memory along.
-func (d *Database) end(ctx context.Context, hosts []*host) error {
-	var g errgroup.Group
-	for _, h := range hosts {
-		g.Go(func() error {
-			if p := d.processOf(h); p != nil {
-				return p.end(ctx, d.killSignal())
+// Close ends the changes under way, and removes the file and the socket.
+func (c *Control) Close() error {
+	c.env.notify(nil)
+	c.cancel()
+	err := c.server.Shutdown(context.Background()) // waits for the changes, which end with ctx
+	c.running.Wait()
+	if remove := os.Remove(c.file); !errors.Is(remove, os.ErrNotExist) {
+		err = errors.Join(err, remove)
+	}
+	return errors.Join(err, c.removeFolder())
+}
+
+func (c *Control) removeFolder() error {
+	if c.folder == "" {
+		return nil
+	}
+	return os.RemoveAll(c.folder)
+}
+
+func (c *Control) publish() error {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	state := c.env.State()
+	state.Control = c.socket
+	return state.Write(c.file)
+}
+
+// publishChanges writes the file when a process ended by itself.
+func (c *Control) publishChanges() {
+	for {
+		select {
+		case <-c.changed:
+			if err := c.publish(); err != nil {
+				c.env.ws.log.Error("the state was not written", "file", c.file, "error", err)
 			}
-			return nil
+		case <-c.ctx.Done():
+			return
+		}
+	}
+}
+
+func (c *Control) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("PUT /regions/{name}/nodes", func(w http.ResponseWriter, r *http.Request) {
+		var group NodeGroup
+		if err := json.NewDecoder(r.Body).Decode(&group); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		c.change(w, func(ctx context.Context, say Say) error { return c.env.SetNodes(ctx, r.PathValue("name"), group, say) })
+	})
+	for route, do := range map[string]func(context.Context, string, Say) error{
+		"DELETE /regions/{name}/nodes":    c.env.RemoveNodes,
+		"PUT /regions/{name}/database":    c.env.AddServer,
+		"DELETE /regions/{name}/database": c.env.RemoveServer,
+	} {
+		mux.HandleFunc(route, func(w http.ResponseWriter, r *http.Request) {
+			c.change(w, func(ctx context.Context, say Say) error { return do(ctx, r.PathValue("name"), say) })
 		})
 	}
-	return g.Wait()
+	return mux
 }
 
-func (d *Database) killSignal() syscall.Signal {
-	if d.Engine == Postgres {
-		return syscall.SIGQUIT
+// answer is a line of an answer: a step, or the outcome.
+type answer struct {
+	Step  string `json:"step,omitempty"`
+	Done  bool   `json:"done,omitempty"` // the outcome, which is good unless Error says why not
+	Error string `json:"error,omitempty"`
+}
+
+// change runs do and reports its steps and its outcome.
+func (c *Control) change(w http.ResponseWriter, do func(context.Context, Say) error) {
+	ctx, cancel := context.WithTimeout(c.ctx, changeTimeout)
+	defer cancel()
+	var mu sync.Mutex // guards w
+	report := func(a answer) {
+		mu.Lock()
+		defer mu.Unlock()
+		_ = json.NewEncoder(w).Encode(a) // fails when the client has gone away
+		_ = http.NewResponseController(w).Flush()
 	}
-	return syscall.SIGKILL
-}
-
-func (d *Database) processOf(h *host) *process {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return h.process
-}
-
-// spawn starts the processes of hosts that do not run.
-func (d *Database) spawn(hosts []*host) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for _, h := range hosts {
-		if !h.process.exited() {
-			continue
-		}
-		p, err := d.ws.spawner.start(h.command)
-		if err != nil {
-			return err
-		}
-		h.process = p
+	err := do(ctx, func(format string, args ...any) { report(answer{Step: fmt.Sprintf(format, args...)}) })
+	err = errors.Join(err, c.publish()) // before the client learns of the outcome
+	last := answer{Done: true}
+	if err != nil {
+		last.Error = err.Error()
 	}
-	return nil
+	report(last)
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -46,7 +47,7 @@ type Database struct {
 	ws     *workspace
 	owner  bool // the workspace is ours and not a Cluster's
 
-	mu    sync.Mutex // guards the process of each host
+	mu    sync.Mutex // guards hosts and the process of each
 	hosts []*host    // one per region in the order of cfg.Regions, or a single one
 }
 
@@ -54,8 +55,10 @@ type Database struct {
 type host struct {
 	region  string // AllRegions for PostgreSQL's only one
 	addr    string
+	added   bool // by AddServer
 	command command
 	process *process
+	crashes atomic.Int64 // how often the process ended by itself
 }
 
 // StartDatabase runs a database without nodes. It uses Dir, Engine, Regions,
@@ -148,16 +151,26 @@ func (d *Database) URLAs(user, database, region string) string {
 }
 
 // from lists the addresses in the order in which a region tries them.
-func (d *Database) from(region string) []string {
-	var first, others []string
-	for _, h := range d.hosts {
-		if h.region == region {
-			first = append(first, h.addr)
-		} else {
-			others = append(others, h.addr)
+func (d *Database) from(region string) (addrs []string) {
+	for _, h := range d.near(region) {
+		addrs = append(addrs, h.addr)
+	}
+	return addrs
+}
+
+// near lists a region's own process before those of the other regions. A process that was added is listed for its own
+// region alone: it may go again, and the other regions' URLs stay the same.
+func (d *Database) near(region string) []*host {
+	var own, others []*host
+	for _, h := range d.all() {
+		switch {
+		case h.region == region:
+			own = append(own, h)
+		case !h.added:
+			others = append(others, h)
 		}
 	}
-	return append(first, others...)
+	return append(own, others...)
 }
 
 // AdminURL returns a connection URL to the engine's own database, for what
@@ -185,9 +198,16 @@ func (d *Database) maintenance() string {
 	return "postgres"
 }
 
+// all returns the processes. The slice is never changed in place.
+func (d *Database) all() []*host {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.hosts
+}
+
 func (d *Database) addrs() []string {
 	var addrs []string
-	for _, h := range d.hosts {
+	for _, h := range d.all() {
 		addrs = append(addrs, h.addr)
 	}
 	return addrs
@@ -249,6 +269,18 @@ func poll(ctx context.Context, p *process, try func(context.Context) error) erro
 	}
 }
 
+// pause waits and reports whether ctx is still good.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
+	}
+}
+
 // ping asks one host for an answer.
 func (d *Database) ping(ctx context.Context, h *host) error {
 	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
@@ -267,6 +299,16 @@ func execute(ctx context.Context, url, statements string) error {
 	return err
 }
 
+// query asks a question with one answer, on a connection of its own.
+func query(ctx context.Context, url, question string, answer any, args ...any) error {
+	conn, err := connect(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close(ctx) }() // the answer is read
+	return conn.QueryRow(ctx, question, args...).Scan(answer)
+}
+
 func connect(ctx context.Context, url string) (*pgx.Conn, error) {
 	cfg, err := pgx.ParseConfig(url)
 	if err != nil {
@@ -276,8 +318,8 @@ func connect(ctx context.Context, url string) (*pgx.Conn, error) {
 	return pgx.ConnectConfig(ctx, cfg)
 }
 
-// environment is that of this process without the names of the given prefixes.
-func environment(without ...string) []string {
+// inheritedEnv is the environment of this process without the variables that begin with the prefixes.
+func inheritedEnv(without ...string) []string {
 	return slices.DeleteFunc(os.Environ(), func(setting string) bool {
 		return slices.ContainsFunc(without, func(prefix string) bool { return strings.HasPrefix(setting, prefix) })
 	})

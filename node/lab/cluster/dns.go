@@ -14,7 +14,7 @@ func (c *Cluster) dnsFlags(n *Node) []string {
 		return flags
 	}
 	return append(flags,
-		"--dns-addr="+n.DNSAddr, "--dns-zone="+c.cfg.DNSZone, "--dns-regions="+strings.Join(c.cfg.Regions, ","),
+		"--dns-addr="+n.DNSAddr, "--dns-zone="+c.cfg.DNSZone, "--dns-regions="+strings.Join(c.Regions(), ","),
 		"--dns-name-servers=ns1."+c.cfg.DNSZone,
 	)
 }

@@ -39,6 +39,7 @@ type Environment struct {
 	*Cluster
 	Companies     []Company
 	OperatorToken string
+	TracesURL     string // where the newest traces are, if the cluster collects them
 	// Binary is the punchclock executable.
 	Binary string
 	// Say tells a person what goes on.
@@ -198,6 +199,6 @@ func (s *Environment) newCompanies(ctx context.Context, perRegion int) error {
 // State returns the environment as it is now.
 func (s *Environment) State() State {
 	state := s.Cluster.State()
-	state.Companies, state.OperatorToken = s.Companies, s.OperatorToken
+	state.Companies, state.OperatorToken, state.TracesURL = s.Companies, s.OperatorToken, s.TracesURL
 	return state
 }

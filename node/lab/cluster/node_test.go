@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -164,17 +163,7 @@ func TestNodeDies(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := c.Nodes()[1]
-	crash, err := http.NewRequestWithContext(testContext(t), http.MethodGet, n.OpsURL+"/crash", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if resp, err := http.DefaultClient.Do(crash); err == nil {
-		_ = resp.Body.Close()
-		t.Error("the node answered its crash")
-	}
-	if err := n.Wait(testContext(t)); err == nil {
-		t.Error("Wait returned no error")
-	}
+	mustCrash(t, n)
 	err = c.Stop(testContext(t))
 	mustContain(t, err, "here-n2", "ended by itself", "exit status 3", "crashed as told", c.Dir())
 	if log := mustRead(t, n.Logs()); !strings.Contains(log, "crashed as told") {
@@ -195,7 +184,7 @@ func TestNodeLosesPort(t *testing.T) {
 		t.Fatal(err)
 	}
 	ws.pick = takenOnce(t)
-	c := &Cluster{cfg: cfg, ws: ws}
+	c := newCluster(cfg, ws)
 	if err := c.bringUp(testContext(t), Engine{}); err != nil {
 		t.Error(err)
 	}

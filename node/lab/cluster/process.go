@@ -29,6 +29,8 @@ type command struct {
 	region     int                 // whose network it runs in, where they have their own; ours when 0
 	// lastSignal is what the kernel sends it when we are gone.
 	lastSignal syscall.Signal
+	// died is called when the process ended and had not been told to; it may be nil.
+	died func()
 }
 
 // spawner starts all children from one OS thread. The kernel sends the signal
@@ -118,8 +120,14 @@ func (s *spawner) start(c command) (*process, error) {
 	go func() {
 		p.err = cmd.Wait()
 		reaped()
-		if !p.asked.Load() && p.err != nil {
+		if p.asked.Load() {
+			return
+		}
+		if p.err != nil {
 			s.log.Error("process ended by itself", "process", c.name, "pid", cmd.Process.Pid, "error", p.err, "log", c.log)
+		}
+		if c.died != nil {
+			c.died()
 		}
 	}()
 	return p, nil

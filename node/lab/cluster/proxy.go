@@ -134,7 +134,8 @@ func (c *Cluster) startProxies() error {
 	}
 	c.proxies = make(map[string]*Proxy)
 	for i, region := range c.cfg.Regions {
-		target := c.Database.hosts[min(i, len(c.Database.hosts)-1)].addr // PostgreSQL has one for all
+		hosts := c.Database.all()
+		target := hosts[min(i, len(hosts)-1)].addr // PostgreSQL has one for all
 		p, err := newProxy(c.ws.host(i+1), target)
 		if err != nil {
 			return err
@@ -158,15 +159,20 @@ func (c *Cluster) nodeDatabaseURL(region string) string {
 	if c.proxies == nil {
 		return c.Database.URLAs(nodeUser, DatabaseName, region)
 	}
-	hosts := []string{c.proxies[region].addr}
-	if c.Database.Engine == Cockroach {
-		for _, other := range c.cfg.Regions {
-			if other != region {
-				hosts = append(hosts, c.proxies[other].addr)
-			}
+	through := func(h *host) string {
+		if p := c.proxies[h.region]; p != nil {
+			return p.addr
 		}
+		return h.addr // the region was added later
 	}
-	return c.Database.url(nodeUser, DatabaseName, hosts)
+	if c.Database.Engine == Postgres {
+		return c.Database.url(nodeUser, DatabaseName, []string{c.proxies[region].addr})
+	}
+	var addrs []string
+	for _, h := range c.Database.near(region) {
+		addrs = append(addrs, through(h))
+	}
+	return c.Database.url(nodeUser, DatabaseName, addrs)
 }
 
 func (c *Cluster) closeProxies() error {

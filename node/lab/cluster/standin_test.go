@@ -88,7 +88,7 @@ func serve(settings *config.Node) error {
 		return err
 	}
 	if os.Getenv(stopVariable) == "fail" {
-		return errors.New("a lane was not empty")
+		return errors.New("a queue was not empty")
 	}
 	return nil
 }

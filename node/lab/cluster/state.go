@@ -23,6 +23,8 @@ type State struct {
 	Authority     string    `json:"authority,omitempty"`
 	Companies     []Company `json:"companies"`
 	OperatorToken string    `json:"operator_token,omitempty"`
+	// Control is the Unix socket on which the process takes changes, if it does; see Control.
+	Control string `json:"control,omitempty"`
 	// TracesURL serves the newest traces, if the cluster collects them.
 	TracesURL string `json:"traces_url,omitempty"`
 }
@@ -55,8 +57,10 @@ type DatabaseState struct {
 type HostState struct {
 	Region string `json:"region,omitempty"` // empty for a process that serves all regions
 	Addr   string `json:"addr"`
-	PID    int    `json:"pid,omitempty"` // 0 when it is not the cluster that runs it
+	PID    int    `json:"pid,omitempty"`
 	Log    string `json:"log"`
+	// Crashes counts how often a process ended by itself, in a region that was added.
+	Crashes int64 `json:"crashes"`
 }
 
 // NodeState is a node in a State.
@@ -68,12 +72,10 @@ type NodeState struct {
 	PeerAddr   string `json:"peer_addr"`
 	GossipAddr string `json:"gossip_addr"`
 	DNSAddr    string `json:"dns_addr,omitempty"`
-	PID        int    `json:"pid,omitempty"` // 0 when it is not the cluster that runs it
+	PID        int    `json:"pid,omitempty"` // 0 while no process runs
 	Log        string `json:"log"`
-	// Settings and Env are what the cluster gives the node, for whoever starts
-	// it in the cluster's place.
-	Settings map[string]string `json:"settings"`
-	Env      []string          `json:"env,omitempty"`
+	// Crashes counts how often a process of the node ended by itself. Terraform sees a dead node by it.
+	Crashes int `json:"crashes"`
 }
 
 // State returns the cluster as it is now.
@@ -83,35 +85,37 @@ func (c *Cluster) State() State {
 		Deployment: c.ws.deployment(), Authority: c.ws.certs.Authority(),
 	}
 	s.Database = DatabaseState{URL: c.DatabaseURL(c.cfg.Regions[0]), URLs: make(map[string]string)}
-	for _, r := range c.cfg.Regions {
+	for _, r := range s.Regions {
 		s.Database.URLs[r] = c.DatabaseURL(r)
 	}
 	if d := c.Database; d != nil {
 		s.Database.Engine, s.Database.Version, s.Database.Hosts = d.Engine, d.Version, d.Hosts()
 	}
-	for _, n := range c.nodes {
-		s.Nodes = append(s.Nodes, c.stateOf(n))
+	for _, n := range c.Nodes() {
+		s.Nodes = append(s.Nodes, n.state())
 	}
 	return s
 }
 
-func (c *Cluster) stateOf(n *Node) NodeState {
+func (n *Node) state() NodeState {
 	s := NodeState{
 		Region: n.Region, Name: n.Name, PublicURL: n.PublicURL, OpsURL: n.OpsURL,
-		PeerAddr: n.PeerAddr, GossipAddr: n.GossipAddr, DNSAddr: n.DNSAddr, Log: c.ws.logFile(n.Name),
-		Settings: c.settings(n), Env: c.extraEnv(n),
+		PeerAddr: n.PeerAddr, GossipAddr: n.GossipAddr, DNSAddr: n.DNSAddr, Log: n.Logs(),
 	}
 	if n.Running() {
 		s.PID = n.PID()
 	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	s.Crashes = n.crashes
 	return s
 }
 
 // Hosts returns the processes of the database as they are now.
 func (d *Database) Hosts() []HostState {
 	var hosts []HostState
-	for _, h := range d.hosts {
-		s := HostState{Region: h.region, Addr: h.addr, Log: h.command.log}
+	for _, h := range d.all() {
+		s := HostState{Region: h.region, Addr: h.addr, Log: h.command.log, Crashes: h.crashes.Load()}
 		if p := d.processOf(h); p != nil {
 			s.PID = p.pid()
 		}

@@ -129,7 +129,7 @@ func TestUp(t *testing.T) {
 			state := awaitState(t, file, ended)
 
 			second := &Up{Setup: smallSetup(engine.Name), State: file}
-			if err := second.Run(t.Context(), io.Discard); err == nil || !strings.Contains(err.Error(), "tells of a cluster that runs") {
+			if err := second.Run(t.Context(), io.Discard); err == nil || !strings.Contains(err.Error(), "describes a cluster that runs") {
 				t.Errorf("a second cluster on the same file: %v", err)
 			}
 			startApart(t, file, state)
@@ -139,6 +139,11 @@ func TestUp(t *testing.T) {
 			interrupt()
 			if err := <-ended; err != nil {
 				t.Error(err)
+			}
+			for i, company := range state.Companies { // two of each region
+				if first := i < 3; strings.Contains(out.String(), company.Token) != first {
+					t.Errorf("the token of company %d is in the output: %t, want %t", i, !first, first)
+				}
 			}
 			gone(t, state)
 			if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
@@ -172,6 +177,16 @@ func startApart(t *testing.T, file string, state *cluster.State) {
 			t.Errorf("the nodes of eu-west outlive the cluster: %v", conn.Close())
 		}
 	})
+	mustCommand := func(says string, run func(context.Context, io.Writer) error) {
+		t.Helper()
+		out.Reset()
+		if err := run(t.Context(), &out); err != nil || !strings.Contains(out.String(), says) {
+			t.Errorf("%v, output %q, want %q", err, &out, says)
+		}
+	}
+	mustCommand("eu-west-n1 runs already", start.Run)
+	mustCommand("nothing to stop", (&stopNodes{Region: "eu-west", ended: ended{Cluster: file, Dir: "/another"}}).Run)
+	mustCommand("stays", (&stopServer{Region: "eu-west", ended: ended{Cluster: file}}).Run)
 	start.With = `["log-level"]`
 	if err := start.Run(t.Context(), io.Discard); err == nil || !strings.Contains(err.Error(), "--with") {
 		t.Errorf("with settings that are none: %v", err)

@@ -3,74 +3,73 @@ package demo
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
-	"time"
 
 	"github.com/punchclock/punchclock/node/lab/cluster"
 )
 
-// Nodes is `punchclock-lab nodes`: a region's nodes in a local cluster, run by
-// whoever calls it instead of by the cluster. terraform/local does.
+// Nodes is `punchclock-lab nodes`.
 type Nodes struct {
-	Start startNodes `cmd:"" help:"Bring a region's nodes to a number, a binary and settings: start what is missing, replace what is different one after the other, drain what is too much."`
-	Stop  stopNodes  `cmd:"" help:"Drain and stop a region's nodes."`
+	Start startNodes `cmd:"" help:"Bring a region's nodes to a number, a binary and settings: start missing nodes, replace different ones one after the other, drain surplus ones."`
+	Stop  stopNodes  `cmd:"" help:"Drain and stop a region's nodes. Without a running cluster there is nothing to do."`
 }
-
-// nodesTimeout is for a dozen nodes that are replaced one after the other on a
-// busy machine.
-const nodesTimeout = 10 * time.Minute
 
 type startNodes struct {
 	Region  string `arg:"" help:"Region of the cluster."`
-	Cluster string `help:"File that tells of the cluster, as 'punchclock-lab up' writes it." default:".run/cluster.json" type:"existingfile"`
-	Count   int    `help:"How many nodes shall run." default:"2"`
+	Cluster string `help:"State file of the cluster, as 'punchclock-lab up' writes it." default:".run/cluster.json" type:"path"`
+	Count   int    `help:"How many nodes run." default:"2"`
 	Binary  string `help:"The punchclock executable that the nodes run. Default: the one beside this executable, then the PATH." type:"path"`
-	With    string `help:"Further settings of the nodes: a JSON object, keyed as a settings file." default:"{}"`
+	With    string `help:"Further settings of the nodes: a JSON object with the keys of a settings file." default:"{}"`
 }
 
 // Run implements the command.
-func (c *startNodes) Run(ctx context.Context, out io.Writer) error {
-	ctx, cancel := context.WithTimeout(ctx, nodesTimeout)
-	defer cancel()
-	state, err := cluster.ReadState(c.Cluster)
+func (c *startNodes) Run(ctx context.Context, out io.Writer) (err error) {
+	group := cluster.NodeGroup{Count: c.Count}
+	if err := json.Unmarshal([]byte(c.With), &group.Settings); err != nil {
+		return fmt.Errorf("--with: must be a JSON object of strings: %w", err)
+	}
+	if group.Binary, err = cluster.FindBinary(c.Binary); err != nil {
+		return err
+	}
+	control, err := cluster.FindController(c.Cluster, "")
 	if err != nil {
 		return err
 	}
-	want := cluster.DetachedNodes{Region: c.Region, Count: c.Count, Say: lines(out)}
-	if err := json.Unmarshal([]byte(c.With), &want.With); err != nil {
-		return fmt.Errorf("--with: must be a JSON object of strings: %w", err)
-	}
-	if want.Binary, err = cluster.FindBinary(c.Binary); err != nil {
-		return err
-	}
-	return cluster.StartDetached(ctx, state, want)
+	return control.SetNodes(ctx, c.Region, group, lines(out))
 }
 
 type stopNodes struct {
-	Region  string `arg:"" help:"Region of the cluster."`
-	Cluster string `help:"File that tells of the cluster; not needed with --dir." default:".run/cluster.json" type:"path"`
-	// Nodes are to be stopped when the file is gone, too, and never those of the
-	// next cluster.
-	Dir string `help:"Folder of the cluster, which its file calls dir; needed when the cluster may be gone." type:"path"`
+	Region string `arg:"" help:"Region of the cluster."`
+	ended  `embed:""`
 }
 
 // Run implements the command.
 func (c *stopNodes) Run(ctx context.Context, out io.Writer) error {
-	ctx, cancel := context.WithTimeout(ctx, nodesTimeout)
-	defer cancel()
-	if c.Dir == "" {
-		state, err := cluster.ReadState(c.Cluster)
-		if err != nil {
-			return err
-		}
-		c.Dir = state.Dir
-	}
-	return cluster.StopDetached(ctx, c.Dir, c.Region, lines(out))
+	return c.with(out, func(control *cluster.Controller) error { return control.RemoveNodes(ctx, c.Region, lines(out)) })
 }
 
-// lines writes each as one.
-func lines(out io.Writer) func(format string, args ...any) {
+// ended finds a cluster that may be gone. Its processes are then gone as well, and there is nothing to stop.
+type ended struct {
+	Cluster string `help:"State file of the cluster." default:".run/cluster.json" type:"path"`
+	// The next cluster has the same file, and its nodes must stay.
+	Dir string `help:"Folder of the cluster, the key dir of its state file. Stop nothing if the file describes another cluster." type:"path"`
+}
+
+func (c *ended) with(out io.Writer, do func(*cluster.Controller) error) error {
+	control, err := cluster.FindController(c.Cluster, c.Dir)
+	if err == nil {
+		err = do(control)
+	}
+	if errors.Is(err, cluster.ErrGone) {
+		_, err = fmt.Fprintf(out, "nothing to stop: %v\n", err)
+	}
+	return err
+}
+
+// lines writes each step as a line.
+func lines(out io.Writer) cluster.Say {
 	return func(format string, args ...any) {
 		_, _ = fmt.Fprintf(out, format+"\n", args...) // only for the eye
 	}

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/gofrs/flock"
+
 	"github.com/punchclock/punchclock/node/lab/cluster"
 	"github.com/punchclock/punchclock/node/lab/traceview"
 )
@@ -17,13 +19,12 @@ import (
 // Up is `punchclock-lab up`: the demo's cluster, left running.
 type Up struct {
 	cluster.Setup `embed:""`
-	WithoutNodes  []string `help:"Regions whose nodes are not started, but left to 'punchclock-lab nodes start' or to terraform/local."`
+	WithoutNodes  []string `help:"Regions whose nodes do not start with the cluster. 'punchclock-lab nodes start' or terraform/local starts them."`
 	State         string   `help:"File in which scripts find addresses, database and tokens." default:".run/cluster.json" type:"path"`
-	Traces        bool     `help:"Trace every punch, and keep the newest traces in memory to be looked at."`
+	Traces        bool     `help:"Trace every punch, and keep the newest traces in memory."`
 }
 
-// Run starts the cluster, writes to out how to use it, and stops it when ctx
-// ends, which is not an error.
+// Run starts the cluster, writes to out how to use it, and stops it when ctx ends. The end of ctx is no error.
 func (c *Up) Run(ctx context.Context, out io.Writer) (err error) {
 	release, err := c.claim()
 	if err != nil {
@@ -39,51 +40,53 @@ func (c *Up) Run(ctx context.Context, out io.Writer) (err error) {
 		defer func() { err = errors.Join(err, closeSink(ctx, sink)) }()
 		traced, traces = traceTo(sink.URL, 1), sink.URL+"/traces"
 	}
-	st, err := c.Start(ctx, os.Stderr, func(cfg *cluster.Config) {
+	env, err := c.Start(ctx, os.Stderr, func(cfg *cluster.Config) {
 		cfg.WithoutNodes = c.WithoutNodes
 		traced(cfg)
 	})
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, st.Close(ctx)) }()
-	state := st.State()
-	state.TracesURL = traces
-	if err := state.Write(c.State); err != nil {
+	defer func() { err = errors.Join(err, env.Close(ctx)) }()
+	env.TracesURL = traces
+	control, err := env.Serve(c.State)
+	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.Remove(c.State)) }()
-	if err := c.explain(out, st.Binary, &state); err != nil {
+	defer func() { err = errors.Join(err, control.Close()) }()
+	state := env.State()
+	if err := c.explain(out, env.Binary, &state); err != nil {
 		return err
 	}
 	<-ctx.Done()
 	return nil
 }
 
-// claim makes the file ours: whoever starts a second cluster on it would leave
-// the first one without anything that tells of it.
+// claim locks the state file. A second cluster on the same file would replace the description of the first one, and no
+// command could reach that any more.
 func (c *Up) claim() (release func() error, err error) {
 	if err := os.MkdirAll(filepath.Dir(c.State), 0o700); err != nil {
 		return nil, fmt.Errorf("--state: %w", err)
 	}
-	release, err = cluster.Hold(c.State + ".lock")
-	if errors.Is(err, cluster.ErrHeld) {
-		return nil, fmt.Errorf("--state: %s tells of a cluster that runs; stop it or choose another file", c.State)
-	}
+	lock := flock.New(c.State + ".lock") // the file stays: two processes could lock two files of one name
+	held, err := lock.TryLock()
 	if err != nil {
 		return nil, fmt.Errorf("--state: %w", err)
 	}
-	return release, nil
+	if !held {
+		return nil, fmt.Errorf("--state: %s describes a cluster that runs; stop it or choose another file", c.State)
+	}
+	return lock.Close, nil
 }
 
-// explain writes what runs where and how to talk to it.
+// explain writes the addresses and how to use them.
 func (c *Up) explain(out io.Writer, binary string, s *cluster.State) error {
 	lab, err := os.Executable()
 	if err != nil {
 		return err
 	}
 	var b strings.Builder
-	line := func(format string, args ...any) { _, _ = fmt.Fprintf(&b, format+"\n", args...) } // a Builder takes everything
+	line := func(format string, args ...any) { _, _ = fmt.Fprintf(&b, format+"\n", args...) } // a Builder never fails
 	line("database   %s %s", s.Database.Engine, s.Database.Version)
 	line("           %s", s.Database.URL)
 	for _, n := range s.Nodes {
@@ -93,13 +96,10 @@ func (c *Up) explain(out io.Writer, binary string, s *cluster.State) error {
 		}
 		line("%-10s %s   health and metrics %s   log %s", n.Region, n.PublicURL, n.OpsURL, n.Log)
 	}
-	line("tokens     one per company, each for anybody in it:")
-	for _, company := range s.Companies {
-		line("  %-16s home %-10s %s", company.ID, company.Home, company.Token)
-	}
+	c.explainTokens(line, s)
 	first, last := runningNodes(s)
 	line("")
-	line("A punch of company %s, and a look at it:", s.Companies[0].ID)
+	line("A punch of company %s, and its row:", s.Companies[0].ID)
 	line("  TOKEN=%s", s.Companies[0].Token)
 	line(`  curl -sH "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' \`)
 	line(`    -d '{"id":"'$(%s new-id)'","employee":"e1","kind":"in"}' %s/v1/punches`, binary, last.PublicURL)
@@ -108,7 +108,7 @@ func (c *Up) explain(out io.Writer, binary string, s *cluster.State) error {
 	line("  %s load --cluster=%s --ledger=ledger.jsonl", lab, c.State)
 	line("  %s audit ledger.jsonl --database-url='%s'", lab, s.Database.URL)
 	if s.TracesURL != "" {
-		line("The newest traces, those of punches that took 50 ms or longer, and the one of a receipt by its trace_id:")
+		line("The newest traces, the punches of 50 ms or longer, and the trace of a receipt by its trace_id:")
 		line("  curl -s %s", s.TracesURL)
 		line("  curl -s '%s?name=punches&min=50ms'", s.TracesURL)
 		line("  curl -s %s/TRACE_ID", s.TracesURL)
@@ -119,7 +119,18 @@ func (c *Up) explain(out io.Writer, binary string, s *cluster.State) error {
 	return err
 }
 
-// runningNodes returns the first and the last that run; any where none does yet.
+// explainTokens writes one token for each home region. All tokens would fill the screen.
+func (c *Up) explainTokens(line func(format string, args ...any), s *cluster.State) {
+	line("tokens     one company of each home region; %s has all %d, each with a token for all its employees:", c.State, len(s.Companies))
+	for _, region := range s.Regions {
+		i := slices.IndexFunc(s.Companies, func(company cluster.Company) bool { return company.Home == region })
+		if i >= 0 {
+			line("  %-16s home %-10s %s", s.Companies[i].ID, region, s.Companies[i].Token)
+		}
+	}
+}
+
+// runningNodes returns the first and the last node that run. If no node runs yet, it returns any two.
 func runningNodes(s *cluster.State) (first, last cluster.NodeState) {
 	running := slices.DeleteFunc(slices.Clone(s.Nodes), func(n cluster.NodeState) bool { return n.PID == 0 })
 	if len(running) == 0 {

@@ -26,6 +26,7 @@ type target struct {
 	lab    string // the punchclock-lab executable
 	// stage is nil for a cluster that somebody else runs.
 	stage     *cluster.Environment
+	control   *cluster.Control  // nil unless Terraform runs nodes
 	collector *traceview.Server // nil unless the scenario needs one
 	local     string            // the folder terraform/local
 	env       []string          // settings of the commands that shell runs
@@ -238,8 +239,11 @@ func (s *target) start(ctx context.Context, setup *cluster.Setup, n needs) (err 
 // close stops what start has started. The collector goes last, so that the
 // nodes need not wait for it.
 func (s *target) close(ctx context.Context) (err error) {
+	if s.control != nil {
+		err = s.control.Close()
+	}
 	if s.stage != nil {
-		err = s.stage.Close(ctx)
+		err = errors.Join(err, s.stage.Close(ctx))
 	}
 	if s.collector != nil {
 		err = errors.Join(err, s.collector.Close(context.WithoutCancel(ctx)))

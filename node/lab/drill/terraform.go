@@ -46,9 +46,13 @@ func (s *target) handOver(ctx context.Context) error {
 
 // useTerraform makes everything ready for it but runs no node.
 func (s *target) useTerraform(ctx context.Context) error {
-	state, file := s.stage.State(), s.stage.Path("cluster.json")
-	if err := state.Write(file); err != nil {
-		return err
+	file := s.stage.Path("cluster.json")
+	if s.control == nil {
+		control, err := s.stage.Serve(file)
+		if err != nil {
+			return err
+		}
+		s.control = control
 	}
 	s.env = []string{
 		"TF_DATA_DIR=" + s.stage.Path("terraform"), "TF_WORKSPACE=" + s.victim,

@@ -1,7 +1,6 @@
 package drill
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"net/http"
@@ -9,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -71,7 +69,7 @@ func mustTerraform(t *testing.T) *target {
 		if out, err := runTerraform(t, &s, "destroy -auto-approve -var region="+s.victim); err != nil {
 			t.Errorf("destroy: %v\n%s", err, out)
 		}
-		if err := restartRegion(testContext(t), &s); err != nil {
+		if err := errors.Join(restartRegion(testContext(t), &s), s.control.Close()); err != nil {
 			t.Error(err)
 		}
 	})
@@ -127,9 +125,9 @@ func TestTerraformLocal(t *testing.T) {
 	if err := syscall.Kill(replaced[0], syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	awaitEnded(t, s)
+	awaitCrash(t, s)
 	out, err := runTerraform(t, s, "apply -auto-approve -var settings={log-level=\"warn\"}"+region)
-	if err != nil || !strings.Contains(out, "had ended by itself: exit status 137") || !strings.Contains(out, "runs already") {
+	if err != nil || !strings.Contains(out, "had ended by itself: signal: killed") || !strings.Contains(out, "runs already") {
 		t.Errorf("apply after a node was killed: %v\n%s", err, out)
 	}
 	healed := processesOf(t, s)
@@ -156,6 +154,11 @@ func TestTerraformWholeRegion(t *testing.T) {
 	if err := s.useTerraform(testContext(t)); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if err := s.control.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	mustTerraform := func(command string, says ...string) {
 		t.Helper()
 		out, err := runTerraform(t, &s, command+" -var region=sa-east -var with_database=true")
@@ -231,38 +234,25 @@ func wantSaid(t *testing.T, said string, words ...string) {
 // processesOf returns the processes of the victim's nodes.
 func processesOf(t *testing.T, s *target) (pids []int) {
 	t.Helper()
-	if _, err := os.Stat("/proc/self/cmdline"); err != nil {
-		t.Skip("needs /proc")
-	}
-	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
-	if err != nil {
-		t.Fatal(err)
-	}
-	mark := filepath.Join(s.state.Dir, "detached", s.victim) + "/"
-	for _, file := range files {
-		line, _ := os.ReadFile(file) // gone by now is fine
-		if bytes.HasPrefix(line, []byte(s.binary+"\x00")) && bytes.Contains(line, []byte(mark)) {
-			pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
-			if err != nil {
-				t.Fatal(err)
-			}
-			pids = append(pids, pid)
+	for _, n := range s.nodes() {
+		if n.Running() {
+			pids = append(pids, n.PID())
 		}
 	}
 	slices.Sort(pids)
 	return pids
 }
 
-// awaitEnded returns once it is told that a node ended by itself.
-func awaitEnded(t *testing.T, s *target) {
+// awaitCrash returns once the cluster's file says that a node ended by itself.
+func awaitCrash(t *testing.T, s *target) {
 	t.Helper()
 	for ctx := testContext(t); ; pause(ctx, 20*time.Millisecond) {
-		text, err := os.ReadFile(filepath.Join(s.state.Dir, "detached", s.victim, "ended"))
-		if err == nil && len(text) > 0 {
+		state, err := cluster.ReadState(s.stage.Path("cluster.json"))
+		if err == nil && slices.ContainsFunc(state.Nodes, func(n cluster.NodeState) bool { return n.Region == s.victim && n.Crashes > 0 }) {
 			return
 		}
 		if ctx.Err() != nil {
-			t.Fatalf("nobody tells of the killed node: %v", err)
+			t.Fatalf("the killed node is not in the file: %v", err)
 		}
 	}
 }
