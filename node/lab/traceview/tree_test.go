@@ -42,7 +42,7 @@ trace 00000000000000000000000000000001: 7 spans in 3 processes, 8.500 ms
 start ms  took ms  span                   process        details
    0.000    2.500  POST /v1/punches       us-east-a-1    company=acme home_region=eu-west http.response.status_code=201
    1.000    2.500  ├─ dispatch.route      us-east-a-1
-   2.000    2.500  ├─ queue.wait           us-east-a-1
+   2.000    2.500  ├─ queue.wait          us-east-a-1
    3.000    2.500  └─ peer.call           us-east-a-1    -> trace feed
    4.000    2.500     └─ peer.receive     n4 in eu-west
    5.000    2.500        └─ punch.commit  n4 in eu-west  -> 3 spans of other traces
