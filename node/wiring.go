@@ -232,7 +232,7 @@ func (n *Node) startWatcher(ctx context.Context) error {
 
 func (n *Node) startPublic(ctx context.Context) error {
 	api, err := httpapi.New(httpapi.Config{
-		Node: n.self.Node, Region: n.self.Region, Deadline: n.cfg.PunchTimeout, MaxBody: n.cfg.Public.MaxBody,
+		Node: n.self.Node, Region: n.self.Region, PunchTimeout: n.cfg.PunchTimeout, MaxBody: n.cfg.Public.MaxBody,
 	}, httpapi.Deps{
 		Recorder: n.dispatch, Reader: dispatch.Reads{Directory: n.directory, Store: n.db}, Auth: n.verifier, Cluster: n.cluster,
 		Ready: n.monitor.Ready, Draining: n.monitor.Leaving, ClockWrong: func() bool { return n.monitor.Has(health.WrongClock) },

@@ -20,18 +20,16 @@ import (
 )
 
 const (
-	// maxBatch is the most punches in one request: a device's month offline.
+	// maxBatch is the most punches in one request: the punches of a device that was offline for a month.
 	maxBatch = 1000
-	// batchWorkers is how many of a batch's punches are under way at once:
-	// enough that a few flushes take them all, and that one device's outbox
-	// does not fill a waiting room by itself.
+	// batchWorkers is how many punches of a batch are recorded at once. A few writes then take them all, and the outbox of
+	// one device does not fill the queue.
 	batchWorkers = 256
 )
 
-// item is one punch of a batch: first a claim or why it is none, then a
-// receipt or why there is none.
+// item is one punch of a batch: first a request or a decoding error, then a receipt or an error.
 type item struct {
-	claim   punch.Request
+	request punch.Request
 	receipt punch.Receipt
 	err     error
 }
@@ -56,7 +54,7 @@ func (a *API) recordBatch(c *call) (reply, error) {
 	return reply{status: http.StatusOK, home: a.writeResults(c, items)}, nil
 }
 
-// recordItems records all items that are good so far, several at once.
+// recordItems records all items without an error, several at once.
 func (a *API) recordItems(c *call, items []item) {
 	a.inFlight.Add(int64(len(items)))
 	defer a.inFlight.Add(-int64(len(items)))
@@ -68,7 +66,7 @@ func (a *API) recordItems(c *call, items []item) {
 		workers.Go(func() {
 			for i := next.Add(1) - 1; i < int64(len(items)); i = next.Add(1) - 1 {
 				if it := &items[i]; it.err == nil {
-					it.receipt, it.err = a.recordItem(c, it.claim, int(i))
+					it.receipt, it.err = a.recordItem(c, it.request, int(i))
 				}
 			}
 		})
@@ -76,23 +74,22 @@ func (a *API) recordItems(c *call, items []item) {
 	workers.Wait()
 }
 
-// recordItem turns a panic into an error, as net/http does for single punches:
-// elsewhere it would end the process.
+// recordItem turns a panic into an error. net/http does so for single punches, but a panic in a worker would end the
+// process.
 //
-// The items of a batch are received a microsecond after each other: a stamp
-// tells whose request wrote a row, and a batch may hold the same punch twice.
-func (a *API) recordItem(c *call, claim punch.Request, place int) (receipt punch.Receipt, err error) {
+// The items of a batch get receive times one microsecond apart. A stamp shows which request wrote a row, and a batch may
+// hold the same punch twice.
+func (a *API) recordItem(c *call, request punch.Request, place int) (receipt punch.Receipt, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			a.deps.Log.ErrorContext(c.ctx, "panic while recording a punch", "panic", p, "stack", string(debug.Stack()))
 			err = fmt.Errorf("panic: %v", p)
 		}
 	}()
-	return a.recordClaim(c, claim, c.at.Add(time.Duration(place)*time.Microsecond))
+	return a.recordOne(c, request, c.at.Add(time.Duration(place)*time.Microsecond))
 }
 
-// writeResults writes {"results":[…]} in the order of the items and returns
-// the home region if a receipt told it.
+// writeResults writes {"results":[…]} in the order of the items. It returns the home region if an item has a receipt.
 func (a *API) writeResults(c *call, items []item) (home string) {
 	b := append(c.buf.AvailableBuffer(), `{"results":[`...)
 	for i := range items {
@@ -102,14 +99,14 @@ func (a *API) writeResults(c *call, items []item) (home string) {
 		it := &items[i]
 		b = append(b, `{"status":`...)
 		if it.err != nil {
-			refusal := a.explain(c.ctx, it.err)
+			refusal := a.toProblem(c.ctx, it.err)
 			a.metrics.punch(c.ctx, outcomeOf(c.ctx, refusal.Code))
 			b = strconv.AppendInt(b, int64(refusals[refusal.Code].status), 10)
 			b = appendProblem(append(b, `,"problem":`...), newProblem(refusal, tracing.TraceID(c.ctx)))
 		} else {
-			a.metrics.punch(c.ctx, recordedOrReplayed(&it.receipt))
+			a.metrics.punch(c.ctx, outcomeOfReceipt(&it.receipt))
 			home = it.receipt.HomeRegion
-			b = strconv.AppendInt(b, int64(statusOfReceipt(&it.receipt)), 10)
+			b = strconv.AppendInt(b, int64(statusOf(&it.receipt)), 10)
 			b = appendReceipt(append(b, `,"receipt":`...), &it.receipt)
 		}
 		b = append(b, '}')
@@ -118,10 +115,8 @@ func (a *API) writeResults(c *call, items []item) (home string) {
 	return home
 }
 
-// decodeBatch reads {"punches":[…]}. An item that is not a good punch fails
-// alone; only what leaves the items' bounds unclear fails them all. So the
-// outer reading is lenient about what stands inside an item (doubled names,
-// invalid UTF-8) and decodeClaim is strict about it.
+// decodeBatch reads {"punches":[…]}. An invalid item fails alone. Only an error that hides where items begin and end fails
+// them all. The outer decoder therefore accepts doubled names and invalid UTF-8, and decodePunch refuses them.
 func decodeBatch(body []byte, company string) ([]item, error) {
 	d := jsontext.NewDecoder(bytes.NewBuffer(body), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 	if d.PeekKind() != jsontext.KindBeginObject {
@@ -151,7 +146,7 @@ func decodeBatch(body []byte, company string) ([]item, error) {
 	return items, endOf(d)
 }
 
-// notBatch tells a body that is JSON, but no object, from one that is not.
+// notBatch returns the error of a body that is not a JSON object.
 func notBatch(d *jsontext.Decoder) error {
 	if _, err := d.ReadToken(); err != nil {
 		return decodeError(err)
@@ -169,7 +164,7 @@ func decodeItems(d *jsontext.Decoder, company string) ([]item, error) {
 	if _, err := d.ReadToken(); err != nil {
 		return nil, decodeError(err)
 	}
-	items := []item{} // not nil: the array has been there
+	items := []item{} // not nil: decodeBatch notices a second array
 	for d.PeekKind() != jsontext.KindEndArray {
 		if len(items) == maxBatch {
 			return nil, punch.InvalidField("punches", "must hold 1 to %d punches", maxBatch)
@@ -179,7 +174,7 @@ func decodeItems(d *jsontext.Decoder, company string) ([]item, error) {
 			return nil, decodeError(err)
 		}
 		var it item
-		it.claim, it.err = decodeClaim(raw, company)
+		it.request, it.err = decodePunch(raw, company)
 		items = append(items, it)
 	}
 	_, err := d.ReadToken()

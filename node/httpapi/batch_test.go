@@ -34,7 +34,7 @@ func someone(n int) string {
 	return `{"id":"` + idAt(time.Duration(n)*time.Second) + `","employee":"e-` + strconv.Itoa(n) + `","kind":"in"}`
 }
 
-func TestBatchKeepsTheGoodOnesInOrder(t *testing.T) {
+func TestBatchRecordsItsValidItemsInOrder(t *testing.T) {
 	h := newHarness(t)
 	h.store.fail = func(_ context.Context, employee string) error {
 		switch employee {
@@ -56,7 +56,7 @@ func TestBatchKeepsTheGoodOnesInOrder(t *testing.T) {
 	add := func(status int, item string) { items, want = append(items, item), append(want, status) }
 	add(201, someone(1))
 	for _, bad := range badPunches {
-		// What is no JSON at all cannot stand in a batch as an item.
+		// A body that is not JSON cannot be an item of a batch.
 		if strings.HasPrefix(bad.body, "{") && strings.HasSuffix(bad.body, "}") && bad.body != good+good {
 			add(400, bad.body)
 		}
@@ -106,7 +106,7 @@ func TestBatchForbidsOthersItemByItem(t *testing.T) {
 	}
 }
 
-func TestBatchThatCannotBeTakenApartIsRefusedWhole(t *testing.T) {
+func TestBatchWithoutClearItemsIsRefusedWhole(t *testing.T) {
 	h := newHarness(t)
 	kiosk := h.as(t, auth.Kiosk, "gate")
 	tooMany := make([]string, maxBatch+1)
@@ -147,8 +147,8 @@ func TestBatchThatCannotBeTakenApartIsRefusedWhole(t *testing.T) {
 	}
 }
 
-// TestBatchIsRecordedConcurrently lets no punch through before all workers
-// have one: recorded one after the other, the batch would wait for ever.
+// TestBatchIsRecordedConcurrently lets no punch through before every worker has one. A batch that is recorded one punch
+// after the other would never end.
 func TestBatchIsRecordedConcurrently(t *testing.T) {
 	h := newHarness(t)
 	var inside, most atomic.Int64

@@ -41,8 +41,8 @@ func mustDocument(tb testing.TB) *openapi3.T {
 	return doc
 }
 
-// holdToDocument fails the test when an answer is not what openapi.yaml says,
-// or when a request that openapi.yaml forbids had its will.
+// holdToDocument fails the test when an answer differs from openapi.yaml, or when a request succeeds that openapi.yaml
+// forbids.
 func holdToDocument(tb testing.TB, r request, got response) {
 	tb.Helper()
 	router, err := contract()
@@ -69,7 +69,7 @@ func holdToDocument(tb testing.TB, r request, got response) {
 		Request: req, PathParams: params, Route: route,
 		Options: &openapi3filter.Options{AuthenticationFunc: openapi3filter.NoopAuthenticationFunc},
 	}
-	// A batch is answered 200 whatever its items hold.
+	// A batch is answered 200 even when every item is invalid.
 	if got.status < 300 && r.reader == nil && route.Operation.OperationID != "recordBatch" {
 		if err := openapi3filter.ValidateRequest(tb.Context(), input); err != nil {
 			tb.Errorf("%s %s was answered %d, but openapi.yaml forbids the request %.500s: %v", r.method, r.path, got.status, r.body, err)
@@ -84,7 +84,7 @@ func holdToDocument(tb testing.TB, r request, got response) {
 	}
 }
 
-// holdToProblem is for what no operation stands for: another path or method.
+// holdToProblem checks the answer to a path or method that is no operation of openapi.yaml.
 func holdToProblem(tb testing.TB, got response) {
 	tb.Helper()
 	schema := mustDocument(tb).Components.Schemas["Problem"].Value
@@ -102,7 +102,7 @@ func TestDocumentIsValid(t *testing.T) {
 func TestDocumentHasEveryRouteAndNoOther(t *testing.T) {
 	served := map[string]bool{}
 	for _, rt := range newHarness(t).routes() {
-		served[rt.method+" "+rt.path] = rt.open
+		served[rt.method+" "+rt.path] = rt.anonymous
 	}
 	documented := map[string]bool{}
 	doc := mustDocument(t)
@@ -116,7 +116,7 @@ func TestDocumentHasEveryRouteAndNoOther(t *testing.T) {
 	}
 }
 
-// TestDocumentKnowsEveryCode keeps the enumeration in step with the statuses.
+// TestDocumentKnowsEveryCode compares the codes in openapi.yaml with the codes that have a status.
 func TestDocumentKnowsEveryCode(t *testing.T) {
 	var documented, told []string
 	for _, code := range mustDocument(t).Components.Schemas["Problem"].Value.Properties["code"].Value.Enum {
@@ -132,7 +132,7 @@ func TestDocumentKnowsEveryCode(t *testing.T) {
 	}
 }
 
-// situation is a request and the state of the service that leads to a status.
+// situation is a request, and a state of the service, that together lead to a status.
 type situation struct {
 	request
 	fail error // what the recorder or reader answers

@@ -15,8 +15,8 @@ import (
 	"github.com/punchclock/punchclock/node/punch"
 )
 
-// trustedLength bounds the memory, in bytes, that a body takes by announcing
-// itself: thousands of callers could announce the most and send nothing.
+// trustedLength bounds the memory in bytes that Content-Length alone reserves. Otherwise thousands of callers could
+// announce the largest body and send nothing.
 const trustedLength = 16 << 10
 
 // readBody reads the request's body into the call's buffer.
@@ -28,8 +28,7 @@ func (c *call) readBody(limit int64) error {
 		return tooLarge(limit)
 	}
 	if c.r.ContentLength > 0 {
-		// ReadFrom wants MinRead beside the body. More is not taken on a
-		// caller's word alone.
+		// ReadFrom wants MinRead bytes beside the body.
 		c.buf.Grow(int(min(c.r.ContentLength, trustedLength)) + bytes.MinRead)
 	}
 	_, err := c.buf.ReadFrom(http.MaxBytesReader(c.w, c.r.Body, limit))
@@ -53,7 +52,7 @@ func checkMedia(h http.Header) error {
 		return punch.Errorf(punch.UnsupportedMedia, "the body must not be compressed")
 	}
 	contentType := h.Get("Content-Type")
-	if contentType == "application/json" { // what nearly every caller sends
+	if contentType == "application/json" { // as nearly every caller sends it
 		return nil
 	}
 	if mediaType, _, err := mime.ParseMediaType(contentType); err != nil || mediaType != "application/json" {
@@ -62,9 +61,8 @@ func checkMedia(h http.Header) error {
 	return nil
 }
 
-// wirePunch is a punch as a caller sends it. The optional members are pointers
-// because an empty text is not the same as none. A null is taken for none:
-// many JSON libraries write it for a field that is not set.
+// wirePunch is a punch as a caller sends it. The optional members are pointers, because an empty text differs from an
+// absent one. A null counts as absent: many JSON libraries write it for a field that is not set.
 type wirePunch struct {
 	ID       string  `json:"id"`
 	Employee string  `json:"employee"`
@@ -76,24 +74,23 @@ type wirePunch struct {
 
 var strict = json.RejectUnknownMembers(true)
 
-// decodeClaim reads and validates one punch. Its errors are Invalid and name
-// the field.
-func decodeClaim(raw []byte, company string) (punch.Request, error) {
+// decodePunch reads and validates one punch. Its errors are Invalid and name the field.
+func decodePunch(raw []byte, company string) (punch.Request, error) {
 	var w wirePunch
-	if jsontext.Value(raw).Kind() == jsontext.KindNull { // null would leave w as it is
+	if jsontext.Value(raw).Kind() == jsontext.KindNull { // Unmarshal would leave w unchanged
 		return punch.Request{}, punch.Errorf(punch.Invalid, "the punch must be a JSON object")
 	}
 	if err := json.Unmarshal(raw, &w, strict); err != nil {
 		return punch.Request{}, decodeError(err)
 	}
-	claim, err := w.claim(company)
+	request, err := w.toRequest(company)
 	if err != nil {
 		return punch.Request{}, err
 	}
-	return claim, claim.Validate()
+	return request, request.Validate()
 }
 
-func (w *wirePunch) claim(company string) (punch.Request, error) {
+func (w *wirePunch) toRequest(company string) (punch.Request, error) {
 	c := punch.Request{Company: company, Employee: w.Employee, Kind: punch.Kind(w.Kind)}
 	var err error
 	if c.ID, err = punch.ParseID(w.ID); err != nil {
@@ -105,23 +102,21 @@ func (w *wirePunch) claim(company string) (punch.Request, error) {
 		}
 	}
 	if w.Source != nil {
-		if *w.Source == "" { // a device that lost its name had better hear of it
+		if *w.Source == "" { // a device that lost its name must notice
 			return punch.Request{}, punch.InvalidField("source", "must not be empty; leave it out instead")
 		}
 		c.Source = *w.Source
 	}
-	if w.Note != nil { // an empty form field is no note
+	if w.Note != nil { // an empty note is the same as none
 		c.Note = *w.Note
 	}
 	return c, nil
 }
 
-// errInstant is returned for a text that is not an RFC 3339 time.
 var errInstant = errors.New("not an RFC 3339 time")
 
-// parseInstant reads an RFC 3339 time, cut to microseconds. It refuses what
-// time.Parse lets through: hours of one digit, a comma before the fraction,
-// offsets that no zone has (go.dev/issue/54580).
+// parseInstant reads an RFC 3339 time and truncates it to microseconds. It refuses three deviations that time.Parse
+// accepts: hours of one digit, a comma before the fraction, and offsets that no zone has (go.dev/issue/54580).
 func parseInstant(s string) (time.Time, error) {
 	t, err := time.Parse(time.RFC3339, s)
 	if err != nil || s[len("2006-01-02T1")] == ':' || s[len("2006-01-02T15:04:05")] == ',' {
@@ -133,8 +128,7 @@ func parseInstant(s string) (time.Time, error) {
 	return punch.Microseconds(t), nil
 }
 
-// decodeError turns what the JSON package found into words of our own: its
-// texts change and quote the input.
+// decodeError replaces the messages of the JSON package, which change between releases and quote the input.
 func decodeError(err error) *punch.Error {
 	if syntactic, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
 		field := fieldOf(syntactic.JSONPointer)
@@ -167,8 +161,7 @@ func endsEarly(field string) *punch.Error {
 	return punch.InvalidField(field, "the JSON is empty or ends too early")
 }
 
-// fieldOf returns the name of the member at p, cut to the length of a name: a
-// caller chose it.
+// fieldOf returns the name of the member at p. The caller chose it, so it is cut to the length of a name.
 func fieldOf(p jsontext.Pointer) string {
 	name := p.LastToken()
 	return strings.ToValidUTF8(name[:min(len(name), punch.MaxName)], "")

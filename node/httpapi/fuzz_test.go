@@ -16,7 +16,7 @@ import (
 
 var encoder = attribute.DefaultEncoder()
 
-// mustBeInvalid fails unless err is an Invalid whose problem can be told.
+// mustBeInvalid fails unless err is Invalid and can be encoded as a problem.
 func mustBeInvalid(t *testing.T, err error) {
 	t.Helper()
 	var e *punch.Error
@@ -28,37 +28,37 @@ func mustBeInvalid(t *testing.T, err error) {
 	}
 }
 
-func FuzzDecodeClaim(f *testing.F) {
+func FuzzDecodePunch(f *testing.F) {
 	f.Add([]byte(good))
 	for _, bad := range badPunches {
 		f.Add([]byte(bad.body))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		claim, err := decodeClaim(body, "acme")
+		got, err := decodePunch(body, "acme")
 		if err != nil {
 			mustBeInvalid(t, err)
 			return
 		}
-		if err := claim.Validate(); err != nil || claim.Company != "acme" || claim.At != punch.Microseconds(claim.At) {
-			t.Fatalf("claim %+v of %q: %v", claim, body, err)
+		if err := got.Validate(); err != nil || got.Company != "acme" || got.At != punch.Microseconds(got.At) {
+			t.Fatalf("got %+v of %q: %v", got, body, err)
 		}
-		// Sent again as we understood it, it is the same punch.
-		w := wirePunch{ID: claim.ID.String(), Employee: claim.Employee, Kind: string(claim.Kind)}
-		if !claim.At.IsZero() {
-			at := claim.At.Format(time.RFC3339Nano)
+		// The decoded punch, encoded again, is the same punch.
+		w := wirePunch{ID: got.ID.String(), Employee: got.Employee, Kind: string(got.Kind)}
+		if !got.At.IsZero() {
+			at := got.At.Format(time.RFC3339Nano)
 			w.At = &at
 		}
-		if claim.Source != "" {
-			w.Source = &claim.Source
+		if got.Source != "" {
+			w.Source = &got.Source
 		}
-		w.Note = &claim.Note
+		w.Note = &got.Note
 		text, err := json.Marshal(w)
 		if err != nil {
 			t.Fatal(err)
 		}
-		again, err := decodeClaim(text, "acme")
-		if err != nil || again != claim {
-			t.Fatalf("%s is %+v, error %v; want %+v", text, again, err, claim)
+		again, err := decodePunch(text, "acme")
+		if err != nil || again != got {
+			t.Fatalf("%s is %+v, error %v; want %+v", text, again, err, got)
 		}
 	})
 }
@@ -82,8 +82,8 @@ func FuzzDecodeBatch(f *testing.F) {
 		for _, it := range items {
 			if it.err != nil {
 				mustBeInvalid(t, it.err)
-			} else if err := it.claim.Validate(); err != nil {
-				t.Fatalf("claim %+v: %v", it.claim, err)
+			} else if err := it.request.Validate(); err != nil {
+				t.Fatalf("claim %+v: %v", it.request, err)
 			}
 		}
 	})
@@ -127,8 +127,7 @@ func FuzzParseInstant(f *testing.F) {
 	})
 }
 
-// FuzzAppendReceipt compares the hand-written JSON with what the library
-// writes, for any text that a database might hold.
+// FuzzAppendReceipt compares the hand-written JSON with the JSON of the library, for any text that a database might hold.
 func FuzzAppendReceipt(f *testing.F) {
 	f.Add("acme", "Europe/Berlin", int32(3600), int64(1772352000123456), true)
 	f.Add("\"\\\x00\xff\u2028", "America/St_Johns", int32(-12600), int64(-1), false)

@@ -1,7 +1,6 @@
-// Package httpapi is the public HTTP API: it decodes what callers send, asks
-// the parts that know, and says the answer in HTTP. It alone knows statuses.
-// It neither decides where a punch goes nor stores anything, and openapi.yaml
-// beside it is the contract that its tests hold it to.
+// Package httpapi is the public HTTP API. It decodes requests, calls the recorder or the reader, and encodes the answer.
+// It alone knows HTTP statuses. It neither decides where a punch goes nor stores anything. Its tests hold it to the
+// contract in openapi.yaml.
 package httpapi
 
 import (
@@ -24,12 +23,12 @@ import (
 	"github.com/punchclock/punchclock/region"
 )
 
-// Config is how the API presents itself and what it allows.
+// Config names the node and bounds requests.
 type Config struct {
-	Node     string        // this node's unique name, shown in a response header
-	Region   region.Name   // stamped on punches as their entry region
-	Deadline time.Duration // how long a punch, or a batch of them, may take
-	MaxBody  int64         // largest request body in bytes
+	Node         string        // this node's unique name, shown in a response header
+	Region       region.Name   // stamped on punches as their entry region
+	PunchTimeout time.Duration // of a punch or a batch of punches
+	MaxBody      int64         // largest request body in bytes
 }
 
 // Validate names the field that is wrong.
@@ -39,8 +38,8 @@ func (c Config) Validate() error {
 		return errors.New("public API: Node is empty")
 	case c.Region == "":
 		return errors.New("public API: Region is empty")
-	case c.Deadline <= 0:
-		return fmt.Errorf("public API: Deadline must be more than 0, is %s", c.Deadline)
+	case c.PunchTimeout <= 0:
+		return fmt.Errorf("public API: PunchTimeout must be more than 0, is %s", c.PunchTimeout)
 	case c.MaxBody <= 0:
 		return fmt.Errorf("public API: MaxBody must be more than 0, is %d", c.MaxBody)
 	default:
@@ -48,13 +47,12 @@ func (c Config) Validate() error {
 	}
 }
 
-// Authenticator tells who holds a token. Its errors are *punch.Error.
+// Authenticator returns the identity of a token. Its errors are *punch.Error.
 type Authenticator interface {
 	Verify(ctx context.Context, token string) (auth.Identity, error)
 }
 
-// Reader reads punches. Its errors are *punch.Error; any other means
-// Unavailable.
+// Reader reads punches. Its errors are *punch.Error. Any other error means Unavailable.
 type Reader interface {
 	// Find returns the receipt of a punch, NotFound when there is none.
 	Find(ctx context.Context, key punch.Key) (punch.Receipt, error)
@@ -62,7 +60,7 @@ type Reader interface {
 	List(ctx context.Context, q punch.Query) ([]punch.Receipt, error)
 }
 
-// Deps is what the API asks and reports to.
+// Deps are the parts that the API calls and reports to. All are required.
 type Deps struct {
 	Recorder punch.Recorder
 	Reader   Reader
@@ -82,18 +80,17 @@ type Deps struct {
 }
 
 const (
-	// readDeadline bounds a read: nobody waits longer for a list, and reads
-	// must not hold connections that punches in a queue could use.
+	// readDeadline bounds a read. A person does not wait longer for a list.
 	readDeadline = 5 * time.Second
-	// readsAtOnce bounds the reads that wait for the few connections there
-	// are for them; more could not be answered within readDeadline anyway.
-	readsAtOnce = 256
-	// complaintInterval is the least time between two log lines about
-	// failing requests: an outage fails thousands a second, for one cause.
-	complaintInterval = time.Second
-	// keptBuffer is the largest buffer that is kept for the next request:
-	// room for a page of receipts, while a full batch's would pile up.
-	keptBuffer = 512 << 10
+	// maxReads bounds the reads that wait for the few database connections of reads. More of them could not be answered
+	// within readDeadline.
+	maxReads = 256
+	// logInterval is the least time between two log lines about failed requests. An outage fails thousands a second for
+	// one cause.
+	logInterval = time.Second
+	// maxKeptBuffer is the largest buffer that is kept for the next request. It has room for a page of receipts. The
+	// buffers of full batches would pile up.
+	maxKeptBuffer = 512 << 10
 )
 
 // API is the public HTTP API, an http.Handler.
@@ -105,10 +102,10 @@ type API struct {
 	tracer  trace.Tracer
 	node    []string // the header's value, made once
 
-	buffers  sync.Pool     // of *bytes.Buffer
-	reading  chan struct{} // holds one per read under way
-	inFlight atomic.Int64  // punches
-	seldom   rate.Sometimes
+	buffers    sync.Pool     // of *bytes.Buffer
+	reading    chan struct{} // holds one value per read under way
+	inFlight   atomic.Int64  // punches
+	logLimiter rate.Sometimes
 }
 
 // New makes the API.
@@ -118,9 +115,9 @@ func New(cfg Config, deps Deps) (*API, error) {
 	}
 	a := &API{
 		cfg: cfg, deps: deps, node: []string{cfg.Node}, tracer: deps.Tracer.Tracer("punchclock/httpapi"),
-		buffers: sync.Pool{New: func() any { return new(bytes.Buffer) }},
-		reading: make(chan struct{}, readsAtOnce),
-		seldom:  rate.Sometimes{Interval: complaintInterval},
+		buffers:    sync.Pool{New: func() any { return new(bytes.Buffer) }},
+		reading:    make(chan struct{}, maxReads),
+		logLimiter: rate.Sometimes{Interval: logInterval},
 	}
 	var err error
 	if a.metrics, err = newInstruments(deps.Meter.Meter("punchclock/httpapi"), a.InFlight); err != nil {
@@ -130,8 +127,8 @@ func New(cfg Config, deps Deps) (*API, error) {
 	return a, nil
 }
 
-// ServeHTTP answers a request. It bounds everything but the time that headers,
-// bodies and answers take on the wire: that is for the server's time-outs.
+// ServeHTTP answers a request. The timeouts of the http.Server must bound the time that headers, bodies and answers take
+// on the wire.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.handler.ServeHTTP(w, r) }
 
 // InFlight returns how many punches have been accepted and not yet answered.

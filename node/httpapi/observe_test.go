@@ -20,7 +20,7 @@ import (
 	"github.com/punchclock/punchclock/tracing"
 )
 
-// span waits for the n-th span: it ends after its answer was sent.
+// span waits for the n-th span, which ends after the answer was sent.
 func (h *harness) span(tb testing.TB, n int) sdktrace.ReadOnlySpan {
 	tb.Helper()
 	eventually(tb, "the span has ended", func() bool { return len(h.spans.Ended()) > n })
@@ -76,7 +76,7 @@ func TestSpanNamesAreOfRoutes(t *testing.T) {
 	}
 }
 
-// counts returns a counter's or histogram's counts by its attributes.
+// counts returns the counts of a counter or histogram by attributes.
 func (h *harness) counts(tb testing.TB, name string) map[string]int64 {
 	tb.Helper()
 	var all metricdata.ResourceMetrics
@@ -139,7 +139,7 @@ func TestMetricsByRouteAndOutcome(t *testing.T) {
 		"http.request.method=GET,outcome=not_found":                                    1,
 		"http.request.method=_OTHER,http.route=/v1/punches,outcome=method_not_allowed": 1,
 	}
-	// As OpenTelemetry's conventions for HTTP servers name them, with the outcome in addition.
+	// These attributes are OpenTelemetry's conventions for HTTP servers, with the outcome in addition.
 	durations := map[string]int64{
 		"http.request.method=POST,http.response.status_code=201,http.route=/v1/punches,outcome=ok,url.scheme=http":                                 1,
 		"http.request.method=POST,http.response.status_code=200,http.route=/v1/punches,outcome=ok,url.scheme=http":                                 1,
@@ -211,7 +211,7 @@ func TestFailuresAreLoggedSeldomAndRefusalsNever(t *testing.T) {
 		items[i] = strings.Replace(someone(i), "e-"+fmt.Sprint(i), "e-1", 1)
 	}
 	h.batch(t, batchOf(items...), h.as(t, auth.Kiosk, "gate"))
-	// The interval is a second; a slow machine may start a second one.
+	// The interval is a second. A slow machine may take several.
 	if n := strings.Count(h.log.String(), "dial 10.0.0.7"); n < 1 || n > 10 {
 		t.Errorf("100 failures are logged %d times", n)
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/punchclock/punchclock/tracing"
 )
 
-// refusals says how each code is told: its status and its title (RFC 9457).
+// refusals has the status and the title of each code (RFC 9457).
 var refusals = map[punch.Code]struct {
 	status int
 	title  string
@@ -32,8 +32,7 @@ var refusals = map[punch.Code]struct {
 	punch.Unavailable:      {http.StatusServiceUnavailable, "The service is unavailable"},
 }
 
-// wireProblem is the body of every refusal (RFC 9457). Other nodes' clocks and
-// addresses, SQL and stack traces have no place in it.
+// wireProblem is the body of every refusal (RFC 9457). It never holds addresses of nodes, SQL or stack traces.
 type wireProblem struct {
 	Type       string     `json:"type"`
 	Title      string     `json:"title"`
@@ -46,13 +45,13 @@ type wireProblem struct {
 	TraceID    string     `json:"trace_id,omitempty"`
 }
 
-// problemType is the stable prefix of a problem's type.
+// problemType is the prefix of a problem's type. It never changes.
 const problemType = "urn:punchclock:problem:"
 
-// newProblem expects an error that explain has seen.
+// newProblem expects an error that toProblem returned.
 func newProblem(e *punch.Error, traceID string) wireProblem {
 	detail := e.Message
-	if e.Field != "" { // people read the detail alone
+	if e.Field != "" { // people read only the detail
 		detail = e.Field + ": " + detail
 	}
 	return wireProblem{
@@ -62,9 +61,8 @@ func newProblem(e *punch.Error, traceID string) wireProblem {
 	}
 }
 
-// retryAfter returns whole seconds, rounded up, for a refusal that the same id
-// may survive, and 0 for others. A caller with a wrong token is not told: time
-// does not help it.
+// retryAfter returns whole seconds, rounded up, for a refusal after which the same id may be recorded. It returns 0 for
+// others: time alone does not make a wrong token right.
 func retryAfter(e *punch.Error) int64 {
 	switch refusals[e.Code].status {
 	case http.StatusServiceUnavailable, http.StatusTooManyRequests, http.StatusUnprocessableEntity:
@@ -86,7 +84,7 @@ func (c *call) refuse(e *punch.Error) reply {
 }
 
 func appendProblem(b []byte, problem wireProblem) []byte {
-	// A message that quotes a caller's broken text must not cost the answer.
+	// A message that quotes a caller's invalid UTF-8 must not fail the answer.
 	text, err := json.Marshal(problem, jsontext.AllowInvalidUTF8(true))
 	if err != nil { // impossible: every field is a string, a number or a bool
 		panic(err)

@@ -19,11 +19,11 @@ func (a *API) record(c *call) (reply, error) {
 		a.metrics.punch(c.ctx, outcomeOf(c.ctx, punch.CodeOf(err)))
 		return reply{}, err
 	}
-	a.metrics.punch(c.ctx, recordedOrReplayed(&receipt))
+	a.metrics.punch(c.ctx, outcomeOfReceipt(&receipt))
 	describe(c.ctx, &receipt)
 	c.buf.Reset()
 	c.buf.Write(appendReceipt(c.buf.AvailableBuffer(), &receipt))
-	return reply{status: statusOfReceipt(&receipt), location: locationOf(&receipt), home: receipt.HomeRegion}, nil
+	return reply{status: statusOf(&receipt), location: locationOf(&receipt), home: receipt.HomeRegion}, nil
 }
 
 func (a *API) recordBody(c *call) (punch.Receipt, error) {
@@ -33,22 +33,22 @@ func (a *API) recordBody(c *call) (punch.Receipt, error) {
 	if err := a.checkClock(); err != nil {
 		return punch.Receipt{}, err
 	}
-	claim, err := decodeClaim(c.buf.Bytes(), c.caller.Company)
+	request, err := decodePunch(c.buf.Bytes(), c.caller.Company)
 	if err != nil {
 		return punch.Receipt{}, err
 	}
 	a.inFlight.Add(1)
 	defer a.inFlight.Add(-1)
-	return a.recordClaim(c, claim, c.at)
+	return a.recordOne(c, request, c.at)
 }
 
 // clockWrongFor is when a node whose clock is wrong may be asked again. The clock is compared every few seconds, but
 // only a correction by the operator or by NTP makes it right.
 const clockWrongFor = 10 * time.Second
 
-// checkClock refuses every punch while the node's clock is wrong. Such a node would tell good devices that their clocks
-// are ahead, and would store a false receive time, which is evidence for payroll and is never changed. Any other node
-// can take the same punch with a true one.
+// checkClock refuses every punch while the node's clock is wrong. Otherwise the node would tell devices with correct
+// clocks that their clocks are ahead. It would also store a false receive time, which is evidence for payroll and never
+// changes. Any other node can take the same punch with a true receive time. Reads go on: they stamp nothing.
 func (a *API) checkClock() error {
 	if !a.deps.ClockWrong() {
 		return nil
@@ -56,12 +56,12 @@ func (a *API) checkClock() error {
 	return punch.Retryable(punch.Unavailable, clockWrongFor, "this node's clock is wrong; send the punch to another node with the same id", nil)
 }
 
-// recordClaim stamps a valid claim and has it recorded.
-func (a *API) recordClaim(c *call, claim punch.Request, at time.Time) (punch.Receipt, error) {
-	if err := mayPunch(c.caller, claim.Employee); err != nil {
+// recordOne stamps a valid request and records it.
+func (a *API) recordOne(c *call, request punch.Request, at time.Time) (punch.Receipt, error) {
+	if err := mayPunch(c.caller, request.Employee); err != nil {
 		return punch.Receipt{}, err
 	}
-	p := punch.Stamped(claim, at, string(a.cfg.Region), tracing.TraceID(c.ctx))
+	p := punch.Stamped(request, at, string(a.cfg.Region), tracing.TraceID(c.ctx))
 	return a.deps.Recorder.Record(c.ctx, p)
 }
 
@@ -72,14 +72,14 @@ func mayPunch(caller auth.Identity, employee string) error {
 	return &punch.Error{Code: punch.Forbidden, Field: "employee", Message: "this token may only punch for its own employee"}
 }
 
-func statusOfReceipt(r *punch.Receipt) int {
+func statusOf(r *punch.Receipt) int {
 	if r.Replayed {
 		return http.StatusOK
 	}
 	return http.StatusCreated
 }
 
-func recordedOrReplayed(r *punch.Receipt) string {
+func outcomeOfReceipt(r *punch.Receipt) string {
 	if r.Replayed {
 		return outcomeReplayed
 	}
@@ -91,7 +91,7 @@ func locationOf(r *punch.Receipt) string {
 	return "/v1/employees/" + r.Employee + "/punches/" + r.ID.String()
 }
 
-// describe puts on the request's span what its trace is searched for.
+// describe puts the attributes on the request's span by which people search for its trace.
 func describe(ctx context.Context, r *punch.Receipt) {
 	if !tracing.Sampled(ctx) {
 		return

@@ -79,8 +79,7 @@ func TestSourceAndNoteDoNotMakeAnotherPunch(t *testing.T) {
 	}
 }
 
-// badPunches are refused with the named field. Those that openapi.yaml cannot
-// forbid, because its language is too weak, are beyond.
+// badPunches are refused with the named field. A punch is beyond when openapi.yaml has no way to forbid it.
 var badPunches = map[string]struct {
 	body, field, detail string
 	beyond              bool
@@ -130,7 +129,7 @@ var (
 	good   = `{"id":"` + goodID + `","employee":"e-1","kind":"in"}`
 )
 
-// with is a good punch with one more member.
+// with returns the valid punch with one more member.
 func with(member string) string { return strings.TrimSuffix(good, "}") + "," + member + "}" }
 
 func TestBadPunchesAreRefusedByField(t *testing.T) {
@@ -305,7 +304,7 @@ func TestOtherPathsAndMethods(t *testing.T) {
 }
 
 func TestPunchHasTheDeadline(t *testing.T) {
-	h := newHarness(t, func(c *Config, _ *Deps) { c.Deadline = time.Hour })
+	h := newHarness(t, func(c *Config, _ *Deps) { c.PunchTimeout = time.Hour })
 	left := make(chan time.Duration, 1)
 	h.store.fail = func(ctx context.Context, _ string) error {
 		deadline, _ := ctx.Deadline()
@@ -321,9 +320,9 @@ func TestPunchHasTheDeadline(t *testing.T) {
 func TestConfigIsChecked(t *testing.T) {
 	for field, change := range map[string]func(*Config){
 		"Node": func(c *Config) { c.Node = "" }, "Region": func(c *Config) { c.Region = "" },
-		"Deadline": func(c *Config) { c.Deadline = 0 }, "MaxBody": func(c *Config) { c.MaxBody = 0 },
+		"PunchTimeout": func(c *Config) { c.PunchTimeout = 0 }, "MaxBody": func(c *Config) { c.MaxBody = 0 },
 	} {
-		cfg := Config{Node: "n", Region: "us-east", Deadline: time.Second, MaxBody: 1}
+		cfg := Config{Node: "n", Region: "us-east", PunchTimeout: time.Second, MaxBody: 1}
 		change(&cfg)
 		if _, err := New(cfg, Deps{}); err == nil || !strings.Contains(err.Error(), field) {
 			t.Errorf("New with a bad %s = %v, want an error that names it", field, err)

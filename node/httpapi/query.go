@@ -10,22 +10,18 @@ import (
 )
 
 const (
-	// pageSize is the most punches in one answer: three months of a person
-	// who clocks in and out twice a day, in 250 kB.
+	// pageSize is the most punches in one answer: four months of a person who clocks in and out twice a day, in 250 kB.
 	pageSize = 500
-	// maxSpan is two months, what a time sheet or a correction looks at. The
-	// database reads a range of keys for each of its days.
+	// maxSpan is two months, enough for a time sheet. The database reads a range of keys for each day.
 	maxSpan = 62 * 24 * time.Hour
-	// defaultSpan is what a person asks for who asks for nothing: the week.
+	// defaultSpan is the range of a query without from.
 	defaultSpan = 7 * 24 * time.Hour
-	// ahead covers punches that a device's fast clock dated into the future,
-	// so that everybody reads their own writes.
-	ahead = 24 * time.Hour
+	// futureSpan covers punches that a fast device clock dated into the future, so that callers read their own writes.
+	futureSpan = 24 * time.Hour
 )
 
-// parseQuery reads from, to and cursor. Without from it asks for the 7 days
-// before to or now; without to for what is there since from, but for at most
-// 62 days.
+// parseQuery reads from, to and cursor. Without from, the range begins 7 days before to or now. Without to, it ends
+// futureSpan from now, and at most 62 days after from.
 func parseQuery(raw string, now time.Time) (punch.Query, error) {
 	q := punch.Query{Limit: pageSize + 1} // one more tells whether there is a next page
 	values, err := url.ParseQuery(raw)
@@ -46,14 +42,14 @@ func parseQuery(raw string, now time.Time) (punch.Query, error) {
 	if q.To, err = parseBound("to", values.Get("to")); err != nil {
 		return q, err
 	}
-	if err := bound(&q, punch.Microseconds(now)); err != nil {
+	if err := completeRange(&q, punch.Microseconds(now)); err != nil {
 		return q, err
 	}
-	return q, after(&q, values.Get("cursor"))
+	return q, parseCursor(&q, values.Get("cursor"))
 }
 
-// bound fills in the bounds that were not given and checks them.
-func bound(q *punch.Query, now time.Time) error {
+// completeRange fills in the absent bounds and checks them.
+func completeRange(q *punch.Query, now time.Time) error {
 	if q.From.IsZero() {
 		end := q.To
 		if end.IsZero() {
@@ -62,7 +58,7 @@ func bound(q *punch.Query, now time.Time) error {
 		q.From = end.Add(-defaultSpan)
 	}
 	if q.To.IsZero() {
-		q.To = now.Add(ahead)
+		q.To = now.Add(futureSpan)
 		if latest := q.From.Add(maxSpan); latest.Before(q.To) {
 			q.To = latest
 		}
@@ -77,7 +73,7 @@ func bound(q *punch.Query, now time.Time) error {
 	}
 }
 
-// parseBound reads an instant or the start of a UTC day; zero for "".
+// parseBound reads an instant, or a date as the start of that day in UTC. It returns zero for "".
 func parseBound(name, s string) (time.Time, error) {
 	if s == "" {
 		return time.Time{}, nil
@@ -86,13 +82,13 @@ func parseBound(name, s string) (time.Time, error) {
 	if err != nil {
 		t, err = parseInstant(s)
 	}
-	if err != nil || t.IsZero() { // zero means not given, and nobody worked in the year 1
+	if err != nil || t.IsZero() { // zero means absent
 		return time.Time{}, punch.InvalidField(name, "must be a date such as 2026-03-01, or an RFC 3339 time whose + is written %%2B in a URL")
 	}
 	return t, nil
 }
 
-// cursorSize is the time in microseconds and the id.
+// cursorSize is the size of a time in microseconds and an id.
 const cursorSize = 8 + len(punch.ID{})
 
 func encodeCursor(c punch.Cursor) string {
@@ -100,9 +96,9 @@ func encodeCursor(c punch.Cursor) string {
 	return base64.RawURLEncoding.EncodeToString(append(b, c.ID[:]...))
 }
 
-// after reads the cursor. One from before the range, which happens when from
-// is left to the clock, is as good as none.
-func after(q *punch.Query, s string) error {
+// parseCursor reads the cursor. When the caller leaves from to the clock, the range may begin after the cursor. The
+// cursor then changes nothing.
+func parseCursor(q *punch.Query, s string) error {
 	if s == "" {
 		return nil
 	}

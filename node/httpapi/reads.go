@@ -12,7 +12,7 @@ import (
 
 // list answers GET /v1/employees/{employee}/punches.
 func (a *API) list(c *call) (reply, error) {
-	employee, err := readable(c)
+	employee, err := authorizeRead(c)
 	if err != nil {
 		return reply{}, err
 	}
@@ -33,8 +33,8 @@ func (a *API) list(c *call) (reply, error) {
 	return answer, nil
 }
 
-// appendPage writes the page with the bounds that were used, so that a caller
-// who gave none can ask for the next page of the same range.
+// appendPage writes the page with the bounds of its range. A caller that gave no bounds can then ask for the next page of
+// the same range.
 func appendPage(b []byte, q punch.Query, receipts []punch.Receipt) []byte {
 	b = appendTime(append(b, `{"from":`...), q.From)
 	b = appendTime(append(b, `,"to":`...), q.To)
@@ -55,7 +55,7 @@ func appendPage(b []byte, q punch.Query, receipts []punch.Receipt) []byte {
 
 // find answers GET /v1/employees/{employee}/punches/{id}.
 func (a *API) find(c *call) (reply, error) {
-	employee, err := readable(c)
+	employee, err := authorizeRead(c)
 	if err != nil {
 		return reply{}, err
 	}
@@ -71,8 +71,8 @@ func (a *API) find(c *call) (reply, error) {
 	return reply{status: http.StatusOK, home: receipt.HomeRegion}, nil
 }
 
-// readable returns the path's employee if the caller may read its punches.
-func readable(c *call) (string, error) {
+// authorizeRead returns the employee of the path if the caller may read that employee's punches.
+func authorizeRead(c *call) (string, error) {
 	employee := c.r.PathValue("employee")
 	if !punch.ValidEmployee(employee) {
 		return "", punch.InvalidField("employee", punch.EmployeeRule)
@@ -87,7 +87,7 @@ func readable(c *call) (string, error) {
 	return employee, nil
 }
 
-// readError keeps what a Reader says of a read from sounding like a punch.
+// readError gives an uncoded error a message about reads. The default message is about a punch.
 func readError(err error) error {
 	if _, known := errors.AsType[*punch.Error](err); known {
 		return err
@@ -98,8 +98,8 @@ func readError(err error) error {
 //go:embed openapi.yaml
 var openapi []byte
 
-// document answers GET /openapi.yaml.
-func document(c *call) (reply, error) {
+// serveOpenAPI answers GET /openapi.yaml.
+func serveOpenAPI(c *call) (reply, error) {
 	c.buf.Write(openapi)
 	return reply{status: http.StatusOK, contentType: "application/yaml"}, nil
 }

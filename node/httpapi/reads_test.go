@@ -162,8 +162,7 @@ func TestQueryRanges(t *testing.T) {
 	}
 }
 
-// TestPagesHoldEveryPunchOnce follows next through any number of punches, all
-// or some of them at the same instant.
+// TestPagesHoldEveryPunchOnce follows next through any number of punches, all or some of them at the same instant.
 func TestPagesHoldEveryPunchOnce(t *testing.T) {
 	h := newHarness(t)
 	manager := h.as(t, auth.Manager, "boss")
@@ -207,8 +206,7 @@ func manyReceipts(n, instants int) map[punch.Key]punch.Receipt {
 	return receipts
 }
 
-// TestCursorsKeepTheOrder: whatever two positions are, the later one's cursor
-// says so.
+// TestCursorsKeepTheOrder holds that two cursors compare like the positions from which they were made.
 func TestCursorsKeepTheOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		draw := func(name string) punch.Cursor {
@@ -238,14 +236,14 @@ func TestReadsAreBounded(t *testing.T) {
 	h.store.fail = func(context.Context, string) error { <-release; return nil }
 	manager := h.as(t, auth.Manager, "boss")
 	answered := make(chan response)
-	for range readsAtOnce {
+	for range maxReads {
 		h.reading <- struct{}{} // as many reads as there may be
 	}
 	<-h.reading
 	go func() {
 		answered <- h.send(t, request{method: "GET", path: "/v1/employees/e-1/punches", authorization: manager})
 	}()
-	eventually(t, "a read took the last place", func() bool { return len(h.reading) == readsAtOnce })
+	eventually(t, "a read took the last place", func() bool { return len(h.reading) == maxReads })
 	got := h.send(t, request{method: "GET", path: "/v1/employees/e-1/punches/" + idAt(0), authorization: manager})
 	if p := got.problem(t); got.status != http.StatusServiceUnavailable || p.Code != punch.Overloaded || got.header.Get("Retry-After") != "1" {
 		t.Errorf("one read too many was answered %d %+v, want 503 overloaded", got.status, p)
@@ -257,7 +255,7 @@ func TestReadsAreBounded(t *testing.T) {
 	if got := <-answered; got.status != http.StatusOK {
 		t.Errorf("the read that had a place was answered %d %s", got.status, got.body)
 	}
-	eventually(t, "the place is given back", func() bool { return len(h.reading) == readsAtOnce-1 })
+	eventually(t, "the place is given back", func() bool { return len(h.reading) == maxReads-1 })
 }
 
 func TestRegions(t *testing.T) {

@@ -8,11 +8,10 @@ import (
 	"github.com/punchclock/punchclock/node/punch"
 )
 
-// wireTime is RFC 3339 in UTC with the microseconds that the database keeps.
+// wireTime is RFC 3339 in UTC, with microseconds as the database keeps them.
 const wireTime = "2006-01-02T15:04:05.000000Z"
 
-// appendReceipt writes a receipt as JSON. It is written out by hand because
-// every punch passes here: a struct of texts would first allocate each of them.
+// appendReceipt writes a receipt as JSON. Every punch passes here, and encoding a struct would first allocate each text.
 func appendReceipt(b []byte, r *punch.Receipt) []byte {
 	b = append(b, `{"id":"`...)
 	b = append(b, r.ID.String()...)
@@ -37,7 +36,7 @@ func appendReceipt(b []byte, r *punch.Receipt) []byte {
 }
 
 func appendText[S ~string](b []byte, s S) []byte {
-	b, _ = jsontext.AppendQuote(b, s) // its error is invalid UTF-8, which it has replaced
+	b, _ = jsontext.AppendQuote(b, s) // the only error is invalid UTF-8, which AppendQuote has replaced
 	return b
 }
 

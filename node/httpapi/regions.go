@@ -11,10 +11,10 @@ import (
 	"github.com/punchclock/punchclock/region"
 )
 
-// wireRegion is a region as a client sees it that chooses where to go.
+// wireRegion is a region for a client that chooses an endpoint.
 type wireRegion struct {
 	Name      region.Name `json:"name"`
-	State     string      `json:"state"` // ready while at least one node is
+	State     string      `json:"state"` // ready while at least one node is ready
 	Endpoints []string    `json:"endpoints"`
 	Nodes     wireNodes   `json:"nodes"`
 }
@@ -24,7 +24,7 @@ type wireNodes struct {
 	Total int `json:"total"`
 }
 
-// regions answers GET /v1/regions from what this node believes.
+// regions answers GET /v1/regions with the cluster as this node sees it.
 func (a *API) regions(c *call) (reply, error) {
 	view := a.deps.Cluster.Snapshot()
 	answer := struct {
@@ -39,15 +39,14 @@ func (a *API) regions(c *call) (reply, error) {
 	return reply{status: http.StatusOK}, nil
 }
 
-// notReadyFor is when it is worth asking a node again that is not ready: it
-// drains for longer, and starts within about as long.
+// notReadyFor is when a node that is not ready may be asked again. It starts within about this time.
 const notReadyFor = 10 * time.Second
 
-// ready answers GET /readyz for balancers and health checks that reach only the
-// public listener. Why a node is not ready is told on the operator's.
+// ready answers GET /readyz for balancers and health checks that reach only the public listener. The operations listener
+// gives the reasons.
 func (a *API) ready(c *call) (reply, error) {
 	if !a.deps.Ready() {
-		return reply{}, punch.Retryable(punch.Unavailable, notReadyFor, "this node takes no punches at the moment; others do", nil)
+		return reply{}, punch.Retryable(punch.Unavailable, notReadyFor, "this node takes no punches at the moment; use another one", nil)
 	}
 	c.buf.WriteString(`{"status":"ready"}`)
 	return reply{status: http.StatusOK}, nil

@@ -19,26 +19,25 @@ import (
 // route is one operation of openapi.yaml.
 type route struct {
 	method, path string
-	open         bool // needs no token
-	quiet        bool // asked all the time by machines: leaves no span
+	anonymous    bool // needs no token
+	noSpan       bool // health checkers ask all the time
 	deadline     time.Duration
 	answer       func(*call) (reply, error)
 }
 
 func (a *API) routes() []route {
 	return []route{
-		{method: http.MethodPost, path: "/v1/punches", deadline: a.cfg.Deadline, answer: a.record},
-		{method: http.MethodPost, path: "/v1/punches/batch", deadline: a.cfg.Deadline, answer: a.recordBatch},
-		{method: http.MethodGet, path: "/v1/employees/{employee}/punches", deadline: readDeadline, answer: a.bounded(a.list)},
-		{method: http.MethodGet, path: "/v1/employees/{employee}/punches/{id}", deadline: readDeadline, answer: a.bounded(a.find)},
+		{method: http.MethodPost, path: "/v1/punches", deadline: a.cfg.PunchTimeout, answer: a.record},
+		{method: http.MethodPost, path: "/v1/punches/batch", deadline: a.cfg.PunchTimeout, answer: a.recordBatch},
+		{method: http.MethodGet, path: "/v1/employees/{employee}/punches", deadline: readDeadline, answer: a.limitReads(a.list)},
+		{method: http.MethodGet, path: "/v1/employees/{employee}/punches/{id}", deadline: readDeadline, answer: a.limitReads(a.find)},
 		{method: http.MethodGet, path: "/v1/regions", deadline: readDeadline, answer: a.regions},
-		{method: http.MethodGet, path: "/readyz", open: true, quiet: true, deadline: readDeadline, answer: a.ready},
-		{method: http.MethodGet, path: "/openapi.yaml", open: true, deadline: readDeadline, answer: document},
+		{method: http.MethodGet, path: "/readyz", anonymous: true, noSpan: true, deadline: readDeadline, answer: a.ready},
+		{method: http.MethodGet, path: "/openapi.yaml", anonymous: true, deadline: readDeadline, answer: serveOpenAPI},
 	}
 }
 
-// mux joins the routes with the refusals of other methods and paths, which
-// net/http would answer in plain text.
+// mux joins the routes and refuses other methods and paths. net/http would refuse them in plain text.
 func (a *API) mux() *http.ServeMux {
 	mux := http.NewServeMux()
 	allowed := make(map[string]string)
@@ -51,30 +50,29 @@ func (a *API) mux() *http.ServeMux {
 		allowed[rt.path] = allow
 	}
 	for path, allow := range allowed {
-		mux.Handle(path, a.serve(route{path: path, open: true, deadline: readDeadline, answer: func(c *call) (reply, error) {
+		mux.Handle(path, a.serve(route{path: path, anonymous: true, deadline: readDeadline, answer: func(c *call) (reply, error) {
 			c.w.Header().Set("Allow", allow)
 			return reply{}, punch.Errorf(punch.MethodNotAllowed, "this path answers %s only", allow)
 		}}))
 	}
-	mux.Handle("/", a.serve(route{path: "/", open: true, deadline: readDeadline, answer: func(*call) (reply, error) {
+	mux.Handle("/", a.serve(route{path: "/", anonymous: true, deadline: readDeadline, answer: func(*call) (reply, error) {
 		return reply{}, punch.Errorf(punch.NotFound, "there is nothing at this path; see /openapi.yaml")
 	}}))
 	return mux
 }
 
-// call is one request on its way.
+// call is one request under way.
 type call struct {
 	ctx    context.Context // with the route's deadline
 	w      http.ResponseWriter
 	r      *http.Request
 	caller auth.Identity
 	at     time.Time // when it arrived, by the node's clock
-	// buf holds the request's body until that is decoded, and then the
-	// response's.
+	// buf holds the request's body until it is decoded, and then the response's body.
 	buf *bytes.Buffer
 }
 
-// reply is what a route answers; the body is in the call's buf.
+// reply is the answer of a route. Its body is in the call's buf.
 type reply struct {
 	status      int
 	contentType string // application/json when empty
@@ -87,9 +85,9 @@ func (a *API) serve(rt route) http.Handler {
 	pattern := strings.TrimSpace(rt.method + " " + rt.path)
 	metrics := a.metrics.forRoute(rt)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		start := time.Now() // for the duration: monotonic, whatever the node's clock does
+		start := time.Now() // monotonic, whatever the node's clock does
 		ctx, span := r.Context(), trace.Span(noop.Span{})
-		if !rt.quiet {
+		if !rt.noSpan {
 			ctx, span = a.startSpan(r, pattern, rt.path)
 		}
 		ctx, cancel := context.WithTimeout(ctx, rt.deadline)
@@ -97,7 +95,7 @@ func (a *API) serve(rt route) http.Handler {
 		c := &call{ctx: ctx, w: w, r: r, at: a.deps.Clock(), buf: a.buffer()}
 		defer a.release(c.buf)
 
-		// What stays when the route panics; net/http then ends the connection.
+		// These values stay when the route panics. net/http then closes the connection.
 		status, outcome := http.StatusInternalServerError, string(punch.Unavailable)
 		defer func() {
 			endSpan(span, status)
@@ -108,7 +106,7 @@ func (a *API) serve(rt route) http.Handler {
 		}()
 		answer, err := a.answer(rt, c)
 		if err != nil {
-			refusal := a.explain(ctx, err)
+			refusal := a.toProblem(ctx, err)
 			answer, outcome = c.refuse(refusal), outcomeOf(ctx, refusal.Code)
 		} else {
 			outcome = outcomeOK
@@ -119,7 +117,7 @@ func (a *API) serve(rt route) http.Handler {
 }
 
 func (a *API) answer(rt route, c *call) (reply, error) {
-	if !rt.open {
+	if !rt.anonymous {
 		var err error
 		if c.caller, err = a.authenticate(c); err != nil {
 			return reply{}, err
@@ -151,8 +149,8 @@ func (a *API) authenticate(c *call) (auth.Identity, error) {
 	return caller, err
 }
 
-// bounded refuses at once what would only wait in vain.
-func (a *API) bounded(answer func(*call) (reply, error)) func(*call) (reply, error) {
+// limitReads refuses at once the reads that could not be answered in time.
+func (a *API) limitReads(answer func(*call) (reply, error)) func(*call) (reply, error) {
 	return func(c *call) (reply, error) {
 		select {
 		case a.reading <- struct{}{}:
@@ -164,9 +162,9 @@ func (a *API) bounded(answer func(*call) (reply, error)) func(*call) (reply, err
 	}
 }
 
-// Headers that never change. The values are shared by all responses.
+// Header values that all responses share.
 var (
-	noStore     = []string{"no-store"} // when somebody worked is nobody else's business
+	noStore     = []string{"no-store"} // working hours are private
 	noSniff     = []string{"nosniff"}
 	jsonContent = []string{"application/json"}
 	// closeConnection ends an HTTP/1.1 connection after the answer. net/http sends GOAWAY instead on HTTP/2.
@@ -192,22 +190,21 @@ func (a *API) write(c *call, answer reply) {
 		h["Location"] = []string{answer.location}
 	}
 	c.w.WriteHeader(answer.status)
-	_, _ = c.w.Write(c.buf.Bytes()) // a caller that left has no use for an error
+	_, _ = c.w.Write(c.buf.Bytes()) // an error means that the caller has left
 }
 
-// explain makes err fit for the caller and logs, now and then, what the caller
-// is not told.
-func (a *API) explain(ctx context.Context, err error) *punch.Error {
+// toProblem returns the error that the caller may see. From time to time it logs the cause, which the caller must not see.
+func (a *API) toProblem(ctx context.Context, err error) *punch.Error {
 	refusal := punch.AsError(err)
 	_, known := errors.AsType[*punch.Error](err)
 	if !known || (refusal.Err != nil && !refusal.Code.Final()) {
 		if !clientGone(ctx) {
-			a.seldom.Do(func() {
+			a.logLimiter.Do(func() {
 				a.deps.Log.WarnContext(ctx, "request failed", "code", refusal.Code, "error", err)
 			})
 		}
 	}
-	if _, told := refusals[refusal.Code]; !told { // a word between nodes, or a newer node's
+	if _, told := refusals[refusal.Code]; !told { // a code between nodes, or a code of a newer release
 		refusal = punch.Retryable(punch.Unavailable, refusal.RetryAfter, "the punch could not be confirmed; send it again with the same id", err)
 	}
 	if tracing.Sampled(ctx) {
@@ -226,7 +223,7 @@ func (a *API) buffer() *bytes.Buffer {
 }
 
 func (a *API) release(b *bytes.Buffer) {
-	if b.Cap() <= keptBuffer {
+	if b.Cap() <= maxKeptBuffer {
 		a.buffers.Put(b)
 	}
 }

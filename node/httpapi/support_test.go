@@ -33,13 +33,13 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // now is the node's clock in all tests.
 var now = time.Date(2026, 3, 1, 8, 0, 0, 123456789, time.UTC)
 
-// store is a Recorder and Reader of a few lines: it keeps receipts in memory.
+// store is a Recorder and Reader that keeps receipts in memory.
 type store struct {
 	mu       sync.Mutex
 	receipts map[punch.Key]punch.Receipt
 	punches  []punch.Punch // as they came
 
-	// fail, when set, is asked first.
+	// fail, if it is set, is called first.
 	fail func(ctx context.Context, employee string) error
 }
 
@@ -148,7 +148,7 @@ const (
 func newHarness(tb testing.TB, changes ...func(*Config, *Deps)) *harness {
 	tb.Helper()
 	h := &harness{store: newStore(), cluster: &region.Cluster{}, spans: tracetest.NewSpanRecorder(), metrics: sdkmetric.NewManualReader()}
-	cfg := Config{Node: "us-east-n1-x", Region: "us-east", Deadline: 15 * time.Second, MaxBody: 1 << 20}
+	cfg := Config{Node: "us-east-n1-x", Region: "us-east", PunchTimeout: 15 * time.Second, MaxBody: 1 << 20}
 	deps := Deps{
 		Recorder: h.store, Reader: h.store, Auth: h.mustVerifier(tb), Cluster: h.cluster,
 		Ready:    func() bool { return !h.away.Load() },
@@ -205,7 +205,7 @@ func (h *harness) as(tb testing.TB, role auth.Role, subject string) string {
 	return "Bearer " + token
 }
 
-// request is one call and what it is sent with.
+// request is one call with its headers.
 type request struct {
 	method, path, body string
 	authorization      string
@@ -219,7 +219,7 @@ type response struct {
 	body   []byte
 }
 
-// send makes the call, holds the answer to openapi.yaml, and returns it.
+// send makes the call, checks the answer against openapi.yaml, and returns it.
 func (h *harness) send(tb testing.TB, r request) response {
 	tb.Helper()
 	body := r.reader
@@ -244,8 +244,8 @@ func (h *harness) send(tb testing.TB, r request) response {
 	return got
 }
 
-// do sends over the wire, or straight to the handler what a client would not
-// send, such as a body that breaks off.
+// do sends the request over the wire. A request that no client would send, such as a body that breaks off, goes directly
+// to the handler.
 func (h *harness) do(tb testing.TB, req *http.Request, straight bool) response {
 	tb.Helper()
 	if straight {
@@ -265,7 +265,7 @@ func (h *harness) do(tb testing.TB, req *http.Request, straight bool) response {
 	return response{resp.StatusCode, resp.Header, body}
 }
 
-// mustDecode decodes what an answer holds.
+// mustDecode decodes the body of an answer.
 func mustDecode[T any](tb testing.TB, b []byte) T {
 	tb.Helper()
 	var v T
@@ -275,7 +275,7 @@ func mustDecode[T any](tb testing.TB, b []byte) T {
 	return v
 }
 
-// wireReceipt is a receipt as the document has it.
+// wireReceipt is a receipt as openapi.yaml has it.
 type wireReceipt struct {
 	ID          string   `json:"id"`
 	Company     string   `json:"company"`
@@ -309,12 +309,12 @@ func (r response) receipt(tb testing.TB) wireReceipt {
 // idAt makes an id for the test's clock.
 func idAt(d time.Duration) string { return punch.IDAt(now.Add(d)).String() }
 
-// eventually polls until ok, for what another goroutine is about to do.
+// eventually polls until ok returns true, for at most 20 s.
 func eventually(tb testing.TB, what string, ok func() bool) {
 	tb.Helper()
 	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			tb.Fatalf("waited in vain: %s", what)
+			tb.Fatalf("did not happen within 20 s: %s", what)
 		}
 	}
 }

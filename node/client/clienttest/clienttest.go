@@ -76,7 +76,7 @@ func (s *Service) Handler(node string, clock func() time.Time) (http.Handler, er
 		{Node: "ap-south-n1", Region: "ap-south", State: region.Draining, PublicURL: "http://ap-south.example"},
 	}))
 	return httpapi.New(
-		httpapi.Config{Node: node, Region: "us-east", Deadline: 10 * time.Second, MaxBody: 1 << 20},
+		httpapi.Config{Node: node, Region: "us-east", PunchTimeout: 10 * time.Second, MaxBody: 1 << 20},
 		httpapi.Deps{
 			Recorder: recorder{s, clock}, Reader: s, Auth: manager{}, Cluster: cluster, Clock: clock, Log: slog.New(slog.DiscardHandler),
 			Draining: func() bool { return false }, ClockWrong: func() bool { return false },
