@@ -16,8 +16,7 @@ import (
 	"github.com/punchclock/punchclock/node/punch"
 )
 
-// maxMessage bounds a request and a response: a lane's batch holds about 1 MiB
-// of items, which tracing and framing do not double.
+// maxMessage bounds a request and a response. A batch holds about 1 MiB of items, and tracing and framing do not double it.
 const maxMessage = 4 << 20
 
 // Client calls other nodes. It is safe for concurrent use.
@@ -25,14 +24,13 @@ type Client struct {
 	tls func(region string) *tls.Config
 
 	mu sync.Mutex // guards regions
-	// One per region, because a connection is only good for calls to the
-	// region whose node was checked when it was made. Regions are the
-	// database's, so they are few.
+	// A connection carries only calls to the region that the certificate of its node named. The keys are regions of the
+	// database, so they are few.
 	regions map[string]*http.Client
 }
 
-// NewClient makes a client that connects as the configuration for a region's
-// nodes says; in plain text without one.
+// NewClient makes a client. The function returns the TLS configuration for the nodes of a region. Without a function the
+// client uses plain text.
 func NewClient(config func(region string) *tls.Config) *Client {
 	return &Client{tls: config, regions: make(map[string]*http.Client)}
 }
@@ -50,18 +48,15 @@ func (c *Client) transport(region string) *http.Transport {
 	var protocols http.Protocols
 	transport := &http.Transport{
 		Protocols: &protocols,
-		// A peer that does not even accept is left for the next candidate
-		// while most of the punch's time remains.
+		// A peer that does not accept connections leaves most of the punch's time for the next candidate.
 		DialContext: (&net.Dialer{Timeout: time.Second, KeepAlive: 15 * time.Second}).DialContext,
-		// One that accepts and is frozen is left as soon as one that freezes
-		// later, see below. A handshake is one round trip and some arithmetic.
+		// A frozen peer that still accepts connections is given up as fast as a peer that freezes later, see HTTP2 below. A
+		// handshake is one round trip and some arithmetic.
 		TLSHandshakeTimeout: 2 * time.Second,
-		// A frozen peer, or one whose machine vanished, does not answer pings,
-		// while one that waits for its database does: all calls on its
-		// connection fail within two seconds and the next candidate takes
-		// them. A second is three times the longest round trip.
+		// A frozen peer does not answer pings, and a peer that waits for its database does. All calls to a frozen peer fail
+		// within two seconds, and the next candidate takes them. A second is three times the longest round trip.
 		HTTP2:           &http.HTTP2Config{SendPingTimeout: time.Second, PingTimeout: time.Second, WriteByteTimeout: 2 * time.Second},
-		IdleConnTimeout: 5 * time.Minute, // nodes talk all the time or are gone
+		IdleConnTimeout: 5 * time.Minute, // nodes call each other all the time
 	}
 	if c.tls == nil {
 		protocols.SetUnencryptedHTTP2(true)
@@ -79,7 +74,7 @@ func (c *Client) url(addr string) string {
 	return "https://" + addr
 }
 
-// Close drops idle connections. Calls in flight end by their contexts.
+// Close closes idle connections. Calls in flight end by their contexts.
 func (c *Client) Close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -88,9 +83,8 @@ func (c *Client) Close() {
 	}
 }
 
-// RecordBatch asks the region's node at addr to settle the items and returns one
-// outcome for each, in order, and how long the call took beyond the peer's own
-// handling. An error means that the call failed as a whole: the items may or may
+// RecordBatch asks the region's node at addr to record the items. It returns one outcome for each, in order, and the time
+// that the call took beyond the peer's own handling. An error means that the call failed as a whole: the items may or may
 // not be committed.
 func (c *Client) RecordBatch(ctx context.Context, region, addr string, items []punch.Item) (outcomes []punch.Outcome, overhead time.Duration, err error) {
 	now := time.Now()

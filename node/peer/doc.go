@@ -1,20 +1,17 @@
-// Package peer is the RPC between nodes, both ends: a batch of punches goes to
-// a node in their home region, and a result comes back for each. It does not
-// choose the node, does not decide what a punch is worth retrying, and does not
-// know who may call: the TLS configurations that it is given do. It holds callers
-// to the region in their certificate.
+// Package peer is the RPC between nodes, both ends. A batch of punches goes to a node of their home region, and one result
+// comes back for each. The package does not choose the node and does not retry. The TLS configurations that it is given
+// decide which nodes may call. It holds callers to the region in their certificate.
 //
-// One call carries a batch. Each item keeps its own deadline and its own
-// trace: both travel in the item, because the request's belong to the batch.
+// One call carries a batch. Each item has its own deadline and its own trace context. Both travel in the item, because the
+// deadline and the trace of the call belong to the batch.
 //
-//	entry node                          home node
-//	lane towards the region
-//	  └ Client.RecordBatch ── RecordRequest ──▶ Handler: size, validity
-//	                                        └ Home.RecordBatch: its own lane
-//	    outcomes ◀───── RecordResponse ────────┘
+//	entry node                               home node
+//	batcher towards the region
+//	  └ Client.RecordBatch ─ RecordRequest ─▶ handler: size, entry region, validity
+//	                                           └ Home.RecordBatch: the home node's batcher
+//	    outcomes ◀────────── RecordResponse ──────┘
 //
-// Failures: a call that fails as a whole leaves every item open, since the
-// home node may have committed it; asking again elsewhere settles it. An item
-// that fails carries its code, and the entry node decides by the code. The
-// called node never forwards, so a batch crosses one hop at most.
+// Failures: a call that fails as a whole leaves every item unconfirmed, because the home node may have committed it. To
+// record the item again through another node makes it certain. An item that fails carries its code, and the entry node
+// decides by the code. The called node never forwards, so a batch is forwarded once at most.
 package peer

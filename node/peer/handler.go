@@ -15,26 +15,24 @@ import (
 	"github.com/punchclock/punchclock/tracing"
 )
 
-// Home settles punches at this node, never at another.
+// Home records punches through this node's own database gateway, never through another node.
 type Home interface {
 	RecordBatch(items []punch.Item) []punch.Outcome
 }
 
-// Deps is what the handler needs.
+// Deps are the parts that the handler calls.
 type Deps struct {
 	Home   Home
 	Tracer trace.TracerProvider
-	// CallerRegion returns the region that the caller's certificate names. Nil
-	// in plain text, where nobody knows who calls.
+	// CallerRegion returns the region that the caller's certificate names. It is nil in plain text, where callers have no
+	// certificate.
 	CallerRegion func(*tls.ConnectionState) string
 }
 
-// maxItems bounds a request by count: more than any lane's batch, and little
-// enough to hold in memory many times over.
+// maxItems bounds the items of a request. It is more than any batch, and few enough to hold in memory many times over.
 const maxItems = 4096
 
-// NewHandler serves the RPC to whoever reaches it: the listener lets only nodes
-// of this deployment connect.
+// NewHandler serves the RPC. It trusts the listener to let only nodes of this deployment connect.
 func NewHandler(deps Deps) http.Handler {
 	server := connect.NewServer()
 	peerpb.RegisterPeerHandler(server, &handler{home: deps.Home, tracer: deps.Tracer.Tracer("punchclock/peer")})
@@ -48,8 +46,7 @@ func NewHandler(deps Deps) http.Handler {
 	})
 }
 
-// callerRegion is the key of the caller's region in a context, none in plain
-// text.
+// callerRegion is the key of the caller's region in a context. In plain text the context has none.
 type callerRegion struct{}
 
 type handler struct {
@@ -63,8 +60,8 @@ func (h *handler) Record(ctx context.Context, req *peerpb.RecordRequest) (*peerp
 	if n := len(req.GetItems()); n > maxItems {
 		return nil, connect.Errorf(connect.CodeInvalidArgument, "%d items are more than %d", n, maxItems)
 	}
-	// Nobody passes on what came from elsewhere, so where a punch entered is
-	// where the caller is; that stays in the row as evidence.
+	// No node forwards a punch that another node sent, so a punch entered in the caller's region. The entry region stays in
+	// the row as evidence.
 	if caller, known := ctx.Value(callerRegion{}).(string); known {
 		for _, w := range req.GetItems() {
 			if w.GetEntryRegion() != caller {
@@ -82,9 +79,8 @@ func (h *handler) Record(ctx context.Context, req *peerpb.RecordRequest) (*peerp
 		item, cancel := fromWire(ctx, w)
 		defer cancel()
 		item.Ctx, spans[i] = tracing.StartItem(item.Ctx, h.tracer, "peer.receive", trace.SpanKindServer)
-		// The peer has checked this already and told its caller nothing
-		// final; a newer release may know what this one does not. So what
-		// this node does not understand it leaves to another.
+		// The entry node has validated the item. If it is not valid here, the entry node runs a newer release. Unavailable is
+		// not final, and another node is tried.
 		if err := check(&item.Punch); err != nil {
 			results[i] = h.finish(spans[i], item.HomeRegion, &punch.Outcome{Err: punch.Retryable(punch.Unavailable, 0, "this node does not understand the punch", err)})
 			continue

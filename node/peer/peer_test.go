@@ -26,10 +26,9 @@ type homeFunc func(items []punch.Item) []punch.Outcome
 
 func (f homeFunc) RecordBatch(items []punch.Item) []punch.Outcome { return f(items) }
 
-const home = "eu-west" // the region that is called
+const home = "eu-west" // the region of the called node
 
-// mustServe runs the handler on loopback over HTTP/2, as a node does in
-// development, and returns its address.
+// mustServe runs the handler on loopback over HTTP/2 in plain text, as a node with --insecure, and returns its address.
 func mustServe(tb testing.TB, home Home) string {
 	tb.Helper()
 	server := httptest.NewUnstartedServer(NewHandler(Deps{Home: home, Tracer: tracenoop.NewTracerProvider()}))
@@ -67,7 +66,7 @@ func TestEachItemHasItsOwnResult(t *testing.T) {
 				p.Stamp, p.HomeRegion = original, "us-east"
 				out[i].Receipt = p.Receipt(recordedAt)
 				out[i].Receipt.Replayed = true
-			case "moved": // recorded for this very request, before the company moved
+			case "moved": // recorded for this request before the company moved
 				p.HomeRegion = "us-east"
 				out[i].Receipt = p.Receipt(recordedAt)
 			case "refused":
@@ -132,23 +131,31 @@ func TestDeadlinesTravelAndShrink(t *testing.T) {
 	}
 }
 
+// TestItemsEndBeforeTheCallDoes sends an item that has more time than the call. The home node must answer for the item
+// before the call ends, or a slow database looks like a silent peer.
 func TestItemsEndBeforeTheCallDoes(t *testing.T) {
+	const timeout = 10 * time.Second
+	var left time.Duration
 	addr := mustServe(t, homeFunc(func(items []punch.Item) []punch.Outcome {
-		<-items[0].Ctx.Done() // a database that answers nothing
+		deadline, _ := items[0].Ctx.Deadline()
+		left = time.Until(deadline)
 		return []punch.Outcome{{Err: punch.Retryable(punch.Unavailable, time.Second, "away", nil)}}
 	}))
 	long, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	call, cancel2 := context.WithTimeout(t.Context(), time.Second)
+	call, cancel2 := context.WithTimeout(t.Context(), timeout)
 	defer cancel2()
 	out, _, err := mustClient(t, nil).RecordBatch(call, home, addr, []punch.Item{anItem(long, "anna")})
 	if err != nil || punch.CodeOf(out[0].Err) != punch.Unavailable {
-		t.Errorf("a peer whose database is away: %v, %v; want its own answer within the call", out, err)
+		t.Errorf("a peer whose database is down: %v, %v; want the peer's own answer", out, err)
+	}
+	if left <= 0 || left > timeout-300*time.Millisecond {
+		t.Errorf("the item has %s in a call of %s, want 300 ms less for the way back", left, timeout)
 	}
 }
 
 func TestASilentPeerEndsWithTheCall(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0") // accepts into its backlog and never answers
+	listener, err := net.Listen("tcp", "127.0.0.1:0") // the kernel accepts, and no process answers
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,7 +167,7 @@ func TestASilentPeerEndsWithTheCall(t *testing.T) {
 	}
 }
 
-func TestAPeerThatForgetsAnItemHasFailed(t *testing.T) {
+func TestABatchIsBounded(t *testing.T) {
 	addr := mustServe(t, homeFunc(func(items []punch.Item) []punch.Outcome { return make([]punch.Outcome, len(items)) }))
 	c := mustClient(t, nil)
 	items := make([]punch.Item, maxItems+1)
@@ -168,7 +175,7 @@ func TestAPeerThatForgetsAnItemHasFailed(t *testing.T) {
 		items[i] = anItem(t.Context(), "anna")
 	}
 	if _, _, err := c.RecordBatch(t.Context(), home, addr, items); err == nil {
-		t.Error("a batch beyond the bound was taken")
+		t.Error("a batch beyond the bound was accepted")
 	}
 	if out, _, err := c.RecordBatch(t.Context(), home, addr, nil); err != nil || len(out) != 0 {
 		t.Errorf("an empty batch: %v, %v", out, err)
@@ -212,7 +219,7 @@ func TestItemsSurviveTheWire(t *testing.T) {
 	})
 }
 
-// FuzzRecord reads what a broken or newer peer might send.
+// FuzzRecord decodes requests of a broken peer, or of a newer release.
 func FuzzRecord(f *testing.F) {
 	item := anItem(context.Background(), "anna")
 	good, err := proto.Marshal(&peerpb.RecordRequest{Items: []*peerpb.Item{toWire(&item, time.Now(), time.Now().Add(time.Minute))}})
@@ -230,10 +237,10 @@ func FuzzRecord(f *testing.F) {
 		h := &handler{tracer: tracenoop.NewTracerProvider().Tracer(""), home: homeFunc(func(items []punch.Item) []punch.Outcome {
 			for i := range items {
 				if err := items[i].Validate(); err != nil {
-					t.Errorf("an invalid item reached the lane: %v", err)
+					t.Errorf("an invalid item reached the batcher: %v", err)
 				}
 				if trace.SpanContextFromContext(items[i].Ctx).IsRemote() && !trace.SpanContextFromContext(items[i].Ctx).IsValid() {
-					t.Error("an invalid span reached the lane")
+					t.Error("an invalid span reached the batcher")
 				}
 			}
 			return make([]punch.Outcome, len(items))

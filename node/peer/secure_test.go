@@ -22,7 +22,7 @@ import (
 	"github.com/punchclock/punchclock/node/punch"
 )
 
-// node is one that holds its certificates and reads them anew.
+// node holds the certificates of a node and reloads them.
 type node struct {
 	source *certs.Source
 	log    *bytes.Buffer
@@ -73,7 +73,7 @@ func (n node) client(region string) *tls.Config {
 	return n.source.PeerClient(certs.Name{Deployment: deployment, Region: region})
 }
 
-// mustServeTLS runs the handler as a node does.
+// mustServeTLS runs the handler with mutual TLS, as a node does.
 func mustServeTLS(t *testing.T, n node, home Home, state func(net.Conn, http.ConnState)) string {
 	t.Helper()
 	server := httptest.NewUnstartedServer(NewHandler(Deps{Home: home, Tracer: tracenoop.NewTracerProvider(), CallerRegion: certs.CallerRegion}))
@@ -87,7 +87,7 @@ func mustServeTLS(t *testing.T, n node, home Home, state func(net.Conn, http.Con
 	return server.Listener.Addr().String()
 }
 
-// nextProtocol is what http.Server.ServeTLS adds.
+// nextProtocol adds HTTP/2 to the configuration, as http.Server.ServeTLS does.
 func nextProtocol(c *tls.Config) *tls.Config {
 	c.NextProtos = []string{"h2"}
 	return c
@@ -95,8 +95,8 @@ func nextProtocol(c *tls.Config) *tls.Config {
 
 var settled = homeFunc(func(items []punch.Item) []punch.Outcome { return make([]punch.Outcome, len(items)) })
 
-// TestRenewalDropsNoCall replaces the certificates of both ends again and again
-// while calls flow: on one connection that stays, and on new ones.
+// TestRenewalDropsNoCall replaces the certificates of both ends again and again. Meanwhile calls run on one connection that
+// stays, and on new connections.
 func TestRenewalDropsNoCall(t *testing.T) {
 	dir := certs.Dir(t.TempDir())
 	mustMake(t, dir)
@@ -160,8 +160,8 @@ func TestRenewalDropsNoCall(t *testing.T) {
 	t.Logf("%d calls on one connection, %d on new ones, over 5 renewals", stays.Load(), fresh.Load())
 }
 
-// TestStrangersAreRefused before a byte of a request is read.
-func TestStrangersAreRefused(t *testing.T) {
+// TestUnknownCallersAreRefused holds that a caller without the right certificate is refused before a request is read.
+func TestUnknownCallersAreRefused(t *testing.T) {
 	dir, other := certs.Dir(t.TempDir()), certs.Dir(t.TempDir())
 	mustMake(t, dir)
 	mustMake(t, other)
@@ -184,7 +184,7 @@ func TestStrangersAreRefused(t *testing.T) {
 			t.Errorf("%s: %v, served: %t; want a refusal at once", who, err, called)
 		}
 	}
-	// Nor does a node speak to what is not the one it called.
+	// A node sends nothing to a server that is not the node it meant to call.
 	plain := mustServe(t, settled)
 	if _, _, err := mustClient(t, caller.client).RecordBatch(t.Context(), home, plain, nil); err == nil {
 		t.Error("a server without TLS was taken for a node")
@@ -195,8 +195,7 @@ func TestStrangersAreRefused(t *testing.T) {
 	}
 }
 
-// TestACallerSpeaksForItsOwnRegion: what a row says of where a punch entered is
-// what the caller's certificate says.
+// TestACallerSpeaksForItsOwnRegion holds that the entry region of a row is the region in the caller's certificate.
 func TestACallerSpeaksForItsOwnRegion(t *testing.T) {
 	dir := certs.Dir(t.TempDir())
 	mustMake(t, dir)
@@ -222,8 +221,7 @@ func TestACallerSpeaksForItsOwnRegion(t *testing.T) {
 	}
 }
 
-// TestAFrozenPeerFailsItsCalls through a relay that stops passing anything on:
-// HTTP/2's pings must work over TLS as well.
+// TestAFrozenPeerFailsItsCalls calls through a relay that stops passing bytes on. HTTP/2 pings must work over TLS, too.
 func TestAFrozenPeerFailsItsCalls(t *testing.T) {
 	dir := certs.Dir(t.TempDir())
 	mustMake(t, dir)
@@ -244,7 +242,7 @@ func TestAFrozenPeerFailsItsCalls(t *testing.T) {
 		defer cancel()
 		_, _, err := c.RecordBatch(ctx, home, relay, []punch.Item{anItem(ctx, "anna")})
 		if ctx.Err() != nil {
-			err = nil // nothing but its own deadline ended it
+			err = nil // only its own deadline ended the call
 		}
 		failed <- err
 	}()
@@ -257,7 +255,7 @@ func TestAFrozenPeerFailsItsCalls(t *testing.T) {
 	close(release)
 }
 
-// mustRelay passes on what it reads until it is frozen, and then only reads.
+// mustRelay passes bytes on until it is frozen, and then only reads them.
 func mustRelay(t *testing.T, to string, frozen *atomic.Bool) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -305,7 +303,7 @@ func await(t *testing.T, what string, done func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); !done(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("in vain: %s", what)
+			t.Fatalf("did not happen within 20 s: %s", what)
 		}
 	}
 }

@@ -10,9 +10,8 @@ import (
 	"github.com/punchclock/punchclock/tracing"
 )
 
-// toWire writes an item with the time that is left of its own deadline, or of
-// the call's when that ends first: the peer must answer for every item before
-// the call is cut, or a slow database would look like a silent peer.
+// toWire encodes an item with the time left until its own deadline, or until the call ends if that is earlier. The peer
+// must answer for every item before the call ends. Otherwise a slow database would look like a silent peer.
 func toWire(it *punch.Item, now, callEnds time.Time) *peerpb.Item {
 	w := &peerpb.Item{
 		Company: it.Company, Employee: it.Employee, Id: it.ID[:], Kind: string(it.Kind), Source: it.Source, Note: it.Note,
@@ -34,14 +33,12 @@ func toWire(it *punch.Item, now, callEnds time.Time) *peerpb.Item {
 	return w
 }
 
-// shave leaves a tenth of the time, at most 300 ms, for the way back: about the
-// longest round trip between two regions.
+// shave leaves a tenth of the time for the way back, and at most 300 ms: about the longest round trip between two regions.
 func shave(left time.Duration) time.Duration {
 	return left - min(left/10, 300*time.Millisecond)
 }
 
-// fromWire reads an item that arrived at now within the request's context. The
-// returned cancel must be called.
+// fromWire decodes an item of a request with the given context. The returned cancel must be called.
 func fromWire(ctx context.Context, w *peerpb.Item) (punch.Item, context.CancelFunc) {
 	p := punch.Punch{Request: punch.Request{
 		Company: w.GetCompany(), Employee: w.GetEmployee(), Kind: punch.Kind(w.GetKind()), Source: w.GetSource(), Note: w.GetNote(),
@@ -59,18 +56,17 @@ func fromWire(ctx context.Context, w *peerpb.Item) (punch.Item, context.CancelFu
 		p.At = time.UnixMicro(w.GetAt()).UTC()
 	}
 	timeout := time.Duration(w.GetTimeoutMicros()) * time.Microsecond
-	if timeout == 0 || timeout > maxTimeout { // none was given; a negative one has run out on the way
+	if timeout == 0 || timeout > maxTimeout { // zero means none; a negative one has run out on the way
 		timeout = maxTimeout
 	}
 	ctx, cancel := context.WithTimeout(tracing.Extract(ctx, w.GetTraceparent(), w.GetTracestate()), timeout)
 	return punch.Item{Ctx: ctx, Punch: p}, cancel
 }
 
-// maxTimeout bounds what a peer may ask for: the longest deadline that a
-// node's configuration allows.
+// maxTimeout bounds the time that a caller may ask for. It is the longest punch timeout that a node's configuration allows.
 const maxTimeout = 2 * time.Minute
 
-// resultToWire writes what became of an item that was sent to the given home.
+// resultToWire encodes the outcome of an item that was routed to the given home.
 func resultToWire(o *punch.Outcome, home string) *peerpb.Result {
 	if o.Err != nil {
 		e := punch.AsError(o.Err)
@@ -94,8 +90,8 @@ func resultFromWire(p *punch.Punch, w *peerpb.Result) punch.Outcome {
 			RetryAfter: time.Duration(w.GetRetryAfterMicros()) * time.Microsecond,
 		}}
 	}
-	if w.GetRecordedAt() <= 0 { // only the database's own time makes a receipt
-		return punch.Outcome{Err: punch.Retryable(punch.Unavailable, time.Second, "the company's home region gave no proof; send the punch again with the same id", nil)}
+	if w.GetRecordedAt() <= 0 { // a receipt needs the database's time
+		return punch.Outcome{Err: punch.Retryable(punch.Unavailable, time.Second, "the company's home region did not confirm the punch; send it again with the same id", nil)}
 	}
 	r := p.Receipt(time.UnixMicro(w.GetRecordedAt()))
 	r.Replayed = w.GetReplayed()
