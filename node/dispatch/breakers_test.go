@@ -13,9 +13,8 @@ import (
 	"github.com/punchclock/punchclock/node/punch"
 )
 
-// send records n punches and returns how many reached peer a and how many were
-// written here.
-func (w *world) send(t *testing.T, d *Dispatch, n int) (toPeer, here int) {
+// send records n punches. It returns how many calls peer a got and how many punches this node wrote.
+func (w *world) send(t *testing.T, d *Dispatch, n int) (toPeer, local int) {
 	t.Helper()
 	w.asked = nil
 	for range n {
@@ -28,40 +27,40 @@ func (w *world) send(t *testing.T, d *Dispatch, n int) (toPeer, here int) {
 		case "peer a":
 			toPeer++
 		case "local eu-west":
-			here++
+			local++
 		}
 	}
-	return toPeer, here
+	return toPeer, local
 }
 
-func TestAFailingPeerIsLeftAfterThreeCallsAndProbedAgain(t *testing.T) {
+func TestThreeFailedCallsOpenTheBreakerAndAProbeClosesIt(t *testing.T) {
 	var err error
 	w := &world{home: home("eu-west", 1), cached: home("eu-west", 1), candidate: candidates("a")}
 	w.peers = map[string]func() error{"a": func() error { return err }}
 	d := mustDispatch(t, w)
 	defer d.Close(t.Context()) //nolint:errcheck // nothing waits
 	err = errors.New("connection refused")
-	if asked, here := w.send(t, d, 20); asked != openAfter || here != 20 {
-		t.Errorf("20 punches: a failing peer was asked %d times, %d written here; want %d and 20", asked, here, openAfter)
+	if calls, local := w.send(t, d, 20); calls != openAfter || local != 20 {
+		t.Errorf("20 punches: a failing peer was called %d times, and this node wrote %d; want %d and 20", calls, local, openAfter)
 	}
 	if open := d.OpenBreakers(); fmt.Sprint(open) != "[a]" {
-		t.Errorf("open circuits %v", open)
+		t.Errorf("open breakers %v", open)
 	}
 	err = nil
 	deadline := time.Now().Add(10 * probeAfter)
-	for len(d.OpenBreakers()) > 0 { // a probe goes with the punches, once it is due
+	for len(d.OpenBreakers()) > 0 { // a due probe is sent with the punches
 		w.send(t, d, 1)
 		if time.Now().After(deadline) {
-			t.Fatal("the circuit of a peer that works stays open")
+			t.Fatal("the breaker of a working peer stays open")
 		}
 		time.Sleep(probeAfter / 20) // poll
 	}
-	if asked, here := w.send(t, d, 5); asked != 5 || here != 0 {
-		t.Errorf("after it came back the peer was asked for %d of 5", asked)
+	if calls, local := w.send(t, d, 5); calls != 5 || local != 0 {
+		t.Errorf("after its recovery the peer was called for %d of 5 punches", calls)
 	}
 }
 
-func TestWhatAPeerSaysOfAPunchDoesNotOpenItsCircuit(t *testing.T) {
+func TestRefusalsOfAPeerDoNotOpenItsBreaker(t *testing.T) {
 	for _, code := range []punch.Code{punch.Invalid, punch.Conflict, punch.UnknownCompany, punch.Overloaded, punch.Unavailable} {
 		w := &world{home: home("eu-west", 1), cached: home("eu-west", 1), candidate: candidates("a")}
 		w.peers = map[string]func() error{"a": func() error { return punch.Errorf(code, "no") }}
@@ -70,20 +69,19 @@ func TestWhatAPeerSaysOfAPunchDoesNotOpenItsCircuit(t *testing.T) {
 			_, _ = d.Record(t.Context(), aPunch())
 		}
 		if open := d.OpenBreakers(); len(open) > 0 {
-			t.Errorf("20 answers %s opened the circuit", code)
+			t.Errorf("20 answers %s opened the breaker", code)
 		}
 		_ = d.Close(t.Context())
 	}
 }
 
-// TestAProbeThatIsGivenUpDoesNotCloseTheCircuit probes a frozen peer with a
-// punch that has hardly any time left.
-func TestAProbeThatIsGivenUpDoesNotCloseTheCircuit(t *testing.T) {
+// TestAnInconclusiveProbeDoesNotCloseTheBreaker probes a frozen peer with a punch that has almost no time left.
+func TestAnInconclusiveProbeDoesNotCloseTheBreaker(t *testing.T) {
 	w := &world{home: home("eu-west", 1), cached: home("eu-west", 1), candidate: candidates("a")}
 	d := mustDispatch(t, w)
 	defer d.Close(t.Context()) //nolint:errcheck // nothing waits
-	circuit := d.breakers.of("a")
-	circuit.HalfOpen()
+	breaker := d.breakers.of("a")
+	breaker.HalfOpen()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	w.peers = map[string]func() error{"a": func() error {
@@ -91,46 +89,45 @@ func TestAProbeThatIsGivenUpDoesNotCloseTheCircuit(t *testing.T) {
 		return ctx.Err()
 	}}
 	_, _ = d.Record(ctx, aPunch())
-	if !circuit.IsOpen() {
-		t.Errorf("the circuit is %s", circuit.State())
+	if !breaker.IsOpen() {
+		t.Errorf("the breaker is %s", breaker.State())
 	}
-	circuit.Close()
-	for range 2 * openAfter { // given up by us, again and again: that is not the peer's fault
+	breaker.Close()
+	for range 2 * openAfter { // this node gives up each call: the peer is not at fault
 		_, _ = d.Record(ctx, aPunch())
 	}
-	if !circuit.IsClosed() {
-		t.Errorf("the circuit is %s", circuit.State())
+	if !breaker.IsClosed() {
+		t.Errorf("the breaker is %s", breaker.State())
 	}
 }
 
-func TestASlowPeerIsLeft(t *testing.T) {
+func TestASlowPeerOpensItsBreaker(t *testing.T) {
 	w := &world{home: home("eu-west", 1), cached: home("eu-west", 1), candidate: candidates("a"), overhead: 2 * slowAfter}
 	d := mustDispatch(t, w)
 	defer d.Close(t.Context()) //nolint:errcheck // nothing waits
-	if asked, here := w.send(t, d, 10); asked != openAfter || here != 10-openAfter {
-		t.Errorf("10 punches: a slow peer was asked %d times, %d written here", asked, here)
+	if calls, local := w.send(t, d, 10); calls != openAfter || local != 10-openAfter {
+		t.Errorf("10 punches: a slow peer was called %d times, and this node wrote %d", calls, local)
 	}
 }
 
-// TestRetriesTowardsPeersAreBudgeted lets every first candidate pass the punch
-// on. Second ones may only be asked for a share of it; the fallback takes the
-// rest, and no punch fails.
+// TestRetriesTowardsPeersAreBudgeted lets every first candidate answer Unavailable. Only a share of the punches may go to
+// the second candidate. This node writes the others, and no punch fails.
 func TestRetriesTowardsPeersAreBudgeted(t *testing.T) {
 	w := &world{home: home("eu-west", 1), cached: home("eu-west", 1), candidate: candidates("a", "b")}
 	w.peers = map[string]func() error{"a": func() error { return punch.Retryable(punch.Unavailable, time.Second, "no database here", nil) }}
 	d := mustDispatch(t, w)
 	defer d.Close(t.Context()) //nolint:errcheck // nothing waits
 	const punches = 10_000
-	_, here := w.send(t, d, punches)
-	second := punches - here
+	_, local := w.send(t, d, punches)
+	second := punches - local
 	if most := minRetries + retryShare*punches; float64(second) > most || second < minRetries {
-		t.Errorf("second candidates were asked for %d of %d punches, want at most %.0f", second, punches, most)
+		t.Errorf("the second candidate was called for %d of %d punches, want at most %.0f", second, punches, most)
 	}
 }
 
-// TestAPeerThatIsSlowBesideAnotherIsLeft has two peers in a region, one of
-// which takes long over every call: no overhead shows it.
-func TestAPeerThatIsSlowBesideAnotherIsLeft(t *testing.T) {
+// TestAPeerThatIsSlowBesideAnotherOpensItsBreaker has two peers in a region. One takes long for every call, and the overhead
+// of its calls does not show it.
+func TestAPeerThatIsSlowBesideAnotherOpensItsBreaker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, c := range []struct {
 			other time.Duration
@@ -146,14 +143,14 @@ func TestAPeerThatIsSlowBesideAnotherIsLeft(t *testing.T) {
 				}
 			}
 			if open := bs.of("a").IsOpen(); open != c.open {
-				t.Errorf("beside one that takes %s: open %t", c.other, open)
+				t.Errorf("beside a peer that takes %s: open %t", c.other, open)
 			}
 		}
 		bs := newBreakers(func(string) bool { return true }, func(string, bool) {})
 		bs.recordAnswer("b", answer{home: "eu-west", at: time.Now(), took: time.Millisecond}) // before the outage
 		time.Sleep(2*slowAfter + 1)
 		if bs.recordAnswer("a", answer{home: "eu-west", at: time.Now(), took: 2 * slowAfter}) {
-			t.Error("slower than another one was before: that is no comparison")
+			t.Error("a peer counts as slow by an answer from before its call")
 		}
 	})
 }
@@ -175,7 +172,7 @@ func TestBreakersOfDepartedNodesAreForgotten(t *testing.T) {
 	}
 }
 
-// TestBudgetNeverExceedsItsShare looks at the ten seconds before each retry.
+// TestBudgetNeverExceedsItsShare checks the ten seconds before each retry.
 func TestBudgetNeverExceedsItsShare(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var b budget

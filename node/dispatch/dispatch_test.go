@@ -22,7 +22,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// direct is a lane without a queue.
+// direct is a Batcher without a queue.
 type direct struct {
 	w      Writer
 	closed func()
@@ -47,13 +47,13 @@ type writerFunc func(items []punch.Item) []punch.Outcome
 
 func (f writerFunc) Write(_ context.Context, items []punch.Item) []punch.Outcome { return f(items) }
 
-// world is what dispatch joins: two homes for a company, a database that knows
-// the right one, and peers that behave as they are told.
+// world has the parts around dispatch: a company with a home in the database and another in memory, and peers that answer as
+// a test sets them.
 type world struct {
 	mu        sync.Mutex
 	home      region.Home             // in the database
 	cached    region.Home             // in memory
-	peers     map[string]func() error // by address; nil works
+	peers     map[string]func() error // by address; without a function a peer records
 	asked     []string                // "local <home>", "peer <addr>", "refresh", "close <kind>"
 	stored    map[punch.Key]*punch.Stored
 	candidate []region.Candidate
@@ -97,7 +97,7 @@ func (w *world) Find(_ context.Context, home string, key punch.Key) (*punch.Stor
 
 func (w *world) List(context.Context, string, punch.Query) ([]punch.Receipt, error) { return nil, nil }
 
-// settle does as a database with one company would: the fence decides.
+// settle answers as a database with one company: by the fence.
 func (w *world) settle(items []punch.Item) []punch.Outcome {
 	out := make([]punch.Outcome, len(items))
 	for i := range items {
@@ -173,7 +173,7 @@ func home(name region.Name, epoch int64) region.Home {
 	return region.Home{Region: name, Epoch: epoch, Zone: berlin(), Version: epoch}
 }
 
-func TestWhoIsAsked(t *testing.T) {
+func TestCandidates(t *testing.T) {
 	broken := func() error { return errors.New("connection reset") }
 	full := func() error { return punch.Retryable(punch.Overloaded, time.Second, "full", nil) }
 	bad := func() error { return punch.InvalidField("note", "no") }
@@ -186,12 +186,12 @@ func TestWhoIsAsked(t *testing.T) {
 	}{
 		"home is here":                 {home: home("us-east", 1), cached: home("us-east", 1), candidates: candidates("a"), asked: "[local us-east]"},
 		"home is elsewhere":            {home: home("eu-west", 1), cached: home("eu-west", 1), candidates: candidates("a", "b"), asked: "[peer a]"},
-		"nobody is there":              {home: home("eu-west", 1), cached: home("eu-west", 1), asked: "[local eu-west]"},
+		"no peer is there":             {home: home("eu-west", 1), cached: home("eu-west", 1), asked: "[local eu-west]"},
 		"the first is broken":          {home: home("eu-west", 1), cached: home("eu-west", 1), candidates: candidates("a", "b"), peers: map[string]func() error{"a": broken}, asked: "[peer a peer b]"},
 		"the first is full":            {home: home("eu-west", 1), cached: home("eu-west", 1), candidates: candidates("a", "b"), peers: map[string]func() error{"a": full}, asked: "[peer a peer b]"},
 		"all are full":                 {home: home("eu-west", 1), cached: home("eu-west", 1), candidates: candidates("a", "b"), peers: map[string]func() error{"a": full, "b": full}, asked: "[peer a peer b]", code: punch.Overloaded},
 		"all are broken":               {home: home("eu-west", 1), cached: home("eu-west", 1), candidates: candidates("a", "b"), peers: map[string]func() error{"a": broken, "b": broken}, asked: "[peer a peer b local eu-west]"},
-		"a refusal is not passed on":   {home: home("eu-west", 1), cached: home("eu-west", 1), candidates: candidates("a", "b"), peers: map[string]func() error{"a": bad}, asked: "[peer a]", code: punch.Invalid},
+		"a final refusal ends it":      {home: home("eu-west", 1), cached: home("eu-west", 1), candidates: candidates("a", "b"), peers: map[string]func() error{"a": bad}, asked: "[peer a]", code: punch.Invalid},
 		"the cached epoch is old":      {home: home("eu-west", 2), cached: home("eu-west", 1), candidates: candidates("a"), asked: "[peer a refresh peer a]"},
 		"it moved here":                {home: home("us-east", 2), cached: home("eu-west", 1), candidates: candidates("a"), asked: "[peer a refresh local us-east]"},
 		"it moved away":                {home: home("eu-west", 2), cached: home("us-east", 1), candidates: candidates("a"), asked: "[local us-east refresh peer a]"},
@@ -228,9 +228,9 @@ func TestTwoDispatchesAtMost(t *testing.T) {
 	}
 }
 
-// TestAPeerIsNeverForwarded holds that what a peer sent is written here or
-// refused, whatever this node believes about the home.
-func TestAPeerIsNeverForwarded(t *testing.T) {
+// TestAForwardedPunchIsNotForwardedAgain holds that this node writes or refuses the punches of a peer, even if its directory
+// has another home.
+func TestAForwardedPunchIsNotForwardedAgain(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		names := []region.Name{"us-east", "eu-west"}
 		w := &world{
@@ -261,7 +261,7 @@ func TestAPeerIsNeverForwarded(t *testing.T) {
 			}
 		}
 		if len(w.asked) != 0 {
-			t.Fatalf("a peer's punches were sent on: %v", w.asked)
+			t.Fatalf("punches of a peer were forwarded: %v", w.asked)
 		}
 	})
 }
@@ -290,7 +290,7 @@ func TestAKnownPunchIsAnsweredBeforeTheClockRefusesIt(t *testing.T) {
 	}
 }
 
-func TestLanesToOtherRegionsCloseFirst(t *testing.T) {
+func TestBatchersTowardsOtherRegionsCloseFirst(t *testing.T) {
 	w := &world{home: home("eu-west", 1), cached: home("eu-west", 1), candidate: candidates("a"),
 		peers: map[string]func() error{"a": func() error { return errors.New("gone") }}}
 	d := mustDispatch(t, w)

@@ -11,8 +11,7 @@ import (
 	"github.com/punchclock/punchclock/region"
 )
 
-// fenced is a store that answers only at the company's home, as the database
-// does.
+// fenced is a store that answers only at the company's home, as the database does.
 type fenced struct{ *world }
 
 func (f fenced) Find(ctx context.Context, home string, key punch.Key) (*punch.Stored, error) {
@@ -59,17 +58,17 @@ func TestReadsFollowAMove(t *testing.T) {
 	}
 }
 
-// restless is a directory that is always behind.
-type restless struct{ *world }
+// outdated is a directory that never returns the present home.
+type outdated struct{ *world }
 
-func (r restless) Refresh(context.Context, string) (region.Home, error) {
+func (r outdated) Refresh(context.Context, string) (region.Home, error) {
 	r.note("refresh")
 	return home("us-east", 1), nil
 }
 
 func TestReadsOfACompanyThatKeepsMoving(t *testing.T) {
 	w := &world{home: home("eu-west", 9), cached: home("us-east", 1)}
-	_, err := Reads{Directory: restless{w}, Store: fenced{w}}.Find(t.Context(), punch.Key{Company: "acme"})
+	_, err := Reads{Directory: outdated{w}, Store: fenced{w}}.Find(t.Context(), punch.Key{Company: "acme"})
 	if e := punch.AsError(err); e.Code != punch.Unavailable || e.RetryAfter <= 0 || fmt.Sprint(w.asked) != "[find us-east refresh find us-east]" {
 		t.Errorf("asked %v: %v", w.asked, err)
 	}
@@ -86,8 +85,8 @@ type away struct {
 
 func (a away) Refresh(context.Context, string) (region.Home, error) { return region.Home{}, a.err }
 
-// TestAPunchAheadOfAMovedCompany: a punch that would be refused for its clock is
-// first looked for where the company is now.
+// TestAPunchAheadOfAMovedCompany holds that a punch with a time in the future is first looked for at the company's present
+// home.
 func TestAPunchAheadOfAMovedCompany(t *testing.T) {
 	claim := punch.Request{Company: "acme", Employee: "anna", ID: punch.IDAt(time.Now().Add(time.Hour)), Kind: punch.In}
 	p := punch.Stamped(claim, time.Now(), "us-east", "")

@@ -16,7 +16,7 @@ import (
 	"github.com/punchclock/punchclock/node/punch"
 )
 
-// maxMessage bounds a request and a response. A batch holds about 1 MiB of items, and tracing and framing do not double it.
+// maxMessage bounds a request and a response. A batch holds about 1 MiB of items. Tracing and framing do not double it.
 const maxMessage = 4 << 20
 
 // Client calls other nodes. It is safe for concurrent use.

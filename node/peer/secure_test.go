@@ -95,8 +95,8 @@ func nextProtocol(c *tls.Config) *tls.Config {
 
 var settled = homeFunc(func(items []punch.Item) []punch.Outcome { return make([]punch.Outcome, len(items)) })
 
-// TestRenewalDropsNoCall replaces the certificates of both ends again and again. Meanwhile calls run on one connection that
-// stays, and on new connections.
+// TestRenewalDropsNoCall replaces the certificates of both ends again and again. Meanwhile calls run on one connection
+// that stays, and on new connections.
 func TestRenewalDropsNoCall(t *testing.T) {
 	dir := certs.Dir(t.TempDir())
 	mustMake(t, dir)

@@ -63,7 +63,7 @@ func fromWire(ctx context.Context, w *peerpb.Item) (punch.Item, context.CancelFu
 	return punch.Item{Ctx: ctx, Punch: p}, cancel
 }
 
-// maxTimeout bounds the time that a caller may ask for. It is the longest punch timeout that a node's configuration allows.
+// maxTimeout bounds the time that a caller may ask for: the longest punch timeout that a node's configuration allows.
 const maxTimeout = 2 * time.Minute
 
 // resultToWire encodes the outcome of an item that was routed to the given home.
