@@ -125,8 +125,8 @@ func TestRetriesTowardsPeersAreBudgeted(t *testing.T) {
 	}
 }
 
-// TestAPeerThatIsSlowBesideAnotherOpensItsBreaker has two peers in a region. One takes long for every call, and the overhead
-// of its calls does not show it.
+// TestAPeerThatIsSlowBesideAnotherOpensItsBreaker has two peers in a region. One takes long for every call, and the
+// overhead of its calls does not show it.
 func TestAPeerThatIsSlowBesideAnotherOpensItsBreaker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, c := range []struct {

@@ -47,8 +47,8 @@ type writerFunc func(items []punch.Item) []punch.Outcome
 
 func (f writerFunc) Write(_ context.Context, items []punch.Item) []punch.Outcome { return f(items) }
 
-// world has the parts around dispatch: a company with a home in the database and another in memory, and peers that answer as
-// a test sets them.
+// world has the parts around dispatch: a company with a home in the database and another in memory, and peers that
+// answer as a test sets them.
 type world struct {
 	mu        sync.Mutex
 	home      region.Home             // in the database
@@ -228,8 +228,8 @@ func TestTwoDispatchesAtMost(t *testing.T) {
 	}
 }
 
-// TestAForwardedPunchIsNotForwardedAgain holds that this node writes or refuses the punches of a peer, even if its directory
-// has another home.
+// TestAForwardedPunchIsNotForwardedAgain holds that this node writes or refuses the punches of a peer, even if its
+// directory has another home.
 func TestAForwardedPunchIsNotForwardedAgain(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		names := []region.Name{"us-east", "eu-west"}
