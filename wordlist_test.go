@@ -7,7 +7,6 @@ var notPlainYet = []string{
 	"architecture_test.go",
 	"node",
 	"node/auth",
-	"node/certs",
 	"node/companies",
 	"node/crdb",
 	"node/crdb/dml",

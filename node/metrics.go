@@ -16,11 +16,11 @@ import (
 func (n *Node) observe() error {
 	meter := n.telemetry.MeterProvider.Meter("punchclock/node")
 	lookups, err1 := meter.Int64ObservableCounter("punchclock.directory.lookups", metric.WithUnit("{lookup}"),
-		metric.WithDescription("Company look-ups, by whether memory had the answer."))
+		metric.WithDescription("Lookups of companies' homes, by whether the cache had the answer (hit)."))
 	known, err2 := meter.Int64ObservableGauge("punchclock.directory.companies", metric.WithUnit("{company}"),
-		metric.WithDescription("Companies in memory."))
+		metric.WithDescription("Companies whose home is in the cache."))
 	ready, err3 := meter.Int64ObservableGauge("punchclock.node.ready", metric.WithUnit("{node}"),
-		metric.WithDescription("1 while the node may be sent punches."))
+		metric.WithDescription("1 while the node is ready, else 0."))
 	clock, err4 := meter.Float64ObservableGauge("punchclock.node.clock_offset", metric.WithUnit("s"),
 		metric.WithDescription("How far this node's clock is ahead of the database's."))
 	read, err5 := meter.Float64ObservableGauge("punchclock.database.last_success.age", metric.WithUnit("s"),
@@ -57,9 +57,9 @@ func (n *Node) observe() error {
 // raises no alarm.
 func (n *Node) observeRegions(meter metric.Meter) error {
 	nodes, err1 := meter.Int64ObservableGauge("punchclock.region.nodes", metric.WithUnit("{node}"),
-		metric.WithDescription("Nodes in each of the database's regions as this node sees them, by state."))
+		metric.WithDescription("Nodes of each region of the database, by state, as this node sees them."))
 	evacuated, err2 := meter.Int64ObservableGauge("punchclock.region.evacuated", metric.WithUnit("{region}"),
-		metric.WithDescription("1 while the operator has the region out of service."))
+		metric.WithDescription("1 while the region is evacuated, else 0."))
 	if err := errors.Join(err1, err2); err != nil {
 		return fmt.Errorf("node metrics: %w", err)
 	}

@@ -52,8 +52,8 @@ func TestRenewalUnderLoad(t *testing.T) {
 		want := float64(time.Now().Add(life - time.Minute).Unix())
 		for _, n := range w.cluster.Nodes() {
 			eventually(t, n.Name+" tells the new end", func() bool {
-				return metricOf(t, n, "punchclock_certificate_expiry_seconds", `use="peer"`) > want &&
-					metricOf(t, n, "punchclock_certificate_expiry_seconds", `use="database"`) > want
+				return metricOf(t, n, "punchclock_certificate_expiry_seconds", `certificate="peer"`) > want &&
+					metricOf(t, n, "punchclock_certificate_expiry_seconds", `certificate="database"`) > want
 			})
 		}
 		before := sent.Load()
@@ -63,9 +63,9 @@ func TestRenewalUnderLoad(t *testing.T) {
 		if crossed := metricOf(t, entry, "punchclock_peer_forwarded_total", `result="done"`) - hops; crossed < float64(before) {
 			t.Errorf("%v of %d punches went over peer RPC: the test shows too little", crossed, sent.Load())
 		}
-		for _, use := range []string{"authority", "database_authority"} {
-			if ends := metricOf(t, entry, "punchclock_certificate_expiry_seconds", `use="`+use+`"`); ends < float64(time.Now().Unix()) {
-				t.Errorf("the %s ends at %v", use, ends)
+		for _, certificate := range []string{"ca", "database_ca"} {
+			if ends := metricOf(t, entry, "punchclock_certificate_expiry_seconds", `certificate="`+certificate+`"`); ends < float64(time.Now().Unix()) {
+				t.Errorf("the %s ends at %v", certificate, ends)
 			}
 		}
 	})
@@ -134,7 +134,7 @@ func TestOnlyNodesMayCallNodes(t *testing.T) {
 			client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
 				DisableKeepAlives: true, ForceAttemptHTTP2: true,
 				TLSClientConfig: &tls.Config{
-					Certificates: own.certificate, RootCAs: mustPool(t, dir.Authority()),
+					Certificates: own.certificate, RootCAs: mustPool(t, dir.CAFile()),
 					ServerName: "node." + n.Region + "." + filepath.Base(w.cluster.Dir()), // as a scraper has to
 				},
 			}}
@@ -203,7 +203,7 @@ func secure(t *testing.T, settings *config.Node) {
 		t.Fatal(err)
 	}
 	settings.Peer.CertFile, settings.Peer.KeyFile = dir.Node(settings.Region)
-	settings.Peer.CAFile = dir.Authority()
+	settings.Peer.CAFile = dir.CAFile()
 	settings.Gossip.KeyFile = filepath.Join(t.TempDir(), "gossip.key")
 	if err := os.WriteFile(settings.Gossip.KeyFile, []byte("MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n"), 0o600); err != nil {
 		t.Fatal(err)

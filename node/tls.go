@@ -19,16 +19,16 @@ type certificates struct {
 }
 
 func (n *Node) startCertificates(context.Context) error {
-	set, err := certs.NewSet(certs.Deps{Log: n.log, Meter: n.telemetry.MeterProvider})
+	set, err := certs.New(certs.DefaultConfig(), certs.Deps{Log: n.log, Meter: n.telemetry.MeterProvider})
 	if err != nil {
 		return err
 	}
 	n.closer.add("certificates", 0, func(context.Context) error { set.Close(); return nil })
 	if !n.cfg.Insecure {
-		n.certs.peer, err = set.Hold(certs.Files{
-			Certificate: certs.File{Path: n.cfg.Peer.CertFile, Setting: "--peer-cert-file", Use: "peer"},
+		n.certs.peer, err = set.Load(certs.Files{
+			Certificate: certs.File{Path: n.cfg.Peer.CertFile, Setting: "--peer-cert-file", Label: "peer"},
 			Key:         certs.File{Path: n.cfg.Peer.KeyFile, Setting: "--peer-key-file"},
-			Authority:   certs.File{Path: n.cfg.Peer.CAFile, Setting: "--peer-ca-file", Use: "authority"},
+			CA:          certs.File{Path: n.cfg.Peer.CAFile, Setting: "--peer-ca-file", Label: "ca"},
 			Self:        n.name(n.cfg.Region),
 		})
 		if err != nil {
@@ -36,32 +36,32 @@ func (n *Node) startCertificates(context.Context) error {
 		}
 	}
 	if n.cfg.Public.CertFile != "" {
-		n.certs.public, err = set.Hold(certs.Files{
-			Certificate: certs.File{Path: n.cfg.Public.CertFile, Setting: "--public-cert-file", Use: "public"},
+		n.certs.public, err = set.Load(certs.Files{
+			Certificate: certs.File{Path: n.cfg.Public.CertFile, Setting: "--public-cert-file", Label: "public"},
 			Key:         certs.File{Path: n.cfg.Public.KeyFile, Setting: "--public-key-file"},
 		})
 		if err != nil {
 			return err
 		}
 	}
-	return n.holdDatabase(set)
+	return n.loadDatabaseCertificates(set)
 }
 
-// holdDatabase watches the files of the database URL. The connections read these files themselves. Here they are only
+// loadDatabaseCertificates watches the files of the database URL. The connections read these files themselves. Here they are only
 // checked, and their ends are shown.
-func (n *Node) holdDatabase(set *certs.Set) error {
+func (n *Node) loadDatabaseCertificates(set *certs.Set) error {
 	url, err := n.cfg.DB.DatabaseURL()
 	if err != nil {
 		return err
 	}
-	certificate, key, authority := crdb.CertificateFiles(url)
-	if certificate == "" && authority == "" {
+	certificate, key, ca := crdb.CertificateFiles(url)
+	if certificate == "" && ca == "" {
 		return nil
 	}
-	_, err = set.Hold(certs.Files{
-		Certificate: certs.File{Path: certificate, Setting: "--database-url: sslcert", Use: "database"},
+	_, err = set.Load(certs.Files{
+		Certificate: certs.File{Path: certificate, Setting: "--database-url: sslcert", Label: "database"},
 		Key:         certs.File{Path: key, Setting: "sslkey"},
-		Authority:   certs.File{Path: authority, Setting: "--database-url: sslrootcert", Use: "database_authority"},
+		CA:          certs.File{Path: ca, Setting: "--database-url: sslrootcert", Label: "database_ca"},
 	})
 	return err
 }

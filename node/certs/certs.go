@@ -1,13 +1,13 @@
-// Package certs holds the certificates by which a node is known and knows its
-// peers: read from files, read anew when these change, and checked against the
-// names that a deployment gives its nodes. It also is the local authority of
-// development. It opens no connection and knows no tokens, passwords or roles.
+// Package certs loads the certificates of a node, reloads changed files, and verifies peers by the names that a
+// deployment gives its nodes. It also is the CA for development. It opens no connection, and knows no tokens, passwords
+// or database roles. DESIGN.md explains the reload and the names.
 package certs
 
 import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -18,44 +18,55 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Files is what one use of TLS is read from: a certificate with its key,
-// authorities, or both. Neither is read when its path is empty.
+// Files are the files of one use of TLS: a certificate with its key, CA certificates, or both. A file with an empty path
+// is left out.
 type Files struct {
-	Certificate File // PEM: the certificate, then intermediates
-	Key         File // PEM; belongs to Certificate
-	Authority   File // PEM: several while the authority is replaced
-	// Self is who the certificate must name, and Authority must have signed it.
-	// The zero Name asks for neither: such a certificate is checked by others.
+	Certificate File // PEM: the certificate, then its intermediates
+	Key         File // PEM: the key of Certificate
+	CA          File // PEM: CA certificates, several while one CA replaces another
+	// Self is the name that the certificate must have, and CA must have signed it. With the zero Name neither is checked
+	// here: the other side checks such a certificate.
 	Self Name
 }
 
-// File is one of them.
+// File is one file.
 type File struct {
 	Path    string
-	Setting string // names it in errors and logs
-	Use     string // labels its metrics: peer, authority, public, …
+	Setting string // the file's name in errors and logs
+	Label   string // the value of the metrics' label "certificate": peer, ca, public, …
+}
+
+// Config says how a Set looks after files.
+type Config struct {
+	CheckEvery time.Duration // how often the files are read
+}
+
+// DefaultConfig returns the configuration for a node. Certificates are replaced days before they end. Two seconds are
+// for the operator who waits for the effect, and reading a few files costs nothing.
+func DefaultConfig() Config { return Config{CheckEvery: 2 * time.Second} }
+
+// Validate names the field that is wrong.
+func (c Config) Validate() error {
+	if c.CheckEvery <= 0 {
+		return fmt.Errorf("certificates: CheckEvery must be more than 0, is %s", c.CheckEvery)
+	}
+	return nil
 }
 
 // Deps is what a Set reports to.
 type Deps struct {
 	Log   *slog.Logger
 	Meter metric.MeterProvider
-	// Every is how often files are looked at; 2 s when 0. Certificates are
-	// replaced days before they end: seconds are for whoever waits for the
-	// effect, and reading a few files costs nothing.
-	Every time.Duration
 }
 
-const defaultEvery = 2 * time.Second
+// refusalLogEvery bounds the log lines that unknown callers can cause.
+const refusalLogEvery = 10 * time.Second
 
-// complainEvery bounds what strangers can make a node log.
-const complainEvery = 10 * time.Second
-
-// Set holds the certificates of one process. Close it.
+// Set is the certificates of one process. Close must be called.
 type Set struct {
-	log      *slog.Logger
-	metrics  metrics
-	complain rate.Sometimes
+	log        *slog.Logger
+	metrics    metrics
+	refusalLog rate.Sometimes
 
 	mu      sync.Mutex // guards sources
 	sources []*Source
@@ -64,74 +75,73 @@ type Set struct {
 	done chan struct{}
 }
 
-// NewSet starts to look after what Hold will add.
-func NewSet(deps Deps) (*Set, error) {
-	every := deps.Every
-	if every == 0 {
-		every = defaultEvery
+// New starts to check the files that Load adds.
+func New(cfg Config, deps Deps) (*Set, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	s := &Set{log: deps.Log, complain: rate.Sometimes{Interval: complainEvery}, stop: stop, done: make(chan struct{})}
+	s := &Set{log: deps.Log, refusalLog: rate.Sometimes{Interval: refusalLogEvery}, stop: stop, done: make(chan struct{})}
 	if err := s.observe(deps.Meter); err != nil {
 		stop()
 		return nil, err
 	}
 	go func() {
 		defer close(s.done)
-		s.watch(ctx, every)
+		s.watch(ctx, cfg.CheckEvery)
 	}()
 	return s, nil
 }
 
-// Close ends the watching. What was held stays usable.
+// Close ends the checks. The loaded certificates stay usable.
 func (s *Set) Close() {
 	s.stop()
 	<-s.done
 	s.metrics.unregister()
 }
 
-// Source is one use of TLS: what its files held when they last were in order.
+// Source is one use of TLS, with the last valid content of its files.
 type Source struct {
-	files Files
-	set   *Set
-	held  atomic.Pointer[held]
+	files   Files
+	set     *Set
+	current atomic.Pointer[credentials]
 
 	// Only the watcher uses these.
-	loaded sum  // of what is held
-	seen   sum  // of what was there at the last look, when that is something else
-	told   bool // that it is not in order
+	loaded   sum  // of current
+	seen     sum  // of the files at the last check, if it differs from loaded
+	reported bool // that the content of seen is not valid
 }
 
-// held is a consistent state of the files.
-type held struct {
+// credentials are one valid content of the files.
+type credentials struct {
 	own      *tls.Certificate // nil without a certificate
-	roots    *x509.CertPool   // nil without authorities
-	ownEnds  time.Time        // the first of the certificate and its intermediates
-	rootsEnd time.Time        // the first of the authorities
-	untimely error            // why others refused the certificate when it was read: it had ended, or not begun
+	roots    *x509.CertPool   // nil without CAs
+	ownEnds  time.Time        // the earliest end of the certificate and its intermediates
+	rootsEnd time.Time        // the earliest end of the CAs
+	// notValidNow is set if the certificate had ended, or not begun, when it was loaded. Others refuse it.
+	notValidNow error
 }
 
-// Hold reads the files and keeps them up to date until Close. What is not in
-// order is an error that names the setting. A certificate of this node's own
-// that has ended, or not begun, is none, but a warning: a node that nobody calls
-// still takes punches, and a fleet that cannot restart is the worse outage.
-func (s *Set) Hold(files Files) (*Source, error) {
+// Load reads the files and keeps them up to date until Close. The error names the setting of an invalid file. The node's
+// own certificate may have ended, or not begun, which only causes a log line: a node that its peers do not call still
+// takes punches, and a fleet that cannot restart is the worse outage.
+func (s *Set) Load(files Files) (*Source, error) {
 	source := &Source{files: files, set: s}
 	contents, err := read(files)
 	if err != nil {
 		return nil, err
 	}
-	h, err := parse(files, contents)
+	c, err := parse(files, contents)
 	if err != nil {
 		return nil, err
 	}
-	if h.untimely != nil {
-		s.log.Error("others will refuse this certificate", "use", source.use(), "error", h.untimely)
+	if c.notValidNow != nil {
+		s.log.Error("others will refuse this certificate", "certificate", source.label(), "error", c.notValidNow)
 	}
 	if Exposed(files.Key.Path) {
-		s.log.Warn("everybody on this machine can read or change the key", "setting", files.Key.Setting, "path", files.Key.Path)
+		s.log.Warn("every user of this machine can read or change the key", "setting", files.Key.Setting, "path", files.Key.Path)
 	}
-	source.held.Store(h)
+	source.current.Store(c)
 	source.loaded = sumOf(contents, nil)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -160,44 +170,43 @@ func (s *Set) watch(ctx context.Context, every time.Duration) {
 	}
 }
 
-// refresh takes over changed files that are in order once two looks have found
-// the same: three files cannot be replaced at one moment, and one that is being
-// written in place may be seen half, which a list of authorities does not show.
-// Others leave what is held in place, and count.
+// refresh loads changed files if they are valid and two checks in a row have read the same content. Three files cannot be
+// replaced at one moment. A file that is written in place may be read half, and half a list of CAs is valid.
+// Invalid files leave the loaded certificates in use, and count.
 func (s *Source) refresh(ctx context.Context) {
 	contents, err := read(s.files)
 	now := sumOf(contents, err)
 	if now == s.loaded || now != s.seen {
-		s.seen, s.told = now, false
+		s.seen, s.reported = now, false
 		return
 	}
-	var h *held
+	var c *credentials
 	if err == nil {
-		h, err = parse(s.files, contents)
+		c, err = parse(s.files, contents)
 	}
-	if err == nil && s.held.Load().untimely == nil {
-		err = h.untimely
+	if err == nil && s.current.Load().notValidNow == nil {
+		err = c.notValidNow // it must not replace a certificate that holds
 	}
 	if err != nil {
 		s.reject(ctx, err)
 		return
 	}
-	s.held.Store(h)
+	s.current.Store(c)
 	s.loaded = now
-	s.set.log.InfoContext(ctx, "certificates were read anew", "use", s.use(), "ends", h.ownEnds, "authorities_end", h.rootsEnd)
+	s.set.log.InfoContext(ctx, "changed certificates were loaded", "certificate", s.label(), "ends", c.ownEnds, "ca_ends", c.rootsEnd)
 }
 
 func (s *Source) reject(ctx context.Context, err error) {
-	s.set.metrics.reject(ctx, s.use())
-	if !s.told {
-		s.told = true
-		s.set.log.ErrorContext(ctx, "changed certificate files are not in order; the ones before stay in use", "use", s.use(), "error", err)
+	s.set.metrics.reloadFailed(ctx, s.label())
+	if !s.reported {
+		s.reported = true
+		s.set.log.ErrorContext(ctx, "changed certificate files are invalid; the loaded certificates stay in use", "certificate", s.label(), "error", err)
 	}
 }
 
-func (s *Source) use() string {
+func (s *Source) label() string {
 	if s.files.Certificate.Path == "" {
-		return s.files.Authority.Use
+		return s.files.CA.Label
 	}
-	return s.files.Certificate.Use
+	return s.files.Certificate.Label
 }

@@ -27,8 +27,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const deployment = "acme-prod"
 
-// world is an authority with what it has signed, and a Set that looks every
-// few milliseconds.
+// world is a CA with its certificates, and a Set that checks files every few milliseconds.
 type world struct {
 	t   *testing.T
 	dir Dir
@@ -60,7 +59,7 @@ func mustWorld(t *testing.T) *world {
 	w.mustMake(w.dir, deployment, time.Hour)
 	provider := sdkmetric.NewMeterProvider(sdkmetric.WithReader(w.sdk))
 	var err error
-	if w.set, err = NewSet(Deps{Log: slog.New(slog.NewTextHandler(w.log, nil)), Meter: provider, Every: 5 * time.Millisecond}); err != nil {
+	if w.set, err = New(Config{CheckEvery: 5 * time.Millisecond}, Deps{Log: slog.New(slog.NewTextHandler(w.log, nil)), Meter: provider}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.set.Close)
@@ -78,35 +77,34 @@ func (w *world) mustMake(dir Dir, deployment string, life time.Duration) {
 	}
 }
 
-// files are those of a region's node, signed in dir and checked by the world's
-// authority.
+// files returns the files of a region's node in dir. They are verified by the world's CA.
 func (w *world) files(dir Dir, region string) Files {
 	certificate, key := dir.Node(region)
 	return Files{
 		Certificate: File{certificate, "--certificate", "peer"}, Key: File{key, "--key", ""},
-		Authority: File{w.dir.Authority(), "--authority", "authority"},
+		CA: File{w.dir.CAFile(), "--ca", "ca"},
 	}
 }
 
-func (w *world) mustHold(files Files) *Source {
+func (w *world) mustLoad(files Files) *Source {
 	w.t.Helper()
-	s, err := w.set.Hold(files)
+	s, err := w.set.Load(files)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	return s
 }
 
-// node holds the certificate of a region's node, checked to be its own.
+// node loads the certificate of a region's node, and checks that it is the node's own.
 func (w *world) node(region string) *Source {
 	w.t.Helper()
 	files := w.files(w.dir, region)
 	files.Self = Name{deployment, region}
-	return w.mustHold(files)
+	return w.mustLoad(files)
 }
 
-// shake connects two ends and returns what each says, the client's once it has
-// also read a byte: only then it knows whether the server took it.
+// shake connects a client to a server and returns the error of each. The client also reads a byte: only then it knows
+// whether the server accepted it.
 func shake(t *testing.T, server, client *tls.Config) (atServer, atClient error) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -142,7 +140,7 @@ func shake(t *testing.T, server, client *tls.Config) (atServer, atClient error) 
 	return <-done, atClient
 }
 
-func TestWhoMayCall(t *testing.T) {
+func TestOnlyNodesOfTheDeploymentMayCall(t *testing.T) {
 	w := mustWorld(t)
 	server, client := w.node("us-east"), w.node("eu-west")
 	config := server.PeerServer(deployment)
@@ -150,8 +148,8 @@ func TestWhoMayCall(t *testing.T) {
 		t.Fatalf("a node of the deployment: %v, %v", atServer, atClient)
 	}
 
-	other, short, stranger := Dir(t.TempDir()), Dir(t.TempDir()), Dir(t.TempDir())
-	for _, dir := range []Dir{other, short} { // the same authority
+	other, short, foreign := Dir(t.TempDir()), Dir(t.TempDir()), Dir(t.TempDir())
+	for _, dir := range []Dir{other, short} { // the same CA
 		for _, name := range []string{"ca.crt", "ca.key"} {
 			text, err := os.ReadFile(filepath.Join(string(w.dir), name))
 			if err == nil {
@@ -164,10 +162,10 @@ func TestWhoMayCall(t *testing.T) {
 	}
 	w.mustMake(other, "acme-staging", time.Hour)
 	w.mustMake(short, deployment, time.Nanosecond)
-	w.mustMake(stranger, deployment, time.Hour)
+	w.mustMake(foreign, deployment, time.Hour)
 	database, databaseKey := w.dir.Database()+"/node.crt", w.dir.Database()+"/node.key"
 	user, userKey := w.dir.Database()+"/client.root.crt", w.dir.Database()+"/client.root.key"
-	authority := File{w.dir.Authority(), "--authority", ""}
+	ca := File{w.dir.CAFile(), "--ca", ""}
 	operator := filepath.Join(t.TempDir(), "operator")
 	w.mustIssue(operator, leaf{name: "alice", uris: mustURIs("spiffe://" + deployment + "/operator/alice"), client: true, server: true})
 	serverOnly := filepath.Join(t.TempDir(), "server-only")
@@ -182,15 +180,15 @@ func TestWhoMayCall(t *testing.T) {
 	}{
 		{"a node of another deployment", w.files(other, "eu-west"), "deployment"},
 		{"an expired node", w.files(short, "eu-west"), "expired"},
-		{"a node of another authority", w.files(stranger, "eu-west"), "authority"},
-		{"a database", Files{Certificate: File{Path: database}, Key: File{Path: databaseKey}, Authority: authority}, "not_a_node"},
-		{"a database's user", Files{Certificate: File{Path: user}, Key: File{Path: userKey}, Authority: authority}, "not_a_node"},
-		{"an operator", Files{Certificate: File{Path: operator + ".crt"}, Key: File{Path: operator + ".key"}, Authority: authority}, "not_a_node"},
-		{"a certificate for servers alone", Files{Certificate: File{Path: serverOnly + ".crt"}, Key: File{Path: serverOnly + ".key"}, Authority: authority}, "invalid"},
-		{"a certificate with two names", Files{Certificate: File{Path: two + ".crt"}, Key: File{Path: two + ".key"}, Authority: authority}, "not_a_node"},
+		{"a node of another CA", w.files(foreign, "eu-west"), "unknown_ca"},
+		{"a database", Files{Certificate: File{Path: database}, Key: File{Path: databaseKey}, CA: ca}, "not_a_node"},
+		{"a database's user", Files{Certificate: File{Path: user}, Key: File{Path: userKey}, CA: ca}, "not_a_node"},
+		{"an operator", Files{Certificate: File{Path: operator + ".crt"}, Key: File{Path: operator + ".key"}, CA: ca}, "not_a_node"},
+		{"a certificate for servers only", Files{Certificate: File{Path: serverOnly + ".crt"}, Key: File{Path: serverOnly + ".key"}, CA: ca}, "invalid"},
+		{"a certificate with two names", Files{Certificate: File{Path: two + ".crt"}, Key: File{Path: two + ".key"}, CA: ca}, "not_a_node"},
 	} {
 		before := w.count("punchclock.tls.handshake.failures", "reason", c.reason)
-		caller := w.mustHold(c.files)
+		caller := w.mustLoad(c.files)
 		atServer, atClient := shake(t, config, caller.PeerClient(Name{deployment, "us-east"}))
 		if atServer == nil || atClient == nil {
 			t.Errorf("%s was served: %v, %v", c.who, atServer, atClient)
@@ -198,9 +196,9 @@ func TestWhoMayCall(t *testing.T) {
 		if got := w.count("punchclock.tls.handshake.failures", "reason", c.reason); got != before+1 {
 			t.Errorf("%s: refused %d times because of %q, want once more than %d; the server says %v", c.who, got, c.reason, before, atServer)
 		}
-		// The same as a server.
-		if atServer, atClient := shake(t, caller.PeerServer(deployment), client.PeerClient(Name{deployment, "eu-west"})); atClient == nil && c.who != "a certificate for servers alone" {
-			t.Errorf("%s was taken for the node that was called: %v, %v", c.who, atServer, atClient)
+		// The other direction: the wrong certificate is the server's.
+		if atServer, atClient := shake(t, caller.PeerServer(deployment), client.PeerClient(Name{deployment, "eu-west"})); atClient == nil && c.who != "a certificate for servers only" {
+			t.Errorf("%s was accepted as the called node: %v, %v", c.who, atServer, atClient)
 		}
 	}
 	anonymous := client.PeerClient(Name{deployment, "us-east"})
@@ -209,18 +207,18 @@ func TestWhoMayCall(t *testing.T) {
 		t.Error("a caller without a certificate was served")
 	}
 	if atServer, atClient := shake(t, config, client.PeerClient(Name{deployment, "ap-south"})); atClient == nil || atServer == nil {
-		t.Errorf("the node of us-east was taken for one of ap-south: %v, %v", atServer, atClient)
+		t.Errorf("the node of us-east was accepted as a node of ap-south: %v, %v", atServer, atClient)
 	}
 	if got := w.count("punchclock.tls.handshake.failures", "reason", "region"); got != 1 {
 		t.Errorf("%d refused because of the region, want 1", got)
 	}
 }
 
-func TestOperatorsKnowTheNode(t *testing.T) {
+func TestOperatorsVerifyTheNode(t *testing.T) {
 	w := mustWorld(t)
 	server := w.node("us-east").Server()
 	for wanted, ok := range map[string]bool{deployment: true, "acme-staging": false} {
-		config, err := OperatorClient(w.dir.Authority(), wanted)
+		config, err := OperatorClient(w.dir.CAFile(), wanted)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -229,14 +227,14 @@ func TestOperatorsKnowTheNode(t *testing.T) {
 		}
 	}
 	if _, err := OperatorClient(filepath.Join(t.TempDir(), "nothing"), deployment); err == nil {
-		t.Error("an authority that is not there was taken")
+		t.Error("a CA file that does not exist was accepted")
 	}
 }
 
-// mustIssue writes name.crt and name.key, signed by the world's authority.
+// mustIssue writes name.crt and name.key, signed by the world's CA.
 func (w *world) mustIssue(name string, l leaf) {
 	w.t.Helper()
-	a, err := openAuthority(string(w.dir), deployment)
+	a, err := openCA(string(w.dir), deployment)
 	if err == nil {
 		err = a.issue(name+".crt", name+".key", l, time.Hour)
 	}
@@ -295,7 +293,7 @@ func await(t *testing.T, what string, done func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); !done(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("in vain: %s", what)
+			t.Fatalf("not within 10 s: %s", what)
 		}
 	}
 }
@@ -309,7 +307,7 @@ func TestNamesReadBack(t *testing.T) {
 		if n.Validate() != nil {
 			t.Skip("not a name")
 		}
-		a := &authority{key: mustKey()}
+		a := &ca{key: mustKey()}
 		text, err := a.sign(templateOf(leaf{uris: []*url.URL{n.uri()}, server: true}), a.key, time.Hour)
 		if err != nil {
 			t.Fatalf("%s cannot stand in a certificate: %v", n, err)
@@ -321,37 +319,37 @@ func TestNamesReadBack(t *testing.T) {
 	})
 }
 
-func TestStrangeNamesAreNoNodes(t *testing.T) {
+func TestOtherNamesAreNoNodes(t *testing.T) {
 	for _, name := range []string{
 		"https://acme/node/eu", "spiffe://acme/node/", "spiffe:///node/eu", "spiffe://acme/node/eu/x", "spiffe://acme/node/eu?x=1",
 		"spiffe://acme/node/eu#x", "spiffe://u@acme/node/eu", "spiffe://acme:1/node/eu", "spiffe://ACME/node/eu", "spiffe://acme/operator/eu",
 		"spiffe://acme/node/e%75", "spiffe://acme/x/node/eu", "spiffe://acme//node/eu", "spiffe:acme/node/eu", "acme/node/eu",
 	} {
-		a := &authority{key: mustKey()}
+		a := &ca{key: mustKey()}
 		text, err := a.sign(templateOf(leaf{uris: mustURIs(name)}), a.key, time.Hour)
 		if err != nil {
-			continue // cannot even stand in a certificate
+			continue // Go refuses the name itself
 		}
 		if got, err := nameOf(mustCertificate(text)); err == nil {
-			t.Errorf("%q was taken for the node %s", name, got)
+			t.Errorf("%q was accepted as the node %s", name, got)
 		} else if r, ok := errors.AsType[*refusal](err); !ok || r.reason != "not_a_node" {
 			t.Errorf("%q: %v", name, err)
 		}
 	}
 }
 
-func TestExpiryIsTold(t *testing.T) {
+func TestExpiryIsAMetric(t *testing.T) {
 	w := mustWorld(t)
 	w.node("us-east")
 	now := time.Now()
-	for use, want := range map[string]time.Duration{"peer": time.Hour, "authority": authorityLife} {
-		got := time.Duration(w.count("punchclock.certificate.expiry", "use", use)-now.Unix()) * time.Second
+	for label, want := range map[string]time.Duration{"peer": time.Hour, "ca": caLife} {
+		got := time.Duration(w.count("punchclock.certificate.expiry", "certificate", label)-now.Unix()) * time.Second
 		if got < want-10*time.Second || got > want+10*time.Second {
-			t.Errorf("the certificate of use %q ends in %s, want about %s", use, got, want)
+			t.Errorf("the certificate %q ends in %s, want about %s", label, got, want)
 		}
 	}
 	if n := len(w.points("punchclock.certificate.expiry")); n != 2 {
-		t.Errorf("%d certificates are told of, want 2", n)
+		t.Errorf("%d certificates have a metric, want 2", n)
 	}
 }
 
@@ -364,22 +362,22 @@ func TestBadFilesNameTheSetting(t *testing.T) {
 	if err := errors.Join(os.WriteFile(empty, nil, 0o600), os.WriteFile(large, make([]byte, maxFile+1), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	stranger := Dir(t.TempDir())
-	w.mustMake(stranger, deployment, time.Hour)
+	foreign := Dir(t.TempDir())
+	w.mustMake(foreign, deployment, time.Hour)
 	for says, paths := range map[string][3]string{
-		"--certificate: open":                      {"/no/such/file", usKey, w.dir.Authority()},
-		"--key: open":                              {us, "/no/such/file", w.dir.Authority()},
-		"--authority: open":                        {us, usKey, "/no/such/file"},
-		"--authority: holds no certificate":        {us, usKey, empty},
-		"--authority: the certificate of":          {us, usKey, us},
-		"--certificate and --key":                  {us, euKey, w.dir.Authority()},
-		"is for spiffe://acme-prod/node/eu-west":   {eu, euKey, w.dir.Authority()},
-		"certificate signed by unknown authority":  {us, usKey, stranger.Authority()},
-		"is larger than":                           {large, usKey, w.dir.Authority()},
-		"--certificate: the certificate of \"CN=r": {w.dir.Database() + "/client.root.crt", w.dir.Database() + "/client.root.key", w.dir.Authority()},
+		"--certificate: open":                      {"/no/such/file", usKey, w.dir.CAFile()},
+		"--key: open":                              {us, "/no/such/file", w.dir.CAFile()},
+		"--ca: open":                               {us, usKey, "/no/such/file"},
+		"--ca: has no certificate":                 {us, usKey, empty},
+		"--ca: the certificate of":                 {us, usKey, us},
+		"--certificate and --key":                  {us, euKey, w.dir.CAFile()},
+		"is for spiffe://acme-prod/node/eu-west":   {eu, euKey, w.dir.CAFile()},
+		"certificate signed by unknown authority":  {us, usKey, foreign.CAFile()},
+		"is larger than":                           {large, usKey, w.dir.CAFile()},
+		"--certificate: the certificate of \"CN=r": {w.dir.Database() + "/client.root.crt", w.dir.Database() + "/client.root.key", w.dir.CAFile()},
 	} {
-		_, err := w.set.Hold(Files{
-			Certificate: File{paths[0], "--certificate", "peer"}, Key: File{paths[1], "--key", ""}, Authority: File{paths[2], "--authority", "authority"},
+		_, err := w.set.Load(Files{
+			Certificate: File{paths[0], "--certificate", "peer"}, Key: File{paths[1], "--key", ""}, CA: File{paths[2], "--ca", "ca"},
 			Self: Name{deployment, "us-east"},
 		})
 		if err == nil || !strings.Contains(err.Error(), says) {

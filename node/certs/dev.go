@@ -13,8 +13,7 @@ import (
 type Dev struct {
 	Deployment string
 	Regions    []string
-	// Hosts and DatabaseHosts are the names and addresses under which nodes
-	// and database are called.
+	// Hosts and DatabaseHosts are the host names and addresses of nodes and database.
 	Hosts, DatabaseHosts []string
 	DatabaseUsers        []string
 	Life                 time.Duration
@@ -22,35 +21,33 @@ type Dev struct {
 
 // Dir is a folder with the certificates of a development cluster:
 //
-//	ca.crt, ca.key                     the authority
+//	ca.crt, ca.key                     the CA
 //	nodes/<region>.crt, .key           for the nodes of a region
-//	database/ca.crt                    the same authority
-//	database/node.crt, .key            CockroachDB's, as it names them
-//	database/server.crt, .key          PostgreSQL's, as it names them
-//	database/client.<user>.crt, .key   for a user of either
-//	database-<region>/                 ca.crt, node.crt and .key, for a region that came later
+//	database/ca.crt                    the same CA
+//	database/node.crt, .key            of the CockroachDB servers
+//	database/server.crt, .key          of the PostgreSQL server
+//	database/client.<user>.crt, .key   of a database user
+//	database-<region>/                 ca.crt, node.crt and .key of a region that was added later
 type Dir string
 
-// Authority is the file of the authority's certificate.
-func (d Dir) Authority() string { return filepath.Join(string(d), "ca.crt") }
+// CAFile returns the file of the CA's certificate.
+func (d Dir) CAFile() string { return filepath.Join(string(d), "ca.crt") }
 
 // Node returns the files of the nodes of a region.
 func (d Dir) Node(region string) (certificate, key string) {
 	return pairAt(string(d), "nodes", region)
 }
 
-// Database is the folder that CockroachDB takes as --certs-dir.
+// Database returns the folder for CockroachDB's --certs-dir.
 func (d Dir) Database() string { return filepath.Join(string(d), "database") }
 
-// DatabaseOf is the folder that CockroachDB takes as --certs-dir in a region of
-// MakeRegion.
+// DatabaseOf returns the folder for CockroachDB's --certs-dir in a region that MakeRegion added.
 func (d Dir) DatabaseOf(region string) string { return d.Database() + "-" + region }
 
-// DatabaseServer returns PostgreSQL's own files.
+// DatabaseServer returns the files of the PostgreSQL server.
 func (d Dir) DatabaseServer() (certificate, key string) { return pairAt(d.Database(), "server") }
 
-// Secure completes a connection URL with what a user needs to be known by his
-// certificate and to know the server by its own.
+// Secure adds the user's certificate to a connection URL, and the CA that verifies the server.
 func (d Dir) Secure(u *url.URL, user string) {
 	certificate, key := pairAt(d.Database(), "client."+user)
 	u.User = url.User(user)
@@ -65,18 +62,17 @@ func pairAt(parts ...string) (certificate, key string) {
 	return path + ".crt", path + ".key"
 }
 
-// Make writes the certificates. An authority that is there already signs them:
-// to run it again renews all but the authority, whose key is never replaced.
+// Make writes the certificates. A second run renews them with the same CA, whose key is never replaced.
 func (d Dir) Make(dev Dev) error {
 	if err := dev.validate(); err != nil {
 		return err
 	}
 	for _, dir := range []string{string(d), filepath.Join(string(d), "nodes"), d.Database()} {
-		if err := os.MkdirAll(dir, 0o755); err != nil { // the keys in it are for their owner alone
+		if err := os.MkdirAll(dir, 0o755); err != nil { // only their owner can read the keys in it
 			return err
 		}
 	}
-	a, err := openAuthority(string(d), dev.Deployment)
+	a, err := openCA(string(d), dev.Deployment)
 	if err != nil {
 		return err
 	}
@@ -88,17 +84,16 @@ func (d Dir) Make(dev Dev) error {
 	return d.makeDatabase(a, dev)
 }
 
-// MakeRegion writes the certificates of one more region, dev.Regions' only one,
-// for its nodes and its servers of CockroachDB. Nobody else's are touched. The
-// authority must be there.
+// MakeRegion writes the certificates of one more region for its nodes and its CockroachDB servers. dev.Regions must have
+// only this region, and the CA must exist. Other certificates stay as they are.
 func (d Dir) MakeRegion(dev Dev) error {
 	if err := dev.validate(); err != nil {
 		return err
 	}
-	if _, err := os.Stat(d.Authority()); err != nil {
-		return err // another one would be believed by nobody
+	if _, err := os.Stat(d.CAFile()); err != nil {
+		return err // the other regions would refuse certificates of a new CA
 	}
-	a, err := openAuthority(string(d), dev.Deployment)
+	a, err := openCA(string(d), dev.Deployment)
 	if err != nil {
 		return err
 	}
@@ -106,31 +101,30 @@ func (d Dir) MakeRegion(dev Dev) error {
 	return errors.Join(os.MkdirAll(folder, 0o755), d.makeNode(a, dev.Regions[0], dev), d.makeServer(a, folder, dev))
 }
 
-func (d Dir) makeNode(a *authority, region string, dev Dev) error {
+func (d Dir) makeNode(a *ca, region string, dev Dev) error {
 	certificate, key := d.Node(region)
 	name := Name{Deployment: dev.Deployment, Region: region}
 	return a.issue(certificate, key, leaf{
-		// No CommonName: a database of this authority must not take a
-		// node's certificate for a user's.
+		// No CommonName: a database with this CA would accept a node's certificate as a user's.
 		uris: []*url.URL{name.uri()}, server: true, client: true,
 		hosts: append([]string{"node." + region + "." + dev.Deployment}, dev.Hosts...),
 	}, dev.Life)
 }
 
-// makeServer writes what CockroachDB needs in its folder to serve.
-func (d Dir) makeServer(a *authority, folder string, dev Dev) error {
-	text, err := os.ReadFile(d.Authority())
+// makeServer writes the files that a CockroachDB server needs.
+func (d Dir) makeServer(a *ca, folder string, dev Dev) error {
+	text, err := os.ReadFile(d.CAFile())
 	if err != nil {
 		return err
 	}
 	if err := writeFile(filepath.Join(folder, "ca.crt"), text, 0o644); err != nil {
 		return err
 	}
-	certificate, key := pairAt(folder, "node") // CockroachDB knows its own by that name
+	certificate, key := pairAt(folder, "node") // the file name that CockroachDB expects
 	return a.issue(certificate, key, leaf{name: "node", hosts: dev.DatabaseHosts, server: true, client: true}, dev.Life)
 }
 
-func (d Dir) makeDatabase(a *authority, dev Dev) error {
+func (d Dir) makeDatabase(a *ca, dev Dev) error {
 	if err := d.makeServer(a, d.Database(), dev); err != nil {
 		return err
 	}
@@ -149,10 +143,10 @@ func (d Dir) makeDatabase(a *authority, dev Dev) error {
 
 func (dev *Dev) validate() error {
 	if dev.Life <= 0 {
-		return fmt.Errorf("the certificates' life must be more than 0, is %s", dev.Life)
+		return fmt.Errorf("certificates for development: Life must be more than 0, is %s", dev.Life)
 	}
 	if len(dev.Regions) == 0 || len(dev.DatabaseHosts) == 0 {
-		return errors.New("name the regions and the database's hosts")
+		return errors.New("certificates for development: Regions and DatabaseHosts must not be empty")
 	}
 	for _, region := range dev.Regions {
 		if err := (Name{Deployment: dev.Deployment, Region: region}).Validate(); err != nil {

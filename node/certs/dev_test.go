@@ -31,7 +31,7 @@ func mustCertificate(text []byte) *x509.Certificate {
 	return c
 }
 
-func TestKeysAreForTheirOwnerAndTheAuthorityStays(t *testing.T) {
+func TestOnlyTheOwnerReadsKeysAndTheCAStays(t *testing.T) {
 	w := mustWorld(t)
 	keys := 0
 	err := filepath.Walk(string(w.dir), func(path string, info os.FileInfo, err error) error {
@@ -45,45 +45,45 @@ func TestKeysAreForTheirOwnerAndTheAuthorityStays(t *testing.T) {
 	})
 	_, nodeKey := w.dir.Node("us-east")
 	w.node("us-east")
-	if strings.Contains(w.log.String(), "everybody") {
-		t.Errorf("a key of its owner is complained of:\n%s", w.log)
+	if strings.Contains(w.log.String(), "every user") {
+		t.Errorf("a key that only its owner can read is in the log:\n%s", w.log)
 	}
 	for _, mode := range []os.FileMode{0o644, 0o602} {
-		said := strings.Count(w.log.String(), "everybody")
+		said := strings.Count(w.log.String(), "every user")
 		if err := os.Chmod(nodeKey, mode); err != nil {
 			t.Fatal(err)
 		}
-		if w.node("us-east"); strings.Count(w.log.String(), "everybody") != said+1 {
-			t.Errorf("nothing is said of a key with mode %v:\n%s", mode, w.log)
+		if w.node("us-east"); strings.Count(w.log.String(), "every user") != said+1 {
+			t.Errorf("the log misses a key with mode %v:\n%s", mode, w.log)
 		}
 	}
-	if err != nil || keys != 6 { // the authority, two nodes, node, server, a user
+	if err != nil || keys != 6 { // the CA, two nodes, node, server, a user
 		t.Errorf("%d keys, %v", keys, err)
 	}
-	authority, key := w.dir.Authority(), filepath.Join(string(w.dir), "ca.key")
+	ca, key := w.dir.CAFile(), filepath.Join(string(w.dir), "ca.key")
 	was, err := os.ReadFile(key)
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.mustMake(w.dir, deployment, time.Hour)
 	if is, err := os.ReadFile(key); err != nil || !bytes.Equal(is, was) {
-		t.Errorf("the authority's key was replaced, %v", err)
+		t.Errorf("the CA's key was replaced, %v", err)
 	}
-	// Half an authority is a mistake, and no reason to make another.
-	if err := os.Remove(authority); err != nil {
+	// A CA without its certificate is a mistake, and no reason to make a new CA.
+	if err := os.Remove(ca); err != nil {
 		t.Fatal(err)
 	}
 	dev := Dev{Deployment: deployment, Regions: []string{"us-east"}, DatabaseHosts: []string{"localhost"}, Life: time.Hour}
 	if err := w.dir.Make(dev); err == nil {
-		t.Error("an authority was made beside a key without certificate")
+		t.Error("a CA was made beside a key without certificate")
 	}
 	if is, err := os.ReadFile(key); err != nil || !bytes.Equal(is, was) {
 		t.Errorf("the key that was left was replaced, %v", err)
 	}
 }
 
-// A region that comes later is believed like the others, whose files stay.
-func TestOneMoreRegion(t *testing.T) {
+// TestARegionIsAdded checks that the new region's certificates are valid, and that the other files stay.
+func TestARegionIsAdded(t *testing.T) {
 	w := mustWorld(t)
 	content := func(path string) string {
 		text, err := os.ReadFile(path)
@@ -100,44 +100,44 @@ func TestOneMoreRegion(t *testing.T) {
 		t.Fatal(err)
 	}
 	if content(certificate)+content(server) != before {
-		t.Error("somebody else's certificate was replaced")
+		t.Error("a certificate of another region was replaced")
 	}
-	w.mustHold(w.files(w.dir, "sa-east"))
+	w.mustLoad(w.files(w.dir, "sa-east"))
 	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM([]byte(content(w.dir.Authority())))
+	roots.AppendCertsFromPEM([]byte(content(w.dir.CAFile())))
 	pair, err := tls.LoadX509KeyPair(filepath.Join(w.dir.DatabaseOf("sa-east"), "node.crt"), filepath.Join(w.dir.DatabaseOf("sa-east"), "node.key"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := pair.Leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: "127.0.0.9"}); err != nil || pair.Leaf.Subject.CommonName != "node" {
-		t.Errorf("the server %q is not believed: %v", pair.Leaf.Subject.CommonName, err)
+		t.Errorf("the certificate of server %q is not valid: %v", pair.Leaf.Subject.CommonName, err)
 	}
 	elsewhere := Dir(t.TempDir())
 	if err := elsewhere.MakeRegion(dev); err == nil {
-		t.Error("a region was made without an authority")
+		t.Error("a region was made without a CA")
 	}
 }
 
-func TestNobodyIsBelievedLongerThanTheAuthority(t *testing.T) {
+func TestNoCertificateOutlivesTheCA(t *testing.T) {
 	w := mustWorld(t)
-	w.mustMake(w.dir, deployment, 10*authorityLife)
-	h := w.node("us-east").held.Load()
+	w.mustMake(w.dir, deployment, 10*caLife)
+	h := w.node("us-east").current.Load()
 	if h.ownEnds.After(h.rootsEnd) {
-		t.Errorf("a certificate ends %s, its authority %s", h.ownEnds, h.rootsEnd)
+		t.Errorf("a certificate ends %s, and its CA %s", h.ownEnds, h.rootsEnd)
 	}
 }
 
-// TestAnAuthorityThatHasEnded signs nothing: all of it would have ended, too.
-func TestAnAuthorityThatHasEnded(t *testing.T) {
+// TestAnExpiredCASignsNothing: its certificates would be refused.
+func TestAnExpiredCASignsNothing(t *testing.T) {
 	w := mustWorld(t)
-	w.mustSignAgain(w.dir.Authority(), "", time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour))
+	w.mustSignAgain(w.dir.CAFile(), "", time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour))
 	dev := Dev{Deployment: deployment, Regions: []string{"us-east"}, DatabaseHosts: []string{"localhost"}, Life: time.Hour}
 	if err := w.dir.Make(dev); err == nil || !strings.Contains(err.Error(), "move it and its key away") {
 		t.Errorf("Make says %v", err)
 	}
 }
 
-func TestBadWishesAreRefused(t *testing.T) {
+func TestDevIsChecked(t *testing.T) {
 	for what, dev := range map[string]Dev{
 		"no life":         {Deployment: "x", Regions: []string{"a"}, DatabaseHosts: []string{"h"}},
 		"no region":       {Deployment: "x", DatabaseHosts: []string{"h"}, Life: time.Hour},
@@ -147,10 +147,10 @@ func TestBadWishesAreRefused(t *testing.T) {
 	} {
 		dir := filepath.Join(t.TempDir(), "d")
 		if err := Dir(dir).Make(dev); err == nil {
-			t.Errorf("%s was taken", what)
+			t.Errorf("%s was accepted", what)
 		}
 		if _, err := os.Stat(dir); err == nil {
-			t.Errorf("%s left something behind", what)
+			t.Errorf("%s left a folder behind", what)
 		}
 	}
 }

@@ -14,15 +14,15 @@ import (
 	"time"
 )
 
-// contents are the files as they were read.
-type contents struct{ certificate, key, authority []byte }
+// contents are the bytes of the files.
+type contents struct{ certificate, key, ca []byte }
 
-// sum tells contents, or the reason why there are none, from others.
+// sum identifies contents, or the error of reading them.
 type sum [sha256.Size]byte
 
 func sumOf(c contents, err error) (s sum) {
 	hash := sha256.New()
-	for _, part := range [][]byte{c.certificate, c.key, c.authority} {
+	for _, part := range [][]byte{c.certificate, c.key, c.ca} {
 		fmt.Fprintf(hash, "%d:", len(part))
 		_, _ = hash.Write(part) // a hash never fails
 	}
@@ -33,14 +33,14 @@ func sumOf(c contents, err error) (s sum) {
 	return s
 }
 
-// maxFile bounds what is read: hundreds of authorities.
+// maxFile bounds a file: hundreds of CA certificates.
 const maxFile = 1 << 20
 
 func read(files Files) (c contents, err error) {
 	for _, f := range []struct {
 		file File
 		into *[]byte
-	}{{files.Certificate, &c.certificate}, {files.Key, &c.key}, {files.Authority, &c.authority}} {
+	}{{files.Certificate, &c.certificate}, {files.Key, &c.key}, {files.CA, &c.ca}} {
 		if f.file.Path == "" {
 			continue
 		}
@@ -51,8 +51,8 @@ func read(files Files) (c contents, err error) {
 	return c, nil
 }
 
-// Exposed reports whether everybody on this machine may read or change the file.
-// A node says so and runs: not every secret store can do better.
+// Exposed reports whether every user of this machine may read or change the file. A node logs it and runs: not every
+// secret store can do better.
 func Exposed(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.Mode().Perm()&0o006 != 0
@@ -71,13 +71,13 @@ func readFile(path string) ([]byte, error) {
 	return b, err
 }
 
-// parse checks that the parts are what they should be and belong together.
-func parse(files Files, c contents) (*held, error) {
-	h := new(held)
-	if files.Authority.Path != "" {
-		list, err := authorities(c.authority)
+// parse checks that each part is valid and that the parts belong together.
+func parse(files Files, c contents) (*credentials, error) {
+	h := new(credentials)
+	if files.CA.Path != "" {
+		list, err := parseCAs(c.ca)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", files.Authority.Setting, err)
+			return nil, fmt.Errorf("%s: %w", files.CA.Setting, err)
 		}
 		h.roots = x509.NewCertPool()
 		for _, a := range list {
@@ -100,50 +100,49 @@ func parse(files Files, c contents) (*held, error) {
 		}
 		chain = append(chain, more)
 	}
-	if err := whole(c.certificate); err != nil {
+	if err := checkPEM(c.certificate); err != nil {
 		return nil, fmt.Errorf("%s: %w", files.Certificate.Setting, err)
 	}
 	h.own, h.ownEnds = &pair, firstEnd(chain)
-	untimely := outOfTime(chain, time.Now())
+	notValidNow := validAt(chain, time.Now())
 	if files.Self != (Name{}) {
 		err := isSelf(chain, h, files.Self)
 		if err != nil && !isExpired(err) {
 			return nil, fmt.Errorf("%s: %w", files.Certificate.Setting, err)
 		}
-		untimely = cmp.Or(untimely, err) // the authority's time counts as well
+		notValidNow = cmp.Or(notValidNow, err) // the CA may have expired, too
 	}
-	if untimely != nil {
-		h.untimely = fmt.Errorf("%s: %w", files.Certificate.Setting, untimely)
+	if notValidNow != nil {
+		h.notValidNow = fmt.Errorf("%s: %w", files.Certificate.Setting, notValidNow)
 	}
 	return h, nil
 }
 
-// outOfTime says which certificate of a chain does not hold now.
-func outOfTime(chain []*x509.Certificate, now time.Time) error {
+// validAt returns an error for the first certificate of the chain that has ended, or not begun.
+func validAt(chain []*x509.Certificate, now time.Time) error {
 	for _, c := range chain {
 		if now.After(c.NotAfter) || now.Before(c.NotBefore) {
-			return fmt.Errorf("the certificate of %q holds from %s to %s", names(c), c.NotBefore.Format(time.RFC3339), c.NotAfter.Format(time.RFC3339))
+			return fmt.Errorf("the certificate of %q is valid from %s to %s", names(c), c.NotBefore.Format(time.RFC3339), c.NotAfter.Format(time.RFC3339))
 		}
 	}
 	return nil
 }
 
-// whole returns an error unless every block that begins in a PEM file can be
-// read: encoding/pem passes over one that is cut off or garbled.
-func whole(text []byte) error {
+// checkPEM returns an error unless every block that begins in a PEM file can be read. encoding/pem skips a block that is
+// cut off or garbled.
+func checkPEM(text []byte) error {
 	begun, read := bytes.Count(text, []byte("-----BEGIN ")), 0
 	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
 		read++
 	}
 	if read != begun {
-		return fmt.Errorf("only %d of the %d PEM blocks that begin in it can be read", read, begun)
+		return fmt.Errorf("only %d of its %d PEM blocks can be read", read, begun)
 	}
 	return nil
 }
 
-// isSelf checks the node's own certificate as its peers will, as client and as
-// server.
-func isSelf(chain []*x509.Certificate, h *held, self Name) error {
+// isSelf checks the node's own certificate in the way of its peers, as a client's and as a server's.
+func isSelf(chain []*x509.Certificate, h *credentials, self Name) error {
 	name, err := nameOf(chain[0])
 	if err != nil {
 		return err
@@ -159,8 +158,8 @@ func isSelf(chain []*x509.Certificate, h *held, self Name) error {
 	return nil
 }
 
-func authorities(text []byte) (list []*x509.Certificate, err error) {
-	if err := whole(text); err != nil {
+func parseCAs(text []byte) (list []*x509.Certificate, err error) {
+	if err := checkPEM(text); err != nil {
 		return nil, err
 	}
 	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
@@ -172,12 +171,12 @@ func authorities(text []byte) (list []*x509.Certificate, err error) {
 			return nil, err
 		}
 		if !cert.IsCA {
-			return nil, fmt.Errorf("the certificate of %q is no authority's", cert.Subject)
+			return nil, fmt.Errorf("the certificate of %q is not a CA's", cert.Subject)
 		}
 		list = append(list, cert)
 	}
 	if len(list) == 0 {
-		err = errors.New("holds no certificate in PEM")
+		err = errors.New("has no certificate in PEM")
 	}
 	return list, err
 }

@@ -15,26 +15,34 @@ import (
 	"time"
 )
 
-// serial tells one certificate from the next.
-func serial(s *Source) string { return s.held.Load().own.Leaf.SerialNumber.String() }
+// serial identifies a certificate.
+func serial(s *Source) string { return s.current.Load().own.Leaf.SerialNumber.String() }
 
 func TestARenewedCertificateIsUsed(t *testing.T) {
 	w := mustWorld(t)
-	server, client := w.node("us-east"), w.node("eu-west")
+	files := w.files(w.dir, "us-east")
+	files.Self = Name{deployment, "us-east"}
+	server, client := w.byHand(files), w.node("eu-west")
 	config, caller := server.PeerServer(deployment), client.PeerClient(Name{deployment, "us-east"})
 	first := serial(server)
 	w.mustMake(w.dir, deployment, 2*time.Hour)
-	await(t, "the renewed certificate is held", func() bool { return serial(server) != first })
-	if atServer, atClient := shake(t, config, caller); atServer != nil || atClient != nil {
-		t.Errorf("configurations from before: %v, %v", atServer, atClient)
+	server.refresh(t.Context())
+	if serial(server) != first {
+		t.Error("one check was enough: a file that is being written may be read half")
 	}
-	if n := w.count("punchclock.certificate.reload.failures", "use", "peer"); n != 0 {
-		t.Errorf("%d rejected although all was in order", n)
+	server.refresh(t.Context())
+	if serial(server) == first {
+		t.Error("two checks did not load the renewed certificate")
+	}
+	if atServer, atClient := shake(t, config, caller); atServer != nil || atClient != nil {
+		t.Errorf("configurations from before the renewal: %v, %v", atServer, atClient)
+	}
+	if n := w.count("punchclock.certificate.reload.failures", "certificate", "peer"); n != 0 {
+		t.Errorf("%d reloads failed although all files were valid", n)
 	}
 }
 
-// TestAFolderIsSwapped replaces all files at one moment, as Kubernetes and
-// careful scripts do: through a link to a folder.
+// TestAFolderIsSwapped replaces all files at one moment through a link to a folder. Kubernetes does the same.
 func TestAFolderIsSwapped(t *testing.T) {
 	w := mustWorld(t)
 	root := t.TempDir()
@@ -45,18 +53,18 @@ func TestAFolderIsSwapped(t *testing.T) {
 		t.Fatal(err)
 	}
 	certificate, key := Dir(link).Node("us-east")
-	s := w.mustHold(Files{
-		Certificate: File{certificate, "--certificate", "peer"}, Key: File{key, "--key", ""}, Authority: File{Dir(link).Authority(), "--authority", "authority"},
+	s := w.mustLoad(Files{
+		Certificate: File{certificate, "--certificate", "peer"}, Key: File{key, "--key", ""}, CA: File{Dir(link).CAFile(), "--ca", "ca"},
 		Self: Name{deployment, "us-east"},
 	})
 	first := serial(s)
 	if err := errors.Join(os.Symlink("2", link+".new"), os.Rename(link+".new", link)); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "the other folder is read", func() bool { return serial(s) != first })
+	await(t, "the other folder is loaded", func() bool { return serial(s) != first })
 }
 
-func TestBadChangesAreNotTakenOver(t *testing.T) {
+func TestInvalidChangesAreNotLoaded(t *testing.T) {
 	w := mustWorld(t)
 	files := w.files(w.dir, "us-east")
 	files.Self = Name{deployment, "us-east"}
@@ -80,35 +88,34 @@ func TestBadChangesAreNotTakenOver(t *testing.T) {
 			return os.WriteFile(files.Certificate.Path, append(slices.Clone(good), mismatched[:len(mismatched)/2]...), 0o600)
 		},
 	} {
-		before := w.count("punchclock.certificate.reload.failures", "use", "peer")
+		before := w.count("punchclock.certificate.reload.failures", "certificate", "peer")
 		if err := change(); err != nil {
 			t.Fatal(err)
 		}
 		for range 3 {
 			s.refresh(t.Context())
 		}
-		if n := w.count("punchclock.certificate.reload.failures", "use", "peer") - before; n != 2 || serial(s) != first {
-			t.Errorf("%s: rejected at %d of three looks, want all but the first; the certificate was replaced: %t", what, n, serial(s) != first)
+		if n := w.count("punchclock.certificate.reload.failures", "certificate", "peer") - before; n != 2 || serial(s) != first {
+			t.Errorf("%s: rejected by %d of three checks, want all but the first; the certificate was replaced: %t", what, n, serial(s) != first)
 		}
 		if err := os.WriteFile(files.Certificate.Path, good, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		s.refresh(t.Context())
 	}
-	if said := w.log.String(); !strings.Contains(said, "not in order") || strings.Count(said, "not in order") != 5 {
-		t.Errorf("each bad change is to be logged once, the log says:\n%s", said)
+	if said := w.log.String(); !strings.Contains(said, "are invalid") || strings.Count(said, "are invalid") != 5 {
+		t.Errorf("each invalid change must be logged once, and the log is:\n%s", said)
 	}
 	w.mustMake(w.dir, deployment, time.Hour)
 	for range 2 {
 		s.refresh(t.Context())
 	}
 	if serial(s) == first {
-		t.Error("a good change after bad ones was not taken over")
+		t.Error("a valid change after invalid changes was not loaded")
 	}
 }
 
-// byHand holds files that the test looks at, and not the Set at moments of its
-// own.
+// byHand loads files that only the test checks, by calls of refresh.
 func (w *world) byHand(files Files) *Source {
 	w.t.Helper()
 	contents, err := read(files)
@@ -120,13 +127,13 @@ func (w *world) byHand(files Files) *Source {
 		w.t.Fatal(err)
 	}
 	s := &Source{files: files, set: w.set, loaded: sumOf(contents, nil)}
-	s.held.Store(h)
+	s.current.Store(h)
 	return s
 }
 
-// TestACertificateOutOfItsTime does not replace one that holds, but a node
-// starts with it: it is better than no node.
-func TestACertificateOutOfItsTime(t *testing.T) {
+// TestAnExpiredCertificate does not replace a valid certificate. A node starts with it nevertheless, which is better than
+// no node.
+func TestAnExpiredCertificate(t *testing.T) {
 	w := mustWorld(t)
 	files := w.files(w.dir, "us-east")
 	files.Self = Name{deployment, "us-east"}
@@ -137,25 +144,25 @@ func TestACertificateOutOfItsTime(t *testing.T) {
 	}{
 		"has ended":               {files.Certificate.Path, -2 * time.Hour, -time.Hour},
 		"has not begun":           {files.Certificate.Path, time.Hour, 2 * time.Hour},
-		"its authority has ended": {files.Authority.Path, -2 * time.Hour, -time.Hour},
+		"has a CA that has ended": {files.CA.Path, -2 * time.Hour, -time.Hour},
 	} {
 		s := w.byHand(files)
-		first, roots := serial(s), s.held.Load().roots
+		first, roots := serial(s), s.current.Load().roots
 		good, err := os.ReadFile(change.file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		before := w.count("punchclock.certificate.reload.failures", "use", "peer")
+		before := w.count("punchclock.certificate.reload.failures", "certificate", "peer")
 		w.mustSignAgain(change.file, files.Key.Path, now.Add(change.from), now.Add(change.until))
 		s.refresh(t.Context())
 		s.refresh(t.Context())
-		if serial(s) != first || !s.held.Load().roots.Equal(roots) || w.count("punchclock.certificate.reload.failures", "use", "peer") <= before {
-			t.Errorf("a certificate that %s replaced a good one, or is not told of", what)
+		if serial(s) != first || !s.current.Load().roots.Equal(roots) || w.count("punchclock.certificate.reload.failures", "certificate", "peer") <= before {
+			t.Errorf("a certificate that %s replaced a valid certificate, or was not counted", what)
 		}
 		said := strings.Count(w.log.String(), "others will refuse this certificate")
 		w.node("us-east")
 		if strings.Count(w.log.String(), "others will refuse this certificate") != said+1 {
-			t.Errorf("nothing is said of a node that starts although its certificate %s:\n%s", what, w.log)
+			t.Errorf("the log misses a node that starts although its certificate %s:\n%s", what, w.log)
 		}
 		if err := writeFile(change.file, good, 0o600); err != nil {
 			t.Fatal(err)
@@ -163,16 +170,16 @@ func TestACertificateOutOfItsTime(t *testing.T) {
 	}
 }
 
-// mustSignAgain replaces the certificate in a file by one that holds at another
-// time: the authority's own, or that of the key.
+// mustSignAgain replaces the certificate in a file by the same certificate for another time. The file is the CA's, or that
+// of the key.
 func (w *world) mustSignAgain(file, keyFile string, from, until time.Time) {
 	w.t.Helper()
-	a, err := openAuthority(string(w.dir), deployment)
+	a, err := openCA(string(w.dir), deployment)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	was, key := a.cert, a.key
-	if file != w.dir.Authority() {
+	if file != w.dir.CAFile() {
 		pair, err := tls.LoadX509KeyPair(file, keyFile)
 		if err != nil {
 			w.t.Fatal(err)
@@ -190,59 +197,58 @@ func (w *world) mustSignAgain(file, keyFile string, from, until time.Time) {
 	}
 }
 
-// TestHalfAListOfAuthorities is a list all the same, and no reason to refuse
-// those that the other half names.
-func TestHalfAListOfAuthorities(t *testing.T) {
+// TestHalfAListOfCAs cuts a file with two CAs. Half of it may be valid, and must not make the node refuse the
+// certificates of the other CA.
+func TestHalfAListOfCAs(t *testing.T) {
 	w := mustWorld(t)
 	next := Dir(t.TempDir())
 	w.mustMake(next, deployment, time.Hour)
-	own, err := os.ReadFile(w.dir.Authority())
+	own, err := os.ReadFile(w.dir.CAFile())
 	if err != nil {
 		t.Fatal(err)
 	}
-	other, err := os.ReadFile(next.Authority())
+	other, err := os.ReadFile(next.CAFile())
 	if err != nil {
 		t.Fatal(err)
 	}
 	files := w.files(w.dir, "us-east")
-	files.Authority.Path, files.Self = filepath.Join(t.TempDir(), "authorities"), Name{deployment, "us-east"}
+	files.CA.Path, files.Self = filepath.Join(t.TempDir(), "cas"), Name{deployment, "us-east"}
 	both := slices.Concat(own, other)
 	mustWrite := func(text []byte) {
 		t.Helper()
-		if err := os.WriteFile(files.Authority.Path, text, 0o600); err != nil {
+		if err := os.WriteFile(files.CA.Path, text, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	mustWrite(both)
 	s := w.byHand(files)
-	h := s.held.Load()
+	h := s.current.Load()
 	mustWrite(both[:len(own)]) // between two certificates
 	s.refresh(t.Context())
-	if !s.held.Load().roots.Equal(h.roots) {
-		t.Error("what was there for one look was taken over")
+	if !s.current.Load().roots.Equal(h.roots) {
+		t.Error("a content that only one check read was loaded")
 	}
 	mustWrite(both[:len(own)+len(other)/2]) // in the middle of one, for good
 	for range 3 {
 		s.refresh(t.Context())
 	}
-	if !s.held.Load().roots.Equal(h.roots) || w.count("punchclock.certificate.reload.failures", "use", "peer") != 2 {
-		t.Error("a list that is cut off was taken over, or is not told of")
+	if !s.current.Load().roots.Equal(h.roots) || w.count("punchclock.certificate.reload.failures", "certificate", "peer") != 2 {
+		t.Error("a list that is cut off was loaded, or was not counted")
 	}
 	mustWrite(own)
 	s.refresh(t.Context())
 	s.refresh(t.Context())
-	if s.held.Load().roots.Equal(h.roots) {
-		t.Error("a list that stands was not taken over")
+	if s.current.Load().roots.Equal(h.roots) {
+		t.Error("a list that two checks read was not loaded")
 	}
 }
 
-// TestTheAuthorityIsReplaced in three steps, as RUNBOOK.md has them, with a
-// call after each.
-func TestTheAuthorityIsReplaced(t *testing.T) {
+// TestTheCAIsReplaced in the three steps of docs/operations/certificates.md, with a call after each step.
+func TestTheCAIsReplaced(t *testing.T) {
 	w := mustWorld(t)
 	next := Dir(t.TempDir())
 	w.mustMake(next, deployment, time.Hour)
-	own := Dir(t.TempDir()) // what the nodes read
+	own := Dir(t.TempDir()) // the folder that the nodes read
 	w.mustMake(own, deployment, time.Hour)
 	mustCopy := func(to string, from ...string) {
 		t.Helper()
@@ -258,14 +264,14 @@ func TestTheAuthorityIsReplaced(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	authority := filepath.Join(t.TempDir(), "authorities.crt")
-	mustCopy(authority, own.Authority())
-	hold := func(region string) *Source {
+	ca := filepath.Join(t.TempDir(), "cas.crt")
+	mustCopy(ca, own.CAFile())
+	load := func(region string) *Source {
 		files := w.files(own, region)
-		files.Authority.Path, files.Self = authority, Name{deployment, region}
-		return w.mustHold(files)
+		files.CA.Path, files.Self = ca, Name{deployment, region}
+		return w.mustLoad(files)
 	}
-	server, client := hold("us-east"), hold("eu-west")
+	server, client := load("us-east"), load("eu-west")
 	mustCall := func(step string) {
 		t.Helper()
 		if atServer, atClient := shake(t, server.PeerServer(deployment), client.PeerClient(Name{deployment, "us-east"})); atServer != nil || atClient != nil {
@@ -278,10 +284,10 @@ func TestTheAuthorityIsReplaced(t *testing.T) {
 		await(t, what, func() bool { return done(server) && done(client) })
 	}
 
-	before := server.held.Load().roots
-	mustCopy(authority, own.Authority(), next.Authority())
-	settled("both authorities are held", func(s *Source) bool { return !s.held.Load().roots.Equal(before) })
-	mustCall("with both authorities")
+	before := server.current.Load().roots
+	mustCopy(ca, own.CAFile(), next.CAFile())
+	settled("both CAs are loaded", func(s *Source) bool { return !s.current.Load().roots.Equal(before) })
+	mustCall("with both CAs")
 
 	for i, s := range []*Source{server, client} {
 		region, was := []string{"us-east", "eu-west"}[i], serial(s)
@@ -289,17 +295,17 @@ func TestTheAuthorityIsReplaced(t *testing.T) {
 		to, toKey := own.Node(region)
 		mustCopy(toKey, key)
 		mustCopy(to, certificate)
-		await(t, "the new authority's certificate is held", func() bool { return serial(s) != was })
-		mustCall("with " + region + " of the new authority")
+		await(t, "the new CA's certificate is loaded", func() bool { return serial(s) != was })
+		mustCall("with " + region + " of the new CA")
 	}
 
-	both := server.held.Load().roots
-	mustCopy(authority, next.Authority())
-	settled("the old authority is gone", func(s *Source) bool { return !s.held.Load().roots.Equal(both) })
-	mustCall("without the old authority")
+	both := server.current.Load().roots
+	mustCopy(ca, next.CAFile())
+	settled("the old CA is gone", func(s *Source) bool { return !s.current.Load().roots.Equal(both) })
+	mustCall("without the old CA")
 	stale := w.files(w.dir, "eu-west")
-	stale.Authority.Path = authority
-	if atServer, _ := shake(t, server.PeerServer(deployment), w.mustHold(stale).PeerClient(Name{deployment, "us-east"})); atServer == nil {
-		t.Error("a certificate of an authority that is gone was taken")
+	stale.CA.Path = ca
+	if atServer, _ := shake(t, server.PeerServer(deployment), w.mustLoad(stale).PeerClient(Name{deployment, "us-east"})); atServer == nil {
+		t.Error("a certificate of the removed CA was accepted")
 	}
 }

@@ -8,14 +8,13 @@ import (
 	"fmt"
 )
 
-// PeerServer is for a listener that serves the nodes of a deployment, of any
-// region, and nobody else.
+// PeerServer returns the configuration of a listener that only serves nodes of the deployment, of any region.
 func (s *Source) PeerServer(deployment string) *tls.Config {
 	return &tls.Config{
-		MinVersion:     tls.VersionTLS13, // both ends are ours
+		MinVersion:     tls.VersionTLS13, // both sides are nodes
 		ClientAuth:     tls.RequireAnyClientCert,
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.held.Load().own, nil },
-		// A resumed session would outlive the certificate that began it.
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.current.Load().own, nil },
+		// A resumed session would outlive the certificate that opened it.
 		SessionTicketsDisabled: true,
 		VerifyConnection: func(state tls.ConnectionState) error {
 			return s.verify("client", state, x509.ExtKeyUsageClientAuth, Name{Deployment: deployment})
@@ -23,29 +22,28 @@ func (s *Source) PeerServer(deployment string) *tls.Config {
 	}
 }
 
-// CallerRegion is the region of the node at the other end of a PeerServer's
-// connection, which has been checked.
+// CallerRegion returns the region of the node that opened a connection to a PeerServer. The handshake has verified it.
 func CallerRegion(state *tls.ConnectionState) string {
 	name, err := nameOf(state.PeerCertificates[0])
-	if err != nil { // then there were no connection
+	if err != nil { // impossible: the handshake would have failed
 		return ""
 	}
 	return name.Region
 }
 
-// PeerClient is for calls to the nodes of one region.
+// PeerClient returns the configuration for calls to the nodes of one region.
 func (s *Source) PeerClient(server Name) *tls.Config {
 	c := nodeClient(func(state tls.ConnectionState) error {
 		return s.verify("server", state, x509.ExtKeyUsageServerAuth, server)
 	})
-	c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return s.held.Load().own, nil }
+	c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return s.current.Load().own, nil }
 	return c
 }
 
-// OperatorClient is for whoever is no node and calls one, of any region: it
-// checks the server by the authorities that the file holds now.
-func OperatorClient(authorityFile, deployment string) (*tls.Config, error) {
-	files := Files{Authority: File{Path: authorityFile, Setting: "the authority"}}
+// OperatorClient returns the configuration for an operator's calls to a node of any region. It verifies the node by the
+// present content of the CA file.
+func OperatorClient(caFile, deployment string) (*tls.Config, error) {
+	files := Files{CA: File{Path: caFile, Setting: "CA file"}}
 	c, err := read(files)
 	if err != nil {
 		return nil, err
@@ -62,31 +60,30 @@ func OperatorClient(authorityFile, deployment string) (*tls.Config, error) {
 func nodeClient(verify func(tls.ConnectionState) error) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13,
-		// Go would look for a host's name. verify checks the chain and the
-		// node's name instead, on every connection.
+		// Go would verify a host name. verify checks the chain and the node's name instead, on every connection.
 		InsecureSkipVerify: true, //nolint:gosec // see above
 		VerifyConnection:   verify,
 	}
 }
 
-// Server is for a listener that serves anybody.
+// Server returns the configuration of a listener that asks its clients for no certificate.
 func (s *Source) Server() *tls.Config {
 	return &tls.Config{
-		MinVersion:     tls.VersionTLS12, // terminals at gates are old
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.held.Load().own, nil },
+		MinVersion:     tls.VersionTLS12, // some terminals at gates are old
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.current.Load().own, nil },
 	}
 }
 
-// verify lets a node of the wanted deployment pass, and of the wanted region
-// unless that is empty.
-func (s *Source) verify(other string, state tls.ConnectionState, usage x509.ExtKeyUsage, want Name) error {
-	err := check(state.PeerCertificates, s.held.Load().roots, usage, want)
+// verify accepts a node of the wanted deployment, and of the wanted region unless that is empty. The other side is a
+// "client" or a "server".
+func (s *Source) verify(side string, state tls.ConnectionState, usage x509.ExtKeyUsage, want Name) error {
+	err := check(state.PeerCertificates, s.current.Load().roots, usage, want)
 	if err == nil {
 		return nil
 	}
-	s.set.metrics.refuse(context.Background(), other, reasonOf(err))
-	s.set.complain.Do(func() {
-		s.set.log.Warn("refused a connection by its certificate", "other_end", other, "error", err)
+	s.set.metrics.handshakeFailed(context.Background(), side, reasonOf(err))
+	s.set.refusalLog.Do(func() {
+		s.set.log.Warn("refused a connection because of its certificate", "side", side, "error", err)
 	})
 	return err
 }
@@ -123,7 +120,7 @@ func verifyChain(chain []*x509.Certificate, roots *x509.CertPool, usage x509.Ext
 	return nil
 }
 
-// names is what a certificate calls itself, for a person.
+// names returns the name in a certificate, for a person.
 func names(c *x509.Certificate) string {
 	if len(c.URIs) > 0 {
 		return c.URIs[0].String()
@@ -131,7 +128,7 @@ func names(c *x509.Certificate) string {
 	return c.Subject.String()
 }
 
-// refusal is an error with a reason for the metrics: few values.
+// refusal is an error with a reason, which is a label of the metrics and has few values.
 type refusal struct {
 	reason string
 	text   string
@@ -148,10 +145,10 @@ func reasonOf(err error) string {
 		return r.reason
 	}
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
-		return "authority"
+		return "unknown_ca"
 	}
 	if isExpired(err) {
-		return "expired" // or not yet valid: one of the clocks is wrong
+		return "expired" // or not valid yet: one of the two clocks is wrong
 	}
 	return "invalid"
 }

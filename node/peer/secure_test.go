@@ -53,14 +53,14 @@ func mustMake(t *testing.T, dir certs.Dir) {
 func mustNode(t *testing.T, dir certs.Dir, region string) node {
 	t.Helper()
 	n := node{log: new(bytes.Buffer), mu: new(sync.Mutex)}
-	set, err := certs.NewSet(certs.Deps{Log: slog.New(slog.NewTextHandler(n, nil)), Meter: metricnoop.NewMeterProvider(), Every: 10 * time.Millisecond})
+	set, err := certs.New(certs.Config{CheckEvery: 10 * time.Millisecond}, certs.Deps{Log: slog.New(slog.NewTextHandler(n, nil)), Meter: metricnoop.NewMeterProvider()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(set.Close)
 	certificate, key := dir.Node(region)
-	n.source, err = set.Hold(certs.Files{
-		Certificate: certs.File{Path: certificate}, Key: certs.File{Path: key}, Authority: certs.File{Path: dir.Authority()},
+	n.source, err = set.Load(certs.Files{
+		Certificate: certs.File{Path: certificate}, Key: certs.File{Path: key}, CA: certs.File{Path: dir.CAFile()},
 		Self: certs.Name{Deployment: deployment, Region: region},
 	})
 	if err != nil {
@@ -142,7 +142,7 @@ func TestRenewalDropsNoCall(t *testing.T) {
 		}
 	})
 	renewals := func() int {
-		return min(strings.Count(server.said(), "read anew"), strings.Count(caller.said(), "read anew"))
+		return min(strings.Count(server.said(), "were loaded"), strings.Count(caller.said(), "were loaded"))
 	}
 	for want := 1; want <= 5; want++ {
 		mustMake(t, dir)

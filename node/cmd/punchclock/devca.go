@@ -29,7 +29,7 @@ func (c *devCACommand) Run(out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "authority     %s\n", dir.Authority())
+	fmt.Fprintf(out, "authority     %s\n", dir.CAFile())
 	for _, region := range c.Regions {
 		certificate, _ := dir.Node(region)
 		fmt.Fprintf(out, "nodes         %s, for %s\n", certificate, certs.Name{Deployment: c.Deployment, Region: region})

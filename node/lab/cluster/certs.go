@@ -79,7 +79,7 @@ func opsURL(addr string) string {
 // opsClient asks operations listeners. Each request has a connection of its
 // own, without a proxy: a kept one would hold up the node's stop.
 func (w *workspace) opsClient() (*http.Client, error) {
-	config, err := certs.OperatorClient(w.certs.Authority(), w.deployment())
+	config, err := certs.OperatorClient(w.certs.CAFile(), w.deployment())
 	if err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
 	}

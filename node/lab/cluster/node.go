@@ -255,7 +255,7 @@ func (c *Cluster) nodeFlags(n *Node) []string {
 		"--public-addr=" + address(n.PublicURL), "--public-url=" + n.PublicURL,
 		"--ops-addr=" + address(n.OpsURL),
 		"--peer-addr=" + n.PeerAddr, "--peer-cert-file=" + certificate, "--peer-key-file=" + key,
-		"--peer-ca-file=" + c.ws.certs.Authority(),
+		"--peer-ca-file=" + c.ws.certs.CAFile(),
 		"--gossip-addr=" + n.GossipAddr, "--gossip-seeds=" + strings.Join(c.seeds, ","),
 		"--deployment=" + c.ws.deployment(), "--gossip-key-file=" + c.keyFile,
 		"--database-url=" + c.nodeDatabaseURL(n.Region),

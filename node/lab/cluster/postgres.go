@@ -64,7 +64,7 @@ func (d *Database) postgresHosts(ctx context.Context) ([]*host, error) {
 // where the server's account may read them.
 func (d *Database) givePostgresKey(data string, credential *syscall.Credential) error {
 	certificate, key := d.ws.certs.DatabaseServer()
-	for to, from := range map[string]string{"server.crt": certificate, "server.key": key, "ca.crt": d.ws.certs.Authority()} {
+	for to, from := range map[string]string{"server.crt": certificate, "server.key": key, "ca.crt": d.ws.certs.CAFile()} {
 		to = filepath.Join(data, to)
 		text, err := os.ReadFile(from)
 		if err == nil {

@@ -82,7 +82,7 @@ type NodeState struct {
 func (c *Cluster) State() State {
 	s := State{
 		PID: os.Getpid(), Dir: c.Dir(), Regions: c.Regions(), GossipKeyFile: c.GossipKeyFile(),
-		Deployment: c.ws.deployment(), Authority: c.ws.certs.Authority(),
+		Deployment: c.ws.deployment(), Authority: c.ws.certs.CAFile(),
 	}
 	s.Database = DatabaseState{URL: c.DatabaseURL(c.cfg.Regions[0]), URLs: make(map[string]string)}
 	for _, r := range s.Regions {

@@ -20,54 +20,50 @@ import (
 )
 
 const (
-	// authorityLife is how long a local authority lives: long beside what it
-	// signs, short enough that nobody builds on it.
-	authorityLife = 90 * 24 * time.Hour
-	// backdate lets machines whose clocks are a little behind use a
-	// certificate at once.
+	// caLife is how long the CA for development is valid: longer than its certificates, and too short for production.
+	caLife = 90 * 24 * time.Hour
+	// backdate lets machines with slow clocks use a new certificate at once.
 	backdate = time.Minute
 )
 
-// authority signs certificates. Its key is a file: it is for one machine and
-// for development.
-type authority struct {
+// ca signs certificates for development on one machine: its key lies in a file.
+type ca struct {
 	cert *x509.Certificate
 	key  crypto.Signer
 }
 
-// openAuthority uses the authority in dir, or makes one when there is none. A
-// key that is there is never written to.
-func openAuthority(dir, deployment string) (*authority, error) {
+// openCA loads the CA in dir, or makes a new CA in an empty dir. It never overwrites a key.
+func openCA(dir, deployment string) (*ca, error) {
 	certFile, keyFile := filepath.Join(dir, "ca.crt"), filepath.Join(dir, "ca.key")
 	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
 	if err == nil {
 		key, ok := pair.PrivateKey.(crypto.Signer)
 		if !ok || !pair.Leaf.IsCA {
-			return nil, fmt.Errorf("%s is no authority's", certFile)
+			return nil, fmt.Errorf("%s is not a CA's certificate", certFile)
 		}
-		if err := outOfTime([]*x509.Certificate{pair.Leaf}, time.Now()); err != nil { // what it signs, nobody would believe
-			return nil, fmt.Errorf("%s: %w; move it and its key away, and another one will be made", certFile, err)
+		if err := validAt([]*x509.Certificate{pair.Leaf}, time.Now()); err != nil { // its certificates would be refused
+			return nil, fmt.Errorf("%s: %w; move it and its key away to get a new CA", certFile, err)
 		}
-		return &authority{cert: pair.Leaf, key: key}, nil
+		return &ca{cert: pair.Leaf, key: key}, nil
 	}
 	for _, file := range []string{certFile, keyFile} {
 		if _, missing := os.Lstat(file); !errors.Is(missing, fs.ErrNotExist) {
-			return nil, fmt.Errorf("the authority in %s cannot be used and is not replaced: %w", dir, err)
+			return nil, fmt.Errorf("the CA in %s cannot be used, and is never replaced: %w", dir, err)
 		}
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
 	}
-	a := &authority{key: key}
+	a := &ca{key: key}
 	template := &x509.Certificate{
-		Subject:               pkix.Name{CommonName: deployment + " development authority"},
+		Subject:               pkix.Name{CommonName: deployment + " development CA"},
 		IsCA:                  true,
 		BasicConstraintsValid: true,
-		MaxPathLenZero:        true, // signs no further authorities
+		MaxPathLenZero:        true, // signs no further CAs
 		KeyUsage:              x509.KeyUsageCertSign,
 	}
-	text, err := a.sign(template, key, authorityLife)
+	text, err := a.sign(template, key, caLife)
 	if err == nil {
 		a.cert, err = x509.ParseCertificate(text)
 	}
@@ -77,32 +73,31 @@ func openAuthority(dir, deployment string) (*authority, error) {
 	return a, writePair(certFile, keyFile, text, key)
 }
 
-// sign completes the template and returns the certificate; without an own
-// certificate the authority signs itself.
-func (a *authority) sign(template *x509.Certificate, key crypto.Signer, life time.Duration) ([]byte, error) {
+// sign completes the template and returns the certificate. A CA without a certificate signs its own.
+func (a *ca) sign(template *x509.Certificate, key crypto.Signer, life time.Duration) ([]byte, error) {
 	template.NotBefore, template.NotAfter = time.Now().Add(-backdate), time.Now().Add(life)
 	parent := template
 	if a.cert != nil {
 		parent = a.cert
 		if a.cert.NotAfter.Before(template.NotAfter) {
-			template.NotAfter = a.cert.NotAfter // nobody would believe it longer
+			template.NotAfter = a.cert.NotAfter // it would be refused from then on
 		}
 	}
 	return x509.CreateCertificate(rand.Reader, template, parent, key.Public(), a.key) // with a random serial number
 }
 
-// leaf is what the authority says of somebody.
+// leaf is the content of a certificate that is not a CA's.
 type leaf struct {
-	name   string // CommonName; databases take it for the user's
+	name   string // CommonName; databases read the user's name from it
 	uris   []*url.URL
 	hosts  []string // names and addresses
 	server bool
 	client bool
 }
 
-// issue writes a new key and a certificate for it.
-func (a *authority) issue(certFile, keyFile string, l leaf, life time.Duration) error {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader) // CockroachDB, PostgreSQL and Go all take it
+// issue writes a new key and its certificate.
+func (a *ca) issue(certFile, keyFile string, l leaf, life time.Duration) error {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader) // CockroachDB, PostgreSQL and Go accept it
 	if err != nil {
 		return err
 	}
@@ -142,10 +137,10 @@ func writePair(certFile, keyFile string, cert []byte, key crypto.Signer) error {
 	return writeFile(certFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}), 0o644)
 }
 
-// writeFile replaces a file at once: who reads it meanwhile sees the old one or
-// the new one.
+// writeFile replaces a file at once: a reader sees the old content or the new content. google/renameio does not build on
+// Windows, where devices run this binary.
 func writeFile(path string, text []byte, mode fs.FileMode) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // readable for its owner alone
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // only its owner can read it
 	if err != nil {
 		return err
 	}
