@@ -21,7 +21,6 @@ var notPlainYet = []string{
 	"node/punch",
 	"node/rehome",
 	"region/dns",
-	"region/gossip",
 	"terraform/local",
 	"terraform/local/tests",
 	"terraform/testing/awsschema",

@@ -14,14 +14,15 @@ import (
 // ErrUnknownCompany means that the database has no such company at this moment.
 var ErrUnknownCompany = errors.New("unknown company")
 
-// ErrBusy means that a company was unknown a moment ago and is looked up too often. It does not tell whether the company
-// exists.
+// ErrBusy means that a company was unknown a moment ago and is looked up too often. It does not tell whether the
+// company exists.
 var ErrBusy = errors.New("the company was unknown a moment ago and is looked up too often")
 
 // ErrClosed means that the Directory was closed before the look-up had an answer.
 var ErrClosed = errors.New("the company directory is closed")
 
-// Source is the database behind a Directory. Home must return ErrUnknownCompany only if the database has no such company.
+// Source is the database behind a Directory. Home must return ErrUnknownCompany only if the database has no such
+// company.
 type Source interface {
 	Home(ctx context.Context, company string) (Home, error)
 }
@@ -93,8 +94,8 @@ type unknownError struct{ asked time.Time }
 
 func (e *unknownError) Error() string { return ErrUnknownCompany.Error() }
 
-// Is makes the error ErrUnknownCompany for callers and otter.ErrNotFound for the cache. After ErrNotFound the cache drops
-// the entry; after every other error it keeps the entry.
+// Is makes the error ErrUnknownCompany for callers and otter.ErrNotFound for the cache. After ErrNotFound the cache
+// drops the entry; after every other error it keeps the entry.
 func (e *unknownError) Is(target error) bool {
 	return target == ErrUnknownCompany || target == otter.ErrNotFound
 }
@@ -131,8 +132,8 @@ func NewDirectory(cfg DirectoryConfig, source Source) (*Directory, error) {
 	return d, nil
 }
 
-// load reads a home for all callers that wait for it. ctx must not be the context of one of them: a caller that gives up
-// would fail the others.
+// load reads a home for all callers that wait for it. ctx must not be the context of one of them: a caller that gives
+// up would fail the others.
 func (d *Directory) load(ctx context.Context, company string) (entry, error) {
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
@@ -174,8 +175,8 @@ func (d *Directory) Stats() DirectoryStats {
 	return DirectoryStats{Hits: d.hits.Load(), Misses: d.misses.Load(), Failures: d.failures.Load()}
 }
 
-// Home returns the company's home as this node knows it. Its error is ErrUnknownCompany, ErrBusy, the error of ctx or the
-// error of the source.
+// Home returns the company's home as this node knows it. Its error is ErrUnknownCompany, ErrBusy, the error of ctx or
+// the error of the source.
 func (d *Directory) Home(ctx context.Context, company string) (Home, error) {
 	if limiter, ok := d.unknown.GetIfPresent(company); ok && !limiter.Allow() {
 		return Home{}, ErrBusy
@@ -200,8 +201,8 @@ func (d *Directory) Home(ctx context.Context, company string) (Home, error) {
 	return home, d.remember(company, err)
 }
 
-// Refresh reads the source, whatever memory holds. Use it after a node or the database refused the known home. Callers of
-// one company share a read, but never a read that began before they asked.
+// Refresh reads the source, whatever memory holds. Use it after a node or the database refused the known home. Callers
+// of one company share a read, but never a read that began before they asked.
 func (d *Directory) Refresh(ctx context.Context, company string) (Home, error) {
 	home, err := d.detached(ctx, func(ctx context.Context) (entry, error) {
 		asked := time.Now()

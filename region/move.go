@@ -1,7 +1,7 @@
 package region
 
-// Move describes where the punches of a company are at one moment. New punches go to Home. If From is not empty, punches
-// that have not been carried over yet are still at From. A higher Epoch shows that another move has followed.
+// Move describes where the punches of a company are at one moment. New punches go to Home. If From is not empty,
+// punches that have not been carried over yet are still at From. A higher Epoch shows that another move has followed.
 type Move struct {
 	Company string
 	Home    Name

@@ -8,8 +8,8 @@ import (
 	"github.com/maypok86/otter/v2"
 )
 
-// retryRefresh is the time between a failed background read and the next one. Without this limit every punch would start
-// a read while the database is away.
+// retryRefresh is the time between a failed background read and the next one. Without this limit every punch would
+// start a read while the database is away.
 const retryRefresh = 5 * time.Second
 
 // refreshTimes tells the cache when to read an entry again.
@@ -44,8 +44,8 @@ type tasks struct {
 	running sync.WaitGroup
 }
 
-// start runs fn on a goroutine. After close it still runs fn, and nothing waits for fn: the cache relies on its tasks, and
-// would otherwise run them while it holds its caller's locks.
+// start runs fn on a goroutine. After close it still runs fn, and nothing waits for fn: the cache relies on its tasks,
+// and would otherwise run them while it holds its caller's locks.
 func (t *tasks) start(fn func()) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -1,5 +1,5 @@
-// Package region answers where a punch must go: the home of a company (Directory), the nodes of a region (View), and the
-// order in which to ask them (Router). It also holds the operators' switches (Evacuations).
+// Package region answers where a punch must go: the home of a company (Directory), the nodes of a region (View), and
+// the order in which to ask them (Router). It also holds the operators' switches (Evacuations).
 //
 // It opens no connection. Gossip and the database supply its data from outside. An answer is only a hint: the fence in
 // the database refuses a punch that was routed to a home that is no longer valid.
@@ -28,8 +28,8 @@ func ParseName(s string) (Name, error) {
 	return Name(s), nil
 }
 
-// Home is the place of a company's punches. Region and Zone are valid exactly as long as Epoch: a change of either raises
-// the epoch, and the database refuses punches of an older epoch.
+// Home is the place of a company's punches. Region and Zone are valid exactly as long as Epoch: a change of either
+// raises the epoch, and the database refuses punches of an older epoch.
 type Home struct {
 	Region Name
 	Epoch  int64

@@ -44,8 +44,9 @@ const (
 // Route returns the nodes to ask, in order. The list is never empty, and this node is always the last candidate: any
 // gateway can write any row, but this node is farther away. In the home region this node is the only candidate.
 //
-// The better of two random ready nodes of the home comes first, and another ready node second. Route skips nodes for which
-// usable returns false. The rule is from Mitzenmacher, "The power of two choices in randomized load balancing", 2001.
+// The better of two random ready nodes of the home comes first, and another ready node second. Route skips nodes for
+// which usable returns false. The rule is from Mitzenmacher, "The power of two choices in randomized load balancing",
+// 2001.
 func (r *Router) Route(home Name, usable func(node string) bool) []Candidate {
 	local := Candidate{Member: r.self, Local: true}
 	// The nodes of an evacuated region report Draining, but a moment later than the switch arrives.
@@ -71,8 +72,8 @@ func (r *Router) Route(home Name, usable func(node string) bool) []Candidate {
 	return append(candidates, local)
 }
 
-// ramp leaves out some nodes that became ready a short time ago. The chance depends on a node's age relative to the oldest
-// node. If all nodes are new, ramp leaves out none.
+// ramp leaves out some nodes that became ready a short time ago. The chance depends on a node's age relative to the
+// oldest node. If all nodes are new, ramp leaves out none.
 func (r *Router) ramp(members []Member, ready []int) []int {
 	now, most := r.now(), 0.0
 	share := func(i int) float64 {
@@ -106,9 +107,9 @@ func (r *Router) better(members []Member, ready []int) int {
 	return i
 }
 
-// lessBusy compares the used shares of two members' capacity, scaled by their weights: at equal pressure a node of twice
-// the weight carries twice the load. If one capacity is not known, both are ignored. Otherwise a node that has not
-// reported its capacity yet would never be asked.
+// lessBusy compares the used shares of two members' capacity, scaled by their weights: at equal pressure a node of
+// twice the weight carries twice the load. If one capacity is not known, both are ignored. Otherwise a node that has
+// not reported its capacity yet would never be asked.
 func lessBusy(a, b *Member) bool {
 	if a.Load.Capacity == 0 || b.Load.Capacity == 0 {
 		return pressure(a, 1) < pressure(b, 1)

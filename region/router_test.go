@@ -135,8 +135,8 @@ func TestEquallyBusyNodesShareEqually(t *testing.T) {
 	}
 }
 
-// TestBestOfTwoAvoidsTheBusiest holds the shares of the best of two: the busiest of n nodes is never first, and the idlest
-// is first whenever it is drawn, in 2/n of all draws.
+// TestBestOfTwoAvoidsTheBusiest holds the shares of the best of two: the busiest of n nodes is never first, and the
+// idlest is first whenever it is drawn, in 2/n of all draws.
 func TestBestOfTwoAvoidsTheBusiest(t *testing.T) {
 	got := shares(t, fleet(5, func(i int) Load { return Load{InFlight: uint32(i * 10), Capacity: 100} })...)
 	if got["n4"] != 0 {
@@ -147,8 +147,8 @@ func TestBestOfTwoAvoidsTheBusiest(t *testing.T) {
 	}
 }
 
-// TestWeightsDivideTheLoad closes the loop: the node that comes first has one more punch in flight. In the end the loads
-// must be proportional to the weights.
+// TestWeightsDivideTheLoad closes the loop: the node that comes first has one more punch in flight. In the end the
+// loads must be proportional to the weights.
 func TestWeightsDivideTheLoad(t *testing.T) {
 	members := fleet(3, func(int) Load { return Load{Capacity: 1 << 20} })
 	for i, w := range []uint16{100, 200, 300} {

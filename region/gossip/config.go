@@ -16,43 +16,36 @@ import (
 	"github.com/punchclock/punchclock/region"
 )
 
-// Config says who this node is and whom it may gossip with.
+// Config describes this node and the nodes that it may gossip with.
 type Config struct {
-	// Self is this node as others shall see it: Node (see NodeName), Region,
-	// PeerAddr, PublicURL, PublicAddrs and Weight. State is the one it begins in.
+	// Self is this node as others see it: Node (see NodeName), Region, PeerAddr, PublicURL, PublicAddrs and Weight.
+	// State is its first state.
 	Self region.Member
-	// Addr is the IP address and port to gossip on, TCP and UDP. Port 0 takes
-	// a free one, no address means all.
+	// Addr is the IP address and port to listen on, TCP and UDP. Port 0 is a free port, and no address means all.
 	Addr string
-	// Advertise is the host:port that other nodes gossip to; the bound address
-	// when empty. A name is resolved once, at the start.
+	// Advertise is the host:port at which other nodes reach this node. Empty means the listening address. A name is
+	// resolved once, at the start.
 	Advertise string
-	// Seeds are host:port of nodes to join. Names are resolved anew each time;
-	// this node's own address among them does no harm.
+	// Seeds are host:port of nodes to join. Names are resolved each time. This node's own address does no harm.
 	Seeds []string
-	// Label is the deployment's name. Nodes of another one are not heard.
+	// Label is the name of the deployment. Messages of nodes with another label are dropped.
 	Label string
-	// Keys encrypt, 16, 24 or 32 bytes each: the first sends, all receive.
-	// Without any, nothing is encrypted and anybody may join. At most 8.
+	// Keys encrypt the messages: at most 8 keys of 16, 24 or 32 bytes. The first key sends, and all keys receive.
+	// Without keys nothing is encrypted, and anyone may join.
 	Keys [][]byte
 }
 
-// Deps is what a Gossip works with. The functions may be nil.
+// Deps are the parts that a Gossip works with. All but Load and Keys are required.
 type Deps struct {
-	// Cluster is written by the Gossip alone.
+	// Cluster receives the views. Nothing else may set them.
 	Cluster *region.Cluster
 	Log     *slog.Logger
 	Meter   metric.Meter
-	// Load is asked about once a second.
+	// Load is called about once a second and returns this node's load.
 	Load func() region.Load
-	// Keys, which may be nil, is asked once a second which keys hold now. They
-	// take the place of Config.Keys, which must not be empty; an error changes
-	// nothing.
+	// Keys is called once a second and returns the keys that replace Config.Keys, which must not be empty. After an
+	// error the present keys stay in use.
 	Keys func() ([][]byte, error)
-	// CompanyChanged is called for each change that another node tells of,
-	// once per company and version as a rule. It must return quickly and must
-	// not call the Gossip. It is not called after Close.
-	CompanyChanged func(company string, version int64)
 	// Evacuations returns the operators' switches that this node knows. Each push/pull sends all of them, so that a
 	// node receives the switches whose broadcast it missed.
 	Evacuations func() []region.Evacuation
@@ -62,20 +55,19 @@ type Deps struct {
 	MergeEvacuation func(e region.Evacuation) (news bool)
 }
 
-// NodeName returns a name for this start of a node: <region>-<host>-<boot id>.
-// A restarted node needs a new one, because a pool refuses a known name at
-// another address.
+// NodeName returns the name of this start of a node: <region>-<host>-<boot id>. Each start needs a new name, because a
+// cluster refuses a known name at another address.
 func NodeName(regionName, host string) string {
 	var boot [5]byte
 	_, _ = rand.Read(boot[:]) // never fails, see crypto/rand
 	return regionName + "-" + host + "-" + hex.EncodeToString(boot[:])
 }
 
-// maxNodeName holds a region, a host of 63 and a boot id. The name stands in
-// every message about the node.
+// maxNodeName has room for a region, a host of 63 bytes and a boot id. Every message about a node carries its name.
 const maxNodeName = 128
 
-func (c *Config) validate() error {
+// Validate returns an error that names the wrong field.
+func (c Config) Validate() error {
 	if c.Self.Node == "" || len(c.Self.Node) > maxNodeName {
 		return fmt.Errorf("gossip: Self.Node must have 1 to %d bytes, has %d", maxNodeName, len(c.Self.Node))
 	}
@@ -93,42 +85,47 @@ func (c *Config) validate() error {
 	}
 	for _, seed := range c.Seeds {
 		if host, port, err := splitHostPort(seed); err != nil || host == "" || port == 0 {
-			return fmt.Errorf("gossip: Seeds must be host:port, one is %q", seed)
+			return fmt.Errorf("gossip: each of Seeds must be host:port, one is %q", seed)
 		}
 	}
 	if c.Label == "" || len(c.Label) > memberlist.LabelMaxSize {
 		return fmt.Errorf("gossip: Label must have 1 to %d bytes, has %d", memberlist.LabelMaxSize, len(c.Label))
 	}
 	if len(c.Keys) > maxKeys {
-		return fmt.Errorf("gossip: Keys: at most %d are taken, there are %d", maxKeys, len(c.Keys))
+		return fmt.Errorf("gossip: Keys must be at most %d, are %d", maxKeys, len(c.Keys))
 	}
 	for i, key := range c.Keys {
 		if err := memberlist.ValidateKey(key); err != nil {
-			return fmt.Errorf("gossip: Keys: key %d: must have 16, 24 or 32 bytes, has %d", i+1, len(key))
+			return fmt.Errorf("gossip: Keys: key %d must have 16, 24 or 32 bytes, has %d", i+1, len(key))
 		}
 	}
 	return validateMeta(c.Self)
 }
 
-// validateMeta makes sure that no state this node will ever publish is refused
-// by others, or too big: memberlist panics then.
+// validateMeta refuses a member whose metadata other nodes would refuse. memberlist panics if metadata is too long.
 func validateMeta(self region.Member) error {
 	if len(self.PublicAddrs) > maxPublicAddrs {
-		return fmt.Errorf("gossip: Self.PublicAddrs: at most %d are told, there are %d", maxPublicAddrs, len(self.PublicAddrs))
+		return fmt.Errorf("gossip: Self.PublicAddrs must be at most %d, are %d", maxPublicAddrs, len(self.PublicAddrs))
 	}
 	for _, a := range self.PublicAddrs {
 		if !dialable(a) {
-			return fmt.Errorf("gossip: Self.PublicAddrs: %s is no address that a client can dial", a)
+			return fmt.Errorf("gossip: Self.PublicAddrs: a client cannot dial %s", a)
 		}
 	}
+	for field, text := range map[string]string{"PeerAddr": self.PeerAddr, "PublicURL": self.PublicURL} {
+		if !printable(text) {
+			return fmt.Errorf("gossip: Self.%s %q has unprintable characters", field, text)
+		}
+	}
+	self.State = region.Draining // the longest state
 	meta := encodeMeta(self)
 	if len(meta) > memberlist.MetaMaxSize {
-		setting, size := "Self.PublicURL", len(self.PublicURL)
+		field, size := "PublicURL", len(self.PublicURL)
 		if len(self.PeerAddr) > size {
-			setting, size = "Self.PeerAddr", len(self.PeerAddr)
+			field, size = "PeerAddr", len(self.PeerAddr)
 		}
-		return fmt.Errorf("gossip: %s of %d bytes is too long: the node's metadata has %d bytes of at most %d",
-			setting, size, len(meta), memberlist.MetaMaxSize)
+		return fmt.Errorf("gossip: Self.%s of %d bytes is too long: the node's metadata has %d bytes of at most %d",
+			field, size, len(meta), memberlist.MetaMaxSize)
 	}
 	if _, err := decodeMeta(meta); err != nil {
 		return fmt.Errorf("gossip: Self: %w", err)
@@ -137,24 +134,20 @@ func validateMeta(self region.Member) error {
 }
 
 func (d *Deps) validate() error {
-	switch {
-	case d.Cluster == nil:
-		return errors.New("gossip: Cluster is missing")
-	case d.Evacuations == nil || d.MergeEvacuation == nil:
-		return errors.New("gossip: Evacuations or MergeEvacuation is missing")
-	case d.Log == nil:
-		return errors.New("gossip: Log is missing")
-	case d.Meter == nil:
-		return errors.New("gossip: Meter is missing")
-	default:
-		return nil
+	for field, missing := range map[string]bool{
+		"Cluster": d.Cluster == nil, "Log": d.Log == nil, "Meter": d.Meter == nil,
+		"Evacuations": d.Evacuations == nil, "MergeEvacuation": d.MergeEvacuation == nil,
+	} {
+		if missing {
+			return fmt.Errorf("gossip: %s is missing", field)
+		}
 	}
+	return nil
 }
 
-var errNoKeys = errors.New("gossip: Keys: there is none, and encryption cannot be turned on or off while a node runs")
+var errNoKeys = errors.New("gossip: Keys is empty, and encryption cannot be turned on or off while a node runs")
 
-// bindAddr reads the address to listen on. memberlist would take a name for
-// "all addresses", so a name is refused.
+// bindAddr parses the address to listen on. It refuses a name, which memberlist would take for "all addresses".
 func bindAddr(s string) (netip.AddrPort, error) {
 	host, port, err := splitHostPort(s)
 	if err != nil {

@@ -5,10 +5,12 @@ import (
 	"errors"
 
 	"github.com/hashicorp/memberlist"
+
+	"github.com/punchclock/punchclock/region/gossip/gossippb"
 )
 
-// delegate is what memberlist calls. Its event methods run under memberlist's
-// node lock, so they must not call the Memberlist.
+// delegate has the methods that memberlist calls. memberlist holds its node lock during the Notify methods of nodes, so
+// they must not call memberlist.
 type delegate struct{ g *Gossip }
 
 var (
@@ -16,8 +18,8 @@ var (
 	_ memberlist.EventDelegate = delegate{}
 )
 
-// NodeMeta is checked for its size in New.
-func (d delegate) NodeMeta(int) []byte { return d.g.roster.meta() }
+// NodeMeta returns this node's metadata. New has checked that it fits.
+func (d delegate) NodeMeta(int) []byte { return d.g.members.meta() }
 
 func (d delegate) NotifyJoin(n *memberlist.Node) { d.put(n, "node joined") }
 
@@ -28,12 +30,12 @@ func (d delegate) put(n *memberlist.Node, event string) {
 		return
 	}
 	defer d.g.exit()
-	d.g.meet()
+	d.g.markJoined()
 	m, err := decodeMeta(n.Meta)
-	d.g.roster.put(n.Name, n.Address(), m, err == nil)
+	d.g.members.put(n.Name, n.Address(), m, err == nil)
 	if err != nil {
 		d.g.metrics.refuse(refusedMeta)
-		d.g.log.Warn(event+", but is not shown", "peer", n.Name, "addr", n.Address(), "error", err)
+		d.g.log.Warn(event+", but its metadata is not valid: it gets no punches", "peer", n.Name, "addr", n.Address(), "error", err)
 		return
 	}
 	d.g.log.Info(event, "peer", n.Name, "addr", n.Address(), "state", m.State.String())
@@ -45,80 +47,61 @@ func (d delegate) NotifyLeave(n *memberlist.Node) {
 	}
 	defer d.g.exit()
 	d.g.log.Info("node left or died", "peer", n.Name, "addr", n.Address())
-	d.g.roster.drop(n.Name)
+	d.g.members.remove(n.Name)
 }
 
-// NotifyMsg takes a broadcast. b is only valid during the call.
+// NotifyMsg receives a broadcast. b is only valid during the call. What is news goes on to other nodes.
 func (d delegate) NotifyMsg(b []byte) {
 	if !d.g.enter() {
 		return
 	}
 	defer d.g.exit()
 	m, err := decodeMessage(b)
-	switch {
-	case errors.Is(err, errUnknownKind):
-		d.g.metrics.refuse(refusedKind)
-	case err != nil:
-		d.g.metrics.refuse(refusedMessage)
-	case m.kind == kindLoad:
-		if d.g.roster.setLoad(m.load) {
-			d.g.sendLoad(m.load)
+	if err != nil {
+		if errors.Is(err, errUnknownContent) {
+			d.g.metrics.refuse(refusedContent)
+		} else {
+			d.g.metrics.refuse(refusedMessage)
 		}
-	case m.kind == kindCompany:
-		d.g.heard(m.company)
-	case m.kind == kindSwitch:
-		d.g.receiveEvacuation(m.switched.Evacuation)
-	case m.kind == kindKeys:
-		d.g.heardKeys(m.keys)
+		return
+	}
+	switch content := m.GetContent().(type) {
+	case *gossippb.Message_Load:
+		if d.g.members.setLoad(content.Load) {
+			d.g.broadcastLoad(content.Load)
+		}
+	case *gossippb.Message_Evacuation:
+		if e, err := decodeEvacuation(content.Evacuation); err == nil {
+			d.g.receiveEvacuation(e)
+		}
+	case *gossippb.Message_Keys:
+		if d.g.members.setKeys(content.Keys) {
+			d.g.broadcastKeys(content.Keys)
+		}
 	}
 }
 
-// GetBroadcasts fills what a packet has left. Where both wait, loads take half
-// of it at most, so neither keeps the other from going out.
+// GetBroadcasts fills the free bytes of a packet. Loads get at most half of them while other messages wait, so that
+// neither keeps the other from being sent.
 func (d delegate) GetBroadcasts(overhead, limit int) [][]byte {
 	forLoads := limit
-	if d.g.news.outbox.waiting() > 0 {
+	if d.g.evacuations.waiting()+d.g.keys.waiting() > 0 {
 		forLoads = limit / 2
 	}
 	out := d.g.loads.take(overhead, forLoads)
-	for _, m := range out {
-		limit -= len(m) + overhead
-	}
-	return append(out, d.g.news.outbox.take(overhead, limit)...)
-}
-
-func (d delegate) LocalState(bool) []byte {
-	s := d.g.roster.state()
-	for _, e := range d.g.deps.Evacuations() {
-		s.switches = append(s.switches, switchNews{Evacuation: e})
-	}
-	return encodeState(s)
-}
-
-// MergeRemoteState takes the switches, loads and keys of a push/pull. Loads and
-// keys are not passed on: newer loads come within a second, and keys with every
-// other push/pull.
-func (d delegate) MergeRemoteState(b []byte, _ bool) {
-	s, err := decodeState(b)
-	if err != nil {
-		d.g.metrics.refuse(refusedState)
-		d.g.log.Debug("state of a push/pull is not fully read", "error", err)
-	}
-	if d.g.enter() { // a callback of ours may be called
-		for _, n := range s.switches {
-			d.g.receiveEvacuation(n.Evacuation)
+	for _, q := range []*broadcastQueue{d.g.evacuations, d.g.keys} {
+		left := limit
+		for _, m := range out {
+			left -= len(m) + overhead
 		}
-		d.g.exit()
+		out = append(out, q.take(overhead, left)...)
 	}
-	for _, n := range s.loads {
-		d.g.roster.setLoad(n)
-	}
-	for _, n := range s.keys {
-		d.g.roster.setKeys(n)
-	}
+	return out
 }
 
-// sendLoad queues a load in the place of the node's earlier one.
-func (g *Gossip) sendLoad(n loadNews) {
-	g.loads.put(string(binary.BigEndian.AppendUint64(nil, n.node)), n.encode())
-}
+// nodeKey names the messages of a node in a queue.
+func nodeKey(id uint64) string { return string(binary.BigEndian.AppendUint64(nil, id)) }
+
+func (g *Gossip) broadcastLoad(l *gossippb.Load) { g.loads.put(nodeKey(l.GetNode()), loadMessage(l)) }
+
+func (g *Gossip) broadcastKeys(k *gossippb.Keys) { g.keys.put(nodeKey(k.GetNode()), keysMessage(k)) }

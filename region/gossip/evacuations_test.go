@@ -14,7 +14,7 @@ import (
 func agree(t *testing.T, nodes []*testNode, want ...region.Evacuation) {
 	t.Helper()
 	for _, n := range nodes {
-		eventually(t, fmt.Sprintf("%s has the switches %v", n.cfg.Self.Node, want), func() bool { return slices.Equal(n.evacuations.All(), want) })
+		eventually(t, fmt.Sprintf("%s has the switches %v", n.cfg.Self.Node, want), func() bool { return slices.Equal(n.known.All(), want) })
 	}
 }
 
@@ -32,14 +32,14 @@ func TestEvacuationsConverge(t *testing.T) {
 	var senders sync.WaitGroup
 	for i, e := range []region.Evacuation{soon, restored, later, on("us-east", 1, until), newer, old} {
 		senders.Go(func() {
-			nodes[i].evacuations.Merge(e)
+			nodes[i].known.Merge(e)
 			nodes[i].BroadcastEvacuation(e)
 		})
 	}
 	senders.Wait()
 	agree(t, nodes, newer, later, restored)
 	for _, n := range nodes {
-		eventually(t, "no switch waits any more: what all nodes have is not sent forever", func() bool { return n.news.outbox.waiting() == 0 })
+		eventually(t, "no switch waits any more: what all nodes have is not sent forever", func() bool { return n.evacuations.waiting() == 0 })
 	}
 }
 
@@ -49,8 +49,8 @@ func TestEvacuationsConvergeByPushPull(t *testing.T) {
 	until := time.Now().Add(time.Hour).UTC().Truncate(time.Microsecond)
 	soon := region.Evacuation{Region: "eu-west", On: true, Version: 1, Until: until}
 	later := region.Evacuation{Region: "eu-west", On: true, Version: 1, Until: until.Add(time.Microsecond)}
-	nodes[0].evacuations.Merge(soon)
-	nodes[2].evacuations.Merge(later)
+	nodes[0].known.Merge(soon)
+	nodes[2].known.Merge(later)
 	agree(t, nodes, later)
 }
 
@@ -58,18 +58,34 @@ func TestEvacuationsConvergeByPushPull(t *testing.T) {
 func TestEvacuationReachesNodeThatJoinsLater(t *testing.T) {
 	first := mustStart(t, "us-east", "a")
 	e := region.Evacuation{Region: "eu-west", On: true, Version: 3, Until: time.Now().Add(time.Hour).UTC().Truncate(time.Microsecond)}
-	first.evacuations.Merge(e) // not by gossip: the push/pull of the join must carry it
+	first.known.Merge(e) // not by gossip: the push/pull of the join must carry it
 	late := mustStart(t, "ap-south", "b", withSeeds(first.Addr()))
 	agree(t, []*testNode{first, late}, e)
 }
 
-// TestEvacuationSwitchThatIsNotValidIsNotSent holds that a switch that no node would read is not sent.
-func TestEvacuationSwitchThatIsNotValidIsNotSent(t *testing.T) {
+// TestUnknownEvacuationIsNotSent holds that a switch that was not merged is not sent: no other node could keep it.
+func TestUnknownEvacuationIsNotSent(t *testing.T) {
 	n := mustNew(t, "us-east", "a")
-	waiting := n.news.outbox.waiting()
-	n.BroadcastEvacuation(region.Evacuation{Region: "eu-west"})
-	n.BroadcastEvacuation(region.Evacuation{Region: "Nowhere!", Version: 1})
-	if n.news.outbox.waiting() != waiting {
-		t.Errorf("%d messages wait, want %d", n.news.outbox.waiting(), waiting)
+	n.BroadcastEvacuation(region.Evacuation{Region: "eu-west", Version: 1})
+	if got := n.evacuations.waiting(); got != 0 {
+		t.Errorf("%d messages wait, want none", got)
+	}
+}
+
+// TestEvacuationsAreNewsOnce sends the same switches again. No node may pass on a switch that it knows.
+func TestEvacuationsAreNewsOnce(t *testing.T) {
+	n := mustNew(t, "us-east", "a")
+	e := region.Evacuation{Region: "eu-west", On: true, Version: 4}
+	old := region.Evacuation{Region: "eu-west", Version: 3}
+	for i, c := range []struct {
+		e    region.Evacuation
+		news bool
+	}{{e, true}, {e, false}, {old, false}} {
+		n.evacuations.queue.Reset()
+		n.evacuations.queue.QueueBroadcast(sentinel)
+		delegate{n.Gossip}.NotifyMsg(evacuationMessage(c.e))
+		if got := n.evacuations.waiting() == 1; got != c.news {
+			t.Errorf("message %d, %v: passed on is %t, want %t", i, c.e, got, c.news)
+		}
 	}
 }

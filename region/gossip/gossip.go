@@ -14,45 +14,43 @@ import (
 	"github.com/punchclock/punchclock/region"
 )
 
-// Gossip is this node's place in the pool. It is safe for concurrent use.
+// Gossip is this node's membership in the cluster. It is safe for concurrent use.
 type Gossip struct {
 	cfg     Config
 	deps    Deps
 	log     *slog.Logger
 	metrics *metrics
-	roster  *roster
-	news    *newsroom
-	loads   *outbox
-	pace    pace
+	members *members
+	timings timings
 
-	update  chan struct{} // holds a token while a state waits to be published
-	met     chan struct{} // closed once another node is known
-	metOnce sync.Once
+	loads, evacuations, keys *broadcastQueue
+	evacuating               sync.Mutex // orders the puts to evacuations
+
+	update     chan struct{} // holds a token while a state waits to be published
+	joined     chan struct{} // closed once another node is known
+	joinedOnce sync.Once
 
 	life    sync.Mutex // guards started and closed, and orders Start, Leave and Close
 	started bool
 	closed  bool
-	// Set by Start, not changed after.
+	// Start sets the following fields, and nothing changes them after that.
 	list         *memberlist.Memberlist
-	addr         string              // where this node gossips, as others know it
+	addr         string              // this node's gossip address, as others know it
 	ring         *memberlist.Keyring // nil without keys
 	registration metric.Registration
 	stopLoops    context.CancelFunc
 	stopDials    context.CancelFunc
 	loops        sync.WaitGroup
 
-	keys [][]byte // those of ring; keyLoop's own once that runs
+	ownKeys [][]byte // the keys in ring; only keyLoop uses them after Start
 
-	gate sync.RWMutex // held for reading by memberlist's callbacks; guards shut
-	shut bool         // callbacks do nothing any more
+	gate sync.RWMutex // callbacks of memberlist hold it for reading; guards shut
+	shut bool         // callbacks must return at once
 }
 
-// New checks the configuration, and shows this node alone on the board.
+// New checks the configuration. The cluster view shows this node alone.
 func New(cfg Config, deps Deps) (*Gossip, error) {
-	if err := cfg.validate(); err != nil {
-		return nil, err
-	}
-	if err := deps.validate(); err != nil {
+	if err := errors.Join(cfg.Validate(), deps.validate()); err != nil {
 		return nil, err
 	}
 	if deps.Keys != nil && len(cfg.Keys) == 0 {
@@ -63,20 +61,20 @@ func New(cfg Config, deps Deps) (*Gossip, error) {
 		return nil, fmt.Errorf("gossip: metrics: %w", err)
 	}
 	g := &Gossip{
-		cfg: cfg, deps: deps, log: deps.Log, metrics: metrics, pace: defaultPace(),
-		roster: newRoster(cfg.Self, deps.Cluster),
-		update: make(chan struct{}, 1), met: make(chan struct{}), keys: cfg.Keys,
+		cfg: cfg, deps: deps, log: deps.Log, metrics: metrics, timings: defaultTimings(),
+		members: newMembers(cfg.Self, deps.Cluster),
+		update:  make(chan struct{}, 1), joined: make(chan struct{}), ownKeys: cfg.Keys,
 	}
-	numNodes := func() int { return g.roster.others() + 1 }
-	g.news = newNewsroom(numNodes)
-	g.loads = newOutbox(numNodes, loadRetransmitMult, queueLoads)
-	g.roster.setSelfKeys(fingerprints(g.keys))
+	numNodes := func() int { return g.members.others() + 1 }
+	g.loads = newBroadcastQueue(numNodes, loadRetransmitMult, metrics.drop(droppedLoad))
+	g.evacuations = newBroadcastQueue(numNodes, retransmitMult, metrics.drop(droppedEvacuation))
+	g.keys = newBroadcastQueue(numNodes, retransmitMult, metrics.drop(droppedKeys))
 	return g, nil
 }
 
-// Start binds the address and begins to gossip. Then it waits for the first
-// other node if there are seeds beside this node itself: 10 s at most, or until
-// ctx ends. That nobody answers is no error; joining goes on in the background.
+// Start listens on the address and starts to gossip. If there are seeds other than this node, Start waits for the first
+// other node, for at most 10 s and until ctx ends. If none answers, Start returns nil and goes on joining in the
+// background.
 func (g *Gossip) Start(ctx context.Context) error {
 	if err := g.begin(ctx); err != nil {
 		return err
@@ -84,12 +82,12 @@ func (g *Gossip) Start(ctx context.Context) error {
 	if len(g.cfg.Seeds) == 0 {
 		return nil
 	}
-	timer := time.NewTimer(g.pace.firstJoin)
+	timer := time.NewTimer(g.timings.firstJoin)
 	defer timer.Stop()
 	select {
-	case <-g.met:
+	case <-g.joined:
 	case <-timer.C:
-		g.log.Warn("no other node has answered yet", "waited", g.pace.firstJoin)
+		g.log.Warn("no other node has answered yet", "waited", g.timings.firstJoin)
 	case <-ctx.Done():
 	}
 	return nil
@@ -105,7 +103,7 @@ func (g *Gossip) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	advertise, err := advertised(ctx, g.cfg.Advertise, bind)
+	advertise, err := resolveAdvertise(ctx, g.cfg.Advertise, bind)
 	if err != nil {
 		return err
 	}
@@ -116,28 +114,28 @@ func (g *Gossip) begin(ctx context.Context) error {
 		stopDials()
 		return err
 	}
-	c, err := memberlistConfig(g.cfg, g.pace.wrap(transport))
+	c, err := memberlistConfig(g.cfg, g.timings.wrap(transport))
 	if err == nil {
 		c.Logger, c.Delegate, c.Events = logger, delegate{g}, delegate{g}
 		if advertise.IsValid() {
 			c.AdvertiseAddr, c.AdvertisePort = advertise.Addr().String(), int(advertise.Port())
 		}
-		g.pace.tune(c)
+		g.timings.tune(c)
 		g.ring = c.Keyring
 		g.list, err = memberlist.Create(c)
 	}
 	if err != nil {
 		stopDials()
-		_ = transport.Shutdown() // it always returns nil, and may be called twice
+		_ = transport.Shutdown() // always returns nil, and may be called twice
 		return fmt.Errorf("gossip: %w", err)
 	}
 	g.stopDials, g.addr = stopDials, g.list.LocalNode().Address()
 	if g.registration, err = g.metrics.observe(g.deps.Cluster, g.list.GetHealthScore, g.Keyrings); err != nil {
 		stopDials()
-		_ = g.list.Shutdown() // as above
+		_ = g.list.Shutdown() // always returns nil, and may be called twice
 		return fmt.Errorf("gossip: metrics: %w", err)
 	}
-	g.sayKeys(g.keys)
+	g.broadcastKeys(g.members.setSelfKeys(fingerprints(g.ownKeys)))
 	g.runLoops()
 	g.started = true
 	return nil
@@ -151,98 +149,64 @@ func (g *Gossip) runLoops() {
 	}
 }
 
-// Addr returns the host:port that other nodes gossip to. It is not known before
-// Start has returned.
+// Addr returns this node's gossip address, host:port, as other nodes know it. It is empty before Start has returned.
 func (g *Gossip) Addr() string { return g.addr }
 
-// SetState makes s this node's state: on its own board at once, on the others'
-// within a second or so. It does not wait for that.
+// SetState changes this node's state. The own view shows it at once, the other nodes' views within about a second.
+// SetState does not wait for them.
 func (g *Gossip) SetState(s region.State) {
-	if !g.roster.setState(s) {
+	if !g.members.setState(s) {
 		return
 	}
 	select {
 	case g.update <- struct{}{}:
-	default: // the update that waits will carry it
+	default: // the update that waits will carry this state
 	}
 }
 
-// BroadcastCompany tells the other nodes that a company has a new version,
-// which is more than 0. It is no error that nobody hears of it: their
-// directories read every entry anew after a while.
-func (g *Gossip) BroadcastCompany(company string, version int64) {
-	n := companyNews{company: company, version: version}
-	if !n.valid() {
-		g.log.Error("company change not sent", "company", company, "version", version)
-		return
-	}
-	isNew, dropped := g.news.publish(n)
-	if isNew {
-		g.metrics.company(companySent, 1)
-	}
-	g.metrics.company(companyDropped, dropped)
-}
-
-// heard takes a company change from another node and passes it on.
-func (g *Gossip) heard(n companyNews) {
-	n.hops++
-	isNew, dropped := g.news.publish(n)
-	g.metrics.company(companyDropped, dropped)
-	if !isNew {
-		return
-	}
-	g.metrics.company(companyReceived, 1)
-	if g.deps.CompanyChanged != nil {
-		g.deps.CompanyChanged(n.company, n.version)
-	}
-}
-
-// BroadcastEvacuation sends an operator's switch, which this node knows already, to the other nodes. Its version must
-// be more than 0.
+// BroadcastEvacuation sends the operator's switch e to the other nodes. The caller must have merged e into the switches
+// of Deps.Evacuations. If a newer switch of the region is known by now, BroadcastEvacuation sends the newer one.
 func (g *Gossip) BroadcastEvacuation(e region.Evacuation) {
-	n := switchNews{Evacuation: e}
-	if !n.valid() {
-		g.log.Error("evacuation switch not sent: its region or version is not valid", "target", string(e.Region), "version", e.Version)
-		return
+	// Two goroutines may have merged two switches of one region. The lock and the second look make sure that the newer
+	// switch stays in the queue.
+	g.evacuating.Lock()
+	defer g.evacuating.Unlock()
+	for _, newest := range g.deps.Evacuations() {
+		if newest.Region == e.Region {
+			g.evacuations.put(string(e.Region), evacuationMessage(newest))
+		}
 	}
-	g.passOn(n)
 }
 
-func (g *Gossip) passOn(n switchNews) {
-	dropped := g.news.outbox.put(n.key(), n.encode())
-	g.metrics.company(companyDropped, dropped)
-}
-
-// receiveEvacuation merges a switch of another node. What is news goes on to all nodes: Merge never forgets, so a
-// switch passes through each node once, and of two with the same version all nodes keep the same one.
+// receiveEvacuation merges a switch of another node and sends it on if it is news. Merging never forgets, so a switch
+// passes through each node once. Of two switches with one version all nodes keep the same one.
 func (g *Gossip) receiveEvacuation(e region.Evacuation) {
 	if g.deps.MergeEvacuation(e) {
-		g.passOn(switchNews{Evacuation: e})
+		g.BroadcastEvacuation(e)
 	}
 }
 
-// Leave tells the others that this node goes, so that they need not find out.
-// It waits 2 s at most, or until ctx ends. Close is still needed.
+// Leave announces that this node goes, so that the others do not have to detect it. It takes at most 2 s, and ends with
+// ctx. Close must still be called.
 func (g *Gossip) Leave(ctx context.Context) error {
 	g.life.Lock()
 	defer g.life.Unlock()
 	if !g.started || g.closed {
 		return nil
 	}
-	g.stopLoops() // no update may follow
+	g.stopLoops() // no update may follow the announcement
 	timeout := leaveTimeout
 	if deadline, ok := ctx.Deadline(); ok {
 		timeout = min(timeout, time.Until(deadline))
 	}
-	// memberlist takes 0 for no time-out at all.
+	// For memberlist 0 means no timeout.
 	if err := g.list.Leave(max(timeout, time.Millisecond)); err != nil {
 		return fmt.Errorf("gossip: %w", err)
 	}
 	return nil
 }
 
-// Close stops gossiping without a word, and waits for all that Start began. It
-// may be called twice, and before Start.
+// Close stops without an announcement, and waits for all goroutines of Start. It may be called twice, and before Start.
 func (g *Gossip) Close() error {
 	g.life.Lock()
 	defer g.life.Unlock()
@@ -261,8 +225,8 @@ func (g *Gossip) Close() error {
 	return err
 }
 
-// enter begins a callback of memberlist's, unless the Gossip is closed: some
-// of its goroutines live on for a moment. exit ends it.
+// enter starts a callback of memberlist, and exit ends it. enter returns false after Close, because some goroutines of
+// memberlist outlive its Shutdown for a moment.
 func (g *Gossip) enter() bool {
 	g.gate.RLock()
 	if g.shut {
@@ -274,11 +238,11 @@ func (g *Gossip) enter() bool {
 
 func (g *Gossip) exit() { g.gate.RUnlock() }
 
-// meet ends the wait of Start.
-func (g *Gossip) meet() { g.metOnce.Do(func() { close(g.met) }) }
+// markJoined ends the wait of Start.
+func (g *Gossip) markJoined() { g.joinedOnce.Do(func() { close(g.joined) }) }
 
-// updateLoop publishes this node's state. memberlist blocks until an update
-// has been sent, so those that come meanwhile become one.
+// updateLoop publishes this node's state. memberlist blocks until an update is sent, so several changes become one
+// update.
 func (g *Gossip) updateLoop(ctx context.Context) {
 	for {
 		select {
@@ -287,7 +251,7 @@ func (g *Gossip) updateLoop(ctx context.Context) {
 			return
 		}
 		if err := g.list.UpdateNode(updateTimeout); err != nil {
-			g.log.Debug("state not sent to all", "error", err)
+			g.log.Debug("the state was not sent to all nodes", "error", err)
 		}
 	}
 }
@@ -297,10 +261,10 @@ func (g *Gossip) loadLoop(ctx context.Context) {
 	if g.deps.Load == nil {
 		return
 	}
-	ticker := time.NewTicker(g.pace.load)
+	ticker := time.NewTicker(g.timings.load)
 	defer ticker.Stop()
 	for {
-		g.sendLoad(g.roster.setSelfLoad(g.deps.Load()))
+		g.broadcastLoad(g.members.setSelfLoad(g.deps.Load()))
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
@@ -309,19 +273,19 @@ func (g *Gossip) loadLoop(ctx context.Context) {
 	}
 }
 
-// viewLoop shows loads, many at a time.
+// viewLoop publishes new loads, many of them in one view.
 func (g *Gossip) viewLoop(ctx context.Context) {
 	for {
 		select {
-		case <-g.roster.dirty:
+		case <-g.members.dirty:
 		case <-ctx.Done():
 			return
 		}
 		select {
-		case <-time.After(g.pace.view):
+		case <-time.After(g.timings.view):
 		case <-ctx.Done():
 			return
 		}
-		g.roster.showLoads()
+		g.members.publishLoads()
 	}
 }

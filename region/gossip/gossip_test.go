@@ -3,7 +3,6 @@ package gossip
 import (
 	"context"
 	"fmt"
-	"strings"
 	"testing"
 
 	"github.com/punchclock/punchclock/region"
@@ -26,12 +25,12 @@ func TestViewsConverge(t *testing.T) {
 	}
 }
 
-func TestAStateReachesAll(t *testing.T) {
+func TestStateReachesAll(t *testing.T) {
 	nodes := mustCluster(t, 3)
 	for _, state := range []region.State{region.Ready, region.Draining, region.Ready} {
 		nodes[0].SetState(state)
 		if m, _ := nodes[0].sees(nodes[0]); m.State != state {
-			t.Fatalf("the node sees itself %s right after it became %s", m.State, state)
+			t.Fatalf("the node sees itself %s right after SetState(%s)", m.State, state)
 		}
 		for _, n := range nodes[1:] {
 			eventually(t, fmt.Sprintf("%s sees the state %s", n.cfg.Self.Node, state), func() bool {
@@ -42,8 +41,8 @@ func TestAStateReachesAll(t *testing.T) {
 	}
 }
 
-// Many changes at once must not pile up behind the slow updates, and the last
-// one must come through.
+// TestTheLastStateWins changes the state often. The changes must not wait behind slow updates, and the last state must
+// arrive.
 func TestTheLastStateWins(t *testing.T) {
 	nodes := mustCluster(t, 3)
 	for range 200 {
@@ -59,7 +58,7 @@ func TestTheLastStateWins(t *testing.T) {
 	}
 }
 
-func TestAStateSetBeforeStartIsSeen(t *testing.T) {
+func TestStateSetBeforeStartIsSeen(t *testing.T) {
 	first := mustStart(t, "us-east", "a")
 	early := mustNew(t, "eu-west", "b", withSeeds(first.Addr()))
 	early.SetState(region.Ready)
@@ -90,84 +89,28 @@ func TestLoadsReachAll(t *testing.T) {
 	}
 }
 
-func TestACompanyChangeReachesAllOnce(t *testing.T) {
-	nodes := mustCluster(t, 5)
-	for i := range 20 {
-		nodes[i%5].BroadcastCompany(fmt.Sprint("company", i), 2)
-	}
-	nodes[0].BroadcastCompany("company0", 1) // old news
-	for i := range 20 {
-		company := fmt.Sprint("company", i)
-		for j, n := range nodes {
-			if j == i%5 {
-				continue
-			}
-			eventually(t, fmt.Sprintf("%s hears of %s", n.cfg.Self.Node, company), func() bool {
-				return len(n.changes(company)) > 0
-			})
-		}
-	}
-	for _, n := range nodes {
-		eventually(t, "no change waits any more", func() bool { return n.news.outbox.waiting() == 0 })
-	}
-	for i := range 20 {
-		for j, n := range nodes {
-			want := "[2]"
-			if j == i%5 {
-				want = "[]" // it knows
-			}
-			if got := fmt.Sprint(n.changes(fmt.Sprint("company", i))); got != want {
-				t.Errorf("node %d was told of company%d in the versions %s, want %s", j, i, got, want)
-			}
-		}
-	}
-}
-
-func TestANewerVersionIsNewsAgain(t *testing.T) {
-	nodes := mustCluster(t, 2)
-	for v := int64(1); v <= 3; v++ {
-		nodes[0].BroadcastCompany("acme", v)
-		eventually(t, fmt.Sprint("version ", v, " is heard of"), func() bool {
-			got := nodes[1].changes("acme")
-			return len(got) > 0 && got[len(got)-1] == v
-		})
-	}
-}
-
-func TestWhatNobodyCouldReadIsNotSent(t *testing.T) {
-	n := mustNew(t, "us-east", "a")
-	n.BroadcastCompany("", 1)
-	n.BroadcastCompany("acme", 0)
-	n.BroadcastCompany("acme", -1)
-	n.BroadcastCompany(strings.Repeat("a", maxCompany+1), 1)
-	n.BroadcastCompany("a\x00b", 1)
-	if q := n.news.outbox.waiting(); q != 0 {
-		t.Errorf("%d broadcasts wait, want none", q)
-	}
-}
-
-// The others never probe here, so only the node's own word can tell them.
-func TestALeaveIsSeen(t *testing.T) {
-	nodes := mustCluster(t, 4, withPace(blind()))
+// TestLeaveIsSeen runs without probes, so that only the node's announcement can tell the others.
+func TestLeaveIsSeen(t *testing.T) {
+	nodes := mustCluster(t, 4, withTimings(blind()))
 	if err := nodes[3].Leave(context.Background()); err != nil {
 		t.Fatalf("Leave: %v", err)
 	}
 	converge(t, nodes[:3]...)
 	if _, ok := nodes[3].sees(nodes[3]); !ok {
-		t.Error("the node that left does not see itself any more")
+		t.Error("the node that left no longer sees itself")
 	}
 	if err := nodes[3].Leave(context.Background()); err != nil {
 		t.Errorf("a second Leave fails: %v", err)
 	}
 }
 
-func TestAKilledNodeIsSeen(t *testing.T) {
+func TestKilledNodeIsSeen(t *testing.T) {
 	nodes := mustCluster(t, 4)
 	nodes[3].kill(t)
 	converge(t, nodes[:3]...)
 }
 
-func TestALostRegionIsSeenAndComesBack(t *testing.T) {
+func TestLostRegionIsSeenAndReturns(t *testing.T) {
 	nodes := mustCluster(t, 6)
 	left := []*testNode{nodes[0], nodes[1], nodes[3], nodes[4]}
 	nodes[2].kill(t)

@@ -7,16 +7,15 @@ import (
 	"time"
 )
 
-// joinLoop brings this node to the others, and back to those it has lost. A
-// partition ends with it: both sides forget each other, and memberlist by
-// itself never asks again.
+// joinLoop joins this node to the seeds and to nodes that it has lost. It heals a network partition: after a while both
+// sides remove each other, and memberlist never asks a removed node again.
 func (g *Gossip) joinLoop(ctx context.Context) {
 	started := time.Now()
 	for {
 		g.joinRound(ctx)
-		wait := g.pace.rejoin - g.pace.rejoin/4 + rand.N(g.pace.rejoin/2)
-		if time.Since(started) < g.pace.firstJoin && g.roster.others() == 0 {
-			wait = g.pace.rejoinRetry
+		wait := g.timings.rejoin - g.timings.rejoin/4 + rand.N(g.timings.rejoin/2)
+		if time.Since(started) < g.timings.firstJoin && g.members.others() == 0 {
+			wait = g.timings.rejoinRetry
 		}
 		select {
 		case <-time.After(wait):
@@ -26,11 +25,11 @@ func (g *Gossip) joinLoop(ctx context.Context) {
 	}
 }
 
-// joinRound asks every target once, some side by side.
+// joinRound asks every target once, some in parallel.
 func (g *Gossip) joinRound(ctx context.Context) {
 	targets, all := g.targets(ctx)
 	if all && len(targets) == 0 {
-		g.meet() // nobody to wait for
+		g.markJoined() // there is no node to wait for
 	}
 	eachOf(targets, func(addr string) {
 		if ctx.Err() != nil {
@@ -46,11 +45,10 @@ func (g *Gossip) joinRound(ctx context.Context) {
 	})
 }
 
-// targets returns the addresses of seeds and lost nodes that are no members
-// now: some of each, at random, if there are many. It also reports whether all
-// seeds could be resolved.
+// targets returns the addresses of seeds and removed nodes that are not members now. If there are many, it returns some
+// of each at random. all is true if every seed could be resolved.
 func (g *Gossip) targets(ctx context.Context) (targets []string, all bool) {
-	members := g.roster.addrs()
+	members := g.members.addrs()
 	members[g.addr] = true
 	var mu sync.Mutex // guards seeds and all
 	var seeds []string
@@ -69,12 +67,12 @@ func (g *Gossip) targets(ctx context.Context) (targets []string, all bool) {
 			seeds = append(seeds, nodeAddr(a))
 		}
 	})
-	for _, addrs := range [][]string{seeds, g.roster.remembered()} {
+	for _, addrs := range [][]string{seeds, g.members.remembered()} {
 		rand.Shuffle(len(addrs), func(i, j int) { addrs[i], addrs[j] = addrs[j], addrs[i] })
 		taken := 0
 		for _, a := range addrs {
 			if taken < joinTargets/2 && !members[a] {
-				members[a] = true // not twice
+				members[a] = true // each address once
 				targets = append(targets, a)
 				taken++
 			}
@@ -83,7 +81,7 @@ func (g *Gossip) targets(ctx context.Context) (targets []string, all bool) {
 	return targets, all
 }
 
-// eachOf calls do for each item, a few side by side, and waits for all.
+// eachOf calls do for each item, a few in parallel, and waits for all.
 func eachOf(items []string, do func(string)) {
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, joinParallel)

@@ -7,46 +7,29 @@ import (
 	"github.com/punchclock/punchclock/region"
 )
 
-// Keyring is what a node says of its keys.
+// Keyring tells which gossip keys a node has.
 type Keyring struct {
 	Node   string
 	Region region.Name
-	// Known is false for a node that has not said: one of an older release, or
-	// one that has just joined.
+	// Known is false for a node that has not reported its keys. It joined a moment ago or runs an older release.
 	Known bool
-	// Keys are the fingerprints of its keys, of which the first one sends;
-	// none when its gossip is not encrypted.
+	// Keys are the fingerprints of its keys, the sending key's first. The list is empty if its gossip is not encrypted.
 	Keys []Fingerprint
 }
 
-// Keyrings returns what each node on the board last said of its keys, this
-// one's own first.
-func (g *Gossip) Keyrings() []Keyring { return g.roster.keyrings() }
+// Keyrings returns the last report of each node in the cluster view, this node's first.
+func (g *Gossip) Keyrings() []Keyring { return g.members.keyrings() }
 
-// sayKeys tells the others which keys this node has.
-func (g *Gossip) sayKeys(keys [][]byte) {
-	_, dropped := g.news.publish(g.roster.setSelfKeys(fingerprints(keys)))
-	g.metrics.company(companyDropped, dropped)
-}
-
-// heardKeys takes another node's keys and passes them on.
-func (g *Gossip) heardKeys(n keysNews) {
-	g.roster.setKeys(n)
-	n.hops++
-	_, dropped := g.news.publish(n)
-	g.metrics.company(companyDropped, dropped)
-}
-
-// keyLoop looks for other keys. What it reads holds only when the next reading
-// finds the same: a file that is being written in place may be seen half.
+// keyLoop looks for changed keys. A change is applied when two readings in a row return it, because the first reading
+// may see a file that is half written.
 func (g *Gossip) keyLoop(ctx context.Context) {
 	if g.deps.Keys == nil {
 		return
 	}
-	ticker := time.NewTicker(g.pace.keys)
+	ticker := time.NewTicker(g.timings.keys)
 	defer ticker.Stop()
-	var seen [][]byte
-	complaint := ""
+	var previous [][]byte
+	logged := ""
 	for {
 		select {
 		case <-ticker.C:
@@ -54,35 +37,35 @@ func (g *Gossip) keyLoop(ctx context.Context) {
 			return
 		}
 		keys, err := g.deps.Keys()
-		if err == nil && !sameKeys(keys, g.keys) && sameKeys(keys, seen) {
-			err = g.takeKeys(keys)
+		if err == nil && !sameKeys(keys, g.ownKeys) && sameKeys(keys, previous) {
+			err = g.applyKeys(keys)
 		}
-		seen = keys
+		previous = keys
 		switch {
 		case err == nil:
-			complaint = ""
-		case err.Error() != complaint: // not once a second
-			complaint = err.Error()
-			g.log.Error("gossip keys cannot be read again; keeping the ones in use", "error", err)
+			logged = ""
+		case err.Error() != logged: // once, not every second
+			logged = err.Error()
+			g.log.Error("the gossip keys cannot be read; the present keys stay in use", "error", err)
 			fallthrough
 		default:
-			g.metrics.keyring(keyringFailed)
-			seen = nil
+			g.metrics.keysReloaded(keysFailed)
+			previous = nil
 		}
 	}
 }
 
-// takeKeys makes keys this node's.
-func (g *Gossip) takeKeys(keys [][]byte) error {
-	if len(keys) == 0 { // it would turn the encryption off
+// applyKeys makes keys the keys of this node.
+func (g *Gossip) applyKeys(keys [][]byte) error {
+	if len(keys) == 0 { // an empty keyring would turn the encryption off
 		return errNoKeys
 	}
 	if err := install(g.ring, keys); err != nil {
 		return err
 	}
-	g.keys = keys
-	g.sayKeys(keys)
-	g.metrics.keyring(keyringChanged)
-	g.log.Warn("gossip keys changed", "sends", FingerprintOf(keys[0]).String(), "keys", len(keys))
+	g.ownKeys = keys
+	g.broadcastKeys(g.members.setSelfKeys(fingerprints(keys)))
+	g.metrics.keysReloaded(keysChanged)
+	g.log.Warn("the gossip keys have changed", "sends", FingerprintOf(keys[0]).String(), "keys", len(keys))
 	return nil
 }

@@ -15,8 +15,6 @@ import (
 	"testing"
 	"time"
 
-	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
-
 	"github.com/punchclock/punchclock/region"
 )
 
@@ -32,7 +30,7 @@ func mustKeyFile(t testing.TB, keys ...[]byte) keyFile {
 	return f
 }
 
-// write replaces the file as `mv` does.
+// write replaces the file by a rename, as `mv` does.
 func (f keyFile) write(keys ...[]byte) {
 	f.t.Helper()
 	var content []byte
@@ -57,19 +55,18 @@ func (f keyFile) keys() [][]byte {
 }
 
 func withKeyFile(f keyFile) option {
-	return func(c *Config, d *Deps, _ *pace) {
+	return func(c *Config, d *Deps, _ *timings) {
 		c.Keys = f.keys()
 		d.Keys = func() ([][]byte, error) { return ReadKeys(f.path) }
 	}
 }
 
-// allSay waits until every one of the nodes hears from all of them that they
-// have these keys, the first one sending.
-func allSay(t testing.TB, nodes []*testNode, keys ...[]byte) {
+// allReport waits until every node knows that all nodes have these keys, and send with the first one.
+func allReport(t testing.TB, nodes []*testNode, keys ...[]byte) {
 	t.Helper()
 	want := fingerprints(keys)
 	for _, n := range nodes {
-		eventually(t, fmt.Sprintf("%s hears that %d nodes have %v", n.cfg.Self.Node, len(nodes), want), func() bool {
+		eventually(t, fmt.Sprintf("%s knows that %d nodes have %v", n.cfg.Self.Node, len(nodes), want), func() bool {
 			rings := n.Keyrings()
 			return len(rings) == len(nodes) && !slices.ContainsFunc(rings, func(k Keyring) bool {
 				return !k.Known || !sameRing(k.Keys, want)
@@ -78,15 +75,14 @@ func allSay(t testing.TB, nodes []*testNode, keys ...[]byte) {
 	}
 }
 
-// hears reports whether the node knows that the nodes of a region have these
-// keys.
-func hears(n *testNode, r region.Name, keys [][]byte) bool {
+// knows reports whether the node knows that the nodes of a region have these keys.
+func knows(n *testNode, r region.Name, keys [][]byte) bool {
 	return !slices.ContainsFunc(n.Keyrings(), func(k Keyring) bool {
 		return k.Region == r && (!k.Known || !sameRing(k.Keys, fingerprints(keys)))
 	})
 }
 
-// departures counts the nodes that any node logs as gone.
+// departures counts the log lines about a node that left or died.
 type departures struct {
 	slog.Handler
 	n *atomic.Int64
@@ -101,42 +97,41 @@ func (d departures) Handle(_ context.Context, r slog.Record) error {
 
 func (d departures) Enabled(context.Context, slog.Level) bool { return true }
 
-// A whole rotation while the nodes gossip as fast as they can: nobody is lost,
-// no news either, and afterwards the old key opens nothing.
+// TestKeysAreRotatedWhileNodesGossip runs a whole rotation while the nodes send many messages. No node and no message
+// may be lost, and after the rotation the old key must open nothing.
 func TestKeysAreRotatedWhileNodesGossip(t *testing.T) {
 	oldKey, newKey := key(1), key(2)
-	// One file a region, and one region after the other.
+	// One file for each region, written one after the other.
 	var files []keyFile
 	for range regions {
 		files = append(files, mustKeyFile(t, oldKey))
 	}
 	var gone atomic.Int64
-	quiet := func(_ *Config, d *Deps, _ *pace) { d.Log = slog.New(departures{slog.DiscardHandler, &gone}) }
-	// With the product's own patience: a node that a busy machine held up for a
-	// moment is not what is looked for.
+	quiet := func(_ *Config, d *Deps, _ *timings) { d.Log = slog.New(departures{slog.DiscardHandler, &gone}) }
+	// With the product's own failure detection: a busy machine may delay a node, which is no fault of the rotation.
 	p := fast()
 	tune := p.tune
 	p.tune = withProbesOf(tune)
 	var nodes []*testNode
 	for i := range 5 {
-		opts := []option{withPace(p), withKeyFile(files[i%3]), quiet}
+		opts := []option{withTimings(p), withKeyFile(files[i%3]), quiet}
 		if i > 0 {
 			opts = append(opts, withSeeds(nodes[0].Addr()))
 		}
 		nodes = append(nodes, mustStart(t, regions[i%3], fmt.Sprint("n", i), opts...))
 	}
 	converge(t, nodes...)
-	allSay(t, nodes, oldKey)
+	allReport(t, nodes, oldKey)
 
 	stop := talk(nodes)
 	for _, keys := range [][][]byte{{oldKey, newKey}, {newKey, oldKey}, {newKey}} {
 		for i, f := range files {
 			f.write(keys...)
-			eventually(t, fmt.Sprintf("all hear that %s has %d keys", regions[i], len(keys)), func() bool {
-				return !slices.ContainsFunc(nodes, func(n *testNode) bool { return !hears(n, regions[i], keys) })
+			eventually(t, fmt.Sprintf("all know that %s has %d keys", regions[i], len(keys)), func() bool {
+				return !slices.ContainsFunc(nodes, func(n *testNode) bool { return !knows(n, regions[i], keys) })
 			})
 		}
-		allSay(t, nodes, keys...)
+		allReport(t, nodes, keys...)
 	}
 	sent := stop()
 	for from, version := range sent {
@@ -144,20 +139,19 @@ func TestKeysAreRotatedWhileNodesGossip(t *testing.T) {
 			if i == from {
 				continue
 			}
-			eventually(t, fmt.Sprintf("node %d hears version %d from node %d", i, version, from), func() bool {
-				return slices.Contains(n.changes(fmt.Sprint("company", from)), version)
+			eventually(t, fmt.Sprintf("version %[2]d of node %[3]d arrives at node %[1]d", i, version, from), func() bool {
+				return n.has(fmt.Sprint("region", from), version)
 			})
 		}
 	}
 	if n := gone.Load(); n != 0 {
-		t.Errorf("%d times a node was taken for gone during the rotation, want never", n)
+		t.Errorf("%d times a node seemed dead during the rotation, want never", n)
 	}
 	converge(t, nodes...)
 
-	reader := sdkmetric.NewManualReader()
-	meter := sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)).Meter("test")
+	reader, meter := mustMeter(t)
 	p.firstJoin = 100 * time.Millisecond
-	late := mustStart(t, "us-east", "late", withPace(p), withSeeds(nodes[0].Addr()), withMeter(meter), withConfig(func(c *Config) { c.Keys = [][]byte{oldKey} }))
+	late := mustStart(t, "us-east", "late", withTimings(p), withSeeds(nodes[0].Addr()), withMeter(meter), withConfig(func(c *Config) { c.Keys = [][]byte{oldKey} }))
 	eventually(t, "the node with the old key has tried a few times", func() bool {
 		return counts(t, reader, "punchclock.gossip.joins", "outcome")["failed"] >= 3
 	})
@@ -168,8 +162,7 @@ func TestKeysAreRotatedWhileNodesGossip(t *testing.T) {
 	converge(t, nodes...)
 }
 
-// talk makes every node send loads and company changes until the returned
-// function is called, which returns the last version that each sent.
+// talk makes every node send loads and switches. The returned function ends that, and returns each node's last version.
 func talk(nodes []*testNode) (stop func() []int64) {
 	ctx, cancel := context.WithCancel(context.Background())
 	sent := make([]int64, len(nodes))
@@ -180,7 +173,7 @@ func talk(nodes []*testNode) (stop func() []int64) {
 			defer tick.Stop()
 			for {
 				sent[i]++
-				n.BroadcastCompany(fmt.Sprint("company", i), sent[i])
+				n.send(fmt.Sprint("region", i), sent[i])
 				n.load.Store(&region.Load{InFlight: uint32(sent[i]), Capacity: 1000})
 				select {
 				case <-tick.C:
@@ -197,14 +190,13 @@ func talk(nodes []*testNode) (stop func() []int64) {
 	}
 }
 
-func TestABadKeyringFileChangesNothing(t *testing.T) {
-	reader := sdkmetric.NewManualReader()
-	meter := sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)).Meter("test")
+func TestBadKeyringFileChangesNothing(t *testing.T) {
+	reader, meter := mustMeter(t)
 	file := mustKeyFile(t, key(1))
 	a := mustStart(t, "us-east", "a", withKeyFile(file), withMeter(meter))
 	b := mustStart(t, "eu-west", "b", withSeeds(a.Addr()), withConfig(func(c *Config) { c.Keys = [][]byte{key(1)} }))
 	nodes := []*testNode{a, b}
-	allSay(t, nodes, key(1))
+	allReport(t, nodes, key(1))
 	readings := func(outcome string) int64 {
 		return counts(t, reader, "punchclock.gossip.keys.reloads", "outcome")[outcome]
 	}
@@ -213,24 +205,24 @@ func TestABadKeyringFileChangesNothing(t *testing.T) {
 		func() error { return os.WriteFile(file.path, nil, 0o600) },
 		func() error { return os.WriteFile(file.path, []byte("no key\n"), 0o600) },
 	} {
-		failed := readings(keyringFailed)
+		failed := readings(keysFailed)
 		if err := spoil(); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "the file was found bad", func() bool { return readings(keyringFailed) > failed+2 })
+		eventually(t, "the bad file is counted", func() bool { return readings(keysFailed) > failed+2 })
 	}
-	if got := readings(keyringChanged); got != 0 {
+	if got := readings(keysChanged); got != 0 {
 		t.Errorf("the keyring changed %d times, want never", got)
 	}
-	allSay(t, nodes, key(1))
+	allReport(t, nodes, key(1))
 
 	file.write(key(1), key(2))
-	eventually(t, "the good file is taken, and b hears of it", func() bool {
+	eventually(t, "the good file is applied, and b knows the keys", func() bool {
 		return slices.ContainsFunc(b.Keyrings(), func(k Keyring) bool {
 			return k.Node == a.cfg.Self.Node && sameRing(k.Keys, fingerprints(file.keys()))
 		})
 	})
-	if got := readings(keyringChanged); got != 1 {
+	if got := readings(keysChanged); got != 1 {
 		t.Errorf("the keyring changed %d times, want once", got)
 	}
 	if got := counts(t, reader, "punchclock.gossip.keys.mismatch", "")[""]; got != 1 {
@@ -238,10 +230,10 @@ func TestABadKeyringFileChangesNothing(t *testing.T) {
 	}
 }
 
-// What is read only once may be half of what is being written.
-func TestOnlyWhatIsReadTwiceIsTaken(t *testing.T) {
+// TestKeysMustBeReadTwice returns keys that change between two readings, like a file that is half written.
+func TestKeysMustBeReadTwice(t *testing.T) {
 	readings := make(chan [][]byte)
-	n := mustStart(t, "us-east", "a", func(c *Config, d *Deps, _ *pace) {
+	n := mustStart(t, "us-east", "a", func(c *Config, d *Deps, _ *timings) {
 		c.Keys = [][]byte{key(1)}
 		d.Keys = func() ([][]byte, error) {
 			keys, ok := <-readings
@@ -251,19 +243,19 @@ func TestOnlyWhatIsReadTwiceIsTaken(t *testing.T) {
 			return keys, nil
 		}
 	})
-	t.Cleanup(func() { close(readings) }) // before the node is closed, which waits for the reading
+	t.Cleanup(func() { close(readings) }) // before Close, which waits for the reading
 	has := func() []Fingerprint { return n.Keyrings()[0].Keys }
 	both := [][]byte{key(1), key(2)}
 	for _, keys := range [][][]byte{both, {key(1)}, both, {key(3)}, both} {
 		readings <- keys
 	}
-	readings <- [][]byte{key(1)} // the one before has been dealt with
+	readings <- [][]byte{key(1)} // the loop has handled the reading before
 	if got := has(); !sameRing(got, fingerprints([][]byte{key(1)})) {
-		t.Errorf("it has %v, want what it had", got)
+		t.Errorf("it has %v, want the first keys", got)
 	}
 	readings <- both
 	readings <- both
-	eventually(t, "what was read twice is taken", func() bool { return sameRing(has(), fingerprints(both)) })
+	eventually(t, "keys that were read twice are applied", func() bool { return sameRing(has(), fingerprints(both)) })
 }
 
 func TestEncryptionIsNotTurnedOnLater(t *testing.T) {
@@ -274,24 +266,24 @@ func TestEncryptionIsNotTurnedOnLater(t *testing.T) {
 	}
 }
 
-// An older release says nothing of its keys, and must not be taken for one
-// without any.
-func TestWhoSaysNothingIsUnknown(t *testing.T) {
+// TestNodeWithoutReportIsUnknown covers an older release, which does not report its keys. It must not look like a node
+// without encryption.
+func TestNodeWithoutReportIsUnknown(t *testing.T) {
 	n := mustStart(t, "us-east", "a")
 	mustForeigner(t, "older", foreigner{meta: encodeMeta(region.Member{Region: "eu-west"})}, n.Addr())
 	plain := mustStart(t, "ap-south", "b", withSeeds(n.Addr()))
-	eventually(t, "all three are seen, and b says that it has no key", func() bool {
+	eventually(t, "all three are seen, and b reports that it has no key", func() bool {
 		rings := n.Keyrings()
 		return len(rings) == 3 && rings[1].Node == plain.cfg.Self.Node && rings[1].Known
 	})
 	rings := n.Keyrings()
 	if r := rings[0]; r.Node != n.cfg.Self.Node || !r.Known || len(r.Keys) != 0 {
-		t.Errorf("of itself the node says %+v", r)
+		t.Errorf("the node's own keyring is %+v, want no keys", r)
 	}
 	if r := rings[1]; len(r.Keys) != 0 {
-		t.Errorf("b has %+v", r)
+		t.Errorf("the keyring of b is %+v, want no keys", r)
 	}
 	if r := rings[2]; r.Node != "older" || r.Known || r.Region != "eu-west" {
-		t.Errorf("of the older node it says %+v, want that it does not know", r)
+		t.Errorf("the keyring of the older node is %+v, want that it is unknown", r)
 	}
 }

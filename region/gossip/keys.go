@@ -16,18 +16,17 @@ import (
 )
 
 const (
-	// maxKeys is how many keys a keyring holds: a rotation needs two, an
-	// interrupted one three. All are tried on a packet that none can read.
+	// maxKeys is the most keys of a keyring. A rotation needs two, and an interrupted rotation three. A packet that no
+	// key opens costs one try for each of them.
 	maxKeys = 8
-	// maxKeyFile is far beyond maxKeys lines; a file that is larger is another.
+	// maxKeyFile is far more than maxKeys lines need. A larger file is not a keyring.
 	maxKeyFile = 4 << 10
 )
 
-// Fingerprint names a key and does not tell it: the beginning of a hash of a
-// key that nobody can guess.
+// Fingerprint names a key and does not reveal it. It is the beginning of a hash of the key, which cannot be guessed.
 type Fingerprint [fingerprintSize]byte
 
-// fingerprintSize is short enough for a person, and keys are few.
+// fingerprintSize is short enough for a person to compare. Keys are few, so collisions do not matter.
 const fingerprintSize = 8
 
 // FingerprintOf returns the key's fingerprint.
@@ -38,16 +37,16 @@ func FingerprintOf(key []byte) Fingerprint {
 
 func (f Fingerprint) String() string { return hex.EncodeToString(f[:]) }
 
-// CheckFingerprint returns an error for a text that can be no fingerprint.
+// CheckFingerprint returns an error if the text cannot be a fingerprint.
 func CheckFingerprint(s string) error {
 	if b, err := hex.DecodeString(s); err != nil || len(b) != fingerprintSize || s != strings.ToLower(s) {
-		return fmt.Errorf("a fingerprint has %d of 0-9 and a-f, %q does not", 2*fingerprintSize, s)
+		return fmt.Errorf("a fingerprint must be %d of 0-9 and a-f, is %q", 2*fingerprintSize, s)
 	}
 	return nil
 }
 
-// ParseKeys reads the content of a keyring file: keys of 16, 24 or 32 bytes in
-// base64, one a line, 1 to 8 different ones. The first one sends.
+// ParseKeys reads the content of a keyring file: one key in a line, 16, 24 or 32 bytes in base64, 1 to 8 different
+// keys. The first key sends.
 func ParseKeys(content []byte) ([][]byte, error) {
 	var keys [][]byte
 	for i, line := range bytes.Fields(content) {
@@ -55,15 +54,15 @@ func ParseKeys(content []byte) ([][]byte, error) {
 		if err != nil || memberlist.ValidateKey(key) != nil {
 			return nil, fmt.Errorf("key %d must be base64 of 16, 24 or 32 bytes", i+1)
 		}
-		if !hasKey(keys, key) { // twice is not more than once
+		if !hasKey(keys, key) {
 			keys = append(keys, key)
 		}
 	}
 	switch {
 	case len(keys) == 0:
-		return nil, errors.New("the file holds no key")
+		return nil, errors.New("the file has no key")
 	case len(keys) > maxKeys:
-		return nil, fmt.Errorf("the file holds %d keys, at most %d are taken", len(keys), maxKeys)
+		return nil, fmt.Errorf("the file has %d keys, at most %d are allowed", len(keys), maxKeys)
 	}
 	return keys, nil
 }
@@ -80,7 +79,7 @@ func ReadKeys(path string) ([][]byte, error) {
 		return nil, err
 	}
 	if len(content) > maxKeyFile {
-		return nil, fmt.Errorf("%s: more than %d bytes are no keyring", path, maxKeyFile)
+		return nil, fmt.Errorf("%s: a keyring file has at most %d bytes", path, maxKeyFile)
 	}
 	keys, err := ParseKeys(content)
 	if err != nil {
@@ -103,9 +102,8 @@ func fingerprints(keys [][]byte) []Fingerprint {
 	return list
 }
 
-// install makes keys those of the ring, the first one sending. New ones come
-// before and old ones go after the sending one changes, so that there is no
-// moment in which this node cannot read what it could read before and after.
+// install makes keys the keys of the ring; the first one sends. It adds new keys first, then changes the sending key,
+// then removes old keys. So the node can read messages of its kept keys at every moment.
 func install(ring *memberlist.Keyring, keys [][]byte) error {
 	for _, k := range keys {
 		if err := memberlist.ValidateKey(k); err != nil {
@@ -123,12 +121,11 @@ func install(ring *memberlist.Keyring, keys [][]byte) error {
 	return removeOthers(ring, keys)
 }
 
-// removeOthers takes every key out of the ring that is not to be kept, of which
-// the first one sends. memberlist 0.7 removes a key by moving those behind it
-// up, in the very slice by which packets are being decrypted. Behind the last
-// one there is none. So what has to go is taken off the end together with what
-// stands behind it, and that is added again: a packet that comes in these
-// microseconds is one that was lost.
+// removeOthers removes every key from the ring that is not in keep. keep[0] is the sending key.
+//
+// memberlist 0.7 removes a key by shifting the slice in place while other goroutines decrypt packets with it. Removing
+// the last key shifts nothing. So this function pops keys from the end and then adds the kept ones again. A packet that
+// arrives in these microseconds may be dropped.
 func removeOthers(ring *memberlist.Keyring, keep [][]byte) error {
 	held := slices.Clone(ring.GetKeys())
 	first := slices.IndexFunc(held, func(k []byte) bool { return !hasKey(keep, k) })

@@ -13,10 +13,10 @@ import (
 	"pgregory.net/rapid"
 )
 
-// key returns a key that is known by its number.
+// key returns the key with a number.
 func key(i byte) []byte { return bytes.Repeat([]byte{i}, 32) }
 
-func TestAKeyringFileIsRead(t *testing.T) {
+func TestReadKeys(t *testing.T) {
 	line := func(k []byte) string { return base64.StdEncoding.EncodeToString(k) + "\n" }
 	path := filepath.Join(t.TempDir(), "keys")
 	for content, want := range map[string][][]byte{
@@ -32,12 +32,12 @@ func TestAKeyringFileIsRead(t *testing.T) {
 		}
 	}
 	for content, want := range map[string]string{
-		"":                               "holds no key",
-		"\n \n":                          "holds no key",
+		"":                               "has no key",
+		"\n \n":                          "has no key",
 		"!":                              "key 1 must be base64",
 		line(key(1)) + "c2hvcnQ=":        "key 2 must be base64",
 		line(key(1)) + line(key(1))[:40]: "key 2",
-		strings.Repeat("\n", 5000):       "no keyring",
+		strings.Repeat("\n", 5000):       "at most 4096 bytes",
 		func() (all string) {
 			for i := range byte(9) {
 				all += line(key(i))
@@ -53,13 +53,13 @@ func TestAKeyringFileIsRead(t *testing.T) {
 		}
 	}
 	if _, err := ReadKeys(path + ".none"); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("a file that is not there: %v", err)
+		t.Errorf("a missing file gives %v, want os.ErrNotExist", err)
 	}
 }
 
-// Whatever the ring was, afterwards it is what was asked for, and no slice that
-// somebody still decrypts with was written to.
-func TestARingBecomesWhatWasAskedFor(t *testing.T) {
+// TestInstallReplacesTheKeys installs any keys over any other keys. The ring must have exactly the new keys, and no
+// slice may change that another goroutine still decrypts with.
+func TestInstallReplacesTheKeys(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		some := rapid.SliceOfNDistinct(rapid.ByteRange(1, 6), 1, 6, rapid.ID)
 		of := func(label string) (keys [][]byte) {
@@ -91,13 +91,13 @@ func TestARingBecomesWhatWasAskedFor(t *testing.T) {
 	})
 }
 
-func TestABadKeyChangesNothing(t *testing.T) {
+func TestBadKeyChangesNothing(t *testing.T) {
 	ring, err := memberlist.NewKeyring([][]byte{key(1), key(2)}, key(1))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := install(ring, [][]byte{key(3), key(1)[:15]}); err == nil {
-		t.Error("a key of 15 bytes is taken")
+		t.Error("a key of 15 bytes is accepted")
 	}
 	if got := ring.GetKeys(); !sameKeys(got, [][]byte{key(1), key(2)}) {
 		t.Errorf("the ring became %x", got)
@@ -113,7 +113,7 @@ func FuzzParseKeys(f *testing.F) {
 			return
 		}
 		if ring, err := memberlist.NewKeyring(keys, keys[0]); err != nil || len(ring.GetKeys()) != len(keys) {
-			t.Errorf("memberlist takes %x for %v, %v", keys, ring, err)
+			t.Errorf("memberlist makes %[2]v, %[3]v of the keys %[1]x", keys, ring, err)
 		}
 	})
 }

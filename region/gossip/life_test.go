@@ -15,7 +15,7 @@ import (
 	"github.com/punchclock/punchclock/region"
 )
 
-func TestOneNodeIsRestartedAtItsAddress(t *testing.T) {
+func TestNodeRestartsAtItsAddress(t *testing.T) {
 	nodes := mustCluster(t, 3)
 	addr := nodes[2].Addr()
 	nodes[2].kill(t)
@@ -23,7 +23,7 @@ func TestOneNodeIsRestartedAtItsAddress(t *testing.T) {
 	converge(t, nodes[0], nodes[1], again)
 }
 
-func TestAllNodesAreRestartedAtTheirAddresses(t *testing.T) {
+func TestAllNodesRestartAtTheirAddresses(t *testing.T) {
 	nodes := mustCluster(t, 4)
 	var addrs []string
 	for _, n := range nodes {
@@ -45,11 +45,11 @@ func TestAllNodesAreRestartedAtTheirAddresses(t *testing.T) {
 	}
 }
 
-// restart starts a node on an address that was just given up. The kernel may
-// lend the port to a connection for a moment.
+// restart starts a node on an address that was in use until now. The kernel may give the port to a connection for a
+// moment.
 func restart(t *testing.T, r region.Name, host, addr string, opts ...option) (n *testNode) {
 	opts = append(opts, withConfig(func(c *Config) { c.Addr = addr }))
-	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(waitLimit); ; time.Sleep(10 * time.Millisecond) {
 		n = mustNew(t, r, host, opts...)
 		err := n.Start(context.Background())
 		if err == nil {
@@ -101,7 +101,7 @@ func TestLifeCycle(t *testing.T) {
 			t.Errorf("Leave after Close: %v", err)
 		}
 		n.SetState(region.Ready)
-		n.BroadcastCompany("acme", 1)
+		n.send("eu-west", 1)
 	})
 	t.Run("address in use", func(t *testing.T) {
 		n := mustStart(t, "us-east", "a")
@@ -118,9 +118,9 @@ func TestLifeCycle(t *testing.T) {
 	})
 }
 
-// A seed that accepts and never answers must neither hold up the start for
-// longer than it may take, nor the stop.
-func TestASilentSeedHoldsNobodyUp(t *testing.T) {
+// TestSilentSeedDelaysNothing joins a seed that accepts connections and never answers. The start must end after its
+// limit, and the stop at once.
+func TestSilentSeedDelaysNothing(t *testing.T) {
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -129,13 +129,13 @@ func TestASilentSeedHoldsNobodyUp(t *testing.T) {
 	p := fast()
 	p.firstJoin = 300 * time.Millisecond
 	p.tune = func(c *memberlist.Config) { c.TCPTimeout = time.Hour } // only Close can end the wait
-	n := mustNew(t, "us-east", "a", withSeeds(silent.Addr().String()), withPace(p))
+	n := mustNew(t, "us-east", "a", withSeeds(silent.Addr().String()), withTimings(p))
 	began := time.Now()
 	if err := n.Start(context.Background()); err != nil {
 		t.Fatalf("Start: %v", err)
 	}
 	if took := time.Since(began); took < p.firstJoin {
-		t.Errorf("Start took %s, want it to try for %s", took, p.firstJoin)
+		t.Errorf("Start took %s, want at least %s", took, p.firstJoin)
 	}
 	inTime(t, "Close", func() { n.kill(t) })
 }
@@ -145,8 +145,8 @@ func TestStartEndsWithItsContext(t *testing.T) {
 	p.firstJoin = time.Hour
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	// Nobody listens on port 1.
-	n := mustNew(t, "us-east", "a", withSeeds("127.0.0.1:1"), withPace(p))
+	// No program listens on port 1.
+	n := mustNew(t, "us-east", "a", withSeeds("127.0.0.1:1"), withTimings(p))
 	inTime(t, "Start", func() {
 		if err := n.Start(ctx); err != nil {
 			t.Errorf("Start: %v", err)
@@ -157,13 +157,13 @@ func TestStartEndsWithItsContext(t *testing.T) {
 func TestStartDoesNotWaitForItself(t *testing.T) {
 	p := fast()
 	p.firstJoin = time.Hour
-	first := mustStart(t, "us-east", "a", withPace(p)) // without seeds
+	first := mustStart(t, "us-east", "a", withTimings(p)) // without seeds
 	addr := first.Addr()
 	first.kill(t)
-	inTime(t, "Start", func() { restart(t, "us-east", "a", addr, withSeeds(addr), withPace(p)) })
+	inTime(t, "Start", func() { restart(t, "us-east", "a", addr, withSeeds(addr), withTimings(p)) })
 }
 
-// inTime fails when f does not return.
+// inTime fails the test if f does not return.
 func inTime(t *testing.T, what string, f func()) {
 	t.Helper()
 	done := make(chan struct{})
@@ -173,7 +173,7 @@ func inTime(t *testing.T, what string, f func()) {
 	}()
 	select {
 	case <-done:
-	case <-time.After(patience):
+	case <-time.After(waitLimit):
 		t.Fatalf("%s does not return", what)
 	}
 }
@@ -190,14 +190,14 @@ func TestStartStopStress(t *testing.T) {
 				busy.Go(func() {
 					for j := range 50 {
 						n.SetState(region.State(j % 3))
-						n.BroadcastCompany("acme", int64(j+1))
+						n.send("eu-west", int64(j+1))
 					}
 				})
 				if err := n.Start(context.Background()); err != nil {
 					t.Errorf("Start: %v", err)
 				}
 				if i%2 == 0 {
-					busy.Go(func() { _ = n.Leave(context.Background()) }) // may lose against Close
+					busy.Go(func() { _ = n.Leave(context.Background()) }) // Close may come first
 				}
 				if err := n.Close(); err != nil {
 					t.Errorf("Close: %v", err)
@@ -213,7 +213,7 @@ func TestStartStopStress(t *testing.T) {
 	}
 }
 
-func TestTheAdvertisedAddressMayBeAName(t *testing.T) {
+func TestAdvertisedAddressMayBeAName(t *testing.T) {
 	first := mustStart(t, "us-east", "a")
 	addr := first.Addr()
 	first.kill(t)
@@ -223,7 +223,7 @@ func TestTheAdvertisedAddressMayBeAName(t *testing.T) {
 	}
 	again := restart(t, "us-east", "a", addr, withConfig(func(c *Config) { c.Advertise = "localhost:" + port }))
 	if again.Addr() != addr {
-		t.Errorf("it advertises %s, want %s: the address of localhost that it listens on", again.Addr(), addr)
+		t.Errorf("it advertises %s, want %s: the address of localhost on which it listens", again.Addr(), addr)
 	}
 	n := mustNew(t, "us-east", "b", withConfig(func(c *Config) { c.Advertise = "no-such-host.invalid:1" }))
 	if err := n.Start(context.Background()); err == nil || !strings.Contains(err.Error(), "Advertise no-such-host.invalid:1") {

@@ -10,15 +10,15 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Strangers decide how many warnings memberlist writes: one for each packet
-// with a wrong label or key. More than these are not worth reading.
+// memberlist writes a warning for each packet with a wrong label or key, so anyone on the network could fill the log.
+// More warnings than these are not worth reading.
 const (
 	warningsPerSecond = 1
 	warningsBurst     = 20
 )
 
-// lineLogger gives memberlist's log lines to slog. Its errors are what a
-// network does, so nothing is above a warning.
+// lineLogger passes memberlist's log lines to slog. Its errors are ordinary network failures, so no line is above a
+// warning.
 type lineLogger struct {
 	log      *slog.Logger
 	warnings *rate.Limiter

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestLinesOfMemberlist(t *testing.T) {
+func TestLinesHaveLevels(t *testing.T) {
 	var out bytes.Buffer
 	logger := newLineLogger(slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	for line, want := range map[string]string{
@@ -27,7 +27,7 @@ func TestLinesOfMemberlist(t *testing.T) {
 	}
 }
 
-func TestStrangersCannotFloodTheLog(t *testing.T) {
+func TestWarningsAreLimited(t *testing.T) {
 	var out bytes.Buffer
 	logger := newLineLogger(slog.New(slog.NewTextHandler(&out, nil)))
 	for i := range 10_000 {

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"sync"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -18,11 +18,11 @@ import (
 	"github.com/punchclock/punchclock/region"
 )
 
-// patience bounds every wait of these tests. It is only spent on failure.
-const patience = 30 * time.Second
+// waitLimit is the limit of every wait in these tests. A test that passes never needs it.
+const waitLimit = 60 * time.Second
 
-// TestMain waits for goroutines longer than goleak does: memberlist stops
-// some of its own without waiting, such as a probe that is under way.
+// TestMain looks for goroutines longer than goleak does. memberlist does not wait for some of its own, such as a probe
+// in progress.
 func TestMain(m *testing.M) {
 	code := m.Run()
 	if err := leaks(); code == 0 && err != nil {
@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 
 func leaks(opts ...goleak.Option) error {
 	var err error
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(waitLimit); time.Now().Before(deadline); {
 		if err = goleak.Find(opts...); err == nil {
 			return nil
 		}
@@ -45,17 +45,17 @@ func leaks(opts ...goleak.Option) error {
 // eventually waits until ok returns true.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(waitLimit); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		if ok() {
 			return
 		}
 	}
-	t.Fatalf("waited %s in vain: %s", patience, what)
+	t.Fatalf("not so after %s: %s", waitLimit, what)
 }
 
-// fast is the pace of the tests: everything as usual, only sooner.
-func fast() pace {
-	p := defaultPace()
+// fast returns the timings of the tests: the usual ones, but shorter.
+func fast() timings {
+	p := defaultTimings()
 	p.load, p.view, p.keys = 50*time.Millisecond, 10*time.Millisecond, 20*time.Millisecond
 	p.rejoin, p.rejoinRetry, p.firstJoin = 200*time.Millisecond, 50*time.Millisecond, 5*time.Second
 	p.tune = func(c *memberlist.Config) {
@@ -68,8 +68,8 @@ func fast() pace {
 	return p
 }
 
-// blind never probes: it learns of a loss only when it is told.
-func blind() pace {
+// blind returns timings without probes: a node detects no loss by itself.
+func blind() timings {
 	p := fast()
 	tune := p.tune
 	p.tune = func(c *memberlist.Config) {
@@ -79,25 +79,23 @@ func blind() pace {
 	return p
 }
 
-// testNode is a Gossip with what belongs to it.
+// testNode is a Gossip and its data.
 type testNode struct {
 	*Gossip
 	cluster *region.Cluster
 	load    atomic.Pointer[region.Load]
-
-	evacuations region.Evacuations
-
-	mu      sync.Mutex // guards heardOf
-	heardOf map[string][]int64
+	known   region.Evacuations
 }
 
-type option func(*Config, *Deps, *pace)
+type option func(*Config, *Deps, *timings)
 
-func withSeeds(seeds ...string) option { return func(c *Config, _ *Deps, _ *pace) { c.Seeds = seeds } }
-func withPace(p pace) option           { return func(_ *Config, _ *Deps, own *pace) { *own = p } }
-func withMeter(m metric.Meter) option  { return func(_ *Config, d *Deps, _ *pace) { d.Meter = m } }
+func withSeeds(seeds ...string) option {
+	return func(c *Config, _ *Deps, _ *timings) { c.Seeds = seeds }
+}
+func withTimings(p timings) option    { return func(_ *Config, _ *Deps, own *timings) { *own = p } }
+func withMeter(m metric.Meter) option { return func(_ *Config, d *Deps, _ *timings) { d.Meter = m } }
 func withConfig(f func(*Config)) option {
-	return func(c *Config, _ *Deps, _ *pace) { f(c) }
+	return func(c *Config, _ *Deps, _ *timings) { f(c) }
 }
 
 func goodConfig(r region.Name, host string) Config {
@@ -112,13 +110,13 @@ func goodConfig(r region.Name, host string) Config {
 
 func mustNew(t testing.TB, r region.Name, host string, opts ...option) *testNode {
 	t.Helper()
-	n := &testNode{cluster: &region.Cluster{}, heardOf: make(map[string][]int64)}
+	n := &testNode{cluster: &region.Cluster{}}
 	n.load.Store(&region.Load{Capacity: 1000})
 	cfg := goodConfig(r, host)
 	deps := Deps{
 		Cluster: n.cluster, Log: slog.New(slog.DiscardHandler), Meter: noop.Meter{},
-		Load:           func() region.Load { return *n.load.Load() },
-		CompanyChanged: n.companyChanged, Evacuations: n.evacuations.All, MergeEvacuation: n.evacuations.Merge,
+		Load:        func() region.Load { return *n.load.Load() },
+		Evacuations: n.known.All, MergeEvacuation: n.known.Merge,
 	}
 	p := fast()
 	for _, o := range opts {
@@ -128,7 +126,7 @@ func mustNew(t testing.TB, r region.Name, host string, opts ...option) *testNode
 	if n.Gossip, err = New(cfg, deps); err != nil {
 		t.Fatalf("New: %v", err)
 	}
-	n.Gossip.pace = p
+	n.timings = p
 	t.Cleanup(func() {
 		if err := n.Close(); err != nil {
 			t.Errorf("Close of %s: %v", host, err)
@@ -146,18 +144,6 @@ func mustStart(t testing.TB, r region.Name, host string, opts ...option) *testNo
 	return n
 }
 
-func (n *testNode) companyChanged(company string, version int64) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.heardOf[company] = append(n.heardOf[company], version)
-}
-
-func (n *testNode) changes(company string) []int64 {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return append([]int64(nil), n.heardOf[company]...)
-}
-
 // sees returns the member as the node sees it.
 func (n *testNode) sees(other *testNode) (region.Member, bool) {
 	for _, m := range n.cluster.Snapshot().Members() {
@@ -170,7 +156,7 @@ func (n *testNode) sees(other *testNode) (region.Member, bool) {
 
 var regions = []region.Name{"us-east", "eu-west", "ap-south"}
 
-// mustCluster starts n nodes over three regions that all see each other.
+// mustCluster starts n nodes in three regions and waits until each of them sees all others.
 func mustCluster(t testing.TB, n int, opts ...option) []*testNode {
 	t.Helper()
 	first := mustStart(t, regions[0], "n0", opts...)
@@ -183,7 +169,7 @@ func mustCluster(t testing.TB, n int, opts ...option) []*testNode {
 	return nodes
 }
 
-// converge waits until each of the nodes sees these and no others.
+// converge waits until each of the nodes sees exactly these nodes.
 func converge(t testing.TB, nodes ...*testNode) {
 	t.Helper()
 	for _, n := range nodes {
@@ -201,7 +187,19 @@ func converge(t testing.TB, nodes ...*testNode) {
 	}
 }
 
-// kill stops a node without a word.
+// send merges a switch of the region with this version, and sends it to the other nodes.
+func (n *testNode) send(r string, version int64) {
+	e := region.Evacuation{Region: region.Name(r), On: true, Version: version}
+	n.known.Merge(e)
+	n.BroadcastEvacuation(e)
+}
+
+// has reports whether the node has the switch of the region with this version.
+func (n *testNode) has(r string, version int64) bool {
+	return slices.Contains(n.known.All(), region.Evacuation{Region: region.Name(r), On: true, Version: version})
+}
+
+// kill stops a node without an announcement.
 func (n *testNode) kill(t testing.TB) {
 	t.Helper()
 	if err := n.Close(); err != nil {
@@ -209,8 +207,7 @@ func (n *testNode) kill(t testing.TB) {
 	}
 }
 
-// withProbesOf is the product's own failure detection at the speed of the
-// tests in all else.
+// withProbesOf returns tune with the product's own failure detection.
 func withProbesOf(tune func(*memberlist.Config)) func(*memberlist.Config) {
 	return func(c *memberlist.Config) {
 		interval, timeout := c.ProbeInterval, c.ProbeTimeout

@@ -11,84 +11,85 @@ import (
 	"github.com/punchclock/punchclock/region"
 )
 
-// Why something that arrived was refused.
+// The kinds of refused data.
 const (
-	refusedMeta    = "metadata"
-	refusedMessage = "message"
-	refusedKind    = "unknown_kind" // of a newer release
-	refusedState   = "state"
+	refusedMeta     = "metadata"
+	refusedMessage  = "message"
+	refusedContent  = "unknown_content" // of a newer release
+	refusedPushPull = "push_pull"
 )
 
-// What became of an attempt to join.
+// The kinds of messages that a full queue drops.
+const (
+	droppedLoad       = "load"
+	droppedEvacuation = "evacuation"
+	droppedKeys       = "keys"
+)
+
+// The outcomes of an attempt to join.
 const (
 	joinOK     = "ok"
 	joinFailed = "failed"
 )
 
-// What became of a company change.
+// The outcomes of a reading of the keys. A reading without a change is not counted.
 const (
-	companySent     = "sent"     // this node told of it
-	companyReceived = "received" // another node did
-	companyDropped  = "dropped"  // gave way in the full queue
-)
-
-// What became of a reading of the keys; one that finds the same is not counted.
-const (
-	keyringChanged = "changed"
-	keyringFailed  = "failed" // the old keys hold
+	keysChanged = "changed"
+	keysFailed  = "failed" // the present keys stay in use
 )
 
 type metrics struct {
 	meter     metric.Meter
-	keyrings  metric.Int64Counter
-	differing metric.Int64ObservableGauge
-	companies metric.Int64Counter
+	reloads   metric.Int64Counter
+	mismatch  metric.Int64ObservableGauge
+	dropped   metric.Int64Counter
 	joins     metric.Int64Counter
 	refused   metric.Int64Counter
 	members   metric.Int64ObservableGauge
-	health    metric.Int64ObservableGauge
+	awareness metric.Int64ObservableGauge
 }
 
 func newMetrics(meter metric.Meter) (*metrics, error) {
 	m := &metrics{meter: meter}
 	var errs [7]error
-	m.companies, errs[0] = meter.Int64Counter("punchclock.gossip.company.changes", metric.WithUnit("{change}"),
-		metric.WithDescription("Company changes by what became of them."))
+	m.dropped, errs[0] = meter.Int64Counter("punchclock.gossip.dropped", metric.WithUnit("{message}"),
+		metric.WithDescription("Messages that a full queue lost, by kind."))
 	m.joins, errs[1] = meter.Int64Counter("punchclock.gossip.joins", metric.WithUnit("{attempt}"),
 		metric.WithDescription("Attempts to join another node, by outcome."))
 	m.refused, errs[2] = meter.Int64Counter("punchclock.gossip.refused", metric.WithUnit("{message}"),
-		metric.WithDescription("What arrived and could not be used, by what it was."))
+		metric.WithDescription("Received data that is not valid or not known, by kind."))
 	m.members, errs[3] = meter.Int64ObservableGauge("punchclock.gossip.members", metric.WithUnit("{node}"),
-		metric.WithDescription("Nodes on the board, this one included."))
-	m.health, errs[4] = meter.Int64ObservableGauge("punchclock.gossip.awareness", metric.WithUnit("{score}"),
-		metric.WithDescription("memberlist's doubt in this node itself: 0 is healthy, higher probes slower."))
-	m.keyrings, errs[5] = meter.Int64Counter("punchclock.gossip.keys.reloads", metric.WithUnit("{reading}"),
-		metric.WithDescription("Readings of the keyring that changed it, or failed and changed nothing."))
-	m.differing, errs[6] = meter.Int64ObservableGauge("punchclock.gossip.keys.mismatch", metric.WithUnit("{node}"),
-		metric.WithDescription("Nodes that say of their keys what this node does not say of its own, or nothing."))
+		metric.WithDescription("Nodes that this node sees, itself included, by region and state."))
+	m.awareness, errs[4] = meter.Int64ObservableGauge("punchclock.gossip.awareness", metric.WithUnit("{score}"),
+		metric.WithDescription("memberlist's doubt in this node itself: 0 is healthy, a higher score slows probes."))
+	m.reloads, errs[5] = meter.Int64Counter("punchclock.gossip.keys.reloads", metric.WithUnit("{reading}"),
+		metric.WithDescription("Readings of the keyring file that changed the keys, or failed, by outcome."))
+	m.mismatch, errs[6] = meter.Int64ObservableGauge("punchclock.gossip.keys.mismatch", metric.WithUnit("{node}"),
+		metric.WithDescription("Nodes with other gossip keys than this node, or with unknown keys."))
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err
 	}
-	// Shown before they happen: the first failure is the one to be seen.
-	for _, outcome := range []string{joinOK, joinFailed} {
-		m.joins.Add(context.Background(), 0, metric.WithAttributes(attribute.String("outcome", outcome)))
+	// Every series starts at 0, or an alert on the increase would miss the first failure.
+	start := func(counter metric.Int64Counter, label string, values ...string) {
+		for _, v := range values {
+			counter.Add(context.Background(), 0, metric.WithAttributes(attribute.String(label, v)))
+		}
 	}
-	for _, outcome := range []string{keyringChanged, keyringFailed} {
-		m.keyrings.Add(context.Background(), 0, metric.WithAttributes(attribute.String("outcome", outcome)))
-	}
-	for _, what := range []string{refusedMeta, refusedMessage, refusedKind, refusedState} {
-		m.refused.Add(context.Background(), 0, metric.WithAttributes(attribute.String("what", what)))
-	}
+	start(m.joins, "outcome", joinOK, joinFailed)
+	start(m.reloads, "outcome", keysChanged, keysFailed)
+	start(m.refused, "kind", refusedMeta, refusedMessage, refusedContent, refusedPushPull)
+	start(m.dropped, "kind", droppedLoad, droppedEvacuation, droppedKeys)
 	return m, nil
 }
 
-func (m *metrics) keyring(outcome string) {
-	m.keyrings.Add(context.Background(), 1, metric.WithAttributes(attribute.String("outcome", outcome)))
+func (m *metrics) keysReloaded(outcome string) {
+	m.reloads.Add(context.Background(), 1, metric.WithAttributes(attribute.String("outcome", outcome)))
 }
 
-func (m *metrics) company(event string, n int) {
-	if n > 0 {
-		m.companies.Add(context.Background(), int64(n), metric.WithAttributes(attribute.String("event", event)))
+// drop returns the function that counts dropped messages of one kind.
+func (m *metrics) drop(kind string) func(n int) {
+	return func(n int) {
+		m.dropped.Add(context.Background(), int64(n), metric.WithAttributes(attribute.String("kind", kind)))
 	}
 }
 
@@ -100,12 +101,12 @@ func (m *metrics) join(err error) {
 	m.joins.Add(context.Background(), 1, metric.WithAttributes(attribute.String("outcome", outcome)))
 }
 
-func (m *metrics) refuse(what string) {
-	m.refused.Add(context.Background(), 1, metric.WithAttributes(attribute.String("what", what)))
+func (m *metrics) refuse(kind string) {
+	m.refused.Add(context.Background(), 1, metric.WithAttributes(attribute.String("kind", kind)))
 }
 
-// observe registers the gauges; the registration ends with the Gossip.
-func (m *metrics) observe(cluster *region.Cluster, health func() int, keyrings func() []Keyring) (metric.Registration, error) {
+// observe registers the gauges. Close of the Gossip ends the registration.
+func (m *metrics) observe(cluster *region.Cluster, awareness func() int, keyrings func() []Keyring) (metric.Registration, error) {
 	type group struct {
 		region region.Name
 		state  region.State
@@ -119,15 +120,14 @@ func (m *metrics) observe(cluster *region.Cluster, health func() int, keyrings f
 			o.ObserveInt64(m.members, n, metric.WithAttributes(
 				attribute.String("region", string(g.region)), attribute.String("state", g.state.String())))
 		}
-		o.ObserveInt64(m.health, int64(health()))
-		o.ObserveInt64(m.differing, differing(keyrings()))
+		o.ObserveInt64(m.awareness, int64(awareness()))
+		o.ObserveInt64(m.mismatch, mismatches(keyrings()))
 		return nil
-	}, m.members, m.health, m.differing)
+	}, m.members, m.awareness, m.mismatch)
 }
 
-// differing counts who differs from the first, which is this node. The order of
-// keys that only receive means nothing.
-func differing(rings []Keyring) (n int64) {
+// mismatches counts the keyrings that differ from the first one, which is this node's.
+func mismatches(rings []Keyring) (n int64) {
 	for _, r := range rings {
 		if !r.Known || !sameRing(r.Keys, rings[0].Keys) {
 			n++
@@ -136,6 +136,7 @@ func differing(rings []Keyring) (n int64) {
 	return n
 }
 
+// sameRing compares two keyrings. The order of keys that only receive does not matter.
 func sameRing(a, b []Fingerprint) bool {
 	if len(a) != len(b) || len(a) == 0 {
 		return len(a) == len(b)

@@ -14,14 +14,14 @@ import (
 	"github.com/punchclock/punchclock/region"
 )
 
-// network is the real one with a cut in it.
+// network is the real network, and tests can cut connections.
 type network struct {
 	mu      sync.Mutex             // guards all below
-	passes  func(a, b string) bool // nil when all does
-	stopped int                    // packets that did not come through
+	passes  func(a, b string) bool // nil if everything passes
+	stopped int                    // packets that did not pass
 }
 
-// blocks says whether nothing passes from one address to the other.
+// blocks reports whether nothing passes from one address to the other.
 func (n *network) blocks(from, to string, packet bool) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -65,7 +65,7 @@ func (n *network) wrap(t memberlist.NodeAwareTransport) memberlist.NodeAwareTran
 	return &cuttable{NodeAwareTransport: t, network: n, own: net.JoinHostPort(ip.String(), strconv.Itoa(port))}
 }
 
-// cuttable is a transport on such a network.
+// cuttable is a transport on a network that tests can cut.
 type cuttable struct {
 	memberlist.NodeAwareTransport
 	network *network
@@ -86,15 +86,15 @@ func (c *cuttable) DialAddressTimeout(a memberlist.Address, timeout time.Duratio
 	return c.NodeAwareTransport.DialAddressTimeout(a, timeout)
 }
 
-// The nodes have no seeds, so they find each other again from memory alone,
-// after memberlist has forgotten the other side.
-func TestAPartitionHeals(t *testing.T) {
+// TestPartitionHeals runs without seeds. The nodes must find each other again through the remembered addresses, after
+// memberlist has removed the other side.
+func TestPartitionHeals(t *testing.T) {
 	n := &network{}
 	p := fast()
 	p.wrap = n.wrap
 	var nodes []*testNode
 	for i := range 5 {
-		nodes = append(nodes, mustStart(t, regions[i%3], fmt.Sprint("n", i), withPace(p)))
+		nodes = append(nodes, mustStart(t, regions[i%3], fmt.Sprint("n", i), withTimings(p)))
 	}
 	for _, other := range nodes[1:] {
 		if _, err := other.list.Join([]string{nodes[0].Addr()}); err != nil {
@@ -109,7 +109,7 @@ func TestAPartitionHeals(t *testing.T) {
 	converge(t, far...)
 	last := n.tried()
 	lastAt := time.Now()
-	eventually(t, "neither side sends packets to the other any more", func() bool {
+	eventually(t, "no side sends packets to the other side", func() bool {
 		if now := n.tried(); now != last {
 			last, lastAt = now, time.Now()
 		}
@@ -120,34 +120,34 @@ func TestAPartitionHeals(t *testing.T) {
 
 	n.heal()
 	converge(t, nodes...)
-	eventually(t, "both sides see what the other became", func() bool {
+	eventually(t, "both sides see the new state of the other side", func() bool {
 		a, _ := far[1].sees(near[0])
 		b, _ := near[1].sees(far[0])
 		return a.State == region.Ready && b.State == region.Draining
 	})
 }
 
-// Seeds heal a partition that outlasts the memory of it.
-func TestSeedsHealAPartition(t *testing.T) {
+// TestSeedsHealPartition covers a partition that lasts longer than removed addresses are remembered.
+func TestSeedsHealPartition(t *testing.T) {
 	n := &network{}
 	p := fast()
 	p.wrap = n.wrap
-	a := mustStart(t, "us-east", "a", withPace(p))
-	b := mustStart(t, "eu-west", "b", withPace(p), withSeeds(a.Addr()))
+	a := mustStart(t, "us-east", "a", withTimings(p))
+	b := mustStart(t, "eu-west", "b", withTimings(p), withSeeds(a.Addr()))
 	converge(t, a, b)
 	n.cut(b)
 	converge(t, a)
 	converge(t, b)
 	for _, node := range []*testNode{a, b} {
-		node.roster.mu.Lock()
-		clear(node.roster.lost)
-		node.roster.mu.Unlock()
+		node.members.mu.Lock()
+		clear(node.members.removed)
+		node.members.mu.Unlock()
 	}
 	n.heal()
 	converge(t, a, b)
 }
 
-// Two nodes that never hear each other have the news from a third one.
+// TestNewsIsPassedOn cuts the connection between two nodes. A third node must pass all news on.
 func TestNewsIsPassedOn(t *testing.T) {
 	n := &network{}
 	p := blind()
@@ -156,13 +156,13 @@ func TestNewsIsPassedOn(t *testing.T) {
 		tune(c)
 		c.PushPullInterval = time.Hour
 	}
-	nodes := mustCluster(t, 3, withPace(p))
+	nodes := mustCluster(t, 3, withTimings(p))
 	a, c := nodes[0], nodes[2]
 	pair := map[string]bool{a.Addr(): true, c.Addr(): true}
 	n.set(func(x, y string) bool { return !pair[x] || !pair[y] })
 
-	a.BroadcastCompany("acme", 1)
-	eventually(t, "the company change is heard of", func() bool { return len(c.changes("acme")) == 1 })
+	a.send("eu-west", 1)
+	eventually(t, "the switch arrives", func() bool { return c.has("eu-west", 1) })
 	a.SetState(region.Ready)
 	load := region.Load{InFlight: 7, Capacity: 77}
 	a.load.Store(&load)
@@ -172,17 +172,17 @@ func TestNewsIsPassedOn(t *testing.T) {
 	})
 }
 
-// A node that joins sees the loads before their nodes send them again.
-func TestAJoinBringsLoads(t *testing.T) {
+// TestJoinBringsLoads holds that a new node gets the loads by push/pull, before the other nodes send them again.
+func TestJoinBringsLoads(t *testing.T) {
 	p := fast()
 	p.load = time.Hour // once, at the start
-	a := mustStart(t, "us-east", "a", withPace(p))
-	b := mustStart(t, "eu-west", "b", withPace(p), withSeeds(a.Addr()))
+	a := mustStart(t, "us-east", "a", withTimings(p))
+	b := mustStart(t, "eu-west", "b", withTimings(p), withSeeds(a.Addr()))
 	converge(t, a, b)
-	eventually(t, "the loads are sent and forgotten", func() bool {
+	eventually(t, "the loads have left the queues", func() bool {
 		return a.loads.waiting() == 0 && b.loads.waiting() == 0
 	})
-	c := mustStart(t, "ap-south", "c", withPace(p), withSeeds(b.Addr()))
+	c := mustStart(t, "ap-south", "c", withTimings(p), withSeeds(b.Addr()))
 	eventually(t, "the loads of both are seen", func() bool {
 		seenA, okA := c.sees(a)
 		seenB, okB := c.sees(b)

@@ -9,24 +9,26 @@ import (
 	"time"
 
 	"github.com/hashicorp/memberlist"
+
+	"github.com/punchclock/punchclock/region"
 )
 
-// tap hears what nodes write to the network.
+// tap records the bytes that nodes write to the network.
 type tap struct {
-	mu    sync.Mutex // guards heard
-	heard []byte
+	mu      sync.Mutex // guards written
+	written []byte
 }
 
 func (p *tap) write(b []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.heard = append(append(p.heard, b...), 0)
+	p.written = append(append(p.written, b...), 0)
 }
 
 func (p *tap) has(text string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return bytes.Contains(p.heard, []byte(text))
+	return bytes.Contains(p.written, []byte(text))
 }
 
 type tapped struct {
@@ -57,24 +59,22 @@ func (c tappedConn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// With keys nothing can be read on the wire, and nothing that is not encrypted
-// is believed. Without them both can be, which shows that the test would see it.
-func TestTheWire(t *testing.T) {
+// TestWire holds that with keys the wire shows no text, and that a forged message without encryption is ignored.
+// Without keys both must fail, which shows that the test can detect them.
+func TestWire(t *testing.T) {
 	for name, keys := range map[string][][]byte{"encrypted": {key(1)}, "plain": nil} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			wire, p := new(tap), fast()
 			p.wrap = func(n memberlist.NodeAwareTransport) memberlist.NodeAwareTransport { return tapped{n, wire} }
 			withKeys := withConfig(func(c *Config) { c.Keys = keys })
-			a := mustStart(t, "us-east", "a", withPace(p), withKeys)
-			b := mustStart(t, "eu-west", "b", withPace(p), withKeys, withSeeds(a.Addr()))
+			a := mustStart(t, "us-east", "a", withTimings(p), withKeys)
+			b := mustStart(t, "eu-west", "b", withTimings(p), withKeys, withSeeds(a.Addr()))
 			converge(t, a, b)
-			heard := func(n *testNode, company string) func() bool {
-				return func() bool { return slices.Contains(n.changes(company), 1) }
-			}
-			a.BroadcastCompany("a-packet", 1)
-			eventually(t, "b hears of it", heard(b, "a-packet"))
-			// The state of b's push/pull, and a packet of a's.
+			received := func(n *testNode, r string) func() bool { return func() bool { return n.has(r, 1) } }
+			a.send("a-packet", 1)
+			eventually(t, "the switch arrives at b", received(b, "a-packet"))
+			// The push/pull of b has the first two texts, and a packet of a has the third.
 			for _, text := range []string{"eu-west", "b.example", "a-packet"} {
 				if wire.has(text) != (keys == nil) {
 					t.Errorf("%q can be read on the wire: %t", text, wire.has(text))
@@ -85,19 +85,19 @@ func TestTheWire(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer c.Close()                      //nolint:errcheck // nothing is pending
-			const labelled, userMessage = 244, 8 // memberlist's types of messages
-			forged := slices.Concat([]byte{labelled, byte(len("test"))}, []byte("test"), []byte{userMessage}, companyNews{company: "forged", version: 1}.encode())
+			defer c.Close()                      //nolint:errcheck // nothing waits to be written
+			const labelled, userMessage = 244, 8 // message types of memberlist
+			forged := slices.Concat([]byte{labelled, byte(len("test"))}, []byte("test"), []byte{userMessage}, evacuationMessage(region.Evacuation{Region: "forged", On: true, Version: 1}))
 			if _, err := c.Write(forged); err != nil {
 				t.Fatal(err)
 			}
 			if keys == nil {
-				eventually(t, "a hears what anybody says", heard(a, "forged"))
+				eventually(t, "the forged switch arrives at a", received(a, "forged"))
 			}
-			b.BroadcastCompany("after-it", 1)
-			eventually(t, "a hears what b said after it", heard(a, "after-it"))
-			if keys != nil && (heard(a, "forged")() || heard(b, "forged")()) {
-				t.Error("what was not encrypted is believed")
+			b.send("after-it", 1)
+			eventually(t, "the next switch of b arrives at a", received(a, "after-it"))
+			if keys != nil && (received(a, "forged")() || received(b, "forged")()) {
+				t.Error("a message without encryption was accepted")
 			}
 		})
 	}

@@ -12,9 +12,8 @@ import (
 	"github.com/hashicorp/memberlist"
 )
 
-// transport is memberlist's own, except that connections end with ctx. The
-// original ones outlast a stop by their time-outs, and so would those who
-// wait for them.
+// transport is memberlist's own transport, but its connections end with ctx. Otherwise they would outlast a stop by
+// their timeouts, and Close would wait for them.
 type transport struct {
 	*memberlist.NetTransport
 	ctx context.Context
@@ -24,7 +23,7 @@ var _ memberlist.NodeAwareTransport = (*transport)(nil)
 
 // listen binds TCP and UDP to one port.
 func listen(ctx context.Context, addr netip.AddrPort, logger *log.Logger) (*transport, error) {
-	// A free port is chosen for TCP and may be taken for UDP.
+	// A port that is free for TCP may be in use for UDP.
 	tries := 1
 	if addr.Port() == 0 {
 		tries = 10
@@ -57,7 +56,7 @@ func (t *transport) DialAddressTimeout(a memberlist.Address, timeout time.Durati
 
 type conn struct {
 	net.Conn
-	forget func() bool // ends the wait for the transport's context
+	forget func() bool // ends the wait for the end of ctx
 }
 
 func (c *conn) Close() error {
@@ -65,10 +64,10 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
-// advertised returns the address that others shall gossip to, the zero one for
-// the bound address. memberlist takes no name. Of several addresses it takes
-// one of the family that is listened on.
-func advertised(ctx context.Context, hostPort string, bind netip.AddrPort) (netip.AddrPort, error) {
+// resolveAdvertise returns the address at which other nodes reach this node, or the zero address for the listening
+// address. memberlist accepts no name. If a name has several addresses, the family of the listening address is
+// preferred.
+func resolveAdvertise(ctx context.Context, hostPort string, bind netip.AddrPort) (netip.AddrPort, error) {
 	if hostPort == "" {
 		return netip.AddrPort{}, nil
 	}
@@ -84,7 +83,7 @@ func advertised(ctx context.Context, hostPort string, bind netip.AddrPort) (neti
 	return addrs[0], nil
 }
 
-// resolve returns at least one address for host:port, or an error.
+// resolve returns at least one address of host:port, or an error.
 func resolve(ctx context.Context, hostPort string) ([]netip.AddrPort, error) {
 	host, port, err := splitHostPort(hostPort)
 	if err != nil {
@@ -109,7 +108,7 @@ func resolve(ctx context.Context, hostPort string) ([]netip.AddrPort, error) {
 	return addrs, nil
 }
 
-// nodeAddr formats an address like memberlist does for a Node.
+// nodeAddr formats an address as memberlist does.
 func nodeAddr(a netip.AddrPort) string {
 	return net.JoinHostPort(a.Addr().String(), strconv.Itoa(int(a.Port())))
 }

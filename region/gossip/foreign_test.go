@@ -9,13 +9,22 @@ import (
 
 	"github.com/hashicorp/memberlist"
 	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/punchclock/punchclock/region"
 )
 
-// counts reads the sum of a counter, by the value of its attribute.
+// mustMeter returns a meter and the reader of its metrics.
+func mustMeter(t testing.TB) (*sdkmetric.ManualReader, metric.Meter) {
+	t.Helper()
+	reader := sdkmetric.NewManualReader()
+	return reader, sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)).Meter("test")
+}
+
+// counts returns the sums of a counter by the value of one attribute.
 func counts(t testing.TB, reader *sdkmetric.ManualReader, name, key string) map[string]int64 {
 	t.Helper()
 	var rm metricdata.ResourceMetrics
@@ -45,7 +54,7 @@ func counts(t testing.TB, reader *sdkmetric.ManualReader, name, key string) map[
 	return got
 }
 
-func TestStrangersStayOut(t *testing.T) {
+func TestForeignNodesStayOut(t *testing.T) {
 	keys := func(keys ...[]byte) option { return withConfig(func(c *Config) { c.Keys = keys }) }
 	for name, opts := range map[string][2]option{
 		"other label":        {withConfig(func(c *Config) { c.Label = "one" }), withConfig(func(c *Config) { c.Label = "two" })},
@@ -55,13 +64,12 @@ func TestStrangersStayOut(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			reader := sdkmetric.NewManualReader()
-			meter := sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)).Meter("test")
+			reader, meter := mustMeter(t)
 			p := fast()
 			p.firstJoin = 100 * time.Millisecond
-			a := mustStart(t, "us-east", "a", opts[0], withPace(p))
-			b := mustStart(t, "eu-west", "b", opts[1], withPace(p), withSeeds(a.Addr()), withMeter(meter))
-			eventually(t, "the stranger has tried a few times", func() bool {
+			a := mustStart(t, "us-east", "a", opts[0], withTimings(p))
+			b := mustStart(t, "eu-west", "b", opts[1], withTimings(p), withSeeds(a.Addr()), withMeter(meter))
+			eventually(t, "the foreign node has tried a few times", func() bool {
 				return counts(t, reader, "punchclock.gossip.joins", "outcome")["failed"] >= 3
 			})
 			if got := counts(t, reader, "punchclock.gossip.joins", "outcome")["ok"]; got != 0 {
@@ -73,10 +81,10 @@ func TestStrangersStayOut(t *testing.T) {
 	}
 }
 
-// foreigner is a node that runs something else.
+// foreigner is a node that runs other software.
 type foreigner struct {
 	meta []byte
-	says [][]byte // all the time
+	says [][]byte // in every packet
 }
 
 func (f foreigner) NodeMeta(int) []byte           { return f.meta }
@@ -104,14 +112,12 @@ func mustForeigner(t *testing.T, name string, f foreigner, seed string) {
 }
 
 func TestNodesOfOtherReleases(t *testing.T) {
-	reader := sdkmetric.NewManualReader()
-	meter := sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)).Meter("test")
+	reader, meter := mustMeter(t)
 	n := mustStart(t, "us-east", "a", withMeter(meter))
 
+	newField := protowire.AppendString(protowire.AppendTag(nil, 200, protowire.BytesType), "a field of a newer release")
 	newer := encodeMeta(region.Member{Region: "eu-west", State: region.Ready, PeerAddr: "127.0.0.1:7", Weight: 50})
-	newer[0] = 9
-	newer = appendField(newer, 200, []byte("a field of the future"))
-	mustForeigner(t, "newer", foreigner{meta: newer}, n.Addr())
+	mustForeigner(t, "newer", foreigner{meta: append(newer, newField...)}, n.Addr())
 	eventually(t, "the newer node is shown", func() bool {
 		for _, m := range n.cluster.Snapshot().In("eu-west") {
 			return m.Node == "newer" && m.State == region.Ready && m.PeerAddr == "127.0.0.1:7" && m.Weight == 50
@@ -120,15 +126,15 @@ func TestNodesOfOtherReleases(t *testing.T) {
 	})
 
 	mustForeigner(t, "garbled", foreigner{meta: []byte{1, 1, 255}, says: [][]byte{
-		{250, 1, 2, 3}, {kindCompany, 0}, companyNews{company: "acme", version: 7}.encode(),
+		newField, {250, 1, 2, 3}, evacuationMessage(region.Evacuation{Region: "EU"}), evacuationMessage(region.Evacuation{Region: "us-east", On: true, Version: 7}),
 	}}, n.Addr())
-	eventually(t, "good news is heard among what cannot be read", func() bool { return len(n.changes("acme")) == 1 })
-	refused := func() map[string]int64 { return counts(t, reader, "punchclock.gossip.refused", "what") }
-	eventually(t, "all that cannot be read is counted", func() bool {
+	eventually(t, "the valid switch among invalid messages arrives", func() bool { return n.has("us-east", 7) })
+	refused := func() map[string]int64 { return counts(t, reader, "punchclock.gossip.refused", "kind") }
+	eventually(t, "all kinds of refused data are counted", func() bool {
 		r := refused()
-		return r[refusedMeta] > 0 && r[refusedMessage] > 0 && r[refusedKind] > 0 && r[refusedState] > 0
+		return r[refusedMeta] > 0 && r[refusedMessage] > 0 && r[refusedContent] > 0 && r[refusedPushPull] > 0
 	})
-	if got := n.roster.others(); got != 2 {
+	if got := n.members.others(); got != 2 {
 		t.Errorf("%d other nodes are known, want both", got)
 	}
 	if got := len(n.cluster.Snapshot().Members()); got != 2 {
@@ -140,26 +146,19 @@ func TestNodesOfOtherReleases(t *testing.T) {
 }
 
 func TestMetrics(t *testing.T) {
-	reader := sdkmetric.NewManualReader()
-	meter := sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)).Meter("test")
+	reader, meter := mustMeter(t)
 	a := mustStart(t, "us-east", "a", withMeter(meter))
 	b := mustStart(t, "eu-west", "b", withSeeds(a.Addr()))
 	converge(t, a, b)
 	a.SetState(region.Ready)
-	a.BroadcastCompany("acme", 1)
-	b.BroadcastCompany("bolt", 1)
-	eventually(t, "the change is heard of", func() bool { return len(a.changes("bolt")) == 1 })
 	if got := counts(t, reader, "punchclock.gossip.members", "state"); got["ready"] != 1 || got["warming"] != 1 {
 		t.Errorf("members by state are %v, want one ready and one warming", got)
 	}
 	if got := counts(t, reader, "punchclock.gossip.members", "region"); got["us-east"] != 1 || got["eu-west"] != 1 {
 		t.Errorf("members by region are %v, want one each", got)
 	}
-	if got := counts(t, reader, "punchclock.gossip.company.changes", "event"); got[companySent] != 1 || got[companyReceived] != 1 || got[companyDropped] != 0 {
-		t.Errorf("company changes are %v, want one sent and one received", got)
-	}
 	if _, ok := counts(t, reader, "punchclock.gossip.awareness", "")[""]; !ok {
-		t.Error("there is no health score")
+		t.Error("there is no awareness score")
 	}
 	a.kill(t)
 	if got := counts(t, reader, "punchclock.gossip.members", "state"); len(got) != 0 {

@@ -10,33 +10,33 @@ import (
 	"github.com/punchclock/punchclock/region"
 )
 
-// rosterAt is a roster with a clock that the test sets.
-func rosterAt(now *time.Time) (*roster, *region.Cluster) {
+// membersAt returns members with a clock that the test sets.
+func membersAt(now *time.Time) (*members, *region.Cluster) {
 	cluster := &region.Cluster{}
-	r := newRoster(region.Member{Node: "self", Region: "us-east"}, cluster)
+	r := newMembers(region.Member{Node: "self", Region: "us-east"}, cluster)
 	r.now = func() time.Time { return *now }
 	return r, cluster
 }
 
-func member(t testing.TB, b *region.Cluster, node string) region.Member {
+func shown(t testing.TB, b *region.Cluster, node string) region.Member {
 	t.Helper()
 	for _, m := range b.Snapshot().Members() {
 		if m.Node == node {
 			return m
 		}
 	}
-	t.Fatalf("%s is not on the board", node)
+	t.Fatalf("the view does not show %s", node)
 	return region.Member{}
 }
 
-func TestStateAtIsWhenTheStateWasFirstSeen(t *testing.T) {
+func TestStateAtIsTheFirstSight(t *testing.T) {
 	now := time.Unix(1000, 0)
-	r, cluster := rosterAt(&now)
+	r, cluster := membersAt(&now)
 	at := func(seconds int64, node string, m region.Member, want int64) {
 		t.Helper()
 		now = time.Unix(seconds, 0)
 		r.put(node, "10.0.0.1:1", m, true)
-		if got := member(t, cluster, node).StateAt; got.Unix() != want {
+		if got := shown(t, cluster, node).StateAt; got.Unix() != want {
 			t.Errorf("at %d: StateAt is %d, want %d", seconds, got.Unix(), want)
 		}
 	}
@@ -44,45 +44,45 @@ func TestStateAtIsWhenTheStateWasFirstSeen(t *testing.T) {
 	at(1002, "a", region.Member{Region: "eu-west", Weight: 7}, 1001)
 	at(1003, "a", region.Member{Region: "eu-west", State: region.Ready}, 1003)
 	at(1004, "a", region.Member{Region: "eu-west", State: region.Ready}, 1003)
-	r.drop("a")
+	r.remove("a")
 	at(1005, "a", region.Member{Region: "eu-west", State: region.Ready}, 1005)
 
 	now = time.Unix(1006, 0)
 	if !r.setState(region.Ready) || r.setState(region.Ready) {
 		t.Error("only the first of two equal states is a change")
 	}
-	if got := member(t, cluster, "self"); got.State != region.Ready || got.StateAt.Unix() != 1006 {
+	if got := shown(t, cluster, "self"); got.State != region.Ready || got.StateAt.Unix() != 1006 {
 		t.Errorf("this node is %s since %d, want ready since 1006", got.State, got.StateAt.Unix())
 	}
 }
 
-func TestNobodySpeaksForThisNode(t *testing.T) {
+func TestOthersCannotChangeThisNode(t *testing.T) {
 	now := time.Unix(1000, 0)
-	r, cluster := rosterAt(&now)
+	r, cluster := membersAt(&now)
 	r.put("self", "10.0.0.1:1", region.Member{Region: "eu-west", State: region.Draining}, true)
-	r.setLoad(loadNews{node: nodeID("self"), seq: 99, load: region.Load{InFlight: 7}})
-	r.drop("self")
-	r.showLoads()
-	if m := member(t, cluster, "self"); m.Region != "us-east" || m.State != region.Warming || m.Load != (region.Load{}) {
-		t.Errorf("this node is %+v, want what it was", m)
+	r.setLoad(encodeLoad(nodeID("self"), 99, region.Load{InFlight: 7}))
+	r.remove("self")
+	r.publishLoads()
+	if m := shown(t, cluster, "self"); m.Region != "us-east" || m.State != region.Warming || m.Load != (region.Load{}) {
+		t.Errorf("this node is %+v, want it unchanged", m)
 	}
 }
 
 func TestTheNewestLoadWins(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		now := time.Unix(1000, 0)
-		r, cluster := rosterAt(&now)
+		r, cluster := membersAt(&now)
 		r.put("a", "10.0.0.1:1", region.Member{Region: "eu-west"}, true)
 		newest := uint64(0)
 		for range rapid.IntRange(1, 30).Draw(t, "messages") {
 			seq := rapid.Uint64Range(1, 12).Draw(t, "seq")
-			isNew := r.setLoad(loadNews{node: nodeID("a"), seq: seq, load: region.Load{InFlight: uint32(seq), Capacity: 99}})
+			isNew := r.setLoad(encodeLoad(nodeID("a"), seq, region.Load{InFlight: uint32(seq), Capacity: 99}))
 			if isNew != (seq > newest) {
 				t.Fatalf("sequence %d after %d: new is %v", seq, newest, isNew)
 			}
 			newest = max(newest, seq)
 		}
-		r.showLoads()
+		r.publishLoads()
 		var got region.Load
 		for _, m := range cluster.Snapshot().In("eu-west") {
 			got = m.Load
@@ -93,48 +93,48 @@ func TestTheNewestLoadWins(t *testing.T) {
 	})
 }
 
-// Loads wait for the next view, states do not, and a load survives a state.
-func TestWhenViewsAreShown(t *testing.T) {
+// TestLoadsWaitForAView holds that a state makes a new view at once, that loads wait, and that a state keeps the load.
+func TestLoadsWaitForAView(t *testing.T) {
 	now := time.Unix(1000, 0)
-	r, cluster := rosterAt(&now)
+	r, cluster := membersAt(&now)
 	r.put("a", "10.0.0.1:1", region.Member{Region: "eu-west"}, true)
 	load := region.Load{InFlight: 5, Capacity: 10}
 	before := cluster.Snapshot()
-	r.setLoad(loadNews{node: nodeID("a"), seq: 1, load: load})
+	r.setLoad(encodeLoad(nodeID("a"), 1, load))
 	if cluster.Snapshot() != before || len(r.dirty) != 1 {
-		t.Error("a load made a view at once, want it to wait")
+		t.Error("a load made a view at once, want the load to wait")
 	}
 	r.put("a", "10.0.0.1:1", region.Member{Region: "eu-west", State: region.Ready}, true)
-	if m := member(t, cluster, "a"); m.State != region.Ready || m.Load != load {
+	if m := shown(t, cluster, "a"); m.State != region.Ready || m.Load != load {
 		t.Errorf("after a state the member is %+v, want it ready with its load", m)
 	}
 	<-r.dirty
-	r.setLoad(loadNews{node: nodeID("a"), seq: 2, load: load})
+	r.setLoad(encodeLoad(nodeID("a"), 2, load))
 	if len(r.dirty) != 0 {
 		t.Error("an equal load asks for a view")
 	}
-	if r.setLoad(loadNews{node: nodeID("stranger"), seq: 1, load: load}) {
-		t.Error("the load of a stranger is news")
+	if r.setLoad(encodeLoad(nodeID("unknown"), 1, load)) {
+		t.Error("the load of an unknown node is news")
 	}
 }
 
-func TestLostNodesAreRememberedForAWhile(t *testing.T) {
+func TestRemovedNodesAreRemembered(t *testing.T) {
 	now := time.Unix(1000, 0)
-	r, _ := rosterAt(&now)
+	r, _ := membersAt(&now)
 	lose := func(node, addr string, state region.State) {
 		r.put(node, addr, region.Member{Region: "eu-west", State: state}, true)
-		r.drop(node)
+		r.remove(node)
 	}
 	lose("a", "10.0.0.1:1", region.Ready)
-	lose("b", "10.0.0.2:1", region.Draining) // it said that it would go
+	lose("b", "10.0.0.2:1", region.Draining) // it announced that it leaves
 	if got := fmt.Sprint(r.remembered()); got != "[10.0.0.1:1]" {
-		t.Errorf("remembered are %s, want the node that was lost", got)
+		t.Errorf("remembered are %s, want the node that did not announce it", got)
 	}
 	r.put("a2", "10.0.0.1:1", region.Member{Region: "eu-west"}, true)
 	if got := r.remembered(); len(got) != 0 {
 		t.Errorf("remembered is %s, where a node is", got)
 	}
-	r.drop("a2")
+	r.remove("a2")
 	now = now.Add(rememberFor + time.Second)
 	if got := r.remembered(); len(got) != 0 {
 		t.Errorf("remembered are %s after %s, want none", got, rememberFor)
@@ -144,13 +144,13 @@ func TestLostNodesAreRememberedForAWhile(t *testing.T) {
 		lose(fmt.Sprint("n", i), fmt.Sprint("10.0.1.1:", i), region.Ready)
 	}
 	got := r.remembered()
-	if len(got) != rememberNodes || len(r.lost) != rememberNodes {
+	if len(got) != rememberNodes || len(r.removed) != rememberNodes {
 		t.Errorf("%d addresses are remembered, want %d", len(got), rememberNodes)
 	}
 	for _, a := range got {
 		var i int
 		if _, err := fmt.Sscanf(a, "10.0.1.1:%d", &i); err != nil || i < 2*rememberNodes {
-			t.Errorf("%s is remembered, want only the last ones", a)
+			t.Errorf("%s is remembered, want only the newest addresses", a)
 		}
 	}
 }
