@@ -189,7 +189,7 @@ func (b *Batcher) admit(e *entry) error {
 	ahead := b.queue.len() / (b.cfg.MaxBatchItems * b.cfg.MaxWrites)
 	if deadline, ok := e.item.Ctx.Deadline(); ok && ahead > 0 {
 		if wait := b.smoothedWrite * time.Duration(ahead+1); time.Until(deadline) < wait {
-			return punch.Retryable(punch.Overloaded, min(wait, longestWait), "the punches waiting here would not let this one be written in time", nil)
+			return punch.Retryable(punch.Overloaded, min(wait, longestWait), "too many punches of this home region wait here to record this one in time", nil)
 		}
 	}
 	return nil

@@ -27,7 +27,7 @@ func (r Reads) atHome(ctx context.Context, company string, read func(home string
 			return err
 		}
 	}
-	return punch.Retryable(punch.Unavailable, time.Second, "the company is moving to another region; ask again", err)
+	return punch.Retryable(punch.Unavailable, time.Second, "the company is moving to another region; try again", err)
 }
 
 // Find returns the receipt of a punch, or a NotFound *punch.Error.

@@ -78,7 +78,7 @@ func newInstruments(meter metric.Meter, inFlight func() int64) (*instruments, er
 
 func (m *instruments) punch(ctx context.Context, outcome string) {
 	attrs, known := m.punchAttrs[outcome]
-	if !known { // toProblem tells such a code as unavailable
+	if !known { // toProblem answers such a code as unavailable
 		attrs = m.punchAttrs[string(punch.Unavailable)]
 	}
 	m.punches.Add(ctx, 1, attrs)

@@ -196,15 +196,15 @@ func (a *API) write(c *call, answer reply) {
 // toProblem returns the error that the caller may see. From time to time it logs the cause, which the caller must not see.
 func (a *API) toProblem(ctx context.Context, err error) *punch.Error {
 	refusal := punch.AsError(err)
-	_, known := errors.AsType[*punch.Error](err)
-	if !known || (refusal.Err != nil && !refusal.Code.Final()) {
+	_, coded := errors.AsType[*punch.Error](err)
+	if !coded || (refusal.Err != nil && !refusal.Code.Final()) {
 		if !clientGone(ctx) {
 			a.logLimiter.Do(func() {
 				a.deps.Log.WarnContext(ctx, "request failed", "code", refusal.Code, "error", err)
 			})
 		}
 	}
-	if _, told := refusals[refusal.Code]; !told { // a code between nodes, or a code of a newer release
+	if _, known := refusals[refusal.Code]; !known { // a code between nodes, or a code of a newer release
 		refusal = punch.Retryable(punch.Unavailable, refusal.RetryAfter, "the punch could not be confirmed; send it again with the same id", err)
 	}
 	if tracing.Sampled(ctx) {

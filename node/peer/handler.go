@@ -65,7 +65,7 @@ func (h *handler) Record(ctx context.Context, req *peerpb.RecordRequest) (*peerp
 	if caller, known := ctx.Value(callerRegion{}).(string); known {
 		for _, w := range req.GetItems() {
 			if w.GetEntryRegion() != caller {
-				return nil, connect.Errorf(connect.CodePermissionDenied, "a node of %s says that a punch entered in %q", caller, w.GetEntryRegion())
+				return nil, connect.Errorf(connect.CodePermissionDenied, "a node of %s sent a punch that entered in %q", caller, w.GetEntryRegion())
 			}
 		}
 	}
@@ -82,7 +82,7 @@ func (h *handler) Record(ctx context.Context, req *peerpb.RecordRequest) (*peerp
 		// The entry node has validated the item. If it is not valid here, the entry node runs a newer release. Unavailable is
 		// not final, and another node is tried.
 		if err := check(&item.Punch); err != nil {
-			results[i] = h.finish(spans[i], item.HomeRegion, &punch.Outcome{Err: punch.Retryable(punch.Unavailable, 0, "this node does not understand the punch", err)})
+			results[i] = h.finish(spans[i], item.HomeRegion, &punch.Outcome{Err: punch.Retryable(punch.Unavailable, 0, "this node cannot validate the punch; use another one", err)})
 			continue
 		}
 		items, places = append(items, item), append(places, i)
