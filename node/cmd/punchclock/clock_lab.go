@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// clockVariable names a file that holds how far the node's clock is ahead, such as "10m" or "-2h". The clock is right
-// while the file is missing or empty, so a drill can set a clock and put it right again while the node runs.
+// clockVariable names a file that holds how far the node's clock is ahead, such as "10m" or "-2h". While
+// the file is missing or empty, the clock is right. A drill can thus set the clock of a running node and correct it.
 const clockVariable = "PUNCHCLOCK_LAB_CLOCK_FILE"
 
 // nodeClock returns a clock that the drill of a wrong clock can set. Only the drill builds a binary with this file. A

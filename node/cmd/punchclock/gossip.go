@@ -13,18 +13,19 @@ import (
 	"github.com/punchclock/punchclock/region/gossip"
 )
 
+// gossipCommand is `punchclock gossip`.
 type gossipCommand struct {
 	Keys gossipKeysCommand `cmd:"" help:"Show and rotate the keys that encrypt gossip."`
 }
 
 type gossipKeysCommand struct {
-	Show     showKeysCommand    `cmd:"" help:"Show which keys every node has and which one it sends with."`
-	Generate generateKeyCommand `cmd:"" help:"Print a new key, for a secret store or a first keyring file; its fingerprint goes to standard error."`
-	List     listKeysCommand    `cmd:"" help:"Print the fingerprints of the keys in a file, the sending one first."`
-	Add      addKeyCommand      `cmd:"" help:"Append a new key to the nodes' keyring file, and wait until every node has it."`
-	Use      useKeyCommand      `cmd:"" help:"Make a key the one that sends, and wait until every node sends with it. Refused while a node does not have it."`
-	Remove   removeKeyCommand   `cmd:"" help:"Take a key out of the file, and wait until no node has it. Refused while a node sends with it."`
-	Wait     waitKeyCommand     `cmd:"" help:"Wait for a step whose files something else writes, such as a secret store in each region."`
+	Show     showKeysCommand    `cmd:"" help:"Show the keys of every node and the key with which it sends."`
+	Generate generateKeyCommand `cmd:"" help:"Print a new key, for a secret store or a first keyring file. Its fingerprint goes to standard error."`
+	List     listKeysCommand    `cmd:"" help:"Print the fingerprints of the keys in a file, the sending key first."`
+	Add      addKeyCommand      `cmd:"" help:"Append a new key to the keyring file of the nodes, and wait until every node has it."`
+	Use      useKeyCommand      `cmd:"" help:"Make a key the sending key, and wait until every node sends with it. The command refuses a key that some node lacks."`
+	Remove   removeKeyCommand   `cmd:"" help:"Remove a key from the file, and wait until no node has it. The command refuses a key with which some node sends."`
+	Wait     waitKeyCommand     `cmd:"" help:"Wait for a step whose keyring files another tool writes, such as the secret store of each region."`
 }
 
 type showKeysCommand struct {
@@ -74,12 +75,11 @@ func (c *listKeysCommand) Run(out io.Writer) error {
 	return err
 }
 
-// rotation is what every step needs.
+// rotation holds the flags of every step of a rotation.
 type rotation struct {
 	operator
-	// Nodes read the file once a second and tell each other within a few more;
-	// a lost message is made up for within 15 s.
-	Timeout time.Duration `help:"How long to wait for the nodes." default:"2m"`
+	// Nodes read the file once a second and tell each other within seconds, or within 15 s after a lost message.
+	Timeout time.Duration `help:"Time to wait for the nodes." default:"2m"`
 }
 
 func (r *rotation) steps() (keyrotation.Rotation, error) {
@@ -105,14 +105,14 @@ func (c *addKeyCommand) Run(ctx context.Context, out io.Writer) error {
 	return err
 }
 
-// keyOfFile is what use and remove are given.
+// keyOfFile holds the flags of use and remove.
 type keyOfFile struct {
 	rotation
 	File        string `arg:"" help:"Keyring file that the nodes read." type:"path"`
 	Fingerprint string `arg:"" help:"Fingerprint of the key."`
 }
 
-func (k *keyOfFile) take(ctx context.Context, step func(keyrotation.Rotation, context.Context, string, string) error) error {
+func (k *keyOfFile) run(ctx context.Context, step func(keyrotation.Rotation, context.Context, string, string) error) error {
 	steps, err := k.steps()
 	if err != nil {
 		return err
@@ -123,13 +123,13 @@ func (k *keyOfFile) take(ctx context.Context, step func(keyrotation.Rotation, co
 type useKeyCommand struct{ keyOfFile }
 
 // Run implements the command.
-func (c *useKeyCommand) Run(ctx context.Context) error { return c.take(ctx, keyrotation.Rotation.Use) }
+func (c *useKeyCommand) Run(ctx context.Context) error { return c.run(ctx, keyrotation.Rotation.Use) }
 
 type removeKeyCommand struct{ keyOfFile }
 
 // Run implements the command.
 func (c *removeKeyCommand) Run(ctx context.Context) error {
-	return c.take(ctx, keyrotation.Rotation.Remove)
+	return c.run(ctx, keyrotation.Rotation.Remove)
 }
 
 type waitKeyCommand struct {
@@ -144,7 +144,7 @@ func (c *waitKeyCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := gossip.CheckFingerprint(c.Fingerprint); err != nil { // a slip of the pen would pass for a removed key
+	if err := gossip.CheckFingerprint(c.Fingerprint); err != nil { // a mistyped fingerprint would pass as a removed key
 		return err
 	}
 	switch c.Step {

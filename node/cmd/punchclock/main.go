@@ -1,5 +1,5 @@
-// Command punchclock is everything an operator runs: a node, the schema, the
-// companies, and the tools around them. It holds no logic of its own.
+// Command punchclock runs a node, prepares the database, and has the tools of an operator. Its files parse flags and print
+// results. The packages behind them do the work.
 package main
 
 import (
@@ -7,118 +7,100 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
-	"time"
 
 	"github.com/alecthomas/kong"
-	"go.opentelemetry.io/otel"
 
-	"github.com/punchclock/punchclock/node"
 	"github.com/punchclock/punchclock/node/config"
-	"github.com/punchclock/punchclock/tracing"
 )
 
 type commands struct {
-	Settings kong.ConfigFlag `help:"YAML file of settings, keyed as the flags are named." placeholder:"FILE"`
+	Settings kong.ConfigFlag `help:"YAML file of settings. A key is the name of a flag." placeholder:"FILE"`
 
 	Node    nodeCommand    `cmd:"" help:"Run a node."`
-	Migrate migrateCommand `cmd:"" help:"Bring the database's schema up to date. Safe to run twice and from two places at once."`
+	Migrate migrateCommand `cmd:"" help:"Bring the schema of the database up to date. It may run twice, and at two places at once."`
 	Status  statusCommand  `cmd:"" help:"Show the cluster as a node sees it."`
 	Region  regionCommand  `cmd:"" help:"Evacuate, restore, add and remove regions."`
 	Gossip  gossipCommand  `cmd:"" help:"Show and rotate the keys that encrypt gossip."`
-	Company companyCommand `cmd:"" help:"Create, list, show and import companies."`
-	DevCA   devCACommand   `cmd:"" name:"dev-ca" help:"Make an authority for development, and certificates of it for nodes, database and the database's users. Run it again to renew them."`
-	Token   tokenCommand   `cmd:"" help:"Print a token signed by a development key, which nodes take only with --development."`
+	Company companyCommand `cmd:"" help:"Create, list, show, move and import companies."`
+	DevCA   devCACommand   `cmd:"" name:"dev-ca" help:"Create a CA for development, with certificates for nodes, the database and its users. Run it again to renew them."`
+	Token   tokenCommand   `cmd:"" help:"Print a token signed by a development key. Nodes accept it only with --development."`
 	ID      idCommand      `cmd:"" name:"new-id" help:"Print an id for a punch. Keep it over all retries of that punch."`
-	Punch   punchCommand   `cmd:"" help:"Punch: print the receipt, or keep the punch in an outbox on disk for later. Exit status 0: recorded, 1: refused for good, 3: kept, 4: neither."`
+	Punch   punchCommand   `cmd:"" help:"Record a punch and print the receipt, or keep the punch on disk for later. Exit status 0: recorded, 1: in quarantine, 3: kept, 4: neither recorded nor kept."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
 
+// Exit statuses of every command. `punchclock punch` has more.
+const (
+	exitFailure = 1
+	exitInvalid = 2   // an invalid command line, setting or environment
+	exitKilled  = 130 // a second signal ended the process before its shutdown was complete
+)
+
 func main() {
-	ctx, cancel := context.WithCancel(context.Background())
-	signals := make(chan os.Signal, 2) // room for the second before the first was seen
+	ctx, second := withSignals(context.Background())
+	done := make(chan int, 1)
+	go func() { done <- run(ctx, os.Args[1:]) }()
+	var status int
+	select {
+	case status = <-done:
+	case <-second:
+		status = exitKilled
+	}
+	os.Exit(status)
+}
+
+// withSignals returns a context that ends with the first SIGINT or SIGTERM, and a channel that closes with the second.
+func withSignals(parent context.Context) (ctx context.Context, second <-chan struct{}) {
+	ctx, cancel := context.WithCancel(parent)
+	signals := make(chan os.Signal, 2) // a second signal must not get lost while the first is handled
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	killed := make(chan struct{})
 	go func() {
 		<-signals
 		cancel()
 		<-signals
-		os.Exit(secondSignal)
+		close(killed)
 	}()
-	os.Exit(run(ctx, os.Args[1:]))
+	return ctx, killed
 }
 
-// secondSignal is the exit status of a process that was told twice to end, and
-// did not wait for what it was doing.
-const secondSignal = 130
-
+// run parses the command line and runs the chosen command. It returns the exit status.
 func run(ctx context.Context, args []string) int {
 	clock, err := nodeClock()
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "punchclock:", err)
-		return 2
+		return fail(err, exitInvalid)
 	}
 	app := commands{Node: nodeCommand{clock: clock}}
 	parser, err := kong.New(&app, append(config.Options(),
 		kong.Name("punchclock"),
-		kong.Description("Clock-in punches from any region, each stored once in its company's home region."),
+		kong.Description("Records clock-in punches in any region. Each punch is stored once, in the home region of its company."),
 		kong.Vars(moveDefaults()),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.BindTo(os.Stdout, (*io.Writer)(nil)),
 	)...)
 	if err != nil {
-		panic(err) // the command line is described wrongly; no input brings this about
+		panic(err) // a mistake in the structs above, which no input can cause
 	}
 	chosen, err := parser.Parse(args)
 	if err == nil {
 		err = config.CheckEnvironment(parser.Model, os.Environ())
 	}
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "punchclock:", err)
-		return 2
+		return fail(err, exitInvalid)
 	}
 	if err := chosen.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "punchclock:", err)
 		if exit, ok := errors.AsType[*exitError](err); ok {
-			return exit.status
+			return fail(err, exit.status)
 		}
-		return 1
+		return fail(err, exitFailure)
 	}
 	return 0
 }
 
-type nodeCommand struct {
-	config.Node `embed:""`
-	clock       func() time.Time
+func fail(err error, status int) int {
+	fmt.Fprintln(os.Stderr, "punchclock:", err)
+	return status
 }
-
-// Run implements the command.
-func (c *nodeCommand) Run(ctx context.Context) error {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
-		return fmt.Errorf("--log-level: %w", err)
-	}
-	log := slog.New(tracing.NewLogHandler(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level})))
-	n, err := node.New(c.Node, node.Deps{Log: log, Clock: c.clock})
-	if err != nil {
-		return err
-	}
-	otel.SetErrorHandler(tracing.NewErrorHandler(log))
-	return n.Run(ctx)
-}
-
-type idCommand struct {
-	At time.Time `help:"Time of the punch, RFC 3339; now when absent." format:"2006-01-02T15:04:05Z07:00"`
-}
-
-type versionCommand struct{}
-
-// Run implements the command.
-func (versionCommand) Run(out io.Writer) error {
-	_, err := fmt.Fprintln(out, node.Version)
-	return err
-}
-
-var errBadLines = errors.New("some lines were not imported")

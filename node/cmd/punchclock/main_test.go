@@ -19,8 +19,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"punchclock": main})
 }
 
-// TestScripts runs the command line as an operator does: testdata/script, with
-// a database for each engine that this machine has.
+// TestScripts runs testdata/script, with a database for each engine on this machine.
 func TestScripts(t *testing.T) {
 	engines := cluster.Engines()
 	if len(engines) == 0 {
@@ -34,12 +33,12 @@ func TestScripts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			t.Cleanup(func() { _ = db.Stop(context.Background()) }) // the scripts have spoken
+			t.Cleanup(func() { _ = db.Stop(context.Background()) }) // the scripts have passed or failed
 			var number atomic.Int64
 			testscript.Run(t, testscript.Params{
 				Dir: "testdata/script",
 				Setup: func(env *testscript.Env) error {
-					// Each script has a database of its own; they run at once.
+					// The scripts run in parallel, so each has a database of its own.
 					name := fmt.Sprintf("script%d", number.Add(1))
 					env.Setenv("DB", db.URLOf(name, "us-east"))
 					for variable, role := range map[string]string{
@@ -65,6 +64,6 @@ func TestScripts(t *testing.T) {
 func isUUIDv7(ts *testscript.TestScript, _ bool, _ []string) {
 	id := strings.TrimSpace(ts.ReadFile("stdout"))
 	if len(id) != 36 || id[14] != '7' || !strings.ContainsRune("89ab", rune(id[19])) {
-		ts.Fatalf("%q is no UUIDv7", id)
+		ts.Fatalf("%q is not a UUIDv7", id)
 	}
 }

@@ -16,12 +16,12 @@ import (
 	"github.com/punchclock/punchclock/region"
 )
 
-// operator reaches a node's operations API.
+// operator holds the flags of a command that asks a node through its operations listener.
 type operator struct {
-	OpsURL    string `help:"Base URL of a node's operations listener; any node will do." default:"http://127.0.0.1:9090"`
-	Token     string `help:"Operator's token; better in a file."`
-	TokenFile string `help:"File that holds the operator's token." type:"path"`
-	// Nodes are known by their names in the deployment, not by their hosts'.
+	OpsURL    string `help:"Base URL of the operations listener of any node." default:"http://127.0.0.1:9090"`
+	Token     string `help:"Token of an operator. --token-file keeps it out of the list of processes."`
+	TokenFile string `help:"File with the token of an operator." type:"path"`
+	// A certificate names the deployment of its node, and no host.
 	OpsCAFile     string `help:"PEM certificates of the authorities that sign nodes; for an https --ops-url." type:"path"`
 	OpsDeployment string `help:"Deployment whose nodes are asked, the --deployment of its nodes." default:"punchclock"`
 }
@@ -53,6 +53,7 @@ func (o *operator) client() (adminapi.Client, error) {
 	return client, nil
 }
 
+// statusCommand is `punchclock status`.
 type statusCommand struct {
 	operator
 	JSON bool `help:"Print JSON."`
@@ -76,21 +77,22 @@ func (c *statusCommand) Run(ctx context.Context, out io.Writer) error {
 	return status.WriteTable(out)
 }
 
+// regionCommand is `punchclock region`.
 type regionCommand struct {
-	Evacuate evacuateCommand `cmd:"" help:"Take a region out of service: it finishes what it has and is sent nothing more."`
+	Evacuate evacuateCommand `cmd:"" help:"Take a region out of service. It finishes the punches that it has and gets no more."`
 	Restore  restoreCommand  `cmd:"" help:"Put a region back into service."`
 
-	List      listRegionsCommand  `cmd:"" help:"Show the database's regions and how many companies live in each."`
-	Add       addRegionCommand    `cmd:"" help:"Add a region to the database, in which its servers run already. Safe to run twice."`
-	MoveHomes moveHomesCommand    `cmd:"" help:"Move all companies of a region to another, while punches go on. May be interrupted and run again."`
-	Remove    removeRegionCommand `cmd:"" help:"Take a region from the database. Refused while it is in service or anything lives there."`
+	List      listRegionsCommand  `cmd:"" help:"Show the regions of the database, with the number of companies whose home is there."`
+	Add       addRegionCommand    `cmd:"" help:"Add a region to the database. Database servers must run there already. The command may run twice."`
+	MoveHomes moveHomesCommand    `cmd:"" help:"Move all companies of a region to another home region, without a pause. After an interruption, run the same command again."`
+	Remove    removeRegionCommand `cmd:"" help:"Remove a region from the database. The command refuses a region that is in service or has companies."`
 }
 
 type evacuateCommand struct {
 	operator
 	Region     string        `arg:"" help:"Region to take out of service."`
-	For        time.Duration `help:"End by itself after this long; 0 holds until it is restored."`
-	GossipOnly bool          `help:"Tell the nodes without the database, when that cannot take the write. Needs --for, of at most an hour; a node that starts meanwhile does not know of it."`
+	For        time.Duration `help:"Time after which the evacuation ends by itself. With 0 it lasts until 'region restore'."`
+	GossipOnly bool          `help:"Tell the nodes by gossip alone, for a database that cannot be written. Needs --for of at most 1h. A node that starts later does not know of it."`
 }
 
 // Run implements the command.
@@ -103,13 +105,13 @@ func (c *evacuateCommand) Run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	return say(out, e, c.GossipOnly)
+	return printEvacuation(out, e, c.GossipOnly)
 }
 
 type restoreCommand struct {
 	operator
 	Region     string `arg:"" help:"Region to put back into service."`
-	GossipOnly bool   `help:"Tell the nodes without the database."`
+	GossipOnly bool   `help:"Tell the nodes by gossip alone, for a database that cannot be written."`
 }
 
 // Run implements the command.
@@ -122,20 +124,20 @@ func (c *restoreCommand) Run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	return say(out, e, c.GossipOnly)
+	return printEvacuation(out, e, c.GossipOnly)
 }
 
-func say(out io.Writer, e region.Evacuation, gossipOnly bool) error {
-	what := "is in service"
+func printEvacuation(out io.Writer, e region.Evacuation, gossipOnly bool) error {
+	state := "is in service"
 	if e.On {
-		what = "is evacuated"
+		state = "is evacuated"
 		if !e.Until.IsZero() {
-			what += " until " + e.Until.Format(time.RFC3339)
+			state += " until " + e.Until.Format(time.RFC3339)
 		}
 	}
 	if gossipOnly {
-		what += "; told by gossip alone, the database does not know of it"
+		state += "; only gossip knows of it, not the database"
 	}
-	_, err := fmt.Fprintf(out, "region %s %s (version %d)\n", e.Region, what, e.Version)
+	_, err := fmt.Fprintf(out, "region %s %s (version %d)\n", e.Region, state, e.Version)
 	return err
 }

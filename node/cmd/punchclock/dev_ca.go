@@ -9,14 +9,15 @@ import (
 	"github.com/punchclock/punchclock/node/crdb"
 )
 
+// devCACommand is `punchclock dev-ca`.
 type devCACommand struct {
-	Dir           string   `arg:"" help:"Folder to write to; made when missing." type:"path"`
-	Deployment    string   `help:"Name of the deployment, the --deployment of its nodes." default:"punchclock"`
+	Dir           string   `arg:"" help:"Folder for the files. The command creates it." type:"path"`
+	Deployment    string   `help:"Name of the deployment, as --deployment of its nodes." default:"punchclock"`
 	Regions       []string `help:"Regions whose nodes get a certificate." required:""`
 	Hosts         []string `help:"Names and addresses of the nodes." default:"localhost,127.0.0.1,::1"`
 	DatabaseHosts []string `help:"Names and addresses of the database." default:"localhost,127.0.0.1,::1"`
-	// A week: nobody forgets for months what was made for an afternoon.
-	TTL time.Duration `help:"How long the certificates hold; at most as long as the authority, which holds 90 days." default:"168h"`
+	// After a week a forgotten development deployment stops working.
+	TTL time.Duration `help:"Time until the certificates expire. The CA expires after 90 days, and no certificate lasts longer." default:"168h"`
 }
 
 // Run implements the command.
@@ -29,12 +30,12 @@ func (c *devCACommand) Run(out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "authority     %s\n", dir.CAFile())
+	fmt.Fprintf(out, "CA            %s\n", dir.CAFile())
 	for _, region := range c.Regions {
 		certificate, _ := dir.Node(region)
 		fmt.Fprintf(out, "nodes         %s, for %s\n", certificate, certs.Name{Deployment: c.Deployment, Region: region})
 	}
-	fmt.Fprintf(out, "database      %s, for --certs-dir of CockroachDB; server.crt and server.key for PostgreSQL\n", dir.Database())
-	fmt.Fprintln(out, "Development only: the authority's key lies beside its certificate.")
+	fmt.Fprintf(out, "database      %s, as --certs-dir of CockroachDB; PostgreSQL needs server.crt and server.key\n", dir.Database())
+	fmt.Fprintln(out, "Development only: the key of the CA lies beside its certificate.")
 	return nil
 }

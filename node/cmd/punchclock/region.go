@@ -15,7 +15,7 @@ import (
 
 type addRegionCommand struct {
 	database
-	Region string `arg:"" help:"Region to add. Servers of the database must run there already."`
+	Region string `arg:"" help:"Region to add. Database servers must run there already."`
 }
 
 // Run implements the command.
@@ -32,15 +32,15 @@ func (c *addRegionCommand) Run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	what := "was added"
+	state := "was added"
 	if existed {
-		what = "is there already"
+		state = "exists already"
 	}
-	fmt.Fprintf(out, "region %s %s; companies may have their home there\n", c.Region, what)
+	fmt.Fprintf(out, "region %s %s; companies may have their home there\n", c.Region, state)
 	uses, err := db.RegionUses(ctx)
 	for _, u := range uses {
 		if u.Name == c.Region && u.Evacuated {
-			fmt.Fprintf(out, "it is evacuated: when its nodes run, `punchclock region restore %s` puts it into service\n", c.Region)
+			fmt.Fprintf(out, "the region is evacuated: once its nodes run, `punchclock region restore %s` puts it into service\n", c.Region)
 		}
 	}
 	return err
@@ -48,12 +48,12 @@ func (c *addRegionCommand) Run(ctx context.Context, out io.Writer) error {
 
 type removeRegionCommand struct {
 	database
-	Region       string `arg:"" help:"Region to take from the database."`
-	Check        bool   `help:"Change nothing: only say what stands against it. Exit status 1 when something does."`
-	WithoutNodes bool   `help:"The region has no nodes, so that it need not be evacuated."`
+	Region       string `arg:"" help:"Region to remove from the database."`
+	Check        bool   `help:"Change nothing, and print the obstacles. The exit status is 1 if there is one."`
+	WithoutNodes bool   `help:"The region has no nodes, so the command does not ask for its evacuation."`
 }
 
-var errObstacles = errors.New("the region stays")
+var errObstacles = errors.New("the region was not removed")
 
 // Run implements the command.
 func (c *removeRegionCommand) Run(ctx context.Context, out io.Writer) error {
@@ -75,7 +75,7 @@ func (c *removeRegionCommand) Run(ctx context.Context, out io.Writer) error {
 	case !existed:
 		_, err = fmt.Fprintf(out, "the database has no region %s: nothing to remove\n", c.Region)
 	case c.Check:
-		_, err = fmt.Fprintf(out, "nothing stands against removing region %s\n", c.Region)
+		_, err = fmt.Fprintf(out, "no obstacle to removing region %s\n", c.Region)
 	default:
 		if err = db.RemoveRegion(ctx, c.Region); err == nil {
 			_, err = fmt.Fprintf(out, "region %s was removed from the database; its servers may be decommissioned\n", c.Region)
@@ -108,12 +108,12 @@ func (c *listRegionsCommand) Run(ctx context.Context, out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(w, "REGION\tPRIMARY\tHOMES\tARRIVING\tLEAVING\tEVACUATED")
 	for _, u := range uses {
-		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%s\n", u.Name, yes(u.Primary), u.Homes, u.Arriving, u.Leaving, evacuated(u))
+		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%s\n", u.Name, yesNo(u.Primary), u.Homes, u.Arriving, u.Leaving, evacuated(u))
 	}
 	return w.Flush()
 }
 
-func yes(b bool) string {
+func yesNo(b bool) string {
 	if b {
 		return "yes"
 	}
@@ -124,5 +124,5 @@ func evacuated(u crdb.RegionUse) string {
 	if u.Evacuated && u.Until != nil {
 		return "until " + u.Until.Format(time.RFC3339)
 	}
-	return yes(u.Evacuated)
+	return yesNo(u.Evacuated)
 }

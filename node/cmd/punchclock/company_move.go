@@ -18,20 +18,22 @@ import (
 	"github.com/punchclock/punchclock/tracing"
 )
 
-// moveTimeout only ends what nobody watches any more: a region of 100,000
-// companies takes some hours, and a run that was ended is run again.
+// moveTimeout ends a forgotten command. A region of 100,000 companies takes some hours, and an ended command can be run
+// again.
 const moveTimeout = 24 * time.Hour
 
-// moving is what both commands need around a Mover.
+// moving holds the flags of both commands that move companies.
 type moving struct {
 	database
 	To    string `help:"Region that becomes the home." required:""`
-	Batch int    `help:"Punches carried in one transaction." default:"${move_batch}"`
+	Batch int    `help:"Most punches that a transaction moves." default:"${move_batch}"`
 }
 
-// with runs do with a Mover that moves so many companies at once, and says what
-// do has to say.
-func (c *moving) with(ctx context.Context, out io.Writer, parallel int, do func(context.Context, *rehome.Mover, region.Name) (said string, err error)) (err error) {
+// run calls do with a Mover that moves up to parallel companies at the same time. It prints the result of do.
+func (c *moving) run(
+	ctx context.Context, out io.Writer, parallel int,
+	do func(context.Context, *rehome.Mover, region.Name) (result string, err error),
+) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, moveTimeout)
 	defer cancel()
 	to, err := region.ParseName(c.To)
@@ -49,22 +51,22 @@ func (c *moving) with(ctx context.Context, out io.Writer, parallel int, do func(
 		return err
 	}
 	defer db.Close()
-	show := progress{terminal: term.IsTerminal(int(os.Stderr.Fd())), began: time.Now()}
-	mover, err := rehome.New(rehome.Config{Batch: c.Batch, Parallel: parallel}, db, rehome.Deps{Log: log, Meter: telemetry.MeterProvider, Progress: show.add})
+	bar := progress{terminal: term.IsTerminal(int(os.Stderr.Fd())), began: time.Now()}
+	mover, err := rehome.New(rehome.Config{Batch: c.Batch, Parallel: parallel}, db, rehome.Deps{Log: log, Meter: telemetry.MeterProvider, Progress: bar.add})
 	if err != nil {
 		return err
 	}
-	said, err := do(ctx, mover, to)
+	result, err := do(ctx, mover, to)
 	if ctx.Err() != nil {
-		err = errors.New("interrupted; run the same command again to go on")
+		err = errors.New("interrupted; run the same command again to continue")
 	}
-	show.end()
-	_, writeErr := io.WriteString(out, said)
+	bar.end()
+	_, writeErr := io.WriteString(out, result)
 	return errors.Join(err, writeErr)
 }
 
-// progress shows on standard error how far a move is: a line that is written
-// over on a terminal, and else a new one every few seconds.
+// progress shows the state of a move on standard error: one line that changes on a terminal, or else a line every few
+// seconds.
 type progress struct {
 	terminal bool
 	began    time.Time
@@ -78,9 +80,9 @@ func (s *progress) add(p rehome.Progress) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sum.Found, s.sum.Companies, s.sum.Rows = s.sum.Found+p.Found, s.sum.Companies+p.Companies, s.sum.Rows+p.Rows
-	every, begin, end := 5*time.Second, "", "\n" // keeps a log short
+	every, begin, end := 5*time.Second, "", "\n" // a log stays short
 	if s.terminal {
-		every, begin, end = 100*time.Millisecond, "\r\x1b[K", "" // the eye's pace; from the left, and clear the line
+		every, begin, end = 100*time.Millisecond, "\r\x1b[K", "" // ten times a second, over the last line
 	}
 	elapsed := time.Since(s.began)
 	if elapsed < s.next {
@@ -94,13 +96,14 @@ func (s *progress) add(p rehome.Progress) {
 	fmt.Fprintf(os.Stderr, "%s%.0fs: %s%d punches carried%s", begin, elapsed.Seconds(), companies, s.sum.Rows, end)
 }
 
-// end leaves the terminal's line to the result.
+// end clears the line of a terminal, for the result.
 func (s *progress) end() {
 	if s.terminal {
 		fmt.Fprint(os.Stderr, "\r\x1b[K")
 	}
 }
 
+// moveCommand is `punchclock company move`.
 type moveCommand struct {
 	moving
 	ID string `arg:"" help:"Company's id."`
@@ -108,7 +111,7 @@ type moveCommand struct {
 
 // Run implements the command.
 func (c *moveCommand) Run(ctx context.Context, out io.Writer) error {
-	return c.with(ctx, out, 1, func(ctx context.Context, m *rehome.Mover, to region.Name) (string, error) {
+	return c.run(ctx, out, 1, func(ctx context.Context, m *rehome.Mover, to region.Name) (string, error) {
 		r, err := m.Company(ctx, c.ID, to)
 		if err != nil {
 			return "", err
@@ -117,10 +120,11 @@ func (c *moveCommand) Run(ctx context.Context, out io.Writer) error {
 	})
 }
 
+// moveHomesCommand is `punchclock region move-homes`.
 type moveHomesCommand struct {
 	moving
-	From     string `arg:"" help:"Region to empty."`
-	Parallel int    `help:"Companies moved at the same time." default:"${move_parallel}"`
+	From     string `arg:"" help:"Region whose companies move."`
+	Parallel int    `help:"Companies that move at the same time." default:"${move_parallel}"`
 }
 
 // Run implements the command.
@@ -129,13 +133,13 @@ func (c *moveHomesCommand) Run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	return c.with(ctx, out, c.Parallel, func(ctx context.Context, m *rehome.Mover, to region.Name) (string, error) {
-		s, err := m.Region(ctx, from, to) // some may have been moved by a run that failed
+	return c.run(ctx, out, c.Parallel, func(ctx context.Context, m *rehome.Mover, to region.Name) (string, error) {
+		s, err := m.Region(ctx, from, to) // on an error as well: some companies may have moved
 		return fmt.Sprintf("%d companies left %s, %d failed, %d punches carried\n", s.Companies, from, s.Failed, s.Rows), err
 	})
 }
 
-// moveDefaults are the variables of the help texts above.
+// moveDefaults are the variables in the flags above.
 func moveDefaults() map[string]string {
 	d := rehome.DefaultConfig()
 	return map[string]string{"move_batch": fmt.Sprint(d.Batch), "move_parallel": fmt.Sprint(d.Parallel)}
