@@ -50,7 +50,8 @@ var mayImport = map[string][]string{
 	"node/companies":   {"node/punch", "node/crdb", "region"},
 	"node/client":      {"node/punch"},
 
-	// The HTTP API in memory, for the tests of clients.
+	// Tests that every implementation of recording must pass, and the HTTP API in memory for the tests of clients.
+	"node/punch/punchtest":   {"node/punch"},
 	"node/client/clienttest": {"node/auth", "node/httpapi", "node/punch", "region"},
 
 	// The laboratory: it sees a node from the outside, and no product package
@@ -85,9 +86,9 @@ var testsMayImport = map[string][]string{
 	"tracing":             {"node/lab/traceview"},
 	"tracing/monitoring":  {"node/lab/traceview"},
 	"node/httpapi":        {"node/client"},
-	"node/peer":           {"node/certs", "node/batcher", "node/lab/traceview"},
-	"node/dispatch":       {"node/zone", "node/batcher", "node/peer", "node/lab/traceview"},
-	"node/batcher":        {"node/lab/traceview"},
+	"node/peer":           {"node/punch/punchtest", "node/certs", "node/batcher", "node/lab/traceview"},
+	"node/dispatch":       {"node/punch/punchtest", "node/zone", "node/batcher", "node/peer", "node/lab/traceview"},
+	"node/batcher":        {"node/punch/punchtest", "node/lab/traceview"},
 	"node/crdb":           {"node/certs", "node/lab/cluster", "node/batcher", "node/lab/traceview"},
 	"node/rehome":         {"node/crdb", "node/lab/cluster"},
 	"node/lab/load":       {"node/httpapi", "node/auth"},
