@@ -5,7 +5,6 @@ var notPlainYet = []string{
 	".golangci.yml",
 	"Makefile",
 	"architecture_test.go",
-	"node",
 	"node/auth",
 	"node/companies",
 	"node/crdb",

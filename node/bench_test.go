@@ -26,16 +26,16 @@ import (
 	"github.com/punchclock/punchclock/node/punch"
 )
 
-// The benchmark compares, in rounds that take turns within one run:
+// The benchmark compares three servers, which take turns in the rounds of one run:
 //
 //	grouped  a node as it is
 //	single   the same node with one INSERT per request, on the same database
 //	bare     an HTTP handler that decodes the same JSON and answers the same bytes
 //
-// All three are asked in plain HTTP, as behind a balancer that ends TLS. Both
-// nodes reach the database by TLS that verifies it, as they do in production.
+// All three speak plain HTTP, like nodes behind a balancer that ends TLS. Both nodes reach the database by verified TLS,
+// like nodes in production.
 //
-// These machines are noisy: the ratios of a round's parts are what counts.
+// Test machines are noisy, so only the ratios within a round count.
 const (
 	benchRounds      = 5
 	benchRound       = 3 * time.Second
@@ -43,7 +43,7 @@ const (
 	bareVariable     = "PUNCHCLOCK_TEST_BARE_HANDLER"
 )
 
-// BenchmarkPunches reports for each engine the medians over the rounds.
+// BenchmarkPunches reports the medians of the rounds for each engine.
 func BenchmarkPunches(b *testing.B) {
 	for _, e := range cluster.Engines() {
 		b.Run(e.Name, func(b *testing.B) { benchEngine(b, e.Name) })
@@ -58,8 +58,7 @@ func benchEngine(b *testing.B, engine string) {
 	cfg := cluster.Config{Binary: binary, Engine: engine, Regions: regions, NodesPerRegion: 1, JWKS: shared.jwks}
 	grouped := mustCluster(b, cfg)
 	cfg.DatabaseURL = grouped.DatabaseURL("us-east")
-	// As many connections as waiting clients would want, within what the
-	// database takes: the best that one INSERT per request can do.
+	// Many connections, within the limit of the database: this is the best case of one INSERT per request.
 	cfg.ExtraFlags = []string{
 		"--batch-max-items=1", "--database-connections-per-home=64",
 		"--database-url=" + grouped.Database.URLAs(crdb.NodeRole, cluster.DatabaseName, "us-east"), // the role of a node, as the other has
@@ -96,7 +95,7 @@ func report(b *testing.B, grouped, single, bare *subject) {
 	b.ReportMetric(median(ratios(grouped.cpu, bare.cpu)), "node/bare-cpu")
 }
 
-// subject is one of the servers that take turns.
+// subject is one of the compared servers.
 type subject struct {
 	name  string
 	url   string
@@ -187,8 +186,8 @@ func benchToken(b *testing.B, company string) string {
 	return token
 }
 
-// mustBare starts this test binary as the bare handler: a process of its own,
-// so that its CPU can be told from the generator's.
+// mustBare starts this test binary as the bare handler. It is a process of its own, so that its CPU time does not include
+// the load generator's.
 func mustBare(b *testing.B) (url string, pid int) {
 	b.Helper()
 	self, err := os.Executable()
@@ -258,8 +257,7 @@ func cpuOf(b *testing.B, pid int) float64 {
 	if err != nil {
 		b.Fatal(err)
 	}
-	// proc(5): the fields after the name in parentheses; utime and stime are
-	// the 14th and 15th of all, in ticks of which Linux has 100 a second.
+	// proc(5): utime and stime are fields 14 and 15, in ticks of 10 ms. The name in parentheses may contain spaces.
 	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
 	var ticks float64
 	for _, f := range fields[11:13] {

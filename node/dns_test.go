@@ -18,8 +18,7 @@ import (
 	"github.com/punchclock/punchclock/node/punch"
 )
 
-// askDNS asks a node's name server with kdig, and returns the addresses, sorted;
-// none when it does not answer.
+// askDNS asks a node's name server with kdig, and returns the sorted addresses. The list is empty without an answer.
 func askDNS(t *testing.T, server *cluster.Node, name string) []string {
 	t.Helper()
 	host, port, err := net.SplitHostPort(server.DNSAddr)
@@ -35,8 +34,7 @@ func askDNS(t *testing.T, server *cluster.Node, name string) []string {
 	return list
 }
 
-// awaitDNS waits until each of the servers answers a name with the addresses of
-// these nodes, and returns how long that took.
+// awaitDNS waits until each server answers a name with the addresses of these nodes, and returns how long that took.
 func awaitDNS(t *testing.T, servers []*cluster.Node, name string, of ...*cluster.Node) time.Duration {
 	t.Helper()
 	var want []string
@@ -61,9 +59,8 @@ func awaitDNS(t *testing.T, servers []*cluster.Node, name string, of ...*cluster
 	return time.Since(began)
 }
 
-// lastAnswer asks a server all the time until the returned function is called,
-// which returns the last answer. It does so in this process: a node drains in a
-// second, in which a busy machine starts few programs.
+// lastAnswer asks a server all the time until the returned function is called, which returns the last answer. It runs in
+// this process: a node drains in a second, and a busy machine starts few programs in a second.
 func lastAnswer(server *cluster.Node, name string) func() []string {
 	ctx, cancel := context.WithCancel(context.Background())
 	result := make(chan []string, 1)
@@ -100,8 +97,7 @@ func publicIP(t *testing.T, n *cluster.Node) string {
 	return host
 }
 
-// withDNS runs a test where kdig is, once: what it shows does not depend on the
-// database.
+// withDNS runs a test if this machine has kdig.
 func withDNS(t *testing.T, test func(t *testing.T, w *world)) {
 	t.Helper()
 	if _, err := exec.LookPath("kdig"); err != nil {
@@ -110,8 +106,8 @@ func withDNS(t *testing.T, test func(t *testing.T, w *world)) {
 	onOneEngine(t, test)
 }
 
-// withdrawnInTime tries up to three times to see a withdrawal on all servers
-// within the two seconds that are promised: a busy machine can be slow once.
+// withdrawnInTime tries up to three times to see a withdrawal on all servers within the promised two seconds. A busy
+// machine can be slow once.
 func withdrawnInTime(t *testing.T, what string, try func() time.Duration) {
 	t.Helper()
 	const promised = 2 * time.Second
@@ -151,7 +147,7 @@ func TestDNSFollowsTheCluster(t *testing.T) {
 				awaitDNS(t, all, "clock.test", us...)
 			}
 			again = true
-			last := lastAnswer(us[0], "clock.test.") // it goes on answering, without itself
+			last := lastAnswer(us[0], "clock.test.") // a draining node still answers, without its own address
 			stopped := make(chan error, 1)
 			go func() { stopped <- us[0].Stop(testContext(t)) }()
 			took := awaitDNS(t, all[1:], "clock.test", us[1])
@@ -164,7 +160,7 @@ func TestDNSFollowsTheCluster(t *testing.T) {
 			return took
 		})
 
-		// The whole region is lost, without a word.
+		// The whole region is lost at once.
 		if err := us[1].Kill(); err != nil {
 			t.Error(err)
 		}
@@ -184,8 +180,8 @@ func TestDNSFollowsTheCluster(t *testing.T) {
 	})
 }
 
-// TestDNSPrefersRegionsThatCommit keeps the database from committing to one
-// home, by a transaction that sits on all its fence rows.
+// TestDNSPrefersRegionsThatCommit keeps the database from committing to one home. A transaction locks all fence rows of
+// that home.
 func TestDNSPrefersRegionsThatCommit(t *testing.T) {
 	withDNS(t, func(t *testing.T, w *world) {
 		us, eu := w.cluster.Region("us-east"), w.cluster.Region("eu-west")
@@ -206,8 +202,7 @@ func TestDNSPrefersRegionsThatCommit(t *testing.T) {
 				_ = quietPost(ctx, us[i%2], token(t, company), in) // is given up below
 			})
 		}
-		// Their circuits open 10 s after the first write that did not end, and
-		// they tell the others.
+		// Their circuits open 10 s after the first write that did not end. They tell the other nodes.
 		all := w.cluster.Nodes()
 		awaitDNS(t, all, "clock.test", eu...)
 		awaitDNS(t, all, "us-east.clock.test", us...)
@@ -216,7 +211,7 @@ func TestDNSPrefersRegionsThatCommit(t *testing.T) {
 		if err := tx.Commit(testContext(t)); err != nil {
 			t.Fatal(err)
 		}
-		// A write that works closes a circuit.
+		// A successful write closes the circuit.
 		deadline := time.Now().Add(20 * time.Second)
 		for _, n := range us {
 			for post(t, n, token(t, company), body{"id": punch.NewID().String(), "employee": "after", "kind": "in"}).status != http.StatusCreated {

@@ -14,18 +14,17 @@ import (
 )
 
 const (
-	switchRounds = 20                    // there and back ten times
-	switchLook   = 10 * time.Millisecond // how exact the figures are
+	switchRounds = 20                    // ten evacuations and ten restores
+	switchLook   = 10 * time.Millisecond // the error of the figures
 )
 
-// BenchmarkSwitches measures, on six nodes, how long after the operator's
-// command began the last node acts on the switch, from first to last byte:
+// BenchmarkEvacuations measures on six nodes how long it takes from the operator's command until the last node acts:
 //
-//	told    through a node, which writes the database and gossips
-//	polled  written into the database alone, as for nodes that gossip missed
+//	told    through a node, which writes to the database and gossips
+//	polled  written to the database only, as for a node that gossip missed
 //
 // Two seconds are promised for both.
-func BenchmarkSwitches(b *testing.B) {
+func BenchmarkEvacuations(b *testing.B) {
 	for _, e := range cluster.Engines() {
 		b.Run(e.Name, func(b *testing.B) {
 			binary, err := cluster.Build(b.Context(), b.TempDir()) // without the race detector
@@ -62,7 +61,7 @@ func BenchmarkSwitches(b *testing.B) {
 	}
 }
 
-// switched sets the switch and returns the seconds until all nodes hold it.
+// switched sets an evacuation or its end, and returns the seconds until all nodes know it.
 func switched(b *testing.B, nodes []adminapi.Client, on bool, set func(context.Context, region.Evacuation) error) float64 {
 	b.Helper()
 	ctx, cancel := context.WithTimeout(b.Context(), time.Minute)

@@ -18,7 +18,7 @@ import (
 	"github.com/punchclock/punchclock/node/zone"
 )
 
-// operate runs the binary as an operator does, against one node.
+// operate runs one of the operator's commands against a node.
 func operate(t *testing.T, n *cluster.Node, role auth.Role, args ...string) (string, error) {
 	t.Helper()
 	args = append(args, "--ops-url="+n.OpsURL, "--token="+tokenFor(t, "ops", role))
@@ -35,14 +35,14 @@ func mustOperate(t *testing.T, n *cluster.Node, args ...string) string {
 	return out
 }
 
-// awaitReady waits until the nodes of a region are ready, or none of them.
+// awaitReady waits until all nodes of a region are ready, or no node of it is.
 func (w *world) awaitReady(t *testing.T, region string, want bool) {
 	t.Helper()
 	deadline := time.Now().Add(30 * time.Second)
 	for _, n := range w.cluster.Region(region) {
 		for ready(strings.TrimPrefix(n.OpsURL, "http://")) != want {
 			if time.Now().After(deadline) {
-				t.Fatalf("%s does not become ready: %t", n.Name, want)
+				t.Fatalf("after 30 s %s is still ready: %t", n.Name, !want)
 			}
 			time.Sleep(20 * time.Millisecond) // poll
 		}
@@ -57,7 +57,7 @@ func TestARegionIsEvacuatedAndRestored(t *testing.T) {
 		}
 		w.awaitReady(t, "eu-west", false)
 		w.awaitMembers(t, 4)
-		// What the alerts tell an evacuation from a failure by.
+		// By these metrics the alerts distinguish an evacuation from a failure.
 		for _, m := range []struct {
 			name, state string
 			want        float64
@@ -66,8 +66,7 @@ func TestARegionIsEvacuatedAndRestored(t *testing.T) {
 				t.Errorf("%s of the evacuated region, %s, is %v, want %v", m.name, m.state, got, m.want)
 			}
 		}
-		// Its companies' punches are taken by other nodes, through their own
-		// gateways, and stay at home.
+		// Other nodes take the punches of its companies through their own gateways. The rows stay in the home region.
 		company := w.company(t, "eu-west")
 		before := metricOf(t, w.cluster.Region("eu-west")[0], "punchclock_batch_size_count") + metricOf(t, w.cluster.Region("eu-west")[1], "punchclock_batch_size_count")
 		for i, n := range slices.Concat(w.cluster.Region("us-east"), w.cluster.Region("ap-south")) {
@@ -80,7 +79,7 @@ func TestARegionIsEvacuatedAndRestored(t *testing.T) {
 		if after := metricOf(t, w.cluster.Region("eu-west")[0], "punchclock_batch_size_count") + metricOf(t, w.cluster.Region("eu-west")[1], "punchclock_batch_size_count"); after != before {
 			t.Errorf("the evacuated region was sent %v batches", after-before)
 		}
-		// The switch survives a restart: the node comes up, and not ready.
+		// The evacuation survives a restart: the node comes up, and is not ready.
 		victim := w.cluster.Region("eu-west")[0]
 		if err := victim.Stop(testContext(t)); err != nil {
 			t.Error(err)
@@ -102,8 +101,7 @@ func TestARegionIsEvacuatedAndRestored(t *testing.T) {
 	})
 }
 
-// awaitEvacuated waits until a node says that nothing but the switch keeps it
-// from being ready.
+// awaitEvacuated waits until the evacuation is the only reason why a node is not ready.
 func awaitEvacuated(t *testing.T, n *cluster.Node) {
 	t.Helper()
 	said := ""
@@ -123,8 +121,8 @@ func awaitEvacuated(t *testing.T, n *cluster.Node) {
 	}
 }
 
-// TestAnEvacuationWhileTheDatabaseIsFrozen is what gossip alone is for: the
-// nodes must not wait for their reading of the switches.
+// TestAnEvacuationWhileTheDatabaseIsFrozen is the purpose of evacuations by gossip alone: a node must not wait for its
+// poll of the database.
 func TestAnEvacuationWhileTheDatabaseIsFrozen(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, w *world) {
 		if w.store.Engine != crdb.CockroachDB {
@@ -149,9 +147,9 @@ func TestAnEvacuationWhileTheDatabaseIsFrozen(t *testing.T) {
 		w.awaitReady(t, "ap-south", false)
 		mustOperate(t, n, "region", "restore", "ap-south", "--gossip-only")
 		w.awaitReady(t, "ap-south", true)
-		// One reading of the switches alone would take two attempts of 5 s.
+		// One read of the evacuations would take two attempts of 5 s.
 		if took := time.Since(frozen); took > 10*time.Second {
-			t.Errorf("two switches took %s", took)
+			t.Errorf("an evacuation and its end took %s", took)
 		}
 		thaw()
 		w.awaitMembers(t, 6)
@@ -170,7 +168,7 @@ func TestAnEvacuationThroughGossipAlone(t *testing.T) {
 		}
 		w.awaitReady(t, "ap-south", false)
 		if rows := w.count(t, `SELECT count(*) FROM controls WHERE value LIKE '%"ap-south":{"on":true%'`); rows != 0 {
-			t.Error("the database knows of it")
+			t.Error("it is in the database")
 		}
 		mustOperate(t, n, "region", "restore", "ap-south")
 		w.awaitReady(t, "ap-south", true)
@@ -181,7 +179,7 @@ func TestAnEvacuationThroughGossipAlone(t *testing.T) {
 	})
 }
 
-func TestStatusAndWhoMayAsk(t *testing.T) {
+func TestStatusIsForOperators(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, w *world) {
 		n := w.cluster.Region("us-east")[1]
 		company := w.company(t, "eu-west")

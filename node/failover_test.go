@@ -12,8 +12,8 @@ import (
 	"github.com/punchclock/punchclock/node"
 )
 
-// TestANodeStartsDuringADatabaseFailover lets the database go away for a second while a node starts, once at every
-// message that the node sends to it until it is ready. Each node must wait, and become ready.
+// TestANodeStartsDuringADatabaseFailover starts many nodes. For each node the database goes away for a second, at another
+// message that the node sends while it starts. Each node must wait, and become ready.
 func TestANodeStartsDuringADatabaseFailover(t *testing.T) {
 	onOneEngine(t, func(t *testing.T, w *world) {
 		undisturbed := w.startBehindProxy(t, 0)

@@ -27,8 +27,8 @@ func (w *world) createWithBinary(t *testing.T, id, home string) {
 	}
 }
 
-// load sends punches of one company from devices near a region until stop is
-// closed, and returns how many were acknowledged. Every one must be.
+// load sends punches of one company from devices near a region until stop is closed. The returned function waits for the
+// end and returns how many punches were acknowledged. Every punch must be.
 func (w *world) load(t *testing.T, company, near string, stop <-chan struct{}) (acknowledged func() int) {
 	t.Helper()
 	var (
@@ -59,7 +59,7 @@ func (w *world) load(t *testing.T, company, near string, stop <-chan struct{}) (
 	}
 }
 
-// awaitRows waits until so many rows of the company are stored.
+// awaitRows waits until the company has n rows.
 func (w *world) awaitRows(t *testing.T, company string, n int) {
 	t.Helper()
 	deadline := time.Now().Add(time.Minute)
@@ -71,8 +71,8 @@ func (w *world) awaitRows(t *testing.T, company string, n int) {
 	}
 }
 
-// wantAll checks that each acknowledged punch has its one row. Rows without a
-// receipt cannot be here, since every punch was acknowledged in the end.
+// wantAll checks that each acknowledged punch has exactly one row. There can be no other rows: every punch was
+// acknowledged in the end.
 func (w *world) wantAll(t *testing.T, company string, acknowledged int) {
 	t.Helper()
 	rows := w.count(t, `SELECT count(*) FROM punches WHERE company_id = $1`, company)
@@ -122,8 +122,7 @@ func TestSIGTERMUnderLoadLosesNothing(t *testing.T) {
 	})
 }
 
-// awaitMembers waits until every node sees so many ready nodes, so that the
-// next test finds the cluster whole.
+// awaitMembers waits until every node sees as many ready nodes, so that the next test finds all nodes.
 func (w *world) awaitMembers(t *testing.T, want int) {
 	t.Helper()
 	deadline := time.Now().Add(time.Minute)
@@ -149,7 +148,7 @@ func TestAnOldEpochIsRerouted(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, w *world) {
 		company := w.company(t, "us-east")
 		tok := token(t, company)
-		for _, n := range w.cluster.Nodes() { // so that everybody has the old home in memory
+		for _, n := range w.cluster.Nodes() { // so that every node has the old home in its directory
 			wantStatus(t, post(t, n, tok, body{"id": punch.NewID().String(), "employee": "before", "kind": "in"}), http.StatusCreated, "")
 		}
 		tx, err := w.db.Begin(testContext(t))
@@ -179,9 +178,8 @@ func TestAnOldEpochIsRerouted(t *testing.T) {
 	})
 }
 
-// TestHomesDoNotHurtEachOther lets one home's database answer nothing, by a
-// transaction that sits on all its fence rows, and sends punches of another
-// home through the same node meanwhile.
+// TestHomesDoNotHurtEachOther keeps the database from answering for one home: a transaction locks all fence rows of that
+// home. Meanwhile punches of another home pass through the same node.
 func TestHomesDoNotHurtEachOther(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, w *world) {
 		stuck, free := w.company(t, "eu-west"), w.company(t, "us-east")
@@ -194,8 +192,7 @@ func TestHomesDoNotHurtEachOther(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, n := range []*cluster.Node{w.cluster.Region("ap-south")[0], w.cluster.Region("eu-west")[0]} {
-			// More punches than the batcher of the stuck home has writers, so that
-			// some are being written and some wait.
+			// The batcher of the stuck home has fewer writers than there are punches: some are being written, and some wait.
 			ctx, cancel := context.WithCancel(testContext(t))
 			var waiting sync.WaitGroup
 			var answered atomic.Int64
@@ -248,7 +245,7 @@ func TestASecondSignalEndsAtOnce(t *testing.T) {
 	})
 }
 
-// awaitNotReady returns once the node says that it is not ready, or is gone.
+// awaitNotReady waits until the node says that it is not ready, or is gone.
 func awaitNotReady(t *testing.T, n *cluster.Node) {
 	t.Helper()
 	deadline := time.Now().Add(20 * time.Second)
@@ -260,7 +257,7 @@ func awaitNotReady(t *testing.T, n *cluster.Node) {
 		_, _ = io.Copy(io.Discard, res.Body)
 		_ = res.Body.Close()
 		if res.StatusCode == http.StatusServiceUnavailable {
-			// So does the public listener, for balancers, as long as it is there.
+			// The public listener says the same to load balancers, while it exists.
 			if res, err := http.Get(n.PublicURL + "/readyz"); err == nil {
 				_ = res.Body.Close()
 				if res.StatusCode != http.StatusServiceUnavailable {

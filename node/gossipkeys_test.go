@@ -19,8 +19,8 @@ import (
 	"github.com/punchclock/punchclock/region/gossip"
 )
 
-// TestGossipKeysAreRotated rotates the keys of six running nodes with the
-// operator's commands, while nobody may be lost.
+// TestGossipKeysAreRotated rotates the keys of six running nodes with the operator's commands. No node may lose another
+// node.
 func TestGossipKeysAreRotated(t *testing.T) {
 	onOneEngine(t, func(t *testing.T, w *world) {
 		n, file := w.cluster.Region("ap-south")[0], w.cluster.GossipKeyFile()
@@ -32,7 +32,7 @@ func TestGossipKeysAreRotated(t *testing.T) {
 		lost := w.watchMembers(t)
 
 		added := strings.Fields(mustOperate(t, n, "gossip", "keys", "add", file))
-		key := added[len(added)-1] // after what was waited for
+		key := added[len(added)-1] // the progress is printed before
 		if err := gossip.CheckFingerprint(key); err != nil {
 			t.Fatalf("add printed %q: %v", added, err)
 		}
@@ -76,8 +76,7 @@ func TestGossipKeysAreRotated(t *testing.T) {
 	})
 }
 
-// watchMembers returns a function that returns what the nodes have logged since
-// of others that are gone.
+// watchMembers returns a function that returns the nodes' new log lines about members that are gone.
 func (w *world) watchMembers(t *testing.T) (lost func() []string) {
 	t.Helper()
 	read := func(n *cluster.Node) string {
@@ -103,8 +102,7 @@ func (w *world) watchMembers(t *testing.T) (lost func() []string) {
 	}
 }
 
-// joinWithKey gossips as a seventh node that has one key, and looks that it
-// comes to see so many members.
+// joinWithKey gossips as a seventh node with one key, and waits until it sees as many members.
 func (w *world) joinWithKey(t *testing.T, key []byte, want int) {
 	t.Helper()
 	cluster, evacuations := new(region.Cluster), new(region.Evacuations)
@@ -123,7 +121,7 @@ func (w *world) joinWithKey(t *testing.T, key []byte, want int) {
 			t.Error(err)
 		}
 	}()
-	// Four attempts; a join that works takes one.
+	// There is time for four attempts. A successful join takes one.
 	ctx, cancel := context.WithTimeout(testContext(t), 2*time.Second)
 	defer cancel()
 	if err := g.Start(ctx); err != nil {
@@ -136,17 +134,4 @@ func (w *world) joinWithKey(t *testing.T, key []byte, want int) {
 		}
 		time.Sleep(20 * time.Millisecond) // poll
 	}
-}
-
-// onOneEngine runs a test of what is the same whichever the database is.
-func onOneEngine(t *testing.T, test func(t *testing.T, w *world)) {
-	t.Helper()
-	done := false
-	onEveryEngine(t, func(t *testing.T, w *world) {
-		if done {
-			t.Skip("does not depend on the database, and has run")
-		}
-		done = true
-		test(t, w)
-	})
 }

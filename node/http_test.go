@@ -44,7 +44,7 @@ func tokenFor(t *testing.T, company string, role auth.Role) string {
 
 type body map[string]any
 
-// answer is what a node said.
+// answer is the response of a node.
 type answer struct {
 	status int
 	header http.Header
@@ -56,7 +56,7 @@ func (a answer) code() string {
 	return code
 }
 
-// send makes one request, without retries: the tests look at single answers.
+// send makes one request without retries.
 func send(t *testing.T, method, url, token string, in any) answer {
 	t.Helper()
 	var payload io.Reader
@@ -103,7 +103,7 @@ func wantStatus(t *testing.T, a answer, status int, code string) {
 	}
 }
 
-// device is the reference client with the nodes of one region before all others.
+// device returns a reference client that prefers the nodes of one region.
 func (w *world) device(t *testing.T, company, near string) *client.Client {
 	t.Helper()
 	var endpoints []string
@@ -124,7 +124,7 @@ func (w *world) device(t *testing.T, company, near string) *client.Client {
 	return c
 }
 
-// quietPost sends a punch whose answer only matters by being there.
+// quietPost sends a punch, and returns nil for any answer.
 func quietPost(ctx context.Context, n *cluster.Node, token string, in body) error {
 	b, err := json.Marshal(in)
 	if err != nil {
@@ -144,8 +144,7 @@ func quietPost(ctx context.Context, n *cluster.Node, token string, in body) erro
 	return errors.Join(err, res.Body.Close())
 }
 
-// metricOf returns the sum of a metric's series on a node, by its Prometheus
-// name and any labels that the line must contain.
+// metricOf returns the sum of a metric's series on a node. The name is Prometheus's, and the line must contain the labels.
 func metricOf(t *testing.T, n *cluster.Node, name string, labels ...string) (sum float64) {
 	t.Helper()
 	res, err := http.Get(n.OpsURL + "/metrics")
@@ -181,7 +180,7 @@ line:
 	return sum
 }
 
-// awaitInFlight waits until a node holds so many punches.
+// awaitInFlight waits until a node holds as many punches.
 func awaitInFlight(t *testing.T, n *cluster.Node, want float64) {
 	t.Helper()
 	deadline := time.Now().Add(10 * time.Second)

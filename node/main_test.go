@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -21,8 +22,8 @@ import (
 	"github.com/punchclock/punchclock/node/punch"
 )
 
-// The tests share one cluster of six node processes per engine: what they
-// break they bring back, and they do not run in parallel.
+// The tests share one cluster of six node processes for each engine. A test repairs its damage, and no tests run in
+// parallel.
 var shared struct {
 	mu       sync.Mutex
 	dir      string
@@ -40,7 +41,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(mainFunc(func() int { return testMain(m) }))
 }
 
-// mainFunc lets goleak look once the clusters are stopped.
+// mainFunc makes goleak run after the clusters have stopped.
 type mainFunc func() int
 
 func (f mainFunc) Run() int { return f() }
@@ -89,7 +90,7 @@ func prepare(dir string) (err error) {
 
 var regions = []string{"us-east", "eu-west", "ap-south"}
 
-// world is a running cluster with a way into its database.
+// world is a running cluster with connections to its database.
 type world struct {
 	cluster *cluster.Cluster
 	db      *pgxpool.Pool
@@ -105,19 +106,28 @@ func (w *world) close() error {
 // onEveryEngine runs a test against the shared cluster of each engine.
 func onEveryEngine(t *testing.T, test func(t *testing.T, w *world)) {
 	t.Helper()
-	engines := cluster.Engines()
-	if len(engines) == 0 {
+	for _, e := range mustEngines(t) {
+		t.Run(e.Name, func(t *testing.T) { test(t, mustWorld(t, e)) })
+	}
+}
+
+// onOneEngine runs a test whose result does not depend on the database.
+func onOneEngine(t *testing.T, test func(t *testing.T, w *world)) {
+	t.Helper()
+	test(t, mustWorld(t, mustEngines(t)[0]))
+}
+
+// mustEngines returns the database engines that this machine has, or the engine that was asked for.
+func mustEngines(t *testing.T) []cluster.Engine {
+	t.Helper()
+	list := slices.DeleteFunc(cluster.Engines(), func(e cluster.Engine) bool {
+		want := os.Getenv(cluster.TestEngineVariable)
+		return want != "" && want != e.Name
+	})
+	if len(list) == 0 {
 		t.Fatal("no database engine was found: run scripts/setup")
 	}
-	for _, e := range engines {
-		if want := os.Getenv(cluster.TestEngineVariable); want != "" && want != e.Name {
-			continue
-		}
-		t.Run(e.Name, func(t *testing.T) {
-			w := mustWorld(t, e)
-			test(t, w)
-		})
-	}
+	return list
 }
 
 func mustWorld(t *testing.T, e cluster.Engine) *world {
@@ -164,7 +174,7 @@ func mustWorld(t *testing.T, e cluster.Engine) *world {
 	return w
 }
 
-// company creates a company with the given home and returns its id.
+// company creates a company with the home, and returns its id.
 func (w *world) company(t *testing.T, home string) string {
 	t.Helper()
 	c := crdb.Company{ID: "c-" + punch.NewID().String(), Name: t.Name(), HomeRegion: home, TimeZone: "Europe/Berlin"}
@@ -175,7 +185,7 @@ func (w *world) company(t *testing.T, home string) string {
 	return c.ID
 }
 
-// rows returns the regions of the rows that are stored for an employee.
+// rows returns the regions of an employee's rows.
 func (w *world) rows(t *testing.T, company, employee string) (in []string) {
 	t.Helper()
 	rows, err := w.db.Query(testContext(t), `SELECT crdb_region::text FROM punches WHERE company_id = $1 AND employee_id = $2`, company, employee)

@@ -19,16 +19,15 @@ import (
 	"github.com/punchclock/punchclock/tracing/monitoring"
 )
 
-// seldom are values of labels that a scrape of a quiet cluster does not have.
+// seldom are label values that a quiet cluster does not show.
 var seldom = map[string]string{
-	// A histogram, unlike a counter, cannot be shown before its event.
+	// A histogram has no series before its first event.
 	"outcome gone": "callers that left before they had their answer",
 }
 
-// TestSignalsNameWhatIsThere holds every metric and every value of a label that
-// a rule or a panel asks for against what nodes and database show after a few
-// punches.
-func TestSignalsNameWhatIsThere(t *testing.T) {
+// TestRulesAndPanelsNameExistingMetrics compares the rules and panels with the nodes' and the database's metrics after
+// some punches. Every metric and label value in a rule or panel must exist.
+func TestRulesAndPanelsNameExistingMetrics(t *testing.T) {
 	named, err := monitoring.Metrics()
 	if err != nil {
 		t.Fatal(err)
@@ -62,8 +61,8 @@ func TestSignalsNameWhatIsThere(t *testing.T) {
 	})
 }
 
-// punchInEveryWay sends punches that are taken here and in another region,
-// repeated, in a batch, and refused.
+// punchInEveryWay sends punches that are stored by the entry node or another region, that are repeated, and that are
+// refused.
 func (w *world) punchInEveryWay(t *testing.T) {
 	t.Helper()
 	for _, n := range w.cluster.Nodes() {
@@ -78,7 +77,7 @@ func (w *world) punchInEveryWay(t *testing.T) {
 	wantStatus(t, post(t, n, token(t, w.company(t, "us-east")), body{"employee": "anna", "kind": "in"}), http.StatusBadRequest, "invalid")
 }
 
-// console returns the address under which CockroachDB shows its metrics.
+// console returns the base URL of CockroachDB's metrics.
 func (w *world) console(t *testing.T) (url string) {
 	t.Helper()
 	conn, err := w.db.Acquire(testContext(t))
@@ -95,8 +94,7 @@ func (w *world) console(t *testing.T) (url string) {
 	return strings.TrimSuffix(url, "/")
 }
 
-// metrics are the values of each label of each metric; a histogram is shown by
-// the three names it is asked for.
+// metrics has the values of each label of each metric. A histogram has the three names of its series.
 type metrics map[string]map[string]map[string]bool
 
 func (m metrics) scrape(t *testing.T, url string, added ...*dto.LabelPair) {

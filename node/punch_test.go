@@ -92,7 +92,7 @@ func TestUsedIDWithOtherContent(t *testing.T) {
 		for _, r := range a.body["results"].([]any) {
 			statuses[r.(map[string]any)["status"].(float64)]++
 		}
-		// Which of the two contents came first is open; it is recorded once.
+		// Either content may come first. It is recorded once.
 		if statuses[201] != 1 || statuses[201]+statuses[200]+statuses[409] != 3 || statuses[409] == 0 {
 			t.Errorf("statuses %v", statuses)
 		}
@@ -171,8 +171,7 @@ func TestTheClock(t *testing.T) {
 		if fmt.Sprint(a.body["marks"]) != "[late]" {
 			t.Errorf("marks %v, want late", a.body["marks"])
 		}
-		// An identity that is known is answered before any refusal: the row is
-		// there, so this node's opinion of the time does not matter.
+		// A punch that is stored gets its receipt before any refusal, whatever this node's clock says.
 		known := punch.IDAt(ahead)
 		at := known.Time()
 		p := punch.Punch{Request: punch.Request{Company: company, Employee: "ben", ID: known, Kind: punch.In},

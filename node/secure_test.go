@@ -23,11 +23,11 @@ import (
 	"github.com/punchclock/punchclock/node/punch"
 )
 
-// certificates of the shared cluster.
+// certificates returns the folder of the shared cluster's certificates.
 func (w *world) certificates() certs.Dir { return certs.Dir(filepath.Join(w.cluster.Dir(), "certs")) }
 
-// TestRenewalUnderLoad replaces all nodes' certificates while punches cross
-// from region to region: each is recorded, and each node tells the new end.
+// TestRenewalUnderLoad replaces all nodes' certificates while punches are forwarded between regions. Each punch must be
+// recorded, and each node must show the new end of its certificates.
 func TestRenewalUnderLoad(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, w *world) {
 		company := w.company(t, "eu-west")
@@ -71,7 +71,7 @@ func TestRenewalUnderLoad(t *testing.T) {
 	})
 }
 
-// punchOnce sends one punch, with no second try.
+// punchOnce sends one punch without retries.
 func punchOnce(ctx context.Context, n *cluster.Node, token string) error {
 	in := fmt.Sprintf(`{"id":%q,"employee":"anna","kind":"in"}`, punch.NewID())
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, n.PublicURL+"/v1/punches", strings.NewReader(in))
@@ -91,20 +91,19 @@ func punchOnce(ctx context.Context, n *cluster.Node, token string) error {
 	return errors.Join(err, res.Body.Close())
 }
 
-// eventually polls until done, for at most 30 s: nodes take over files that two
-// looks have found the same, and look every 2 s.
+// eventually polls until done, for at most 30 s. Nodes check their files every 2 s, and load a content that two checks
+// have read.
 func eventually(t *testing.T, what string, done func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); !done(); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("in vain: %s", what)
+			t.Fatalf("not within 30 s: %s", what)
 		}
 	}
 }
 
-// TestOnlyNodesMayCallNodes tries the peer listener of a running node in plain
-// text, without a certificate, and with one of the same authority that is not a
-// node's.
+// TestOnlyNodesMayCallNodes calls the peer listener of a running node in plain text and without a certificate. It also
+// calls with certificates of the same CA that are not a node's.
 func TestOnlyNodesMayCallNodes(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, w *world) {
 		n := w.cluster.Nodes()[0]
@@ -126,7 +125,7 @@ func TestOnlyNodesMayCallNodes(t *testing.T) {
 			certificate []tls.Certificate
 			served      bool
 		}{
-			"nobody":          {nil, false},
+			"no certificate":  {nil, false},
 			"a database":      {pair(dir.Database()+"/node.crt", dir.Database()+"/node.key"), false},
 			"a database user": {pair(dir.Database()+"/client.root.crt", dir.Database()+"/client.root.key"), false},
 			"a node":          {pair(dir.Node("eu-west")), true},
@@ -135,7 +134,7 @@ func TestOnlyNodesMayCallNodes(t *testing.T) {
 				DisableKeepAlives: true, ForceAttemptHTTP2: true,
 				TLSClientConfig: &tls.Config{
 					Certificates: own.certificate, RootCAs: mustPool(t, dir.CAFile()),
-					ServerName: "node." + n.Region + "." + filepath.Base(w.cluster.Dir()), // as a scraper has to
+					ServerName: "node." + n.Region + "." + filepath.Base(w.cluster.Dir()), // a name in the node's certificate
 				},
 			}}
 			res, err := client.Get("https://" + n.PeerAddr + "/")
@@ -149,7 +148,7 @@ func TestOnlyNodesMayCallNodes(t *testing.T) {
 		}
 		refused := metricOf(t, n, "punchclock_tls_handshake_failures_total", `reason="not_a_node"`)
 		if refused < 2 {
-			t.Errorf("%v connections counted as refused, want the database's and its user's", refused)
+			t.Errorf("%v connections counted as refused, want at least those of the database and of its user", refused)
 		}
 	})
 }
@@ -164,7 +163,7 @@ func mustPool(t *testing.T, file string) *x509.CertPool {
 	return pool
 }
 
-// TestThePublicListenerSpeaksTLS where it is given a certificate.
+// TestThePublicListenerSpeaksTLS if it has a certificate.
 func TestThePublicListenerSpeaksTLS(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, w *world) {
 		settings := w.settings(t)
@@ -189,10 +188,10 @@ func TestThePublicListenerSpeaksTLS(t *testing.T) {
 	})
 }
 
-// secure gives a node in this process certificates of its own.
+// secure gives a node in this process its own certificates.
 func secure(t *testing.T, settings *config.Node) {
 	t.Helper()
-	// A label is a name in certificates.
+	// The deployment is a name in certificates.
 	settings.Deployment = strings.ToLower(strings.ReplaceAll(t.Name(), "/", "."))
 	dir := certs.Dir(t.TempDir())
 	err := dir.Make(certs.Dev{
@@ -210,7 +209,7 @@ func secure(t *testing.T, settings *config.Node) {
 	}
 }
 
-// nodeURL is the connection URL of a region's nodes.
+// nodeURL returns the database URL of a region's nodes.
 func (w *world) nodeURL(region string) string {
 	return w.cluster.Database.URLAs(crdb.NodeRole, cluster.DatabaseName, region)
 }

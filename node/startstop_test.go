@@ -19,7 +19,7 @@ import (
 
 var deps = node.Deps{Log: discard, Clock: time.Now}
 
-// settings are those of a node in this process, on free ports.
+// settings returns the settings of a node in this process, on free ports.
 func (w *world) settings(t *testing.T) config.Node {
 	t.Helper()
 	settings := config.Node{
@@ -28,7 +28,7 @@ func (w *world) settings(t *testing.T) config.Node {
 		Peer:       config.Peer{Addr: "127.0.0.1:0", MaxCalls: 1},
 		Ops:        config.Ops{Addr: freeAddr(t)},
 		Gossip:     config.Gossip{Addr: "127.0.0.1:0"},
-		Deployment: t.Name(), // a pool of its own, see secure
+		Deployment: t.Name(), // a cluster of its own, see secure
 		DB: config.DB{
 			URL: w.nodeURL("us-east"), ConnectionsPerHome: 1, ReadConnections: 1, ConnectTimeout: 2 * time.Second,
 		},
@@ -51,8 +51,7 @@ func freeAddr(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// TestStartStopStress stops nodes at every stage of their start and after it:
-// nothing hangs and nothing is left behind.
+// TestStartStopStress stops nodes at many moments of their start and after it. No stop may hang or leave a goroutine.
 func TestStartStopStress(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, w *world) {
 		http.DefaultClient.CloseIdleConnections()
@@ -75,7 +74,7 @@ func TestStartStopStress(t *testing.T) {
 	})
 }
 
-// runWhileReady runs a node, and stops it once it is ready and do has returned.
+// runWhileReady runs a node until it is ready and do has returned.
 func runWhileReady(t *testing.T, settings config.Node, do func()) {
 	t.Helper()
 	n, err := node.New(settings, deps)
@@ -111,7 +110,7 @@ func ready(ops string) bool {
 	return res.StatusCode == http.StatusOK
 }
 
-func TestWhatANodeRefusesToStartWith(t *testing.T) {
+func TestANodeDoesNotStartWithWrongSettings(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, w *world) {
 		taken, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {

@@ -47,8 +47,8 @@ func (n *Node) startCertificates(context.Context) error {
 	return n.loadDatabaseCertificates(set)
 }
 
-// loadDatabaseCertificates watches the files of the database URL. The connections read these files themselves. Here they are only
-// checked, and their ends are shown.
+// loadDatabaseCertificates watches the files of the database URL. The connections read these files themselves. Here they
+// are only checked, and their ends are shown.
 func (n *Node) loadDatabaseCertificates(set *certs.Set) error {
 	url, err := n.cfg.DB.DatabaseURL()
 	if err != nil {

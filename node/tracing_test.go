@@ -12,8 +12,8 @@ import (
 	"github.com/punchclock/punchclock/node/punch"
 )
 
-// TestOnePunchOneTrace follows a punch that is entered in another region than
-// its home: one trace over two processes, from the request to the commit.
+// TestOnePunchOneTrace follows a punch that enters in another region than its home. Its one trace covers two processes,
+// from the request to the commit.
 func TestOnePunchOneTrace(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, w *world) {
 		company := w.company(t, "ap-south")
@@ -44,7 +44,7 @@ func TestOnePunchOneTrace(t *testing.T) {
 	})
 }
 
-// checkSpans holds the tree: each span's parent, and the region of its process.
+// checkSpans compares each span's parent and region with the expected tree.
 func checkSpans(t *testing.T, trace traceview.Trace) {
 	t.Helper()
 	byID := make(map[string]traceview.Span)
@@ -89,7 +89,7 @@ func checkCommit(t *testing.T, trace traceview.Trace, company string) {
 		t.Errorf("punch.commit has %v and links %v", commit.Attributes, commit.Links)
 		return
 	}
-	// The batch is a trace of its own, linked and not a parent, and holds the SQL.
+	// The batch is a trace of its own with the SQL. The punch's trace links to it, and is not its child.
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	if _, err := shared.sink.WaitFor(ctx, func(tr traceview.Trace) bool {
