@@ -94,7 +94,8 @@ func TestEachPunchOfABatchFailsAlone(t *testing.T) {
 			t.Errorf("item %d: %+v, want a receipt after %s attempts", i, o.Receipt, want)
 		}
 	}
-	if got := arrived(); path(got) != "ab" || strings.Contains(got[1].body, `"e0"`) || !strings.Contains(got[1].body, requests[1].ID.String()) {
+	if got := arrived(); path(got) != "ab" || strings.Contains(got[1].body, `"e0"`) ||
+		!strings.Contains(got[1].body, requests[1].ID.String()) {
 		t.Errorf("the second attempt must have the open punches alone: %+v", got)
 	}
 }
@@ -218,7 +219,8 @@ func TestAnswersOfTheWrongLengthAreNoAnswers(t *testing.T) {
 }
 
 func FuzzBatchAnswer(f *testing.F) {
-	f.Add([]byte(`{"results":[{"status":503,"problem":{"code":"overloaded","final":false,"retry_after":3}},{"status":201,"receipt":{"id":"x"}}]}`))
+	f.Add([]byte(`{"results":[{"status":503,"problem":{"code":"overloaded","final":false,"retry_after":3}},` +
+		`{"status":201,"receipt":{"id":"x"}}]}`))
 	f.Add([]byte(`{"results":[null,{"status":400,"problem":{"code":"invalid"}}]}`))
 	f.Add([]byte(`{"results":[{},{}]}`))
 	f.Fuzz(func(t *testing.T, body []byte) {

@@ -32,7 +32,8 @@ func TestReceipt(t *testing.T) {
 		t.Errorf("the receipt is\n%+v, want\n%+v", got, want)
 	}
 	sent := arrived()[0]
-	body := `{"id":"` + r.ID.String() + `","employee":"e1","kind":"in","at":"2026-11-02T07:29:59.987654Z","source":"gate-1","note":"späte Bahn \"3\""}`
+	body := `{"id":"` + r.ID.String() + `","employee":"e1","kind":"in","at":"2026-11-02T07:29:59.987654Z",` +
+		`"source":"gate-1","note":"späte Bahn \"3\""}`
 	if sent.path != "POST /v1/punches" || sent.token != "Bearer secret" || sent.body != body {
 		t.Errorf("sent %+v, want the body\n%s", sent, body)
 	}
@@ -56,6 +57,7 @@ func TestEmptyFieldsAreNotSentAndTheIDIsKept(t *testing.T) {
 func TestAnswers(t *testing.T) {
 	const retried, kept, final = "retried", "kept", "final"
 	id := punch.NewID().String()
+	otherReceipt := `{"id":"` + id + `","employee":"e1","home_region":"x","utc_offset":"+02:00","recorded_at":"2026-11-02T08:30:00Z"}`
 	for name, c := range map[string]struct {
 		answer answerFunc
 		want   string
@@ -76,7 +78,7 @@ func TestAnswers(t *testing.T) {
 		"200, empty":                  {raw(200, ""), retried},
 		"200, torn":                   {raw(200, `{"id":"`+id), retried},
 		"200, no receipt":             {raw(200, `{}`), retried},
-		"201 for another punch":       {raw(201, `{"id":"`+id+`","employee":"e1","home_region":"x","utc_offset":"+02:00","recorded_at":"2026-11-02T08:30:00Z"}`), retried},
+		"201 for another punch":       {raw(201, otherReceipt), retried},
 		"200, not UTF-8":              {raw(200, "{\"id\":\"\xff\"}"), retried},
 		"200, endless":                {raw(200, strings.Repeat(" ", maxReceiptBytes+1)), retried},
 		"400 that is no JSON":         {raw(400, "no"), retried},

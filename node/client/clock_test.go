@@ -238,7 +238,8 @@ func TestATerminalIn2063(t *testing.T) {
 	// A person says when it was.
 	really := time.Now().Add(-26 * time.Hour)
 	corrected, err := o.Correct(ctx, far.ID, really)
-	if err != nil || corrected.ID == far.ID || corrected.Corrects != far.ID || corrected.Note != far.Note || corrected.ID.Time().Sub(really).Abs() > time.Millisecond {
+	if err != nil || corrected.ID == far.ID || corrected.Corrects != far.ID || corrected.Note != far.Note ||
+		corrected.ID.Time().Sub(really).Abs() > time.Millisecond {
 		t.Fatalf("corrected: %+v, %v", corrected, err)
 	}
 	if again, err := o.Correct(ctx, far.ID, really); err != nil || again.ID != corrected.ID {
@@ -274,7 +275,34 @@ func TestATerminalIn2063(t *testing.T) {
 	}
 }
 
-// TestPunchesOfAClockThatWasSet are still waiting when a person has set the clock: no second node could be asked.
+// TestFlushLeavesOutPunchesThatOneNodeCallsAhead has no second node. The punches of a device with a wrong clock wait, and
+// must not be sent at every flush. They must not stop the punches behind them either.
+func TestFlushLeavesOutPunchesThatOneNodeCallsAhead(t *testing.T) {
+	ctx, o := background(t), mustOutbox(t, OutboxConfig{Batch: 1, Concurrency: 1})
+	api := clienttest.NewService().MustHandler(t, "us-east-n1", time.Now)
+	urls, arrived := servers(t, func(w http.ResponseWriter, r *http.Request, body []byte, _ int) {
+		if r.Method == http.MethodGet {
+			page(http.StatusServiceUnavailable)(w, r, body, 1) // the node knows no other
+			return
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body)) // the endpoint has read the other one
+		api.ServeHTTP(w, r)
+	})
+	c := mustNew(t, urls)
+	for i := range 3 {
+		mustPut(t, o, Request{ID: punch.IDAt(time.Now().Add(time.Duration(i+1) * time.Hour)), Employee: "anna", Kind: punch.In})
+	}
+	if done, err := o.Flush(ctx, c); err != nil || done.Kept != 3 || done.Last == nil || done.Last.Confirmed {
+		t.Fatalf("%+v, %v; want three punches that wait", done, err)
+	}
+	sent := len(arrived())
+	mustPut(t, o, Request{ID: punch.NewID(), Employee: "anna", Kind: punch.In})
+	if done, err := o.Flush(ctx, c); err != nil || done.Kept != 3 || len(done.Receipts) != 1 || len(arrived()) != sent+1 {
+		t.Errorf("%+v, %v after %d requests; want the receipt of the new punch after one", done, err, len(arrived())-sent)
+	}
+}
+
+// TestPunchesOfAClockThatWasSet has punches that still wait when a person sets the clock, because no second node answered.
 func TestPunchesOfAClockThatWasSet(t *testing.T) {
 	ctx, o := context.Background(), mustOutbox(t, OutboxConfig{})
 	far := Request{ID: punch.IDAt(time.Now().AddDate(37, 0, 0)), Employee: "anna", Kind: punch.In}

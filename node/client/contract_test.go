@@ -67,7 +67,8 @@ func TestAgainstTheRealAPI(t *testing.T) {
 		4: {Status: 400, Code: punch.Invalid, Final: true, Field: "kind"},
 	} {
 		var e *Error
-		if !errors.As(batch[i].Err, &e) || e.Status != want.Status || e.Code != want.Code || e.Final != want.Final || want.Field != "" && e.Field != want.Field {
+		if !errors.As(batch[i].Err, &e) || e.Status != want.Status || e.Code != want.Code || e.Final != want.Final ||
+			want.Field != "" && e.Field != want.Field {
 			t.Errorf("item %d: %s, want %+v", i, describe(batch[i].Err), want)
 		}
 	}

@@ -241,7 +241,8 @@ func (o *Outbox) put(in *inventory, e *Entry, content []byte, room func(*invento
 func (o *Outbox) checkRoom(in *inventory, size int64) error {
 	waiting, quarantined := len(in.waiting), len(in.quarantined)
 	if waiting+quarantined >= o.cfg.MaxItems {
-		return fmt.Errorf("%w: %d punches wait and %d are in quarantine, the bound is %d punches", ErrOutboxFull, waiting, quarantined, o.cfg.MaxItems)
+		return fmt.Errorf("%w: %d punches wait and %d are in quarantine, the bound is %d punches",
+			ErrOutboxFull, waiting, quarantined, o.cfg.MaxItems)
 	}
 	if int64(waiting+quarantined+1)*maxEntryBytes <= o.cfg.MaxBytes {
 		return nil // the files fit whatever their sizes are

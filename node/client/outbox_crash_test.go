@@ -94,7 +94,9 @@ func runVictim(ctx context.Context, dir, url string, steps int64) error {
 	m := &mortal{folder: folder(dir)}
 	m.steps.Store(steps)
 	box.disk = m
-	c, err := New(Config{Endpoints: []string{url}, Token: StaticToken("secret"), Backoff: Backoff{Base: time.Millisecond, Max: time.Millisecond}})
+	c, err := New(Config{
+		Endpoints: []string{url}, Token: StaticToken("secret"), Backoff: Backoff{Base: time.Millisecond, Max: time.Millisecond},
+	})
 	if err != nil {
 		return err
 	}

@@ -58,7 +58,8 @@ type Flushed struct {
 	Last *Error
 }
 
-// Flush sends all waiting punches, oldest first, in batches. It leaves out punches whose time has not come.
+// Flush sends all waiting punches, oldest first, in batches. For some minutes it leaves out punches that a node called
+// ahead of their time.
 //
 // Flush ends early if a batch settles nothing: the service is down or the token is invalid, and the rest would get the
 // same answer. The error is about the outbox itself: ErrFlushing, or an error of the disk. The result is valid with it.
@@ -183,8 +184,8 @@ func (o *Outbox) apply(ctx context.Context, requests []Request, outcomes []Outco
 			receipts = append(receipts, outcomes[i].Receipt)
 		case errors.As(err, &e) && e.Final:
 			errs = append(errs, o.locked(ctx, func() error { return o.quarantine(requests[i].ID, e) }))
-		case e != nil && e.Code == punch.ClockAhead && e.Confirmed:
-			o.holds.set(requests[i].ID, time.Now().Add(e.RetryAfter))
+		case e != nil && e.Code == punch.ClockAhead:
+			o.holds.set(requests[i].ID, time.Now().Add(min(e.RetryAfter, maxFlushWait)))
 		}
 	}
 	if len(receipts) > 0 {
@@ -237,8 +238,9 @@ func (o *Outbox) removeRecorded(receipts []Receipt) error {
 	return errors.Join(errs...)
 }
 
-// holds are the waiting punches that are ahead by a little, each with the time before which Flush leaves it out. They lie
-// in memory, so a new process asks once more.
+// holds are the waiting punches that a node called ahead, each with the time before which Flush leaves it out. Without
+// them a device with a wrong clock would send thousands of punches in vain at every flush. They lie in memory, so a new
+// process asks once more.
 type holds struct {
 	mu    sync.Mutex           // guards until
 	until map[string]time.Time // by the name of the file, on the monotonic clock: a person may set the other one
@@ -273,7 +275,7 @@ func (h *holds) due(waiting []string, now time.Time) []string {
 // is down asks rarely.
 const flushEvery = 15 * time.Second
 
-// maxFlushWait bounds the Retry-After that Run obeys. A wrong header must not silence a device.
+// maxFlushWait bounds the Retry-After that an outbox obeys. A wrong header must not silence a device.
 const maxFlushWait = 5 * time.Minute
 
 // Run flushes at once and then repeatedly until ctx ends. It obeys the Retry-After of the service. report gets the result

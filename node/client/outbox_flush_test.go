@@ -28,7 +28,8 @@ func TestFlushSendsTheOldestFirstInBatches(t *testing.T) {
 		mustPut(t, o, requests[i])
 	}
 	done, err := o.Flush(background(t), c)
-	if err != nil || len(done.Receipts) != 5 || len(done.Refused) != 1 || done.Kept != 1 || done.Last == nil || done.Last.Code != punch.ClockAhead {
+	if err != nil || len(done.Receipts) != 5 || len(done.Refused) != 1 || done.Kept != 1 ||
+		done.Last == nil || done.Last.Code != punch.ClockAhead {
 		t.Fatalf("%+v, %v", done, err)
 	}
 	var order []string

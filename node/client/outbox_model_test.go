@@ -85,7 +85,9 @@ type outboxModel struct {
 const modelItems = 6
 
 func (m *outboxModel) open(t *rapid.T) {
-	cfg := OutboxConfig{Dir: "/", MaxItems: modelItems, Batch: 2, Concurrency: 1, Receipts: true, Clock: func() time.Time { return recordedAt }}
+	cfg := OutboxConfig{
+		Dir: "/", MaxItems: modelItems, Batch: 2, Concurrency: 1, Receipts: true, Clock: func() time.Time { return recordedAt },
+	}
 	for {
 		box, err := openOutbox(cfg, m.disk)
 		if err == nil {

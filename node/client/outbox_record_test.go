@@ -12,8 +12,14 @@ func FuzzEntry(f *testing.F) {
 	id := punch.IDAt(time.UnixMilli(1688000000000))
 	for _, k := range []Entry{
 		{Request: Request{ID: id, Employee: "anna", Kind: punch.In}, KeptAt: recordedAt, revision: 1},
-		{Request: Request{ID: id, Employee: "b", Kind: "x", At: recordedAt, Source: "g", Note: "\x00\u2028"}, revision: 7, Refusal: &Refusal{At: recordedAt, Code: punch.Conflict, Status: 409}},
-		{Request: Request{ID: id, Employee: "c", Kind: punch.In}, Corrects: id, revision: 2, Refusal: &Refusal{Code: punch.ClockAhead}, Correction: &Correction{ID: id.String(), PunchedAt: recordedAt}},
+		{
+			Request: Request{ID: id, Employee: "b", Kind: "x", At: recordedAt, Source: "g", Note: "\x00\u2028"}, revision: 7,
+			Refusal: &Refusal{At: recordedAt, Code: punch.Conflict, Status: 409},
+		},
+		{
+			Request: Request{ID: id, Employee: "c", Kind: punch.In}, Corrects: id, revision: 2,
+			Refusal: &Refusal{Code: punch.ClockAhead}, Correction: &Correction{ID: id.String(), PunchedAt: recordedAt},
+		},
 	} {
 		content, err := k.encode()
 		if err != nil {

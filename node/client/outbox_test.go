@@ -88,7 +88,8 @@ func TestOutboxFollowsTheTableOfAnswers(t *testing.T) {
 				}
 				mustLen(t, o, 0, 1)
 				list, listErr := o.Quarantined(background(t))
-				if listErr != nil || len(list) != 1 || !sameContent(list[0].Request, r) || list[0].Refusal.Detail != "because" || list[0].Refusal.At.IsZero() || list[0].Refusal.TraceID == "" {
+				if listErr != nil || len(list) != 1 || !sameContent(list[0].Request, r) ||
+					list[0].Refusal.Detail != "because" || list[0].Refusal.At.IsZero() || list[0].Refusal.TraceID == "" {
 					t.Errorf("%+v, %v; want %+v and its refusal", list, listErr, r)
 				}
 				var e *Error
@@ -111,7 +112,8 @@ func TestAFullOutboxRefusesAndDropsNothing(t *testing.T) {
 	}
 	// The punch is sent all the same. Without a receipt the error is ErrNotKept.
 	var e *Error
-	if _, err := few.Punch(background(t), c, r); !errors.Is(err, ErrNotKept) || !errors.Is(err, ErrOutboxFull) || !errors.As(err, &e) || e.ID != r.ID {
+	_, err := few.Punch(background(t), c, r)
+	if !errors.Is(err, ErrNotKept) || !errors.Is(err, ErrOutboxFull) || !errors.As(err, &e) || e.ID != r.ID {
 		t.Errorf("neither sent nor kept: %s", describe(err))
 	}
 	if _, err := few.Punch(background(t), c, r); err != nil || len(arrived()) != 2 {
@@ -159,7 +161,9 @@ func TestDamagedFilesDoNotStopAFlush(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, foreign := range []string{".DS_Store", "notes.txt", strings.Repeat("x", 36) + punchExt, strings.ToUpper(requests[0].ID.String()) + punchExt} {
+	for _, foreign := range []string{".DS_Store", "notes.txt",
+		strings.Repeat("x", 36) + punchExt, strings.ToUpper(requests[0].ID.String()) + punchExt,
+	} {
 		if err := os.WriteFile(filepath.Join(o.cfg.Dir, waitingDir, foreign), []byte("mine"), fileMode); err != nil {
 			t.Fatal(err)
 		}
@@ -210,7 +214,9 @@ func TestAnOutboxChecksCompanyAndFormat(t *testing.T) {
 			t.Errorf("format file %q: %v", content, err)
 		}
 	}
-	for _, cfg := range []OutboxConfig{{}, {Dir: dir, MaxItems: -1}, {Dir: dir, MaxBytes: 1}, {Dir: dir, Batch: MaxBatch + 1}, {Dir: dir, Concurrency: 100}} {
+	for _, cfg := range []OutboxConfig{
+		{}, {Dir: dir, MaxItems: -1}, {Dir: dir, MaxBytes: 1}, {Dir: dir, Batch: MaxBatch + 1}, {Dir: dir, Concurrency: 100},
+	} {
 		if _, err := OpenOutbox(cfg); err == nil {
 			t.Errorf("%+v is accepted", cfg)
 		}
@@ -256,7 +262,9 @@ func BenchmarkPut(b *testing.B) {
 func TestReceiptsAreKeptWithinBounds(t *testing.T) {
 	o := mustOutbox(t, OutboxConfig{Receipts: true})
 	name := filepath.Join(o.cfg.Dir, receiptsFile)
-	receipt := Receipt{Receipt: punch.Receipt{ID: punch.NewID(), Employee: "e1", RecordedAt: recordedAt, UTCOffset: -12600, HomeRegion: "x", Late: true}}
+	receipt := Receipt{Receipt: punch.Receipt{
+		ID: punch.NewID(), Employee: "e1", RecordedAt: recordedAt, UTCOffset: -12600, HomeRegion: "x", Late: true,
+	}}
 	if err := os.WriteFile(name, []byte(`{"id":"torn`), fileMode); err != nil {
 		t.Fatal(err)
 	}

@@ -87,14 +87,17 @@ func TestAFailedRefreshChangesNothing(t *testing.T) {
 
 func TestOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		endpoint := rapid.SampledFrom([]string{"https://a", "https://b/", "https://c", "http://d", "ftp://e", "https://u:p@f", "", "https://g", "%"})
+		endpoint := rapid.SampledFrom([]string{
+			"https://a", "https://b/", "https://c", "http://d", "ftp://e", "https://u:p@f", "", "https://g", "%",
+		})
 		names := rapid.SampledFrom([]string{"eu", "us", "ap", "sa"})
 		var regions []Region
 		for _, name := range rapid.SliceOfDistinct(names, rapid.ID[string]).Draw(t, "regions") {
 			regions = append(regions, Region{name, rapid.Bool().Draw(t, "ready"), rapid.SliceOf(endpoint).Draw(t, "endpoints")})
 		}
 		preferred := rapid.SliceOfDistinct(names, rapid.ID[string]).Draw(t, "preferred")
-		configured := rapid.SliceOfDistinct(rapid.SampledFrom([]string{"https://a", "https://x", "http://y"}), rapid.ID[string]).Draw(t, "configured")
+		some := rapid.SampledFrom([]string{"https://a", "https://x", "http://y"})
+		configured := rapid.SliceOfDistinct(some, rapid.ID[string]).Draw(t, "configured")
 		plain := slices.Contains(configured, "http://y")
 		usable := func(e string) bool {
 			return strings.HasPrefix(e, "https://") && !strings.Contains(e, "@") || plain && e == "http://d"

@@ -170,7 +170,8 @@ func TestPick(t *testing.T) {
 }
 
 func FuzzAnswer(f *testing.F) {
-	f.Add(201, "application/json", "", []byte(`{"id":"01890a5d-ac96-774b-bcce-b302099a8057","employee":"e1","home_region":"x","utc_offset":"+02:00","marks":["late"],"recorded_at":"2026-11-02T08:30:00Z"}`))
+	f.Add(201, "application/json", "", []byte(`{"id":"01890a5d-ac96-774b-bcce-b302099a8057","employee":"e1","home_region":"x",`+
+		`"utc_offset":"+02:00","marks":["late"],"recorded_at":"2026-11-02T08:30:00Z"}`))
 	f.Add(409, "application/problem+json", "1", []byte(`{"code":"conflict","final":true}`))
 	f.Add(503, "application/problem+json", "Fri, 31 Dec 1999 23:59:59 GMT", []byte(`{"code":"overloaded"}`))
 	f.Add(200, "text/html", "99999999999999999999", []byte("<html>"))

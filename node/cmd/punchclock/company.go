@@ -128,7 +128,8 @@ func (c *setZoneCommand) Run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "company %s has the time zone %s since epoch %d; punches stored before keep their zone\n", company.ID, company.TimeZone, company.Epoch)
+	fmt.Fprintf(out, "company %s has the time zone %s since epoch %d; punches stored before keep their zone\n",
+		company.ID, company.TimeZone, company.Epoch)
 	return nil
 }
 

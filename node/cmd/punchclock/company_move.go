@@ -52,7 +52,8 @@ func (c *moving) run(
 	}
 	defer db.Close()
 	bar := progress{terminal: term.IsTerminal(int(os.Stderr.Fd())), began: time.Now()}
-	mover, err := rehome.New(rehome.Config{Batch: c.Batch, Parallel: parallel}, db, rehome.Deps{Log: log, Meter: telemetry.MeterProvider, Progress: bar.add})
+	deps := rehome.Deps{Log: log, Meter: telemetry.MeterProvider, Progress: bar.add}
+	mover, err := rehome.New(rehome.Config{Batch: c.Batch, Parallel: parallel}, db, deps)
 	if err != nil {
 		return err
 	}

@@ -253,7 +253,8 @@ func (c *punchCommand) flush(ctx context.Context, box *client.Outbox, sender *cl
 	case err != nil:
 		return err
 	case len(done.Refused) > 0:
-		return &exitError{exitQuarantined, fmt.Errorf("%d punches were refused for good, kept in the quarantine of %s; %d wait", len(done.Refused), c.Outbox, done.Kept)}
+		return &exitError{exitQuarantined, fmt.Errorf("%d punches were refused for good, kept in the quarantine of %s; %d wait",
+			len(done.Refused), c.Outbox, done.Kept)}
 	case done.Kept > 0 && done.Last != nil:
 		return &exitError{exitWaiting, fmt.Errorf("%d punches are kept in %s for later: %w", done.Kept, c.Outbox, done.Last)}
 	case done.Kept > 0:

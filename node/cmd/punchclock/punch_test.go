@@ -192,7 +192,8 @@ func TestATerminalIn2063(t *testing.T) {
 
 	// Without a second node the punches wait. A full outbox refuses the next one and does not drop any.
 	for range 3 {
-		d.run(punchCommand{Endpoint: d.down, Employee: "anna", Kind: "in", ID: punch.IDAt(time.Now().AddDate(37, 0, 0)).String(), OutboxMaxItems: 3}, exitWaiting)
+		id := punch.IDAt(time.Now().AddDate(37, 0, 0)).String()
+		d.run(punchCommand{Endpoint: d.down, Employee: "anna", Kind: "in", ID: id, OutboxMaxItems: 3}, exitWaiting)
 	}
 	if l := d.one(punchCommand{Endpoint: d.down, Employee: "anna", Kind: "in", OutboxMaxItems: 3}, exitFailed); l["state"] != "lost" {
 		t.Errorf("a fourth punch in an outbox of three: %v", l)
