@@ -1,12 +1,10 @@
-// Package companies is the operator's side of companies: it brings in many
-// from a file and prints what is there. The companies themselves, and the fence
-// around their homes, are node/crdb's.
+// Package companies is the operator's import of companies from a file. It accounts for every line of the file. The
+// companies themselves, and the fence around their homes, belong to node/crdb.
 package companies
 
 import (
-	"bufio"
+	"cmp"
 	"context"
-	"encoding/csv"
 	"errors"
 	"fmt"
 	"io"
@@ -15,156 +13,192 @@ import (
 	"github.com/punchclock/punchclock/node/crdb"
 )
 
-// Store keeps companies.
+// Store is the database of companies.
 type Store interface {
 	CreateCompanies(ctx context.Context, list []crdb.Company) ([]error, error)
+	ListCompanies(ctx context.Context, after string, limit int) ([]crdb.Company, error)
 }
 
-// Columns are the columns of an import file, named in its first line in any
-// order.
+// Columns are the columns of an import file. Its header names them in any order.
 var Columns = []string{"company", "name", "home_region", "time_zone"}
 
-// batchSize is how many companies one transaction creates: a write to a global
-// table takes up to a second whatever it writes, and a batch that has to be
-// retried should not be long.
-const batchSize = 200
+const (
+	// batchSize is the number of companies that one transaction creates. A write to a global table takes up to a second,
+	// whatever its size, and a batch that must be retried should not be long.
+	batchSize = 200
+	// pageSize is the number of companies that one statement reads.
+	pageSize = 1000
+)
 
-// byteOrderMark is what spreadsheets put in front of the UTF-8 they export. It
-// is not part of the first column's name.
-const byteOrderMark = "\uFEFF"
+// Deps is what an import works with.
+type Deps struct {
+	Store   Store
+	Regions []string // the regions of the database
+	// Progress is told the bytes that were read. It may be nil.
+	Progress func(bytes int64)
+}
 
-// BadLine is a line that was not imported, and why.
-type BadLine struct {
-	Line int // as an editor counts, the header being line 1
+// Refusal is a line that was not imported, with the reason.
+type Refusal struct {
+	Line int // as an editor counts, from 1
 	Err  error
 }
 
-func (b BadLine) Error() string { return fmt.Sprintf("line %d: %v", b.Line, b.Err) }
+func (r Refusal) Error() string { return fmt.Sprintf("line %d: %v", r.Line, r.Err) }
 
-// Unwrap gives the reason.
-func (b BadLine) Unwrap() error { return b.Err }
+// Unwrap returns the reason.
+func (r Refusal) Unwrap() error { return r.Err }
 
-// Result says what became of a file.
+// Warning is a line that was imported, and that a person should look at.
+type Warning struct {
+	Line int
+	Text string
+}
+
+func (w Warning) String() string { return fmt.Sprintf("line %d: warning: %s", w.Line, w.Text) }
+
+// Result accounts for the lines of a file. Without an error, Created, Unchanged and the refusals add up to Lines.
 type Result struct {
-	Kept int // created, or there already with the same values
-	Bad  []BadLine
+	Lines     int // lines below the header, without the empty ones
+	Created   int
+	Unchanged int // the company existed with the same values
+	Refused   []Refusal
+	Warnings  []Warning
 }
 
-type line struct {
-	number  int
-	company crdb.Company
+// String says what happened to the lines.
+func (r *Result) String() string {
+	return fmt.Sprintf("%d lines read: %d companies created, %d unchanged, %d lines refused", r.Lines, r.Created, r.Unchanged, len(r.Refused))
 }
 
-// Import creates the companies of a CSV file. A bad line is reported and does
-// not keep the others out. The error is for the file or the database as a
-// whole; what was created until then is in the result, and importing again is
-// harmless. progress is told the bytes that were read.
-func Import(ctx context.Context, file io.Reader, regions []string, store Store, progress func(bytes int64)) (Result, error) {
-	text := bufio.NewReader(file)
-	skipped := int64(0)
-	if start, _ := text.Peek(len(byteOrderMark)); string(start) == byteOrderMark { // an error comes back with the first line
-		n, _ := text.Discard(len(byteOrderMark)) // just seen, so it is there
-		skipped = int64(n)
+// Import creates the companies of a CSV file. Each line is one company. A bad line is refused by its number, and the
+// other lines are imported. An error concerns the file or the database as a whole. The result then tells what was
+// created before it. Importing the file again is harmless.
+func Import(ctx context.Context, file io.Reader, deps Deps) (Result, error) {
+	if deps.Progress == nil {
+		deps.Progress = func(int64) {}
 	}
-	reader := csv.NewReader(text)
-	reader.ReuseRecord = true
-	header, err := reader.Read()
+	lines := newLineReader(file)
+	columns, err := readHeader(lines)
 	if err != nil {
-		return Result{}, fmt.Errorf("line 1: must name the columns %v: %w", Columns, err)
+		return Result{}, err
 	}
-	order, err := columnOrder(header)
-	if err != nil {
-		return Result{}, fmt.Errorf("line 1: %w", err)
+	in := &importer{deps: deps, columns: columns, names: newNames(), lines: make(map[string]int)}
+	if err := in.readExisting(ctx); err != nil {
+		return Result{}, fmt.Errorf("read the existing companies: %w", err)
 	}
-	in := &importer{store: store, regions: regions, seen: make(map[string]int)}
-	for {
-		record, err := reader.Read()
-		if errors.Is(err, io.EOF) {
-			err := in.flush(ctx)
-			progress(skipped + reader.InputOffset())
-			slices.SortFunc(in.result.Bad, func(a, b BadLine) int { return a.Line - b.Line })
-			return in.result, err
-		}
-		if parse, bad := errors.AsType[*csv.ParseError](err); bad {
-			in.bad(parse.StartLine, parse.Err)
-			continue
-		}
-		if err != nil {
-			return in.result, fmt.Errorf("read the file: %w", err)
-		}
-		number, _ := reader.FieldPos(0)
-		in.take(number, record, order)
-		if len(in.waiting) == batchSize {
-			if err := in.flush(ctx); err != nil {
-				return in.result, err
-			}
-			progress(skipped + reader.InputOffset())
-		}
-	}
-}
-
-func columnOrder(header []string) ([]int, error) {
-	order := make([]int, len(Columns))
-	for i, column := range Columns {
-		at := slices.Index(header, column)
-		if at < 0 {
-			return nil, fmt.Errorf("the column %s is missing; the columns are %v", column, Columns)
-		}
-		order[i] = at
-	}
-	for _, name := range header {
-		if !slices.Contains(Columns, name) {
-			return nil, fmt.Errorf("%q is not a column; the columns are %v", name, Columns)
-		}
-	}
-	return order, nil
+	err = in.readLines(ctx, lines)
+	deps.Progress(lines.bytes())
+	slices.SortStableFunc(in.result.Refused, func(a, b Refusal) int { return cmp.Compare(a.Line, b.Line) })
+	return in.result, err
 }
 
 type importer struct {
-	store   Store
-	regions []string
-	seen    map[string]int // company to its line
-	waiting []line
+	deps    Deps
+	columns header
+	names   names
+	lines   map[string]int // company to its line in the file
+	batch   []numbered
 	result  Result
 }
 
-func (in *importer) bad(number int, err error) {
-	in.result.Bad = append(in.result.Bad, BadLine{Line: number, Err: err})
+type numbered struct {
+	line    int
+	company crdb.Company
 }
 
-func (in *importer) take(number int, record []string, order []int) {
-	c := crdb.Company{ID: record[order[0]], Name: record[order[1]], HomeRegion: record[order[2]], TimeZone: record[order[3]]}
-	if err := c.Validate(in.regions); err != nil {
-		in.bad(number, err)
+func (in *importer) readExisting(ctx context.Context) error {
+	for after := ""; ; {
+		page, err := in.deps.Store.ListCompanies(ctx, after, pageSize)
+		if err != nil {
+			return err
+		}
+		for _, c := range page {
+			in.names.add(c, 0)
+			after = c.ID
+		}
+		if len(page) < pageSize {
+			return nil
+		}
+	}
+}
+
+func (in *importer) readLines(ctx context.Context, lines *lineReader) error {
+	for {
+		text, err := lines.next()
+		if errors.Is(err, io.EOF) {
+			return in.flush(ctx)
+		}
+		if err != nil {
+			return errors.Join(fmt.Errorf("read the file after line %d: %w", lines.number, err), in.flush(ctx))
+		}
+		in.take(lines.number, text)
+		if len(in.batch) == batchSize {
+			if err := in.flush(ctx); err != nil {
+				return err
+			}
+			in.deps.Progress(lines.bytes())
+		}
+	}
+}
+
+// take reads the company of a line into the batch, or refuses the line. It skips an empty line.
+func (in *importer) take(number int, text line) {
+	fields, err := in.columns.split(text)
+	if err == nil && !slices.ContainsFunc(fields, func(s string) bool { return s != "" }) {
 		return
 	}
-	if first, twice := in.seen[c.ID]; twice {
-		in.bad(number, fmt.Errorf("company %s stands on line %d already", c.ID, first))
+	in.result.Lines++
+	var c crdb.Company
+	if err == nil {
+		c, err = in.columns.company(fields)
+	}
+	if err == nil {
+		err = c.Validate(in.deps.Regions)
+	}
+	if first, twice := in.lines[c.ID]; err == nil && twice {
+		err = fmt.Errorf("company %s is on line %d already", c.ID, first)
+	}
+	if err != nil {
+		in.refuse(number, err)
 		return
 	}
-	in.seen[c.ID] = number
-	in.waiting = append(in.waiting, line{number, c})
+	in.lines[c.ID] = number
+	in.batch = append(in.batch, numbered{number, c})
+}
+
+func (in *importer) refuse(number int, err error) {
+	in.result.Refused = append(in.result.Refused, Refusal{Line: number, Err: err})
 }
 
 func (in *importer) flush(ctx context.Context) error {
-	if len(in.waiting) == 0 {
+	if len(in.batch) == 0 {
 		return nil
 	}
-	list := make([]crdb.Company, len(in.waiting))
-	for i, l := range in.waiting {
-		list[i] = l.company
+	list := make([]crdb.Company, len(in.batch))
+	for i, b := range in.batch {
+		list[i] = b.company
 	}
-	outcomes, err := in.store.CreateCompanies(ctx, list)
+	outcomes, err := in.deps.Store.CreateCompanies(ctx, list)
 	if err != nil {
-		return fmt.Errorf("lines %d to %d: %w", in.waiting[0].number, in.waiting[len(in.waiting)-1].number, err)
+		return fmt.Errorf("lines %d to %d may be imported or not, later lines are not; import the file again: %w",
+			in.batch[0].line, in.batch[len(in.batch)-1].line, err)
 	}
 	for i, err := range outcomes {
-		if err != nil {
-			in.bad(in.waiting[i].number, err)
+		number, c := in.batch[i].line, in.batch[i].company
+		switch {
+		case err != nil:
+			in.refuse(number, err)
 			continue
+		case in.names.exists(c.ID):
+			in.result.Unchanged++
+		default:
+			in.result.Created++
 		}
-		in.result.Kept++
+		for _, text := range in.names.add(c, number) {
+			in.result.Warnings = append(in.result.Warnings, Warning{Line: number, Text: text})
+		}
 	}
-	in.waiting = in.waiting[:0]
+	in.batch = in.batch[:0]
 	return nil
 }

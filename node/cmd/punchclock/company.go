@@ -22,7 +22,7 @@ type companyCommand struct {
 	Show    showCommand    `cmd:"" help:"Show one company."`
 	Move    moveCommand    `cmd:"" help:"Move a company to another home region, with its punches and without a pause. After an interruption, run the same command again."`
 	SetZone setZoneCommand `cmd:"" name:"set-zone" help:"Correct a company's time zone. Every punch that is stored afterwards has the new zone. Stored punches keep theirs. Run it as the account that runs company move."`
-	Import  importCommand  `cmd:"" help:"Create companies from a CSV file with the columns company,name,home_region,time_zone. The command names each invalid line and imports the others."`
+	Import  importCommand  `cmd:"" help:"Create companies from a CSV file with the columns company,name,home_region,time_zone. One line is one company. Each line is counted as created, unchanged or refused. Refused lines are named by their number."`
 }
 
 type createCommand struct {
@@ -137,7 +137,7 @@ var errBadLines = errors.New("some lines were not imported")
 
 type importCommand struct {
 	database
-	File *os.File `arg:"" help:"CSV file, - for standard input."`
+	File *os.File `arg:"" help:"CSV file, - for standard input. UTF-8, or UTF-16 with a byte order mark. Fields are separated by comma, semicolon, tab or |."`
 }
 
 // Run implements the command.
@@ -159,13 +159,16 @@ func (c *importCommand) Run(ctx context.Context, out io.Writer) error {
 	bar := progressbar.NewOptions64(size, progressbar.OptionSetWriter(os.Stderr), progressbar.OptionShowBytes(true),
 		progressbar.OptionSetDescription("companies"), progressbar.OptionClearOnFinish(),
 		progressbar.OptionSetSpinnerChangeInterval(0)) // the ticks of the bar race with Set64
-	result, err := companies.Import(ctx, c.File, regions, db, func(n int64) { _ = bar.Set64(n) })
+	result, err := companies.Import(ctx, c.File, companies.Deps{Store: db, Regions: regions, Progress: func(n int64) { _ = bar.Set64(n) }})
 	_ = bar.Finish() // a bar that cannot be drawn is no error of the import
-	for _, bad := range result.Bad {
-		fmt.Fprintln(os.Stderr, bad)
+	for _, warning := range result.Warnings {
+		fmt.Fprintln(os.Stderr, warning)
 	}
-	fmt.Fprintf(out, "%d companies kept, %d lines refused\n", result.Kept, len(result.Bad))
-	if err == nil && len(result.Bad) > 0 {
+	for _, refused := range result.Refused {
+		fmt.Fprintln(os.Stderr, refused)
+	}
+	fmt.Fprintln(out, &result)
+	if err == nil && len(result.Refused) > 0 {
 		err = errBadLines
 	}
 	return err
