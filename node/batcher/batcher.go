@@ -181,7 +181,8 @@ func (b *Batcher) admit(e *entry) error {
 		return punch.Retryable(punch.Unavailable, time.Second, "this node is shutting down; use another one", nil)
 	}
 	if !b.breaker.admits(time.Now()) {
-		return punch.Retryable(punch.Unavailable, retryAfter, "the company's home region does not answer; send the punch again with the same id", nil)
+		return punch.Retryable(punch.Unavailable, retryAfter,
+			"the company's home region does not answer; send the punch again with the same id", nil)
 	}
 	if b.queue.len() >= b.cfg.MaxItems || b.queue.bytes+e.item.Size() > b.cfg.MaxBytes {
 		return punch.Retryable(punch.Overloaded, time.Second, "too many punches of this home region are waiting here", nil)
@@ -189,7 +190,8 @@ func (b *Batcher) admit(e *entry) error {
 	ahead := b.queue.len() / (b.cfg.MaxBatchItems * b.cfg.MaxWrites)
 	if deadline, ok := e.item.Ctx.Deadline(); ok && ahead > 0 {
 		if wait := b.smoothedWrite * time.Duration(ahead+1); time.Until(deadline) < wait {
-			return punch.Retryable(punch.Overloaded, min(wait, longestWait), "too many punches of this home region wait here to record this one in time", nil)
+			return punch.Retryable(punch.Overloaded, min(wait, longestWait),
+				"too many punches of this home region wait here to record this one in time", nil)
 		}
 	}
 	return nil

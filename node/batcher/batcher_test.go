@@ -46,7 +46,8 @@ func mustBatcher(tb testing.TB, cfg Config, w Writer) *Batcher {
 	cfg.MaxItems, cfg.MaxBytes = cmp.Or(cfg.MaxItems, 1000), cmp.Or(cfg.MaxBytes, 1<<20)
 	cfg.MaxBatchItems, cfg.MaxWrites = cmp.Or(cfg.MaxBatchItems, 16), cmp.Or(cfg.MaxWrites, 2)
 	b, err := New(cfg, Deps{
-		Writer: w, Log: slog.New(slog.NewTextHandler(tb.Output(), nil)), Tracer: tracenoop.NewTracerProvider(), Meter: metricnoop.NewMeterProvider(),
+		Writer: w, Log: slog.New(slog.NewTextHandler(tb.Output(), nil)),
+		Tracer: tracenoop.NewTracerProvider(), Meter: metricnoop.NewMeterProvider(),
 	})
 	if err != nil {
 		tb.Fatal(err)

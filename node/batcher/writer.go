@@ -110,7 +110,8 @@ func (b *Batcher) callWriter(ctx context.Context, items []punch.Item) (outcomes 
 func allUnconfirmed(items []punch.Item, cause error) []punch.Outcome {
 	outcomes := make([]punch.Outcome, len(items))
 	for i := range outcomes {
-		outcomes[i].Err = punch.Retryable(punch.Unavailable, time.Second, "the punch could not be confirmed; send it again with the same id", cause)
+		outcomes[i].Err = punch.Retryable(punch.Unavailable, time.Second,
+			"the punch could not be confirmed; send it again with the same id", cause)
 	}
 	return outcomes
 }

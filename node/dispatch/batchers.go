@@ -40,7 +40,8 @@ func (bs *batchers) get(ctx context.Context, home region.Name) (Batcher, error) 
 	if _, coded := errors.AsType[*punch.Error](err); coded {
 		return nil, err
 	}
-	return nil, punch.Retryable(punch.Unavailable, time.Second, "the company's home region cannot be reached here; send the punch again with the same id", err)
+	return nil, punch.Retryable(punch.Unavailable, time.Second,
+		"the company's home region cannot be reached here; send the punch again with the same id", err)
 }
 
 func (bs *batchers) find(home region.Name) Batcher {

@@ -174,7 +174,8 @@ func (d *Dispatch) Record(ctx context.Context, p punch.Punch) (punch.Receipt, er
 		}
 		d.metrics.countStaleHome(ctx, home.Region)
 		if dispatch == 2 {
-			return punch.Receipt{}, punch.Retryable(punch.Unavailable, time.Second, "the company is moving to another region; send the punch again with the same id", err)
+			return punch.Receipt{}, punch.Retryable(punch.Unavailable, time.Second,
+				"the company is moving to another region; send the punch again with the same id", err)
 		}
 		lookup = d.deps.Directory.Refresh
 	}

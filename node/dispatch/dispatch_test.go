@@ -177,25 +177,28 @@ func TestCandidates(t *testing.T) {
 	broken := func() error { return errors.New("connection reset") }
 	full := func() error { return punch.Retryable(punch.Overloaded, time.Second, "full", nil) }
 	bad := func() error { return punch.InvalidField("note", "no") }
+	type peers = map[string]func() error
+	eu, eu2, us, us2 := home("eu-west", 1), home("eu-west", 2), home("us-east", 1), home("us-east", 2)
+	onlyA, ab := candidates("a"), candidates("a", "b")
 	for name, c := range map[string]struct {
 		home, cached region.Home
 		candidates   []region.Candidate
-		peers        map[string]func() error
+		peers        peers
 		asked        string
 		code         punch.Code
 	}{
-		"home is here":                 {home: home("us-east", 1), cached: home("us-east", 1), candidates: candidates("a"), asked: "[local us-east]"},
-		"home is elsewhere":            {home: home("eu-west", 1), cached: home("eu-west", 1), candidates: candidates("a", "b"), asked: "[peer a]"},
-		"no peer is there":             {home: home("eu-west", 1), cached: home("eu-west", 1), asked: "[local eu-west]"},
-		"the first is broken":          {home: home("eu-west", 1), cached: home("eu-west", 1), candidates: candidates("a", "b"), peers: map[string]func() error{"a": broken}, asked: "[peer a peer b]"},
-		"the first is full":            {home: home("eu-west", 1), cached: home("eu-west", 1), candidates: candidates("a", "b"), peers: map[string]func() error{"a": full}, asked: "[peer a peer b]"},
-		"all are full":                 {home: home("eu-west", 1), cached: home("eu-west", 1), candidates: candidates("a", "b"), peers: map[string]func() error{"a": full, "b": full}, asked: "[peer a peer b]", code: punch.Overloaded},
-		"all are broken":               {home: home("eu-west", 1), cached: home("eu-west", 1), candidates: candidates("a", "b"), peers: map[string]func() error{"a": broken, "b": broken}, asked: "[peer a peer b local eu-west]"},
-		"a final refusal ends it":      {home: home("eu-west", 1), cached: home("eu-west", 1), candidates: candidates("a", "b"), peers: map[string]func() error{"a": bad}, asked: "[peer a]", code: punch.Invalid},
-		"the cached epoch is old":      {home: home("eu-west", 2), cached: home("eu-west", 1), candidates: candidates("a"), asked: "[peer a refresh peer a]"},
-		"it moved here":                {home: home("us-east", 2), cached: home("eu-west", 1), candidates: candidates("a"), asked: "[peer a refresh local us-east]"},
-		"it moved away":                {home: home("eu-west", 2), cached: home("us-east", 1), candidates: candidates("a"), asked: "[local us-east refresh peer a]"},
-		"the company is unknown there": {home: home("eu-west", 1), candidates: candidates("a"), asked: "[]", code: punch.UnknownCompany},
+		"home is here":                 {home: us, cached: us, candidates: onlyA, asked: "[local us-east]"},
+		"home is elsewhere":            {home: eu, cached: eu, candidates: ab, asked: "[peer a]"},
+		"no peer is there":             {home: eu, cached: eu, asked: "[local eu-west]"},
+		"the first is broken":          {home: eu, cached: eu, candidates: ab, peers: peers{"a": broken}, asked: "[peer a peer b]"},
+		"the first is full":            {home: eu, cached: eu, candidates: ab, peers: peers{"a": full}, asked: "[peer a peer b]"},
+		"all are full":                 {home: eu, cached: eu, candidates: ab, peers: peers{"a": full, "b": full}, asked: "[peer a peer b]", code: punch.Overloaded},
+		"all are broken":               {home: eu, cached: eu, candidates: ab, peers: peers{"a": broken, "b": broken}, asked: "[peer a peer b local eu-west]"},
+		"a final refusal ends it":      {home: eu, cached: eu, candidates: ab, peers: peers{"a": bad}, asked: "[peer a]", code: punch.Invalid},
+		"the cached epoch is old":      {home: eu2, cached: eu, candidates: onlyA, asked: "[peer a refresh peer a]"},
+		"it moved here":                {home: us2, cached: eu, candidates: onlyA, asked: "[peer a refresh local us-east]"},
+		"it moved away":                {home: eu2, cached: us, candidates: onlyA, asked: "[local us-east refresh peer a]"},
+		"the company is unknown there": {home: eu, candidates: onlyA, asked: "[]", code: punch.UnknownCompany},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := &world{home: c.home, cached: c.cached, candidate: c.candidates, peers: c.peers}

@@ -85,7 +85,9 @@ const (
 
 // call asks one candidate. It returns the items that the next candidate may still record, and what the call shows about
 // the peer.
-func (f *forwarder) call(ctx context.Context, c region.Candidate, items []punch.Item, places []int, outcomes []punch.Outcome) (left []int, v verdict) {
+func (f *forwarder) call(
+	ctx context.Context, c region.Candidate, items []punch.Item, places []int, outcomes []punch.Outcome,
+) (left []int, v verdict) {
 	d := f.dispatch
 	call, cancel := context.WithTimeout(ctx, d.cfg.CallTimeout)
 	defer cancel()
@@ -94,7 +96,8 @@ func (f *forwarder) call(ctx context.Context, c region.Candidate, items []punch.
 	results, overhead, err := d.deps.Peers.RecordBatch(call, string(c.Region), c.PeerAddr, gather(items, places))
 	if err != nil {
 		d.metrics.countForwarded(ctx, f.home, "failed", len(places))
-		err = punch.Retryable(punch.Unavailable, time.Second, "the company's home region did not answer in time; send the punch again with the same id", err)
+		err = punch.Retryable(punch.Unavailable, time.Second,
+			"the company's home region did not answer in time; send the punch again with the same id", err)
 		for _, i := range places {
 			outcomes[i].Err = err
 		}

@@ -68,7 +68,8 @@ func (m *instruments) countRouted(ctx context.Context, home region.Name, local b
 
 func (m *instruments) countForwarded(ctx context.Context, target region.Name, result string, n int) {
 	if n > 0 {
-		m.forwarded.Add(ctx, int64(n), metric.WithAttributes(attribute.String("target_region", string(target)), attribute.String("result", result)))
+		m.forwarded.Add(ctx, int64(n), metric.WithAttributes(
+			attribute.String("target_region", string(target)), attribute.String("result", result)))
 	}
 }
 

@@ -69,11 +69,13 @@ func (r outdated) Refresh(context.Context, string) (region.Home, error) {
 func TestReadsOfACompanyThatKeepsMoving(t *testing.T) {
 	w := &world{home: home("eu-west", 9), cached: home("us-east", 1)}
 	_, err := Reads{Directory: outdated{w}, Store: fenced{w}}.Find(t.Context(), punch.Key{Company: "acme"})
-	if e := punch.AsError(err); e.Code != punch.Unavailable || e.RetryAfter <= 0 || fmt.Sprint(w.asked) != "[find us-east refresh find us-east]" {
+	e := punch.AsError(err)
+	if e.Code != punch.Unavailable || e.RetryAfter <= 0 || fmt.Sprint(w.asked) != "[find us-east refresh find us-east]" {
 		t.Errorf("asked %v: %v", w.asked, err)
 	}
 	broken := errors.New("away")
-	if _, err := (Reads{Directory: away{w, broken}, Store: fenced{w}}).Find(t.Context(), punch.Key{Company: "acme"}); punch.CodeOf(err) != punch.Unavailable || !errors.Is(err, broken) {
+	_, err = Reads{Directory: away{w, broken}, Store: fenced{w}}.Find(t.Context(), punch.Key{Company: "acme"})
+	if punch.CodeOf(err) != punch.Unavailable || !errors.Is(err, broken) {
 		t.Errorf("without a directory: %v", err)
 	}
 }

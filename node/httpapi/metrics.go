@@ -155,7 +155,8 @@ func (rm *routeMetrics) newAttrs(kind requestKind) requestAttrs {
 // knownMethod keeps callers from making up label values, as OpenTelemetry's conventions ask.
 func knownMethod(method string) string {
 	switch method {
-	case http.MethodConnect, http.MethodDelete, http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodPatch, http.MethodPost, http.MethodPut, http.MethodTrace:
+	case http.MethodConnect, http.MethodDelete, http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodPatch,
+		http.MethodPost, http.MethodPut, http.MethodTrace:
 		return method
 	default:
 		return semconv.HTTPRequestMethodOther.Value.AsString()

@@ -111,7 +111,8 @@ func (h *harness) counts(tb testing.TB, name string) map[string]int64 {
 func TestMetricsByRouteAndOutcome(t *testing.T) {
 	h := newHarness(t)
 	for name, series := range map[string]string{
-		"punchclock.http.requests": "http.request.method=POST,http.route=/v1/punches,outcome=unavailable", "punchclock.http.punches": "outcome=unknown_company",
+		"punchclock.http.requests": "http.request.method=POST,http.route=/v1/punches,outcome=unavailable",
+		"punchclock.http.punches":  "outcome=unknown_company",
 	} {
 		if n, shown := h.counts(t, name)[series]; n != 0 || !shown {
 			t.Errorf("%s{%s} is %d, shown: %t, before anything happened; rate would never see the first", name, series, n, shown)
@@ -186,8 +187,9 @@ func TestInFlightAndCallersThatLeave(t *testing.T) {
 	}
 	eventually(t, "it is no longer in flight", func() bool { return h.InFlight() == 0 })
 	eventually(t, "the caller is counted as gone, without a status that no caller received", func() bool {
-		return h.counts(t, "http.server.request.duration")["http.request.method=POST,http.route=/v1/punches,outcome=gone,url.scheme=http"] == 1 &&
-			h.counts(t, "punchclock.http.requests")["http.request.method=POST,http.route=/v1/punches,outcome=gone"] == 1 && h.counts(t, "punchclock.http.punches")["outcome=gone"] == 1
+		const gone = "http.request.method=POST,http.route=/v1/punches,outcome=gone"
+		return h.counts(t, "http.server.request.duration")[gone+",url.scheme=http"] == 1 &&
+			h.counts(t, "punchclock.http.requests")[gone] == 1 && h.counts(t, "punchclock.http.punches")["outcome=gone"] == 1
 	})
 	if log := h.log.String(); log != "" {
 		t.Errorf("a caller that left is logged: %s", log)

@@ -53,7 +53,8 @@ func (a *API) checkClock() error {
 	if !a.deps.ClockWrong() {
 		return nil
 	}
-	return punch.Retryable(punch.Unavailable, clockWrongFor, "this node's clock is wrong; send the punch to another node with the same id", nil)
+	return punch.Retryable(punch.Unavailable, clockWrongFor,
+		"this node's clock is wrong; send the punch to another node with the same id", nil)
 }
 
 // recordOne stamps a valid request and records it.

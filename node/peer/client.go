@@ -86,7 +86,9 @@ func (c *Client) Close() {
 // RecordBatch asks the region's node at addr to record the items. It returns one outcome for each, in order, and the time
 // that the call took beyond the peer's own handling. An error means that the call failed as a whole: the items may or may
 // not be committed.
-func (c *Client) RecordBatch(ctx context.Context, region, addr string, items []punch.Item) (outcomes []punch.Outcome, overhead time.Duration, err error) {
+func (c *Client) RecordBatch(
+	ctx context.Context, region, addr string, items []punch.Item,
+) (outcomes []punch.Outcome, overhead time.Duration, err error) {
 	now := time.Now()
 	ends, bounded := ctx.Deadline()
 	if !bounded {

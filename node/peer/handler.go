@@ -82,7 +82,8 @@ func (h *handler) Record(ctx context.Context, req *peerpb.RecordRequest) (*peerp
 		// The entry node has validated the item. If it is not valid here, the entry node runs a newer release. Unavailable is
 		// not final, and another node is tried.
 		if err := check(&item.Punch); err != nil {
-			results[i] = h.finish(spans[i], item.HomeRegion, &punch.Outcome{Err: punch.Retryable(punch.Unavailable, 0, "this node cannot validate the punch; use another one", err)})
+			results[i] = h.finish(spans[i], item.HomeRegion, &punch.Outcome{Err: punch.Retryable(punch.Unavailable, 0,
+				"this node cannot validate the punch; use another one", err)})
 			continue
 		}
 		items, places = append(items, item), append(places, i)

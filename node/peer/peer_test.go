@@ -79,7 +79,9 @@ func TestEachItemHasItsOwnResult(t *testing.T) {
 	}))
 	broken := anItem(t.Context(), "broken")
 	broken.Employee = "not a name"
-	items := []punch.Item{anItem(t.Context(), "recorded"), broken, anItem(t.Context(), "replayed"), anItem(t.Context(), "refused"), anItem(t.Context(), "moved")}
+	items := []punch.Item{
+		anItem(t.Context(), "recorded"), broken, anItem(t.Context(), "replayed"), anItem(t.Context(), "refused"), anItem(t.Context(), "moved"),
+	}
 	out, _, err := mustClient(t, nil).RecordBatch(t.Context(), home, addr, items)
 	if err != nil {
 		t.Fatal(err)
@@ -194,7 +196,8 @@ func TestItemsSurviveTheWire(t *testing.T) {
 				EntryRegion: name.Draw(t, "entry"), TraceID: name.Draw(t, "trace"), Late: rapid.Bool().Draw(t, "late"),
 			},
 			Route: punch.Route{
-				HomeRegion: name.Draw(t, "home"), Epoch: rapid.Int64Min(1).Draw(t, "epoch"), Zone: "UTC", UTCOffset: rapid.Int32Range(-50_000, 50_000).Draw(t, "offset"),
+				HomeRegion: name.Draw(t, "home"), Epoch: rapid.Int64Min(1).Draw(t, "epoch"), Zone: "UTC",
+				UTCOffset: rapid.Int32Range(-50_000, 50_000).Draw(t, "offset"),
 			},
 		}
 		if rapid.Bool().Draw(t, "with a time") {

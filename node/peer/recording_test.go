@@ -26,7 +26,8 @@ func TestRecording(t *testing.T) {
 		b, err := batcher.New(batcher.Config{
 			Home: home, Kind: "database", MaxItems: 10_000, MaxBytes: 10 << 20, MaxBatchItems: 16, MaxWrites: 2,
 		}, batcher.Deps{
-			Writer: writerFunc(write), Log: slog.New(slog.DiscardHandler), Meter: metricnoop.NewMeterProvider(), Tracer: tracenoop.NewTracerProvider(),
+			Writer: writerFunc(write), Log: slog.New(slog.DiscardHandler),
+			Meter: metricnoop.NewMeterProvider(), Tracer: tracenoop.NewTracerProvider(),
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -91,7 +91,8 @@ func resultFromWire(p *punch.Punch, w *peerpb.Result) punch.Outcome {
 		}}
 	}
 	if w.GetRecordedAt() <= 0 { // a receipt needs the database's time
-		return punch.Outcome{Err: punch.Retryable(punch.Unavailable, time.Second, "the company's home region did not confirm the punch; send it again with the same id", nil)}
+		return punch.Outcome{Err: punch.Retryable(punch.Unavailable, time.Second,
+			"the company's home region did not confirm the punch; send it again with the same id", nil)}
 	}
 	r := p.Receipt(time.UnixMicro(w.GetRecordedAt()))
 	r.Replayed = w.GetReplayed()

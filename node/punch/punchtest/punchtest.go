@@ -143,7 +143,8 @@ func checkOwn(t *testing.T, items []punch.Item, out []punch.Outcome) {
 			t.Errorf("%s: error %v, want code %q", employee, err, code)
 		case err != nil:
 			e := punch.AsError(err)
-			if !strings.HasSuffix(e.Message, " "+employee) || (e.Field == "id") != (kind == "conflict") || (e.RetryAfter == 3*time.Second) != (kind == "away") {
+			field, after := e.Field == "id", e.RetryAfter == 3*time.Second
+			if !strings.HasSuffix(e.Message, " "+employee) || field != (kind == "conflict") || after != (kind == "away") {
 				t.Errorf("%s got the error %+v", employee, e)
 			}
 		case r.ID != items[i].ID || r.Employee != employee || r.RecordedAt.IsZero() || r.Replayed != (kind == "replayed"):
