@@ -183,7 +183,7 @@ line:
 // awaitInFlight waits until a node holds as many punches.
 func awaitInFlight(t *testing.T, n *cluster.Node, want float64) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(30 * time.Second)
 	for metricOf(t, n, "punchclock_http_in_flight") < want {
 		if time.Now().After(deadline) {
 			t.Fatalf("%s never held %v punches", n.Name, want)
