@@ -14,6 +14,10 @@ import (
 // balancer may send two requests to the same node.
 const minClockAnswers = 3
 
+// maxOthers bounds the endpoints that a call learns to find a second node. A device may not reach them, and each costs a
+// time-out then.
+const maxOthers = 3
+
 // clockCheck collects the nodes that call one punch ahead of its time. One node is not enough: its own clock may be
 // wrong, and then it refuses the punches of every correct device.
 type clockCheck struct {
@@ -49,7 +53,7 @@ func (c *Client) skipWrongClock(check *clockCheck) {
 	}
 }
 
-// withOthers returns e and, if e has a single endpoint, the endpoints that the service names. A call needs them to ask a
+// withOthers returns e and, if e has a single endpoint, some endpoints that the service names. A call needs them to ask a
 // second node. Without an answer it returns e.
 func (c *Client) withOthers(ctx context.Context, e *endpoints) *endpoints {
 	if len(e.urls) > 1 {
@@ -66,5 +70,5 @@ func (c *Client) withOthers(ctx context.Context, e *endpoints) *endpoints {
 		return e
 	}
 	others := slices.DeleteFunc(Order(regions, nil, e.urls), func(url string) bool { return url == e.urls[0] })
-	return e.with(append(slices.Clone(e.urls), others...))
+	return e.with(append(slices.Clone(e.urls), others[:min(len(others), maxOthers)]...))
 }

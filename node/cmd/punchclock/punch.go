@@ -72,6 +72,8 @@ func (c *punchCommand) Validate() error {
 	switch {
 	case c.Wait <= 0:
 		return errors.New("--wait: must be positive")
+	case c.OutboxMaxItems < 0:
+		return fmt.Errorf("--outbox-max-items: must not be negative, is %d", c.OutboxMaxItems)
 	case c.local() && (c.Employee != "" || c.Flush):
 		return errors.New("--list, --quarantine, --release, --correct and --discard need the command without --employee and --flush")
 	case c.Correct != "" && c.At.IsZero():

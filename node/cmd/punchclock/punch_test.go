@@ -247,6 +247,7 @@ func TestInvalidCommandLines(t *testing.T) {
 	good := punchCommand{Endpoint: []string{"http://a"}, TokenFile: "t", Wait: 1, Employee: "anna", Kind: "in"}
 	for field, change := range map[string]func(*punchCommand){
 		"--wait":       func(c *punchCommand) { c.Wait = 0 },
+		"--outbox-max": func(c *punchCommand) { c.OutboxMaxItems = -1 },
 		"--employee":   func(c *punchCommand) { c.Employee = "" },
 		"--endpoint":   func(c *punchCommand) { c.Endpoint = nil },
 		"--token-file": func(c *punchCommand) { c.TokenFile = "" },
