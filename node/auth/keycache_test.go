@@ -43,7 +43,7 @@ func TestRemovedKeyIsRefusedAfterTheNextRefresh(t *testing.T) {
 	})
 }
 
-func TestFileThatTurnsBadIsIgnored(t *testing.T) {
+func TestABadFileIsIgnored(t *testing.T) {
 	k := mustKey(t, "ed", jose.EdDSA)
 	for name, content := range map[string]string{"gone": "", "not JSON": "{", "no keys": `{"keys":[]}`, "too large": strings.Repeat(" ", maxKeySet+1)} {
 		t.Run(name, func(t *testing.T) {
@@ -55,7 +55,7 @@ func TestFileThatTurnsBadIsIgnored(t *testing.T) {
 			} else {
 				mustWrite(t, b.file, []byte(content))
 			}
-			b.mustRefuse(t, mustKey(t, "nobody", jose.EdDSA).sign(t, goodClaims(b.clock.Now(), nil)), unknownKey)
+			b.mustRefuse(t, mustKey(t, "unknown", jose.EdDSA).sign(t, goodClaims(b.clock.Now(), nil)), unknownKey)
 			if failed := b.count(t, "punchclock.auth.key_refreshes", "failed"); failed != 1 {
 				t.Errorf("%d refreshes failed, want 1", failed)
 			}
@@ -144,7 +144,7 @@ func TestUnknownKeysDoNotFloodTheIssuer(t *testing.T) {
 	b := &fixture{}
 	b.start(t, Config{JWKS: srv.URL})
 	for i := range 50 {
-		b.mustRefuse(t, mustKey(t, fmt.Sprint("nobody-", i), jose.EdDSA).sign(t, goodClaims(b.clock.Now(), nil)), unknownKey)
+		b.mustRefuse(t, mustKey(t, fmt.Sprint("unknown-", i), jose.EdDSA).sign(t, goodClaims(b.clock.Now(), nil)), unknownKey)
 	}
 	if got := srv.asked.Load(); got != 2 {
 		t.Errorf("the issuer was asked %d times, want 2: at the start and once on demand", got)
@@ -156,7 +156,7 @@ func TestUnknownKeysDoNotFloodTheIssuer(t *testing.T) {
 	}
 }
 
-func TestWaitForAnIssuerEndsWithTheCaller(t *testing.T) {
+func TestWaitingForTheIssuerEndsWithTheCaller(t *testing.T) {
 	k := mustKey(t, "ed", jose.EdDSA)
 	srv := mustIssuer(t, keySetOf(t, k))
 	b := &fixture{}
@@ -169,7 +169,7 @@ func TestWaitForAnIssuerEndsWithTheCaller(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	refused := make(chan error)
 	go func() {
-		_, err := b.Verify(ctx, mustKey(t, "nobody", jose.EdDSA).sign(t, goodClaims(b.clock.Now(), nil)))
+		_, err := b.Verify(ctx, mustKey(t, "unknown", jose.EdDSA).sign(t, goodClaims(b.clock.Now(), nil)))
 		refused <- err
 	}()
 	eventually(t, "the issuer is asked", func() bool { return srv.asked.Load() == 2 })
@@ -188,7 +188,7 @@ func TestRestartWhileTheIssuerIsAway(t *testing.T) {
 	b.start(t, cfg)
 	b.Close()
 	if got, want := mustRead(t, cfg.CacheFile), string(keySetOf(t, k)); got != want {
-		t.Fatalf("kept %q, want %q", got, want)
+		t.Fatalf("the cache file holds %q, want %q", got, want)
 	}
 
 	srv.fail(http.StatusBadGateway)
@@ -197,7 +197,7 @@ func TestRestartWhileTheIssuerIsAway(t *testing.T) {
 	srv.publish(keySetOf(t, k, next))
 	b.mustAccept(t, next.sign(t, goodClaims(b.clock.Now(), nil)))
 	if got, want := mustRead(t, cfg.CacheFile), string(keySetOf(t, k, next)); got != want {
-		t.Errorf("kept %q after the issuer's return, want %q", got, want)
+		t.Errorf("the cache file holds %q after the issuer came back, want %q", got, want)
 	}
 }
 
@@ -236,7 +236,7 @@ func TestStartFails(t *testing.T) {
 	}
 }
 
-func TestDevelopmentKeyThatTurnsUpLaterIsIgnoredLoudly(t *testing.T) {
+func TestADevelopmentKeyThatAppearsLaterIsLeftOut(t *testing.T) {
 	prod, next, dev := mustKey(t, "prod", jose.EdDSA), mustKey(t, "next", jose.EdDSA), mustKey(t, "dev-1", jose.EdDSA)
 	file := filepath.Join(t.TempDir(), "jwks.json")
 	mustWrite(t, file, keySetOf(t, prod))
@@ -262,7 +262,7 @@ func TestStartStopStress(t *testing.T) {
 	k := mustKey(t, "ed", jose.EdDSA)
 	file := filepath.Join(t.TempDir(), "jwks.json")
 	mustWrite(t, file, keySetOf(t, k))
-	token := mustKey(t, "nobody", jose.EdDSA).sign(t, goodClaims(time.Now(), nil))
+	token := mustKey(t, "unknown", jose.EdDSA).sign(t, goodClaims(time.Now(), nil))
 	for range 50 {
 		v, err := New(Config{JWKS: file, Issuer: testIssuer, Audience: testAudience}, testDeps(&bytes.Buffer{}))
 		if err != nil {

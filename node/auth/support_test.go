@@ -107,7 +107,7 @@ func mustWrite(tb testing.TB, path string, b []byte) {
 	}
 }
 
-// goodClaims are claims that hold now, changed by the given ones; nil removes.
+// goodClaims are claims that are valid now, with the given changes. A nil removes a claim.
 func goodClaims(now time.Time, changes map[string]any) map[string]any {
 	c := map[string]any{
 		"iss": testIssuer, "aud": testAudience, "sub": "e-7", "company": "acme", "role": "employee",
@@ -187,7 +187,7 @@ func testDeps(log io.Writer) Deps {
 	}
 }
 
-// count returns the sum of a counter's points with that outcome.
+// count returns the value of a counter for an outcome.
 func (b *fixture) count(tb testing.TB, name, outcome string) int64 {
 	tb.Helper()
 	var all metricdata.ResourceMetrics
@@ -214,7 +214,7 @@ func (b *fixture) mustAccept(tb testing.TB, token string) Identity {
 	tb.Helper()
 	id, err := b.Verify(tb.Context(), token)
 	if err != nil {
-		tb.Fatalf("Verify refused a token that holds: %v", err)
+		tb.Fatalf("Verify refused a valid token: %v", err)
 	}
 	return id
 }
@@ -230,12 +230,12 @@ func (b *fixture) mustRefuse(tb testing.TB, token, message string) {
 	}
 }
 
-// eventually polls until ok, for what another goroutine is about to do.
+// eventually polls until ok, for the effect of another goroutine.
 func eventually(tb testing.TB, what string, ok func() bool) {
 	tb.Helper()
 	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			tb.Fatalf("waited in vain: %s", what)
+			tb.Fatalf("timed out: %s", what)
 		}
 	}
 }

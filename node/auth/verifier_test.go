@@ -139,7 +139,7 @@ func TestVerifyRefusesForgeries(t *testing.T) {
 		"payload exchanged":    {header + "." + other + "." + signature, badSignature},
 		"signature cut":        {header + "." + payload + ".", badSignature},
 		"JSON form":            {`{"payload":"` + payload + `","protected":"` + header + `","signature":"` + signature + `"}`, notJWT},
-		"unknown key":          {mustKey(t, "nobody", jose.EdDSA).sign(t, claims), "the token is signed with an unknown key"},
+		"unknown key":          {mustKey(t, "unknown", jose.EdDSA).sign(t, claims), "the token is signed with an unknown key"},
 		"another key's id":     {mustKey(t, "ed", jose.EdDSA).sign(t, claims), badSignature},
 		"no key id":            {mustSign(t, jose.SigningKey{Algorithm: ed.alg, Key: ed.private}, claims), "the token does not name its key (kid)"},
 		"another key's type":   {key{id: "rs", alg: ed.alg, private: ed.private}.sign(t, claims), "the token's algorithm does not fit its key"},
@@ -225,7 +225,7 @@ func FuzzParseKeys(f *testing.F) {
 		}
 		for id, k := range keys {
 			if id == "" || len(k.algorithms) == 0 {
-				t.Errorf("key %q with algorithms %v was taken", id, k.algorithms)
+				t.Errorf("key %q with algorithms %v was accepted", id, k.algorithms)
 			}
 		}
 	})

@@ -23,10 +23,10 @@ type Store interface {
 var Columns = []string{"company", "name", "home_region", "time_zone"}
 
 const (
-	// batchSize is the number of companies that one transaction creates. A write to a global table takes up to a second,
-	// whatever its size, and a batch that must be retried should not be long.
+	// batchSize is the number of companies in a transaction. A write to a global table takes up to a second, whatever
+	// its size. A batch that must be retried should not be long.
 	batchSize = 200
-	// pageSize is the number of companies that one statement reads.
+	// pageSize is the number of existing companies that a statement reads.
 	pageSize = 1000
 )
 

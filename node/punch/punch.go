@@ -200,8 +200,8 @@ type Stored struct {
 
 // Same reports whether the row and r are one punch. They must have the same identity, which is not compared.
 //
-// The columns of the row decide, never its fingerprint. So a row that an earlier build wrote is never taken for another
-// punch, and an instant means the same with and without an explicit time.
+// The columns of the row decide, never its fingerprint. So a row of an earlier build is not taken for another punch. The
+// time of the id means the same whether the caller sent it as the time or not.
 func (s *Stored) Same(r *Request) bool { return s.Kind == r.Kind && s.PunchedAt.Equal(r.PunchedAt()) }
 
 // Resolve answers a request from the row under its key: the receipt of the row, or Conflict when the row is another

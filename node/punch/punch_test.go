@@ -19,7 +19,7 @@ func aRequest() Request {
 func TestFingerprintIsStable(t *testing.T) {
 	c := Request{Kind: BreakStart, At: time.UnixMicro(1_700_000_000_123_456), Source: "gate-1", Note: "späte"}
 	if got := fmt.Sprintf("%x", c.Fingerprint()); got != "427d22c0eb34b4b33cb0c9f7a3f97e12" {
-		t.Errorf("the fingerprint is %s", got)
+		t.Errorf("the fingerprint is %s, want 427d22c0eb34b4b33cb0c9f7a3f97e12", got)
 	}
 }
 
@@ -36,7 +36,7 @@ func TestFingerprintTellsContentApart(t *testing.T) {
 	} {
 		f := c.Fingerprint()
 		if other, taken := seen[f]; taken {
-			t.Errorf("%s has the fingerprint of %s", name, other)
+			t.Errorf("%s and %s have one fingerprint", name, other)
 		}
 		seen[f] = name
 	}
@@ -49,7 +49,7 @@ func TestFingerprintIgnoresWhatNodesAndTheDatabaseChange(t *testing.T) {
 		cut := c
 		cut.At = Microseconds(c.At).In(time.FixedZone("", 3600))
 		if c.Fingerprint() != cut.Fingerprint() {
-			t.Fatalf("%s and %s differ", c.At, cut.At)
+			t.Fatalf("the fingerprints of %s and %s differ", c.At, cut.At)
 		}
 		p := Stamped(c, time.Now(), "a", "x")
 		q := Stamped(c, time.Now().Add(time.Hour), "b", "y")
@@ -85,14 +85,14 @@ func TestValidateNamesTheField(t *testing.T) {
 		b.change(&c)
 		var e *Error
 		if err := c.Validate(); !errors.As(err, &e) || e.Code != Invalid || e.Field != b.field || !e.Code.Final() {
-			t.Errorf("a bad %s: %v", b.field, err)
+			t.Errorf("%+v: %v, want a final refusal that names %s", c, err, b.field)
 		}
 	}
 	edge := aRequest()
 	edge.At = edge.ID.Time().Add(24 * time.Hour)
 	edge.Employee, edge.Note = strings.Repeat("x", 64), strings.Repeat("x", MaxNote)
 	if err := edge.Validate(); err != nil {
-		t.Errorf("at the bounds: %v", err)
+		t.Errorf("a request at all bounds: %v, want no error", err)
 	}
 }
 
@@ -121,7 +121,7 @@ func TestEmployeesMayBeEMailAddresses(t *testing.T) {
 	}
 }
 
-func TestTimeNeverLosesPay(t *testing.T) {
+func TestOldPunchesAreMarkedAndNeverRefused(t *testing.T) {
 	now := time.Date(2026, 3, 29, 1, 30, 0, 0, time.UTC)
 	for _, c := range []struct {
 		age          time.Duration
@@ -146,11 +146,11 @@ func TestClockAheadIsNotFinal(t *testing.T) {
 	p := Stamped(r, now, "eu-west", "")
 	e := AsError(p.CheckClock(2 * time.Minute))
 	if e.Code != ClockAhead || e.Code.Final() || e.RetryAfter > 8*time.Minute || e.RetryAfter < 7*time.Minute {
-		t.Errorf("10 minutes ahead with 2 allowed: %+v", e)
+		t.Errorf("10 minutes ahead with 2 allowed: %+v, want clock_ahead with a retry after 8 minutes", e)
 	}
 	later := Stamped(r, now.Add(8*time.Minute), "eu-west", "")
 	if err := later.CheckClock(2 * time.Minute); err != nil {
-		t.Errorf("the same id later: %v", err)
+		t.Errorf("the same id 8 minutes later: %v, want no error", err)
 	}
 }
 
@@ -165,7 +165,7 @@ func FuzzValidate(f *testing.F) {
 			return
 		}
 		if len(company) > MaxName || len(note) > MaxNote || strings.ContainsRune(note, 0) || strings.ContainsAny(employee, "/ \x00%") {
-			t.Errorf("%+v passed", c)
+			t.Errorf("Validate accepted %+v", c)
 		}
 	})
 }
@@ -175,7 +175,7 @@ func TestResolve(t *testing.T) {
 	p := Stamped(aRequest(), time.Now(), "eu-west", "trace")
 	s := Stored{p.Receipt(time.Now())}
 	if r, err := s.Resolve(&p); err != nil || r.Replayed {
-		t.Errorf("its own row: %+v, %v", r, err)
+		t.Errorf("the row of this request: %+v, %v; want a receipt that is not replayed", r, err)
 	}
 	for name, change := range map[string]func(*Punch){
 		"a retry":                      func(*Punch) {},
@@ -206,9 +206,9 @@ func TestResolve(t *testing.T) {
 func TestUnknownErrorsAreNeverFinal(t *testing.T) {
 	e := AsError(errors.New("pq: password is hunter2"))
 	if e.Code.Final() || e.Code != Unavailable || strings.Contains(e.Message, "hunter2") {
-		t.Errorf("%+v", e)
+		t.Errorf("an unknown error became %+v, want a retryable one without its text", e)
 	}
-	wrapped := fmt.Errorf("lane: %w", Errorf(Conflict, "used"))
+	wrapped := fmt.Errorf("batcher: %w", Errorf(Conflict, "used"))
 	if CodeOf(wrapped) != Conflict || CodeOf(nil) != "" {
 		t.Error("a wrapped error lost its code")
 	}
