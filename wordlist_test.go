@@ -10,8 +10,6 @@ var notPlainYet = []string{
 	"node/crdb/schema/cockroach",
 	"node/crdb/schema/postgres",
 	"node/keyrotation",
-	"node/lab/cluster",
-	"node/lab/demo",
 	"node/lab/drill",
 	"node/lab/load",
 	"node/lab/traceview",

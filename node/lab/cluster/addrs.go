@@ -18,7 +18,7 @@ const (
 	highestPort = 32767
 )
 
-// loopback is the part of 127.0.0.0/8 that one cluster uses. A random second octet separates clusters that start at the
+// loopback is the part of 127.0.0.0/8 of a cluster. A random second octet separates clusters that start at the
 // same time. The third octet is the region's number, so that addresses show the region. On macOS only 127.0.0.1 exists,
 // and all processes share it.
 type loopback struct{ cluster int }

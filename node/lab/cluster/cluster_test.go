@@ -17,12 +17,11 @@ import (
 	"go.uber.org/goleak"
 )
 
-// testDeadline is for everything that a test waits for; it is met in seconds,
-// and reached only when something hangs.
+// testDeadline ends every wait of a test. Waits take seconds, and only one that hangs reaches it.
 const testDeadline = 2 * time.Minute
 
-// TestMain lets this executable play three parts: the tests, the punchclock
-// that they start (see standin_test.go), and a parent that is killed.
+// TestMain lets this executable be three programs: the tests, the punchclock that they start (see standin_test.go), and
+// a parent that is killed.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && (os.Args[1] == "node" || os.Args[1] == "migrate") {
 		os.Exit(standIn(os.Args[1:]))
@@ -30,6 +29,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(parentVariable) != "" {
 		os.Exit(runParent())
 	}
+	_ = os.Setenv("GORACE", "atexit_sleep_ms=0") // otherwise each stand-in takes a second to end
 	goleak.VerifyTestMain(m)
 }
 
@@ -40,8 +40,7 @@ func testContext(tb testing.TB) context.Context {
 	return ctx
 }
 
-// testDir is a folder that an unprivileged account may pass through, which
-// testing.TB's own is not.
+// testDir is a folder that an unprivileged account may enter. It may not enter the folder of testing.TB.
 func testDir(tb testing.TB) string {
 	tb.Helper()
 	dir, err := os.MkdirTemp("", "punchclock-test-")
@@ -61,7 +60,7 @@ func testDir(tb testing.TB) string {
 
 func testLog(tb testing.TB) *slog.Logger { return slog.New(slog.NewTextHandler(tb.Output(), nil)) }
 
-// alive says whether a process runs; one that nobody has reaped does not.
+// alive reports whether a process runs. A zombie does not.
 func alive(pid int) bool {
 	if syscall.Kill(pid, 0) != nil {
 		return false
@@ -71,7 +70,7 @@ func alive(pid int) bool {
 	return err != nil || !bytes.HasPrefix(state, []byte("Z"))
 }
 
-// mustVanish fails unless all processes are soon gone.
+// mustVanish waits until all processes are gone.
 func mustVanish(tb testing.TB, pids ...int) {
 	tb.Helper()
 	for _, pid := range pids {
@@ -83,8 +82,8 @@ func mustVanish(tb testing.TB, pids ...int) {
 	}
 }
 
-// processesIn returns the processes whose working folder or command line is in
-// dir, which the workers of a database are as well as itself.
+// processesIn returns the processes with dir in their working folder or command line. That includes the workers of a
+// database.
 func processesIn(tb testing.TB, dir string) []int {
 	tb.Helper()
 	if runtime.GOOS != "linux" {
@@ -100,7 +99,7 @@ func processesIn(tb testing.TB, dir string) []int {
 		if err != nil || pid == os.Getpid() || !alive(pid) {
 			continue
 		}
-		cwd, _ := os.Readlink(filepath.Join("/proc", e.Name(), "cwd")) // gone by now is fine
+		cwd, _ := os.Readlink(filepath.Join("/proc", e.Name(), "cwd")) // the process may be gone
 		line, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
 		if strings.HasPrefix(cwd, dir) || bytes.Contains(line, []byte(dir)) {
 			pids = append(pids, pid)

@@ -8,22 +8,19 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 )
 
-// InitSQLVariable names the environment variable with SQL statements that are
-// run once on a new CockroachDB cluster, after its init and before the database
-// is made: for binaries that need cluster settings of their own. It is for this
-// local cluster only; no deployment reads it.
+// InitSQLVariable names the environment variable with SQL statements that run once on a new CockroachDB cluster, after
+// its init and before the database is made. Some binaries need cluster settings of their own. No deployment reads it.
 const InitSQLVariable = "PUNCHCLOCK_LAB_COCKROACH_INIT_SQL"
 
-// cockroachMemory is given to each of cache and SQL, per process: the default,
-// a quarter of the machine's memory each, times three is more than there is.
+// cockroachMemory is the size of the cache, and of the memory for SQL, of each process. The default of both is a quarter
+// of the machine's memory, which three processes would exceed.
 const cockroachMemory = "128MiB"
 
-// cockroachHosts says how to run one process per region.
+// cockroachHosts plans one process for each region.
 func (d *Database) cockroachHosts() ([]*host, error) {
 	var hosts []*host
 	var join []string
@@ -65,13 +62,13 @@ func (d *Database) cockroachCommand(h *host, certificates string, join []string)
 
 // cockroachArgs start the process of a region.
 func (w *workspace) cockroachArgs(certificates, store string, h *host, join []string) []string {
-	addr, _, _ := strings.Cut(h.addr, ":") // we made it
+	addr, _, _ := strings.Cut(h.addr, ":")
 	return []string{
 		"start", "--certs-dir=" + certificates, "--listen-addr=" + h.addr,
-		"--http-addr=" + addr + ":0",                              // told to nobody, so any will do
-		"--join=" + strings.Join(join, ","), w.cockroachCluster(), // so that it takes in no stranger
+		"--http-addr=" + addr + ":0",                              // no client uses it
+		"--join=" + strings.Join(join, ","), w.cockroachCluster(), // it refuses servers of other clusters
 		"--locality=region=" + h.region + ",zone=a",
-		"--store=path=" + store + ",ballast-size=0", // else each sets a GiB aside for the day the disk is full
+		"--store=path=" + store + ",ballast-size=0", // otherwise each reserves a GiB for a full disk
 		"--cache=" + cockroachMemory, "--max-sql-memory=" + cockroachMemory,
 		"--log={file-defaults: {dir: " + filepath.Join(w.dir, "logs", "cockroach-"+h.region) + "}, sinks: {stderr: {filter: ERROR}}}",
 	}
@@ -95,7 +92,7 @@ func cockroachEnvironment() []string {
 	}, inheritedEnv("COCKROACH_URL=", "COCKROACH_HOST=")...)
 }
 
-// initCockroach makes one cluster of processes that wait to be told.
+// initCockroach makes one cluster of the processes, which wait for it.
 func (d *Database) initCockroach(ctx context.Context) error {
 	first := d.hosts[0]
 	c := command{
@@ -109,23 +106,22 @@ func (d *Database) initCockroach(ctx context.Context) error {
 	return poll(ctx, d.processOf(first), func(ctx context.Context) error {
 		err := d.ws.spawner.run(ctx, c)
 		if err != nil && d.ping(ctx, first) == nil {
-			return nil // an earlier try was understood although its answer was lost
+			return nil // an earlier try has worked, and its answer was lost
 		}
 		return err
 	})
 }
 
-// prepareCockroach waits until all regions are known, which is later than that
-// their processes answer, and applies InitSQLVariable.
+// prepareCockroach applies InitSQLVariable and waits until all regions are known. Their processes answer earlier.
 func (d *Database) prepareCockroach(ctx context.Context) error {
 	conn, err := connect(ctx, d.AdminURL())
 	if err != nil {
 		return fmt.Errorf("cockroach: %w", err)
 	}
-	defer func() { _ = conn.Close(ctx) }() // nothing is under way
+	defer func() { _ = conn.Close(ctx) }() // all answers are read
 	if statements := os.Getenv(InitSQLVariable); statements != "" {
-		// SET CLUSTER SETTING refuses to share a transaction, which statements
-		// that are sent together do by default.
+		// SET CLUSTER SETTING refuses a transaction with other statements. Statements that are sent together share one
+		// by default.
 		for _, sql := range []string{"SET enable_implicit_transaction_for_batch_statements = off", statements} {
 			if _, err := conn.PgConn().Exec(ctx, sql).ReadAll(); err != nil {
 				return fmt.Errorf("%s: %w", InitSQLVariable, err)
@@ -135,10 +131,9 @@ func (d *Database) prepareCockroach(ctx context.Context) error {
 	return until(ctx, conn, "SELECT count(*) = $1 FROM [SHOW REGIONS FROM CLUSTER]", len(d.cfg.Regions))
 }
 
-// WaitReplicated returns when every range has its replicas in as many regions
-// as it should: from then on one region may be killed. A new cluster starts
-// with all of them in one and takes some 5 s on two idle cores; call it after
-// the tables are made. PostgreSQL has nothing to wait for.
+// WaitReplicated returns when every range has its replicas in as many regions as it should. From then on the cluster
+// survives the loss of a region. A new cluster has all replicas in one region, and takes about 5 s on two idle cores.
+// Call it after the tables are made. It returns at once on PostgreSQL.
 func (d *Database) WaitReplicated(ctx context.Context) error {
 	if d.Engine != Cockroach {
 		return nil
@@ -147,12 +142,12 @@ func (d *Database) WaitReplicated(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("cockroach: %w", err)
 	}
-	defer func() { _ = conn.Close(ctx) }() // nothing is under way
-	replicas := min(3, len(d.cfg.Regions)) // a majority of three outlives one
+	defer func() { _ = conn.Close(ctx) }() // all answers are read
+	replicas := min(3, len(d.cfg.Regions)) // three replicas survive the loss of one
 	return until(ctx, conn, "SELECT count(*) = 0 FROM [SHOW CLUSTER RANGES] WHERE COALESCE(array_length(voting_replicas, 1), 0) < $1", replicas)
 }
 
-// until asks a question with one boolean answer until it is true.
+// until repeats a query with one boolean answer until it is true.
 func until(ctx context.Context, conn *pgx.Conn, question string, args ...any) error {
 	for {
 		var yes bool
@@ -162,15 +157,13 @@ func until(ctx context.Context, conn *pgx.Conn, question string, args ...any) er
 		if yes {
 			return nil
 		}
-		select {
-		case <-ctx.Done():
+		if !pause(ctx, pollEvery) {
 			return fmt.Errorf("cockroach: not yet: %s: %w", question, ctx.Err())
-		case <-time.After(pollEvery):
 		}
 	}
 }
 
-// cockroachRegions is the part of CREATE DATABASE that spreads it.
+// cockroachRegions is the part of CREATE DATABASE that names the regions.
 func cockroachRegions(regions []string) string {
 	quote := func(name string) string { return pgx.Identifier{name}.Sanitize() }
 	clause := " PRIMARY REGION " + quote(regions[0])
@@ -181,7 +174,7 @@ func cockroachRegions(regions []string) string {
 		}
 		clause += " REGIONS " + strings.Join(others, ", ")
 	}
-	if len(regions) >= 3 { // two cannot outlive the loss of one
+	if len(regions) >= 3 { // two cannot survive the loss of one
 		clause += " SURVIVE REGION FAILURE"
 	}
 	return clause

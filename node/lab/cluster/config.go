@@ -1,8 +1,3 @@
-// Package cluster runs a local multi-region cluster of real processes on
-// loopback: a database and some nodes per region, for the demo, the drills and
-// the tests. It is secured as a deployment is, by certificates of an authority of
-// its own. It is no way to deploy: that authority's key lies beside the rest, and
-// all regions share one machine's fate.
 package cluster
 
 import (
@@ -16,61 +11,54 @@ import (
 	"time"
 )
 
-// Config says what to run. Its zero value is enough for StartDatabase; Start
-// needs Binary and JWKS.
+// Config describes a cluster. Its zero value is enough for StartDatabase. Start needs Binary and JWKS.
 type Config struct {
-	// Binary is the punchclock executable; Build makes one.
+	// Binary is the punchclock executable; see FindBinary and Build.
 	Binary string
-	// Dir is the existing folder in which the cluster makes its own for data
-	// and logs; the system's temporary folder when empty.
+	// Dir is an existing folder, in which the cluster makes its own for data and logs. Default: the system's temporary
+	// folder.
 	Dir string
-	// Engine is Cockroach or Postgres; what FindEngine prefers when empty.
+	// Engine is Cockroach or Postgres. Default: the choice of FindEngine.
 	Engine string
-	// Regions are the names of the regions, the primary one first; us-east,
-	// eu-west and ap-south when empty.
+	// Regions are the names of the regions, the primary one first. Default: us-east, eu-west and ap-south.
 	Regions []string
-	// NodesPerRegion is 2 when 0: the least that shows a region outliving a node.
+	// NodesPerRegion is 2 by default: the lowest number with which a region survives the loss of a node.
 	NodesPerRegion int
-	// WithoutNodes are regions whose nodes have their addresses and settings in
-	// State and are not started: that is for StartDetached. Not together with
-	// Networks, which only our own children can enter.
+	// WithoutNodes are regions whose nodes have addresses and do not start. SetNodes starts them later.
 	WithoutNodes []string
 	// DatabaseURL is an existing database to use instead of starting one.
 	DatabaseURL string
-	// JWKS is the file or URL of the keys that sign the callers' tokens. The
-	// nodes run with --development, so development keys are taken.
+	// JWKS is the file or URL of the keys that sign the callers' tokens. The nodes run with --development, so they
+	// accept development keys.
 	JWKS string
-	// ExtraEnv returns NAME=value settings for one node, such as OTEL_… or
-	// PUNCHCLOCK_…; of this process' environment the nodes inherit all but
-	// PUNCHCLOCK_….
+	// ExtraEnv returns settings NAME=value for one node, such as OTEL_… or PUNCHCLOCK_…. The nodes inherit this
+	// process's environment without PUNCHCLOCK_….
 	ExtraEnv func(*Node) []string
-	// ExtraFlags are given to every node after the cluster's own and override them.
+	// ExtraFlags come after the cluster's own flags of every node, and override them.
 	ExtraFlags []string
 	// Proxies puts a Proxy between the nodes and each region's database.
 	Proxies bool
 	// Clocks lets SetClock set a node's clock. Binary must be built with BuildFlagClock.
 	Clocks bool
-	// DNSZone makes every node answer DNS for clock.<zone>, with the addresses
-	// of the nodes; empty for none.
+	// DNSZone makes every node answer DNS for clock.<zone> with the addresses of the nodes. Default: no DNS.
 	DNSZone string
-	// Networks gives each region a network of its own, with RoundTrip between
-	// them, which Cut and Mend can part. CheckNetworks tells whether that is
-	// possible here. Not together with Proxies.
+	// Networks gives each region a network of its own, with RoundTrip between them. Cut and Mend part and join them.
+	// CheckNetworks says whether this machine permits it. Proxies cannot be used with it.
 	Networks  bool
 	RoundTrip time.Duration
-	// KeepDir leaves the cluster's folder behind after a stop without failure.
+	// KeepDir leaves the cluster's folder behind, even after a stop without failure.
 	KeepDir bool
-	// Log is told what happens; nothing is logged without it.
+	// Log receives what happens. Default: nothing is logged.
 	Log *slog.Logger
 }
 
-// regionName is what CockroachDB takes in a locality and a file system in a name.
+// regionName matches what CockroachDB accepts in a locality and a file system in a name.
 var regionName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,30}$`)
 
-// maxRegions keeps a region's number within an octet of its loopback address.
+// maxRegions keeps a region's number within one octet of its loopback address.
 const maxRegions = 200
 
-// forDatabase fills in the defaults and checks what a database needs.
+// forDatabase fills in the defaults of a database and checks them.
 func (c Config) forDatabase() (Config, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -79,7 +67,7 @@ func (c Config) forDatabase() (Config, error) {
 		c.Regions = []string{"us-east", "eu-west", "ap-south"}
 	}
 	if c.Networks && c.Proxies {
-		return c, errors.New("cluster: Networks and Proxies exclude each other: a proxy is in no region's network")
+		return c, errors.New("cluster: Networks and Proxies exclude each other: a proxy would be in no region's network")
 	}
 	return c, checkRegions(c.Regions)
 }
@@ -93,13 +81,13 @@ func checkRegions(regions []string) error {
 			return fmt.Errorf("cluster: Regions: %q does not match %s", r, regionName)
 		}
 		if slices.Contains(regions[:i], r) {
-			return fmt.Errorf("cluster: Regions: %q is there twice", r)
+			return fmt.Errorf("cluster: Regions: %q is listed twice", r)
 		}
 	}
 	return nil
 }
 
-// forNodes fills in the defaults and checks what a whole cluster needs.
+// forNodes fills in the defaults of a whole cluster and checks them.
 func (c Config) forNodes() (Config, error) {
 	c, err := c.forDatabase()
 	if err != nil {
@@ -121,9 +109,6 @@ func (c Config) forNodes() (Config, error) {
 		if !slices.Contains(c.Regions, r) {
 			return c, fmt.Errorf("cluster: WithoutNodes: %q is none of the regions %s", r, strings.Join(c.Regions, ", "))
 		}
-	}
-	if c.Networks && len(c.WithoutNodes) > 0 {
-		return c, errors.New("cluster: WithoutNodes and Networks exclude each other: only our own children enter a region's network")
 	}
 	if c.Binary, err = filepath.Abs(c.Binary); err != nil {
 		return c, fmt.Errorf("cluster: Binary: %w", err)

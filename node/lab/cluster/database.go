@@ -15,29 +15,27 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// DatabaseName is the database that is there after the start.
+// DatabaseName is the database that exists after the start.
 const DatabaseName = "clock"
 
-// AllRegions stands for every process of the database in Kill, Freeze, Thaw
-// and Restart. PostgreSQL, one process for all regions, takes no other.
+// AllRegions means every process of the database in Kill, Freeze, Thaw and Restart. PostgreSQL has one process for all
+// regions and accepts nothing else.
 const AllRegions = ""
 
 const (
-	// startDeadline bounds a start whose ctx has no deadline: CockroachDB takes
-	// 3 s on two idle cores, and many times that beside a busy build.
+	// startDeadline bounds a start whose ctx has no deadline. CockroachDB takes 3 s on two idle cores, and many times as
+	// long on a busy machine.
 	startDeadline = 2 * time.Minute
-	// startAttempts bounds the retries when another cluster took a port first;
-	// one such collision is rare already.
+	// startAttempts bounds the retries after another process took a port. One such collision is rare already.
 	startAttempts = 3
-	// pollEvery is short beside a start, which takes 0.2 s at least, and long
-	// beside the microseconds of a refused connection.
+	// pollEvery is short compared with a start of 0.2 s, and long compared with a refused connection of microseconds.
 	pollEvery = 50 * time.Millisecond
-	// pingTimeout is for a process that accepts and does not answer yet.
+	// pingTimeout ends a request to a process that accepts connections and does not answer yet.
 	pingTimeout = 5 * time.Second
 )
 
-// Database is a database on this machine that this process runs and whose
-// failures it can bring about. All methods may be called at the same time.
+// Database is a database on this machine, run by this process. Its methods also make it fail. They may be called at the
+// same time.
 type Database struct {
 	Engine  string // Cockroach or Postgres
 	Version string
@@ -45,7 +43,7 @@ type Database struct {
 	engine Engine
 	cfg    Config
 	ws     *workspace
-	owner  bool // the workspace is ours and not a Cluster's
+	owner  bool // the workspace is not a Cluster's
 
 	mu    sync.Mutex // guards hosts and the process of each
 	hosts []*host    // one per region in the order of cfg.Regions, or a single one
@@ -53,7 +51,7 @@ type Database struct {
 
 // host is one process of the database over its restarts.
 type host struct {
-	region  string // AllRegions for PostgreSQL's only one
+	region  string // AllRegions for PostgreSQL
 	addr    string
 	added   bool // by AddServer
 	command command
@@ -61,9 +59,8 @@ type host struct {
 	crashes atomic.Int64 // how often the process ended by itself
 }
 
-// StartDatabase runs a database without nodes. It uses Dir, Engine, Regions,
-// KeepDir and Log of cfg. ctx bounds the start only: the database runs until
-// Stop, or until this process dies.
+// StartDatabase runs a database without nodes. It uses Dir, Engine, Regions, KeepDir and Log of cfg. ctx bounds the start
+// only: the database runs until Stop or until this process ends.
 func StartDatabase(ctx context.Context, cfg Config) (*Database, error) {
 	cfg, err := cfg.forDatabase()
 	if err != nil {
@@ -96,18 +93,18 @@ func startDatabase(ctx context.Context, cfg Config, engine Engine, ws *workspace
 			break
 		}
 		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), killWait)
-		_ = d.halt(stop) // what failed is told by err
+		_ = d.halt(stop) // err is the failure to report
 		cancel()
 		if ctx.Err() != nil || attempt == startAttempts || !ws.taken(d.addrs()...) {
 			return nil, err
 		}
-		ws.log.Warn("a port of the database was taken by another process; trying others", "attempt", attempt)
+		ws.log.Warn("another process has taken a port of the database; trying others", "attempt", attempt)
 	}
 	ws.log.Info("database answers", "engine", d.Engine, "version", d.Version, "url", d.URL(cfg.Regions[0]), "took", time.Since(began))
 	return d, nil
 }
 
-// bringUp makes an empty database from nothing, on fresh addresses.
+// bringUp makes an empty database on new addresses.
 func (d *Database) bringUp(ctx context.Context) (err error) {
 	if d.Engine == Cockroach {
 		d.hosts, err = d.cockroachHosts()
@@ -136,8 +133,7 @@ func (d *Database) bringUp(ctx context.Context) (err error) {
 	return d.CreateDatabase(ctx, DatabaseName)
 }
 
-// URL returns the superuser's connection URL from a region: on CockroachDB its
-// own process first and the others after it.
+// URL returns the superuser's connection URL from a region. On CockroachDB the region's own process comes first.
 func (d *Database) URL(region string) string { return d.URLOf(DatabaseName, region) }
 
 // URLOf is URL for another database than DatabaseName.
@@ -145,7 +141,7 @@ func (d *Database) URLOf(database, region string) string {
 	return d.url(d.superuser(), database, d.from(region))
 }
 
-// URLAs is URLOf for another user than the superuser, one of node/crdb's roles.
+// URLAs is URLOf for another user, such as a role of node/crdb.
 func (d *Database) URLAs(user, database, region string) string {
 	return d.url(user, database, d.from(region))
 }
@@ -173,8 +169,7 @@ func (d *Database) near(region string) []*host {
 	return append(own, others...)
 }
 
-// AdminURL returns a connection URL to the engine's own database, for what
-// concerns the server as a whole.
+// AdminURL returns a connection URL to the engine's own database, for statements about the whole server.
 func (d *Database) AdminURL() string { return d.url(d.superuser(), d.maintenance(), d.addrs()) }
 
 func (d *Database) url(user, database string, addrs []string) string {
@@ -190,7 +185,7 @@ func (d *Database) superuser() string {
 	return "postgres"
 }
 
-// maintenance is the database that every server has.
+// maintenance is the database that every server has from the beginning.
 func (d *Database) maintenance() string {
 	if d.Engine == Cockroach {
 		return "defaultdb"
@@ -213,8 +208,7 @@ func (d *Database) addrs() []string {
 	return addrs
 }
 
-// CreateDatabase makes a further database like the one that is there after the
-// start: on CockroachDB with all regions.
+// CreateDatabase makes a further database like DatabaseName: on CockroachDB with all regions.
 func (d *Database) CreateDatabase(ctx context.Context, name string) error {
 	statement := "CREATE DATABASE " + pgx.Identifier{name}.Sanitize()
 	if d.Engine == Cockroach {
@@ -229,11 +223,10 @@ func (d *Database) CreateDatabase(ctx context.Context, name string) error {
 // Dir is the folder with data/ and logs/.
 func (d *Database) Dir() string { return d.ws.dir }
 
-// Keep leaves the folder behind when the database is stopped, as a test that
-// has failed wants it.
+// Keep lets Stop leave the folder behind, which a failed test needs as evidence.
 func (d *Database) Keep() { d.ws.keep.Store(true) }
 
-// await returns once each host answers SQL, or with the log of one that ended.
+// await returns once each process answers SQL. Its error has the log of a process that ended.
 func (d *Database) await(ctx context.Context, hosts []*host) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, h := range hosts {
@@ -244,8 +237,7 @@ func (d *Database) await(ctx context.Context, hosts []*host) error {
 	return g.Wait()
 }
 
-// poll tries until it succeeds, the process ends or ctx does. A try's context
-// ends with the process as well: there is nobody left to wait for.
+// poll tries until a try succeeds, the process ends or ctx ends. The context of a try ends with the process.
 func poll(ctx context.Context, p *process, try func(context.Context) error) error {
 	trying, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -256,7 +248,7 @@ func poll(ctx context.Context, p *process, try func(context.Context) error) erro
 		if err == nil {
 			return nil
 		}
-		if reason == nil || trying.Err() == nil { // else it only says that its context has ended
+		if reason == nil || trying.Err() == nil { // otherwise it only says that its context has ended
 			reason = err
 		}
 		select {
@@ -269,7 +261,7 @@ func poll(ctx context.Context, p *process, try func(context.Context) error) erro
 	}
 }
 
-// pause waits and reports whether ctx is still good.
+// pause waits for a time and reports whether ctx is still valid.
 func pause(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -281,7 +273,7 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// ping asks one host for an answer.
+// ping asks one process for an answer.
 func (d *Database) ping(ctx context.Context, h *host) error {
 	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
@@ -294,7 +286,7 @@ func execute(ctx context.Context, url, statements string) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = conn.Close(ctx) }() // the statements' fate is known
+	defer func() { _ = conn.Close(ctx) }() // the results are read
 	_, err = conn.PgConn().Exec(ctx, statements).ReadAll()
 	return err
 }
@@ -314,7 +306,7 @@ func connect(ctx context.Context, url string) (*pgx.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg.ConnectTimeout = pingTimeout // per host
+	cfg.ConnectTimeout = pingTimeout // for each address
 	return pgx.ConnectConfig(ctx, cfg)
 }
 

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// eachEngine runs a test on every engine that is on this machine.
+// eachEngine runs a test on every engine of this machine.
 func eachEngine(t *testing.T, test func(t *testing.T, engine string)) {
 	for _, e := range Engines() {
 		t.Run(e.Name, func(t *testing.T) {
@@ -32,7 +32,7 @@ func mustStartDatabase(tb testing.TB, cfg Config) *Database {
 	return d
 }
 
-// mustQuery returns the one value that a query answers within the deadline.
+// mustQuery returns the only value of a query's answer.
 func mustQuery[T any](tb testing.TB, url, query string) T {
 	tb.Helper()
 	v, err := ask[T](testContext(tb), url, query)
@@ -126,7 +126,7 @@ func crashAll(t *testing.T, d *Database) {
 	}
 }
 
-// cockroachOnly shows what PostgreSQL cannot: regions that fail one by one.
+// cockroachOnly lets single regions fail, which PostgreSQL cannot.
 func cockroachOnly(t *testing.T, d *Database) {
 	ctx := testContext(t)
 	const goal = "SELECT survival_goal FROM [SHOW DATABASES] WHERE database_name = 'clock'"

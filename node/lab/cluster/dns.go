@@ -5,10 +5,9 @@ import (
 	"strings"
 )
 
-// dnsFlags tell a node what DNS says of it, and to answer it where that is
-// asked for.
+// dnsFlags give a node its public address, and its DNS server if the cluster has a zone.
 func (c *Cluster) dnsFlags(n *Node) []string {
-	host, _, _ := net.SplitHostPort(address(n.PublicURL)) // we made it
+	host, _, _ := net.SplitHostPort(address(n.PublicURL))
 	flags := []string{"--public-addresses=" + host}
 	if n.DNSAddr == "" {
 		return flags

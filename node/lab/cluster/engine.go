@@ -18,7 +18,7 @@ import (
 // The database engines that a cluster can run.
 const (
 	Cockroach = "cockroach" // one process per region
-	Postgres  = "postgres"  // one process that stands in for all regions
+	Postgres  = "postgres"  // one process for all regions
 )
 
 // TestEngineVariable names the environment variable that limits tests to one engine.
@@ -30,8 +30,8 @@ const oldestPostgres = 15
 // Engine is a database engine found on this machine.
 type Engine struct {
 	Name    string // Cockroach or Postgres
-	Path    string // the cockroach executable, or the folder of PostgreSQL's
-	Version string // as the engine says it, such as v26.1.0 or 15.18
+	Path    string // the cockroach executable, or the folder of PostgreSQL's executables
+	Version string // in the engine's own form, such as v26.1.0 or 15.18
 }
 
 // Engines returns every engine found on this machine, the preferred one first.
@@ -45,10 +45,8 @@ func Engines() []Engine {
 	return found
 }
 
-// FindEngine returns the engine of that name, or with an empty name CockroachDB
-// where there is one and else PostgreSQL. The error says what to install. An
-// executable named by COCKROACH_BINARY that does not work is an error and no
-// reason to fall back: whoever names it wants it.
+// FindEngine returns the engine of a name. Without a name it prefers CockroachDB to PostgreSQL. The error says what to
+// install. An executable in COCKROACH_BINARY that does not run is an error, because the user asked for it.
 func FindEngine(prefer string) (Engine, error) {
 	switch prefer {
 	case Cockroach:
@@ -66,7 +64,7 @@ func FindEngine(prefer string) (Engine, error) {
 		}
 		return Engine{}, errors.Join(errC, errP)
 	default:
-		return Engine{}, fmt.Errorf("cluster: no engine is called %q; there are %q and %q", prefer, Cockroach, Postgres)
+		return Engine{}, fmt.Errorf("cluster: no engine has the name %q; use %q or %q", prefer, Cockroach, Postgres)
 	}
 }
 
@@ -89,8 +87,7 @@ func findCockroach() (Engine, error) {
 	return Engine{Name: Cockroach, Path: path, Version: version}, nil
 }
 
-// postgresFolders are where PostgreSQL's servers are installed apart from the
-// PATH: Debian's packages, the project's own for Red Hat, Homebrew.
+// postgresFolders are the folders of PostgreSQL's servers that are not on the PATH: Debian, Red Hat, Homebrew.
 var postgresFolders = []string{
 	"/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin",
 	"/opt/homebrew/opt/postgresql@*/bin", "/usr/local/opt/postgresql@*/bin",
@@ -99,7 +96,7 @@ var postgresFolders = []string{
 func findPostgres() (Engine, error) {
 	var folders []string
 	if path, err := exec.LookPath("postgres"); err == nil {
-		// A link on the PATH may stand without its siblings.
+		// The PATH may have a link to the server alone.
 		if path, err = filepath.EvalSymlinks(path); err == nil {
 			folders = append(folders, filepath.Dir(path))
 		}
@@ -111,7 +108,7 @@ func findPostgres() (Engine, error) {
 	var found []Engine
 	for _, dir := range folders {
 		if _, err := exec.LookPath(filepath.Join(dir, "initdb")); err != nil {
-			continue // the client's package alone
+			continue // a package of the client alone
 		}
 		said, err := output(filepath.Join(dir, "postgres"), "--version")
 		if version := postgresVersion.FindString(said); err == nil && major(version) >= oldestPostgres {
@@ -126,16 +123,16 @@ func findPostgres() (Engine, error) {
 
 var postgresVersion = regexp.MustCompile(`[0-9]+(\.[0-9]+)?`)
 
-// major returns the number before the first dot, 0 when there is none.
+// major returns the number before the first dot, or 0.
 func major(version string) int {
 	digits, _, _ := strings.Cut(version, ".")
-	n, _ := strconv.Atoi(digits) // 0 is older than any that is accepted
+	n, _ := strconv.Atoi(digits) // 0 is older than every accepted version
 	return n
 }
 
-// output runs a program that only prints something.
+// output runs a program and returns what it prints.
 func output(path string, args ...string) (string, error) {
-	// A binary of 200 MB takes seconds to come from a cold disk.
+	// A cold disk takes seconds to read a binary of 200 MB.
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	b, err := exec.CommandContext(ctx, path, args...).Output()

@@ -41,7 +41,7 @@ func TestNoEngine(t *testing.T) {
 	}
 }
 
-// A named binary that does not run is not passed over in silence.
+// TestBrokenCockroachBinary: a named binary that does not run is an error. It must not lead to another engine.
 func TestBrokenCockroachBinary(t *testing.T) {
 	t.Setenv("COCKROACH_BINARY", "/bin/false")
 	for _, prefer := range []string{"", Cockroach} {

@@ -10,11 +10,10 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// ErrOneProcess is returned when one region of PostgreSQL is meant: it stands
-// in on one machine, and a lost region cannot be shown on it.
+// ErrOneProcess is returned for one region of PostgreSQL, which cannot lose a region.
 var ErrOneProcess = errors.New("PostgreSQL is one process for all regions")
 
-// in returns the hosts of a region, or all.
+// in returns the processes of a region, or all.
 func (d *Database) in(region string) ([]*host, error) {
 	if region == AllRegions {
 		return d.all(), nil
@@ -30,8 +29,7 @@ func (d *Database) in(region string) ([]*host, error) {
 	return hosts[i : i+1], nil
 }
 
-// Kill crashes the database in a region and returns when it is gone. One that
-// is gone already is no error.
+// Kill crashes the database in a region and returns when it is gone. A database that is gone already is no error.
 func (d *Database) Kill(region string) error {
 	hosts, err := d.in(region)
 	if err != nil {
@@ -42,9 +40,8 @@ func (d *Database) Kill(region string) error {
 	return d.end(ctx, hosts)
 }
 
-// Freeze stops the clock of the database in a region: it holds its connections,
-// accepts more, and answers nothing. CockroachDB only; PostgreSQL's connections
-// are processes of their own, which a signal to the first does not reach.
+// Freeze stops the database's process in a region. It keeps its connections, the kernel accepts more for it, and it
+// answers nothing. CockroachDB only: each connection of PostgreSQL is a process of its own, which the signal misses.
 func (d *Database) Freeze(region string) error { return d.signal(region, syscall.SIGSTOP) }
 
 // Thaw undoes Freeze.
@@ -65,8 +62,7 @@ func (d *Database) signal(region string, sig syscall.Signal) error {
 	return errors.Join(errs...)
 }
 
-// Running says whether the database's process in a region is there, be it
-// frozen or not ready.
+// Running reports whether the database's process in a region exists, even if it is frozen or not ready.
 func (d *Database) Running(region string) bool {
 	hosts, err := d.in(region)
 	if err != nil {
@@ -80,9 +76,8 @@ func (d *Database) Running(region string) bool {
 	return true
 }
 
-// Restart starts the database in a region again, killed before if it runs, with
-// the same addresses and data, and returns when it answers SQL. On CockroachDB
-// that takes a majority of the regions.
+// Restart kills the database in a region if it runs, and starts it again on the same addresses and data. It returns when
+// the database answers SQL. On CockroachDB that needs a majority of the regions.
 func (d *Database) Restart(ctx context.Context, region string) error {
 	hosts, err := d.in(region)
 	if err != nil {
@@ -97,9 +92,8 @@ func (d *Database) Restart(ctx context.Context, region string) error {
 	return d.await(ctx, hosts)
 }
 
-// Stop ends the database and removes its folder, unless that is to be kept. It
-// is an error that names the logs when a process had ended by itself. A second
-// Stop does nothing.
+// Stop ends the database and removes its folder, unless Keep was called. Its error names the log of a process that had
+// ended by itself. A second Stop does nothing.
 func (d *Database) Stop(ctx context.Context) error {
 	err := d.halt(ctx)
 	if d.owner {
@@ -108,7 +102,7 @@ func (d *Database) Stop(ctx context.Context) error {
 	return err
 }
 
-// halt ends every process and reports those that nobody had ended.
+// halt ends every process and reports the processes that had ended by themselves.
 func (d *Database) halt(ctx context.Context) error {
 	var errs []error
 	hosts := d.all()
@@ -120,11 +114,9 @@ func (d *Database) halt(ctx context.Context) error {
 	return errors.Join(append(errs, d.end(ctx, hosts))...)
 }
 
-// end crashes the hosts. A clean stop is not worth its time, since the data
-// goes as well: CockroachDB would drain and, once two of three are gone, wait
-// for a majority that never comes. PostgreSQL gets SIGQUIT, its "immediate"
-// shutdown, which leaves what a crash leaves (recovery from the log on the next
-// start) but takes its own processes and shared memory along.
+// end crashes the processes. A clean stop would take time for data that is removed anyway: CockroachDB would drain, and
+// the last process would wait for a majority that never comes. PostgreSQL gets SIGQUIT, its immediate shutdown. That
+// leaves data as a crash does, and still ends PostgreSQL's own processes and frees its shared memory.
 func (d *Database) end(ctx context.Context, hosts []*host) error {
 	var g errgroup.Group
 	for _, h := range hosts {
@@ -151,7 +143,7 @@ func (d *Database) processOf(h *host) *process {
 	return h.process
 }
 
-// spawn starts the processes of hosts that do not run.
+// spawn starts the processes that do not run.
 func (d *Database) spawn(hosts []*host) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

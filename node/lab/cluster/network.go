@@ -9,11 +9,10 @@ import (
 	"strconv"
 )
 
-// errNoNetworks is returned when a cluster was started without Networks.
-var errNoNetworks = errors.New("the regions of this cluster have no networks of their own")
+// errNoNetworks is returned for a cluster without Config.Networks.
+var errNoNetworks = errors.New("the regions of this cluster share one network: start it with Networks")
 
-// CheckNetworks is nil when this process may give each region a network of its
-// own; else it says what is missing.
+// CheckNetworks is nil when this process may make a network for each region. Otherwise it says what is missing.
 func CheckNetworks() error {
 	n, err := newNetwork(1, 0)
 	if err != nil {
@@ -22,8 +21,8 @@ func CheckNetworks() error {
 	return n.close()
 }
 
-// Cut cuts a region off from all others: what they send to each other is
-// dropped without a word. This process still reaches it, and it its clients.
+// Cut parts a region from all others: packets between them are dropped. This process, and so the clients in it, still
+// reach the region.
 func (c *Cluster) Cut(region string) error { return c.sever(region, true) }
 
 // Mend undoes Cut.
@@ -41,8 +40,7 @@ func (c *Cluster) sever(region string, off bool) error {
 	return nil
 }
 
-// host is the address of a region by its number from 1 on; 0 is for what
-// belongs to no region.
+// host is the address of a region by its number from 1. Number 0 is for processes that belong to no region.
 func (w *workspace) host(region int) string {
 	if w.network != nil {
 		return w.network.host(region)
@@ -50,8 +48,7 @@ func (w *workspace) host(region int) string {
 	return w.loopback.host(region)
 }
 
-// nodeHost is the address of a region's node by its number from 0 on. In a
-// network of their own all nodes of a region have one.
+// nodeHost is the address of a region's node by its number from 0. With networks, all nodes of a region share one.
 func (w *workspace) nodeHost(region, node int) string {
 	if w.network != nil {
 		return w.network.host(region)
@@ -59,8 +56,7 @@ func (w *workspace) nodeHost(region, node int) string {
 	return w.loopback.nodeHost(region, node)
 }
 
-// freshAddrs returns n different host:port of a network in which nobody else
-// is.
+// freshAddrs returns n different addresses host:port of a network without other processes.
 func freshAddrs(host string, n int) (addrs []string, err error) {
 	for len(addrs) < n {
 		addr := net.JoinHostPort(host, strconv.Itoa(lowestPort+rand.IntN(highestPort-lowestPort+1)))
@@ -71,7 +67,7 @@ func freshAddrs(host string, n int) (addrs []string, err error) {
 	return addrs, nil
 }
 
-// taken says whether somebody else uses one of the addresses.
+// taken reports whether another process uses one of the addresses.
 func (w *workspace) taken(addrs ...string) bool {
 	return w.network == nil && taken(addrs...)
 }

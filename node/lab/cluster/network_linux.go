@@ -14,37 +14,34 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// network is a network of its own for each region, joined by links that this
-// process carries: it reads the packets of a region from a tunnel device, holds
-// them back as long as they would travel, and drops them where it is told to.
-// Unlike a bridge with tc netem it needs nothing but root: no tool, no kernel
-// module, and nothing is left when this process dies. This process is in a place
-// of its own, next to every region: what it sends is neither held nor dropped.
+// network is a network namespace for each region, with links between them that this process carries. It reads packets of
+// a region from a tunnel device and delays them by the time of their travel. It drops them on a link that is cut. A bridge
+// with tc netem would need tools and kernel modules, and would stay behind when this process dies. This process has an
+// end of its own, beside every region: its packets are never delayed or dropped.
 type network struct {
 	number  int           // the cluster's, in its addresses
 	oneWay  time.Duration // between two regions
-	places  []place       // this process first, then the regions
+	places  []place       // of this process first, then of the regions
 	running sync.WaitGroup
 	done    chan struct{}
-	// cut is by region: it hears no other region, and none hears it.
+	// cut is true for a region that is parted from all others.
 	cut []atomic.Bool
 }
 
 // place is one end of the links.
 type place struct {
-	namespace *os.File // nil for this process' own
+	namespace *os.File // nil for this process's own
 	tunnel    *os.File
 }
 
 const (
-	// mtu is Ethernet's; nothing on the way could take more.
+	// mtu is the size of an Ethernet packet.
 	mtu = 1500
-	// linkPackets is what a link holds on its way, 40 MB/s over 20 ms; more
-	// are dropped, as a router does.
+	// linkPackets is the capacity of a link: 40 MB/s over 20 ms. Further packets are dropped, as by a router.
 	linkPackets = 512
 )
 
-// newNetwork makes the networks of some regions. close must be called.
+// newNetwork makes the networks of some regions. The caller must close it.
 func newNetwork(regions int, roundTrip time.Duration) (_ *network, err error) {
 	n := &network{number: rand.IntN(256), oneWay: roundTrip / 2, done: make(chan struct{}), cut: make([]atomic.Bool, regions+1)}
 	defer func() {
@@ -72,12 +69,11 @@ func newNetwork(regions int, roundTrip time.Duration) (_ *network, err error) {
 	return n, nil
 }
 
-// host is the address of a region by its number from 1 on; 0 is this process.
-// The range is set aside for benchmarks (RFC 2544) and routed nowhere.
+// host is the address of a region by its number from 1. Number 0 is this process. The range is reserved for benchmarks
+// (RFC 2544) and never routed.
 func (n *network) host(region int) string { return fmt.Sprintf("198.18.%d.%d", n.number, region+1) }
 
-// onThread runs f on an operating system thread that ends with it: f may move
-// the thread to another network.
+// onThread runs f on an operating system thread that ends afterwards, because f may move the thread to another network.
 func onThread[T any](f func() (T, error)) (T, error) {
 	var result T
 	var err error
@@ -91,7 +87,7 @@ func onThread[T any](f func() (T, error)) (T, error) {
 	return result, err
 }
 
-// newPlace makes a tunnel with the given address, in a new network or in ours.
+// newPlace makes a tunnel with the given address, in a new network or in this process's.
 func newPlace(isolated bool, host string) (p place, err error) {
 	if isolated {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
@@ -106,7 +102,7 @@ func newPlace(isolated bool, host string) (p place, err error) {
 		return p, errors.Join(fmt.Errorf("/dev/net/tun: %w", err), p.close())
 	}
 	err = p.configure(fd, host)
-	// Not before it has a device: the runtime's poller would give it up.
+	// The tunnel needs its device first: otherwise the runtime's poller refuses it.
 	p.tunnel = os.NewFile(uintptr(fd), "/dev/net/tun")
 	if err != nil {
 		return p, errors.Join(err, p.close())
@@ -114,7 +110,7 @@ func newPlace(isolated bool, host string) (p place, err error) {
 	return p, nil
 }
 
-// configure names the tunnel and brings it up, and the loopback too.
+// configure names the tunnel and brings it up, with the loopback device.
 func (p *place) configure(fd int, host string) error {
 	tunnel, err := unix.NewIfreq("")
 	if err != nil {
@@ -134,7 +130,7 @@ func (p *place) configure(fd int, host string) error {
 			return err
 		}
 	}
-	name := tunnel.Name() // chosen by the kernel
+	name := tunnel.Name() // the kernel chooses it
 	for _, set := range []struct {
 		request uint
 		address net.IP
@@ -175,7 +171,7 @@ func (p *place) close() error {
 	return errors.Join(errs...)
 }
 
-// collect reads the packets that leave a place and puts each on its link.
+// collect reads packets that leave a place and puts each on its link.
 func (n *network) collect(from int, links []chan chunk) {
 	defer func() {
 		for _, link := range links {
@@ -205,9 +201,9 @@ func (n *network) collect(from int, links []chan chunk) {
 	}
 }
 
-// destination is the place of an IPv4 packet's receiver.
+// destination returns the place of an IPv4 packet's receiver.
 func (n *network) destination(packet []byte) (int, bool) {
-	if len(packet) < 20 || packet[0]>>4 != 4 { // IPv6 looks for routers here
+	if len(packet) < 20 || packet[0]>>4 != 4 { // IPv6 sends its search for routers here
 		return 0, false
 	}
 	ip := packet[16:20]
@@ -215,7 +211,7 @@ func (n *network) destination(packet []byte) (int, bool) {
 	return to, ip[0] == 198 && ip[1] == 18 && int(ip[2]) == n.number && to >= 0 && to < len(n.places)
 }
 
-// deliver hands over the packets of a link when they have travelled.
+// deliver hands packets over after their time on the link.
 func (n *network) deliver(link <-chan chunk, to int) {
 	for c := range link {
 		select {
@@ -226,7 +222,7 @@ func (n *network) deliver(link <-chan chunk, to int) {
 	}
 }
 
-// sever cuts a region off from all others, or joins it again.
+// sever parts a region from all others, or joins it again.
 func (n *network) sever(region int, off bool) { n.cut[region].Store(off) }
 
 func (n *network) close() error {
@@ -239,8 +235,7 @@ func (n *network) close() error {
 	return errors.Join(errs...)
 }
 
-// enter runs start, which forks a child, in the network of a region. It must be
-// called on a thread of the caller's own.
+// enter runs start, which forks a child, in the network of a region. The caller must have locked its thread.
 func (n *network) enter(region int, start func() error) (err error) {
 	home, err := os.Open("/proc/thread-self/ns/net")
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// network is a network of its own for each region: Linux only.
+// network is a network for each region, which only Linux has.
 type network struct{}
 
 func newNetwork(int, time.Duration) (*network, error) {

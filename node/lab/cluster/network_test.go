@@ -37,14 +37,13 @@ func listenIn(t *testing.T, n *network, region int) net.Listener {
 	return listener
 }
 
-// greet connects from a region, 0 for this process, and reads the greeting. It
-// returns how long that took.
+// greet connects from a region and reads the greeting. Region 0 is this process. It returns how long that took.
 func greet(n *network, from int, addr string, patience time.Duration) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	began := time.Now()
 	dial := func() error {
-		// The system's connect runs on this thread, in the region's network.
+		// The connect runs on this thread, in the region's network.
 		c, err := (&net.Dialer{}).DialContext(ctx, "tcp4", addr)
 		if err != nil {
 			return err
@@ -78,7 +77,7 @@ func TestNetworksDelayAndPart(t *testing.T) {
 		}
 	}()
 	addr := listenIn(t, n, 1).Addr().String()
-	// A round trip to connect and half of one for the greeting to come at least.
+	// At least a round trip for the connection and half of one for the greeting.
 	if took, err := greet(n, 2, addr, 10*time.Second); err != nil || took < 40*time.Millisecond {
 		t.Fatalf("from another region: %v after %s, want a greeting after at least 40ms", err, took)
 	}
@@ -87,7 +86,7 @@ func TestNetworksDelayAndPart(t *testing.T) {
 	}
 	n.sever(1, true)
 	if took, err := greet(n, 2, addr, 300*time.Millisecond); err == nil {
-		t.Fatalf("got through to a region that is cut off, after %s", took)
+		t.Fatalf("reached a region that is cut off, after %s", took)
 	}
 	if _, err := greet(n, 0, addr, 10*time.Second); err != nil {
 		t.Fatalf("its own clients must still reach it: %v", err)

@@ -48,7 +48,6 @@ func (s *steps) want(t *testing.T, inOrder bool, want ...string) {
 // mustStartWithout starts a cluster of stand-ins in which the nodes of the region here do not run yet.
 func mustStartWithout(t *testing.T, change func(*Config)) (*Cluster, NodeGroup, *steps) {
 	t.Helper()
-	t.Setenv("GORACE", "atexit_sleep_ms=0") // otherwise each stand-in takes a second to end
 	cfg := nodesOnly(t)
 	cfg.Regions, cfg.WithoutNodes, cfg.NodesPerRegion = []string{"here", "there"}, []string{"here"}, 2
 	if change != nil {

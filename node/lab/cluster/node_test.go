@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// nodesOnly is a cluster of stand-in nodes on a database that nobody asks.
+// nodesOnly is a cluster of stand-in nodes. They never use its database.
 func nodesOnly(tb testing.TB) Config {
 	tb.Helper()
 	self, err := os.Executable()
@@ -43,7 +43,7 @@ func TestNodes(t *testing.T) {
 	cfg := nodesOnly(t)
 	cfg.ExtraEnv = func(n *Node) []string { return []string{"PUNCHCLOCK_WEIGHT=200", "OTEL_SERVICE_NAME=" + n.Name} }
 	cfg.ExtraFlags = []string{"--drain-delay=3s"}
-	t.Setenv("PUNCHCLOCK_DEADLINE", "1h") // ours; a node that took it would refuse to start
+	t.Setenv("PUNCHCLOCK_NO_SUCH_SETTING", "1h") // a node that inherited it would refuse to start
 	c := mustStart(t, cfg)
 	if len(c.Nodes()) != 6 || len(c.Region("eu-west")) != 2 || len(c.Region("mars")) != 0 {
 		t.Fatalf("%d nodes, %d in eu-west; expected 6 and 2", len(c.Nodes()), len(c.Region("eu-west")))
@@ -71,7 +71,7 @@ func TestNodes(t *testing.T) {
 	mustVanish(t, pids...)
 	mustBeEmpty(t, cfg.Dir)
 	if err := c.Nodes()[0].Restart(testContext(t)); err == nil {
-		t.Error("a node started in a cluster that is stopped")
+		t.Error("a node started in a stopped cluster")
 	}
 	if err := c.Stop(testContext(t)); err != nil {
 		t.Errorf("a second Stop: %v", err)
@@ -97,8 +97,7 @@ func TestNodeLife(t *testing.T) {
 	if err := n.Freeze(); err != nil {
 		t.Fatal(err)
 	}
-	// The kernel stops one thread after the other, so a request that comes at
-	// once may still be answered.
+	// The kernel stops one thread after the other, so the node may still answer a request or two.
 	silent := func() bool {
 		short, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
 		defer cancel()
@@ -154,7 +153,7 @@ func TestNodeLife(t *testing.T) {
 	}
 }
 
-// A node that dies without being told is reported by Stop.
+// TestNodeDies: Stop reports a node that ended by itself.
 func TestNodeDies(t *testing.T) {
 	cfg := nodesOnly(t)
 	cfg.Regions = []string{"here"}
@@ -232,7 +231,7 @@ func TestNeverReady(t *testing.T) {
 	}()
 	for deadline := time.Now().Add(testDeadline); time.Now().Before(deadline); time.Sleep(pollEvery) {
 		logs, _ := filepath.Glob(filepath.Join(cfg.Dir, "*", "logs", "here-n1.log"))
-		if len(logs) > 0 && strings.Count(mustRead(t, logs[0]), "refused") >= 2 { // so that we have seen the first
+		if len(logs) > 0 && strings.Count(mustRead(t, logs[0]), "refused") >= 2 { // so the first answer has been read
 			break
 		}
 	}
@@ -255,7 +254,7 @@ func TestFreeAddrs(t *testing.T) {
 		t.Errorf("%d different addresses of 20", n)
 	}
 	if taken(addrs...) {
-		t.Error("taken before anybody took one")
+		t.Error("free addresses count as taken")
 	}
 	pc, err := net.ListenPacket("udp4", addrs[7])
 	if err != nil {
@@ -263,6 +262,6 @@ func TestFreeAddrs(t *testing.T) {
 	}
 	defer func() { _ = pc.Close() }()
 	if !taken(addrs...) {
-		t.Error("one is in use for UDP, and nothing is said to be taken")
+		t.Error("an address that is in use for UDP does not count as taken")
 	}
 }

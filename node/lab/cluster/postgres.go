@@ -12,10 +12,10 @@ import (
 	"syscall"
 )
 
-// hostBased lets in whoever shows a certificate with his name.
+// hostBased accepts every user with a certificate of that name.
 const hostBased = "hostssl all all all cert\n"
 
-// postgresHosts makes an empty data folder and says how to run a server on it.
+// postgresHosts makes an empty data folder and plans a server on it.
 func (d *Database) postgresHosts(ctx context.Context) ([]*host, error) {
 	credential, err := unprivileged()
 	if err != nil {
@@ -36,11 +36,11 @@ func (d *Database) postgresHosts(ctx context.Context) ([]*host, error) {
 			"--pgdata=" + data, "--username=" + d.superuser(), "--encoding=UTF8",
 			"--locale=C", // sorts text like CockroachDB
 			"--auth=trust",
-			"--no-sync", // a machine that loses power loses this folder's users too; the server does sync
+			"--no-sync", // the server itself does sync
 			"--no-instructions",
 		},
-		env:        []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C", "TZ=UTC"}, // no PGDATA, PGPORT or PGOPTIONS of ours
-		dir:        data,                                                        // ours may be closed to that account
+		env:        []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C", "TZ=UTC"}, // without PGDATA, PGPORT and PGOPTIONS of this process
+		dir:        data,                                                        // the account may be unable to enter this process's
 		log:        d.ws.logFile("initdb"),
 		credential: credential,
 		lastSignal: syscall.SIGKILL,
@@ -60,15 +60,15 @@ func (d *Database) postgresHosts(ctx context.Context) ([]*host, error) {
 	return []*host{{addr: addrs[0], command: c}}, err
 }
 
-// givePostgresKey copies the server's certificate, its key and the authority to
-// where the server's account may read them.
+// givePostgresKey copies the server's certificate, its key and the CA's certificate into a folder that the server's
+// account may read.
 func (d *Database) givePostgresKey(data string, credential *syscall.Credential) error {
 	certificate, key := d.ws.certs.DatabaseServer()
 	for to, from := range map[string]string{"server.crt": certificate, "server.key": key, "ca.crt": d.ws.certs.CAFile()} {
 		to = filepath.Join(data, to)
 		text, err := os.ReadFile(from)
 		if err == nil {
-			err = os.WriteFile(to, text, 0o600) //nolint:gosec // three fixed names in a folder of ours
+			err = os.WriteFile(to, text, 0o600) //nolint:gosec // three fixed names in a folder of the cluster
 		}
 		if err == nil && credential != nil {
 			err = os.Chown(to, int(credential.Uid), int(credential.Gid))
@@ -88,7 +88,7 @@ func postgresArgs(data, addr string) ([]string, error) {
 	args := []string{"-D", data}
 	for _, setting := range []string{
 		"listen_addresses=" + ip, "port=" + port,
-		"unix_socket_directories=",     // a socket's path may have 107 bytes, a temporary folder's has more
+		"unix_socket_directories=",     // the path in a temporary folder may be too long for a socket
 		"max_connections=300",          // six nodes with 4 per home and 4 to read, tests, and people
 		"ssl=on", "ssl_ca_file=ca.crt", // server.crt and server.key are the defaults
 		"fsync=on", "timezone=UTC", "log_timezone=UTC",
@@ -98,9 +98,9 @@ func postgresArgs(data, addr string) ([]string, error) {
 	return args, nil
 }
 
-// ownFolder makes an empty folder of the account's own at path.
+// ownFolder makes an empty folder that belongs to the account.
 func ownFolder(path string, credential *syscall.Credential) error {
-	// An attempt that found its port taken has left one.
+	// An attempt whose port was taken leaves a folder behind.
 	if err := errors.Join(os.RemoveAll(path), os.Mkdir(path, 0o700)); err != nil {
 		return fmt.Errorf("postgres: %w", err)
 	}
@@ -109,7 +109,7 @@ func ownFolder(path string, credential *syscall.Credential) error {
 	}
 	for dir := filepath.Dir(path); dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
 		if info, err := os.Stat(dir); err != nil || info.Mode()&0o001 == 0 {
-			return fmt.Errorf("postgres: its account (uid %d) cannot pass through %s: put the cluster's Dir or TMPDIR elsewhere", credential.Uid, dir)
+			return fmt.Errorf("postgres: its account (uid %d) cannot pass through %s: choose another Dir or TMPDIR", credential.Uid, dir)
 		}
 	}
 	if err := os.Chown(path, int(credential.Uid), int(credential.Gid)); err != nil {
@@ -118,8 +118,8 @@ func ownFolder(path string, credential *syscall.Credential) error {
 	return nil
 }
 
-// unprivileged returns the account for PostgreSQL, which refuses to run as
-// root: nil, that is our own, unless we are root.
+// unprivileged returns the account for PostgreSQL, which refuses to run as root. It is nil unless this process runs as
+// root.
 func unprivileged() (*syscall.Credential, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil
@@ -136,5 +136,5 @@ func unprivileged() (*syscall.Credential, error) {
 		}
 		return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
 	}
-	return nil, errors.New("postgres: does not run as root, and there is no account postgres or nobody; run as another user")
+	return nil, errors.New("postgres: refuses to run as root, and there is no account postgres or nobody: run as another user")
 }

@@ -16,28 +16,26 @@ import (
 	"time"
 )
 
-// command is how a child process is started, every time anew.
+// command describes how to start a child process.
 type command struct {
 	name string // for errors
 	path string
 	args []string
 	env  []string
-	dir  string // its working folder; ours when empty
-	log  string // file that its output is appended to
+	dir  string // its working folder; this process's when empty
+	log  string // file to which its output is appended
 
-	credential *syscall.Credential // the account it runs under; ours when nil
-	region     int                 // whose network it runs in, where they have their own; ours when 0
-	// lastSignal is what the kernel sends it when we are gone.
+	credential *syscall.Credential // the account it runs under; this process's when nil
+	region     int                 // its network, if regions have networks of their own; this process's when 0
+	// lastSignal is sent by the kernel when this process is gone.
 	lastSignal syscall.Signal
 	// died is called when the process ended and had not been told to; it may be nil.
 	died func()
 }
 
-// spawner starts all children from one OS thread. The kernel sends the signal
-// that tells a child of its parent's death (Linux: PR_SET_PDEATHSIG) when the
-// thread that forked it ends, not when the process does, and the Go runtime
-// may end any thread: a child forked from an arbitrary one can be killed at
-// any moment. This thread lives until close.
+// spawner starts all children from one OS thread, which lives until close. Linux signals a child when its parent dies
+// (PR_SET_PDEATHSIG). The parent is the thread that forked, not the process. The Go runtime may end any other thread,
+// and its children would be killed.
 type spawner struct {
 	calls chan func()
 	quit  chan struct{}
@@ -45,7 +43,7 @@ type spawner struct {
 	once  sync.Once
 	log   *slog.Logger
 
-	network *network // nil when all regions share ours
+	network *network // nil when all regions share the machine's
 }
 
 func newSpawner(log *slog.Logger, network *network) *spawner {
@@ -65,13 +63,13 @@ func newSpawner(log *slog.Logger, network *network) *spawner {
 	return s
 }
 
-// close ends the thread, and with it any child that still runs.
+// close ends the thread. The kernel then ends every child that still runs.
 func (s *spawner) close() {
 	s.once.Do(func() { close(s.quit) })
 	<-s.ended
 }
 
-// fork starts the child in its region's network. It runs on the one thread.
+// fork starts the child in its region's network. It runs on the spawner's thread.
 func (s *spawner) fork(c command, cmd *exec.Cmd) error {
 	if s.network == nil || c.region == 0 {
 		return cmd.Start()
@@ -86,18 +84,18 @@ type process struct {
 	logFrom int64           // where in the log this run's output begins
 	gone    context.Context // ends once the child is reaped
 	err     error           // how it ended; read after gone
-	asked   atomic.Bool     // we told it to end
+	asked   atomic.Bool     // it was told to end, or its end was reported
 }
 
 var errStopped = errors.New("the cluster is stopped")
 
-// start forks the child. Whoever starts it ends it and waits until it is gone.
+// start forks the child. The caller must end it and wait until it is gone.
 func (s *spawner) start(c command) (*process, error) {
 	log, err := os.OpenFile(c.log, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", c.name, err)
 	}
-	defer func() { _ = log.Close() }() // the child has its own; nothing was written here
+	defer func() { _ = log.Close() }() // the child has a copy, and nothing was written here
 	from, err := log.Seek(0, io.SeekEnd)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", c.name, err)
@@ -133,14 +131,14 @@ func (s *spawner) start(c command) (*process, error) {
 	return p, nil
 }
 
-// run starts a command and waits until it has ended well. When ctx ends first
-// the command is killed together with its children.
+// run starts a command and waits for its end. An exit status other than 0 is an error. When ctx ends first, run kills
+// the command with its children.
 func (s *spawner) run(ctx context.Context, c command) error {
 	p, err := s.start(c)
 	if err != nil {
 		return err
 	}
-	p.asked.Store(true) // to end, in its own time
+	p.asked.Store(true) // a command ends by itself
 	select {
 	case <-p.gone.Done():
 	case <-ctx.Done():
@@ -156,12 +154,12 @@ func (s *spawner) run(ctx context.Context, c command) error {
 
 func (p *process) pid() int { return p.cmd.Process.Pid }
 
-// exited says whether the child is gone. A nil process was never there.
+// exited reports whether the child is gone. A nil process was never there.
 func (p *process) exited() bool {
 	return p == nil || p.gone.Err() != nil
 }
 
-// signal sends sig; a child that is gone is an error.
+// signal sends a signal. A child that is gone is an error.
 func (p *process) signal(sig syscall.Signal) error {
 	if p == nil {
 		return os.ErrProcessDone
@@ -172,25 +170,24 @@ func (p *process) signal(sig syscall.Signal) error {
 	return nil
 }
 
-// killWait is how long the kernel may take to bury a killed process: a large
-// one that waits for a slow disk takes seconds.
+// killWait is how long the kernel may take to end a killed process. A large process on a slow disk takes seconds.
 const killWait = 20 * time.Second
 
-// end tells the child to end by sig and waits until it is gone. When ctx ends
-// first it is killed, which is an error. One that is already gone is none.
+// end sends the child a signal and waits until it is gone. When ctx ends first it kills the child, which is an error. A
+// child that is already gone is no error.
 func (p *process) end(ctx context.Context, sig syscall.Signal) error {
 	if p.exited() {
 		return nil
 	}
 	p.asked.Store(true)
-	_ = p.cmd.Process.Signal(sig)             // fails only when it is gone
+	_ = p.cmd.Process.Signal(sig)             // fails only when the child is gone
 	_ = p.cmd.Process.Signal(syscall.SIGCONT) // a frozen process takes no other signal but SIGKILL
 	select {
 	case <-p.gone.Done():
 		return nil
 	case <-ctx.Done():
 	}
-	_ = p.cmd.Process.Kill() // fails only when it is gone
+	_ = p.cmd.Process.Kill() // fails only when the child is gone
 	select {
 	case <-p.gone.Done():
 		return p.failure(fmt.Errorf("killed, since it did not stop in time: %w", ctx.Err()))
@@ -199,7 +196,7 @@ func (p *process) end(ctx context.Context, sig syscall.Signal) error {
 	}
 }
 
-// failure adds the end of the child's log to what happened to it.
+// failure adds the end of the child's log to an error.
 func (p *process) failure(err error) error {
 	return fmt.Errorf("%s: %w; its log %s ends:\n%s", p.name, err, p.log, p.tail())
 }
@@ -207,7 +204,7 @@ func (p *process) failure(err error) error {
 // tailBytes is about a screen of text.
 const tailBytes = 4 << 10
 
-// tail returns the last whole lines that this run of the child has logged.
+// tail returns the last whole lines in the log of this run.
 func (p *process) tail() []byte {
 	f, err := os.Open(p.log)
 	if err != nil {
@@ -234,10 +231,10 @@ func (p *process) tail() []byte {
 	return b
 }
 
-// errExitedWell is the ending of a child that left with status 0.
+// errExitedWell describes a child that ended with status 0.
 var errExitedWell = errors.New("exit status 0")
 
-// ending says how a child that is gone ended; never nil.
+// ending returns how the child ended, never nil. It waits for the end.
 func (p *process) ending() error {
 	<-p.gone.Done()
 	if p.err == nil {

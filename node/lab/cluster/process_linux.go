@@ -2,9 +2,8 @@ package cluster
 
 import "syscall"
 
-// attributes makes the child leader of its own process group, so that a Ctrl-C
-// in the terminal reaches us alone and we stop things in order, and lets the
-// kernel end it when we are killed and can stop nothing.
+// attributes makes the child the leader of its own process group: a Ctrl-C in the terminal then reaches this process
+// alone, which stops all children in order. When this process is killed, the kernel ends the child.
 func attributes(c command) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Credential: c.credential, Pdeathsig: c.lastSignal}
 }

@@ -18,21 +18,20 @@ import (
 	"time"
 )
 
-// parentVariable makes this executable a parent, of a cluster on the engine
-// that it names, in parentDir.
+// parentVariable names an engine. It makes this executable the parent of a cluster on that engine, in parentDir.
 const (
 	parentVariable = "PUNCHCLOCK_TEST_PARENT"
 	parentDir      = "PUNCHCLOCK_TEST_PARENT_DIR"
 )
 
-// runParent starts a cluster, prints its State and waits to be killed.
+// runParent starts a cluster, prints its State and waits until the test kills it.
 func runParent() int {
 	self, err := os.Executable()
 	if err != nil {
 		return failed(err)
 	}
 	c, err := Start(context.Background(), Config{
-		Binary: self, Dir: os.Getenv(parentDir), Engine: os.Getenv(parentVariable), NodesPerRegion: 1, JWKS: "keys.json",
+		Binary: self, Dir: os.Getenv(parentDir), Engine: os.Getenv(parentVariable), Regions: []string{"here"}, NodesPerRegion: 1, JWKS: "keys.json",
 	})
 	if err != nil {
 		return failed(err)
@@ -41,13 +40,13 @@ func runParent() int {
 		return failed(err)
 	}
 	time.Sleep(testDeadline) // the test kills long before
-	return failed(errors.Join(errors.New("nobody killed the parent"), c.Stop(context.Background())))
+	return failed(errors.Join(errors.New("the test did not kill the parent"), c.Stop(context.Background())))
 }
 
-// Whoever runs a cluster may be killed without a chance to stop anything.
+// TestChildrenDieWithParent kills the process that runs a cluster, so it cannot stop its children itself.
 func TestChildrenDieWithParent(t *testing.T) {
 	if runtime.GOOS != "linux" {
-		t.Skip("only Linux tells a child of its parent's death")
+		t.Skip("only Linux signals a child when its parent dies")
 	}
 	eachEngine(t, func(t *testing.T, engine string) {
 		dir := testDir(t)
@@ -103,9 +102,8 @@ func sleeper(tb testing.TB) command {
 	return command{name: "sleep", path: "/bin/sleep", args: []string{"600"}, log: filepath.Join(tb.TempDir(), "log"), lastSignal: syscall.SIGKILL}
 }
 
-// The signal of a parent's death belongs to the thread that forked: were it any
-// other than the spawner's, one of the threads that end here would take the
-// child along.
+// TestChildOutlivesThreads ends many threads. The kernel signals a child when the thread that forked it ends. If the
+// spawner did not fork on its own thread, a child would end here.
 func TestChildOutlivesThreads(t *testing.T) {
 	s := newTestSpawner(t)
 	var children []*process
@@ -144,7 +142,7 @@ func TestSpawner(t *testing.T) {
 	ctx, s := testContext(t), newTestSpawner(t)
 	c := sleeper(t)
 	c.path, c.args = "/bin/sh", []string{"-c", "echo out; echo err >&2; exit 7"}
-	for range 2 { // the log of an earlier run is not this one's
+	for range 2 { // the log of an earlier run must not be in the error
 		err := s.run(ctx, c)
 		mustContain(t, err, "sleep", "exit status 7", "out", "err", c.log)
 		if n := strings.Count(err.Error(), "out\n"); n != 1 {
@@ -158,7 +156,7 @@ func TestSpawner(t *testing.T) {
 		t.Errorf("the tail is too long: %d bytes", len(err.Error()))
 	}
 
-	// A command that is given up on takes its children along.
+	// When ctx ends, the command's children end as well.
 	dir := t.TempDir()
 	c.dir, c.args = dir, []string{"-c", "sleep 600 & echo started; wait"}
 	short, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
@@ -178,8 +176,8 @@ func TestSpawner(t *testing.T) {
 	}
 }
 
-// A process that ignores the polite signal is killed when time is up.
-func TestEndKillsTheDeaf(t *testing.T) {
+// TestEndKills starts a process that ignores SIGTERM. It is killed when ctx ends.
+func TestEndKills(t *testing.T) {
 	s := newTestSpawner(t)
 	c := sleeper(t)
 	ready := filepath.Join(t.TempDir(), "ready")
@@ -197,5 +195,5 @@ func TestEndKillsTheDeaf(t *testing.T) {
 	if !p.exited() {
 		t.Error("it is still there")
 	}
-	_ = syscall.Kill(-p.pid(), syscall.SIGKILL) // its sleep, which is no concern of the product's
+	_ = syscall.Kill(-p.pid(), syscall.SIGKILL) // its child
 }

@@ -10,8 +10,7 @@ import (
 	"time"
 )
 
-// Proxy stands between the nodes and a region's database, which it can make
-// slow. It changes no byte.
+// Proxy carries connections between the nodes and a region's database, and can make them slow. It changes no byte.
 type Proxy struct {
 	addr   string
 	target string
@@ -35,8 +34,7 @@ func newProxy(host, target string) (*Proxy, error) {
 	return p, nil
 }
 
-// Delay holds back everything that passes from now on for d, in each
-// direction, so that an answer comes 2d later. 0 ends it.
+// Delay holds back all bytes for d in each direction, so an answer comes 2d later. 0 ends the delay.
 func (p *Proxy) Delay(d time.Duration) { p.delay.Store(int64(d)) }
 
 func (p *Proxy) accept() {
@@ -49,12 +47,12 @@ func (p *Proxy) accept() {
 	}
 }
 
-// join carries one connection until one of its ends, or the proxy, is closed.
+// join carries one connection until one of its two ends closes, or the proxy does.
 func (p *Proxy) join(from net.Conn) {
-	defer func() { _ = from.Close() }() // whatever was to be said is said or lost
+	defer func() { _ = from.Close() }() // all bytes are carried or lost
 	to, err := (&net.Dialer{}).DialContext(p.ctx, "tcp4", p.target)
 	if err != nil {
-		return // the caller sees a closed connection, as of a server that dies
+		return // the client sees a closed connection, as of a server that dies
 	}
 	ctx, cancel := context.WithCancel(p.ctx)
 	defer cancel()
@@ -69,22 +67,21 @@ func (p *Proxy) join(from net.Conn) {
 	both.Wait()
 }
 
-// chunk is some bytes and when they may go on.
+// chunk is some bytes and the time at which they may continue.
 type chunk struct {
 	due  time.Time
 	data []byte
 }
 
-// carry copies what it reads, each piece after the delay. Pieces are held back
-// side by side, as a long line does, and not one after the other.
+// carry copies bytes, each chunk after the delay. The delays of several chunks overlap, as on a long line.
 func (p *Proxy) carry(ctx context.Context, from, to net.Conn) {
-	held := make(chan chunk, 256) // of 32 KiB at most: a few large batches
+	held := make(chan chunk, 256) // chunks of at most 32 KiB: room for several large batches
 	var writer sync.WaitGroup
 	defer writer.Wait()
 	defer close(held)
 	writer.Go(func() {
 		for c := range held {
-			if !sleepUntil(ctx, c.due) {
+			if !pause(ctx, time.Until(c.due)) {
 				continue
 			}
 			if _, err := to.Write(c.data); err != nil {
@@ -108,18 +105,6 @@ func (p *Proxy) carry(ctx context.Context, from, to net.Conn) {
 	}
 }
 
-// sleepUntil reports whether t came before the end of ctx.
-func sleepUntil(ctx context.Context, t time.Time) bool {
-	timer := time.NewTimer(time.Until(t))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
 func (p *Proxy) close() error {
 	p.cancel()
 	err := p.listener.Close()
@@ -130,7 +115,7 @@ func (p *Proxy) close() error {
 // startProxies puts a proxy in front of each region's database.
 func (c *Cluster) startProxies() error {
 	if c.Database == nil {
-		return errors.New("cluster: Proxies: only a database that the cluster starts can stand behind them")
+		return errors.New("cluster: Proxies: the cluster must start the database itself")
 	}
 	c.proxies = make(map[string]*Proxy)
 	for i, region := range c.cfg.Regions {
@@ -145,13 +130,11 @@ func (c *Cluster) startProxies() error {
 	return nil
 }
 
-// Proxy returns the proxy in front of a region's database, nil unless the
-// cluster was started with Proxies.
+// Proxy returns the proxy in front of a region's database. It is nil without Config.Proxies.
 func (c *Cluster) Proxy(region string) *Proxy { return c.proxies[region] }
 
-// nodeDatabaseURL is the connection URL of a region's nodes, as their role and
-// through the proxies. On PostgreSQL the other regions' proxies lead to the same
-// server and are left out: going there would not be another host.
+// nodeDatabaseURL is the connection URL of a region's nodes, with their role and through the proxies. On PostgreSQL it
+// has the region's own proxy alone, because all proxies lead to the same server.
 func (c *Cluster) nodeDatabaseURL(region string) string {
 	if c.Database == nil {
 		return c.cfg.DatabaseURL

@@ -22,7 +22,7 @@ func mustEcho(t *testing.T) string {
 				return
 			}
 			go func() {
-				defer c.Close() //nolint:errcheck // the other end is a test's
+				defer c.Close() //nolint:errcheck // the other end belongs to the test
 				_, _ = io.Copy(c, c)
 			}()
 		}
@@ -44,7 +44,7 @@ func TestProxyDelays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close() //nolint:errcheck // nothing is left to be said
+	defer c.Close() //nolint:errcheck // all bytes are sent
 	_ = c.SetDeadline(time.Now().Add(time.Minute))
 	const delay = 100 * time.Millisecond
 	p.Delay(delay)
@@ -58,17 +58,17 @@ func TestProxyDelays(t *testing.T) {
 		t.Fatalf("heard %q, %v", heard, err)
 	}
 	if took := time.Since(began); took < 2*delay {
-		t.Errorf("an answer after %s, want it held back by %s each way", took, delay)
+		t.Errorf("an answer after %s, want a delay of %s in each direction", took, delay)
 	}
-	// What is held back for long must not hold up the end.
+	// Bytes that are still delayed must not delay the end.
 	p.Delay(time.Hour)
 	if _, err := io.WriteString(c, said); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func TestProxyToNobody(t *testing.T) {
-	p, err := newProxy("127.0.0.1", "127.0.0.1:1") // a port that nobody has
+func TestProxyWithoutTarget(t *testing.T) {
+	p, err := newProxy("127.0.0.1", "127.0.0.1:1") // a port without a listener
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +77,7 @@ func TestProxyToNobody(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close() //nolint:errcheck // nothing was said
+	defer c.Close() //nolint:errcheck // nothing was sent
 	_ = c.SetDeadline(time.Now().Add(time.Minute))
 	if _, err := c.Read(make([]byte, 1)); err == nil {
 		t.Error("something answered")

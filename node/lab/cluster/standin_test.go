@@ -17,16 +17,15 @@ import (
 	"github.com/punchclock/punchclock/node/config"
 )
 
-// refuseVariable lets the stand-in never become ready, for the reason it holds.
-// stopVariable lets it stop badly: "fail" or "hang".
+// refuseVariable holds a reason for which the stand-in never becomes ready. stopVariable lets it stop badly: "fail" or
+// "hang".
 const (
 	refuseVariable = "PUNCHCLOCK_TEST_REFUSE"
 	stopVariable   = "PUNCHCLOCK_TEST_STOP"
 )
 
-// standIn is a process with punchclock's command line and listeners and none
-// of its work: the flags go through the product's own settings, and starting,
-// readiness, signals and addresses are real.
+// standIn is a process with punchclock's command line and listeners, and without its work. The flags go through the
+// product's own settings. Start, readiness, signals and addresses are real.
 func standIn(args []string) int {
 	var cli struct {
 		Settings kong.ConfigFlag

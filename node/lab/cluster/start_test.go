@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Test packages start their databases at the same time.
+// TestManyDatabasesAtOnce starts databases at the same time, as test packages do.
 func TestManyDatabasesAtOnce(t *testing.T) {
 	if _, err := FindEngine(Postgres); err != nil {
 		t.Skip(err)
@@ -46,7 +46,7 @@ func TestManyDatabasesAtOnce(t *testing.T) {
 	mustBeEmpty(t, dir)
 }
 
-// A port that is taken between our look and the database's bind.
+// TestDatabaseLosesPort takes a port after it was chosen and before the database binds it.
 func TestDatabaseLosesPort(t *testing.T) {
 	eachEngine(t, func(t *testing.T, name string) {
 		engine, cfg := mustEngine(t, name), mustConfig(t)
@@ -60,7 +60,7 @@ func TestDatabaseLosesPort(t *testing.T) {
 			t.Fatal(err)
 		}
 		d.owner = true
-		if n := mustQuery[int](t, d.URL("eu-west"), "SELECT 1"); n != 1 {
+		if n := mustQuery[int](t, d.URL("here"), "SELECT 1"); n != 1 {
 			t.Errorf("SELECT 1 answers %d", n)
 		}
 		if err := d.Stop(testContext(t)); err != nil {
@@ -81,14 +81,14 @@ func mustEngine(tb testing.TB, name string) Engine {
 
 func mustConfig(tb testing.TB) Config {
 	tb.Helper()
-	cfg, err := Config{Dir: testDir(tb), Log: testLog(tb)}.forDatabase()
+	cfg, err := Config{Dir: testDir(tb), Regions: []string{"here"}, Log: testLog(tb)}.forDatabase()
 	if err != nil {
 		tb.Fatal(err)
 	}
 	return cfg
 }
 
-// takenOnce is freeAddrs, but for one address that is in use already.
+// takenOnce is freeAddrs, except for one address that is in use.
 func takenOnce(tb testing.TB) func(string, int) ([]string, error) {
 	var once sync.Once
 	return func(host string, n int) ([]string, error) {
@@ -104,10 +104,10 @@ func takenOnce(tb testing.TB) func(string, int) ([]string, error) {
 	}
 }
 
-// A database that dies by itself is reported, and what tells why is kept.
+// TestDatabaseDies: Stop reports a database that died by itself, and keeps its log.
 func TestDatabaseDies(t *testing.T) {
 	dir := testDir(t)
-	d, err := StartDatabase(testContext(t), Config{Dir: dir, Log: testLog(t)})
+	d, err := StartDatabase(testContext(t), Config{Dir: dir, Regions: []string{"here"}, Log: testLog(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +132,7 @@ func TestKeptDatabase(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(d.Dir()); err != nil {
-		t.Errorf("the folder was to be kept: %v", err)
+		t.Errorf("the folder is not kept: %v", err)
 	}
 }
 
@@ -140,7 +140,7 @@ func TestStartIsCancelled(t *testing.T) {
 	eachEngine(t, func(t *testing.T, engine string) {
 		dir := testDir(t)
 		ctx, cancel := context.WithCancel(testContext(t))
-		time.AfterFunc(300*time.Millisecond, cancel) // in the middle of either's start; any moment must do
+		time.AfterFunc(300*time.Millisecond, cancel) // during the start of both engines; every moment must work
 		d, err := StartDatabase(ctx, Config{Dir: dir, Engine: engine})
 		if err == nil {
 			t.Log("had started before it was cancelled")

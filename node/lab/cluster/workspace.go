@@ -12,8 +12,8 @@ import (
 	"github.com/punchclock/punchclock/node/certs"
 )
 
-// workspace is what the processes of one cluster share: a folder for data and
-// logs, the thread that starts them, and their part of the loopback network.
+// workspace belongs to all processes of one cluster: a folder for data and logs, the thread that starts the processes,
+// and their part of the loopback network.
 type workspace struct {
 	dir      string
 	keep     atomic.Bool
@@ -23,7 +23,7 @@ type workspace struct {
 	loopback loopback
 	network  *network // nil unless each region has its own
 	log      *slog.Logger
-	// pick is freeAddrs, replaced by the tests.
+	// pick is freeAddrs. Tests replace it.
 	pick func(host string, n int) ([]string, error)
 }
 
@@ -35,8 +35,7 @@ func newWorkspace(cfg Config) (*workspace, error) {
 	if dir, err = filepath.Abs(dir); err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
 	}
-	// An unprivileged database has to reach its folder inside; it may pass
-	// through but not list.
+	// The database may run under another account. It must reach its folder inside, and need not list this one.
 	if err := errors.Join(os.Chmod(dir, 0o711), os.Mkdir(filepath.Join(dir, "logs"), 0o755), os.Mkdir(filepath.Join(dir, "data"), 0o711)); err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
 	}
@@ -66,8 +65,8 @@ func (w *workspace) release() error {
 	return w.network.close()
 }
 
-// close ends what is left and removes the folder, unless it is to be kept or
-// there was a failure: then the folder is what there is to look at.
+// close ends the thread and the networks and removes the folder. After a failure, or when keep is set, the folder stays
+// as evidence.
 func (w *workspace) close(failure error) error {
 	failure = errors.Join(failure, w.release())
 	if failure != nil {
@@ -82,8 +81,8 @@ func (w *workspace) close(failure error) error {
 	return nil
 }
 
-// abandon closes after a start that failed. What was never in use is not worth
-// its space: only the logs stay, and nothing when the caller gave up.
+// abandon closes after a start that failed. Only the logs stay, because the data was never in use. Nothing stays when
+// the caller gave up.
 func (w *workspace) abandon(ctx context.Context, failure error) error {
 	failure = errors.Join(failure, w.release())
 	if w.keep.Load() {

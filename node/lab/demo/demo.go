@@ -1,8 +1,6 @@
-// Package demo shows Punchclock at work on one machine: real nodes and a real
-// database, a morning rush through every region, every receipt held against the
-// rows, and one punch followed through two regions. It only joins the parts;
-// the cluster is node/lab/cluster's, the load node/lab/load's, the judgement
-// node/lab/drill's.
+// Package demo contains the lab's commands other than drills. The demo runs real nodes and a real database on one machine
+// and sends a morning rush through every region. It compares every receipt with the rows, and follows one punch through
+// two regions. The work itself is done by node/lab/cluster, node/lab/load and node/lab/drill.
 package demo
 
 import (
@@ -25,14 +23,12 @@ type Demo struct {
 	cluster.Setup `embed:""`
 	load.Load     `embed:""`
 	Ledger        string `help:"Keep the ledger in this new file." type:"path"`
-	// Some dozens of them cross regions, and the rest of the machine is left
-	// to the punches.
+	// Dozens of these punches cross regions, which is enough. More traces would slow the punches down.
 	Sampled float64 `help:"Share of the punches that leave a trace." default:"0.02"`
 }
 
-// overhead is what start, audit and stop may take beside the rush. With the
-// default rush a demo ends within two minutes, or four on CockroachDB, whose
-// processes share two cores in the worst case.
+// The overhead is the time for start, audit and stop, without the rush. With the default rush a demo ends within two
+// minutes, or within four on CockroachDB, whose processes may share two cores.
 const (
 	overheadPostgres  = 85 * time.Second
 	overheadCockroach = 200 * time.Second
@@ -40,18 +36,18 @@ const (
 
 var errTooLong = errors.New("the demo takes too long on this machine; try a lower --rate")
 
-// traceTo makes the nodes send the spans of a share of their requests to a sink.
+// traceTo lets the nodes send spans to a sink, for a share of their requests.
 func traceTo(sinkURL string, share float64) func(*cluster.Config) {
 	env := []string{
 		"OTEL_TRACES_EXPORTER=otlp", "OTEL_EXPORTER_OTLP_ENDPOINT=" + sinkURL, "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf",
 		"OTEL_TRACES_SAMPLER=parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG=" + strconv.FormatFloat(share, 'f', -1, 64),
-		"OTEL_BSP_SCHEDULE_DELAY=500", // ms: nobody wants to wait for the last spans
+		"OTEL_BSP_SCHEDULE_DELAY=500", // ms: the demo waits for the last spans
 	}
 	return func(cfg *cluster.Config) { cfg.ExtraEnv = func(*cluster.Node) []string { return env } }
 }
 
-// Run shows everything and writes the outcome to out, the progress to standard
-// error. Its error is nil only if the punches are all accounted for.
+// Run writes the outcome to out and the progress to standard error. Its error is nil only if every punch is accounted
+// for.
 func (c *Demo) Run(ctx context.Context, out io.Writer) (err error) {
 	began := time.Now()
 	ctx, cancel := context.WithDeadlineCause(ctx, began.Add(overheadCockroach+c.Duration), errTooLong)
@@ -84,7 +80,7 @@ func (c *Demo) Run(ctx context.Context, out io.Writer) (err error) {
 	return verdict(&result, &report)
 }
 
-// closeSink comes after the nodes have gone, so that nothing is on its way.
+// closeSink must run after the nodes are gone, which would otherwise still send spans.
 func closeSink(ctx context.Context, sink *traceview.Server) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
@@ -97,8 +93,7 @@ func (c *Demo) show(ctx context.Context, st *cluster.Environment) (load.Result, 
 	if path == "" {
 		path = st.Path("ledger.jsonl")
 	}
-	// What a fresh CockroachDB does with its replicas and leases would else
-	// happen in the middle of the rush.
+	// A new CockroachDB moves replicas and leases, which would slow the rush down.
 	if st.Database.Engine == cluster.Cockroach {
 		st.Say("waiting until every range has its replicas in all regions")
 		if err := st.Database.WaitReplicated(ctx); err != nil {
@@ -130,7 +125,7 @@ func auditLedger(ctx context.Context, path, databaseURL string) (audit.Report, e
 	return audit.Run(ctx, file, databaseURL)
 }
 
-// verdict is nil when the rush was sent as planned and is accounted for.
+// verdict is nil when the rush was sent as planned and every punch is accounted for.
 func verdict(result *load.Result, report *audit.Report) error {
 	errs := []error{report.Verdict(), result.Void()}
 	if report.Acknowledged != result.Acknowledged {

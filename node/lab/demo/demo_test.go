@@ -25,7 +25,7 @@ import (
 	"github.com/punchclock/punchclock/node/lab/load"
 )
 
-// binary is punchclock, built once for all tests.
+// binary is the punchclock executable, built once for all tests.
 var binary string
 
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
@@ -80,7 +80,7 @@ func gone(t *testing.T, s *cluster.State) {
 	t.Helper()
 	for _, n := range s.Nodes {
 		if n.PID == 0 {
-			continue // was not the cluster's to start
+			continue // it did not run yet
 		}
 		if err := syscall.Kill(n.PID, 0); !errors.Is(err, syscall.ESRCH) {
 			t.Errorf("node %s, process %d, is still there: %v", n.Name, n.PID, err)
@@ -110,12 +110,12 @@ func TestDemo(t *testing.T) {
 		}
 	}
 	if _, err := os.Stat(ledger); err != nil {
-		t.Errorf("the ledger that was to be kept: %v", err)
+		t.Errorf("the ledger is not kept: %v", err)
 	}
 }
 
-// TestUp brings the cluster up as scripts use it, runs a rush against it,
-// audits that, spoils the rows, audits again, and interrupts it.
+// TestUp starts the cluster and sends it a rush, as scripts do. It audits the rush, spoils rows, audits again, and
+// interrupts the cluster.
 func TestUp(t *testing.T) {
 	for _, engine := range mustEngines(t) {
 		t.Run(engine.Name, func(t *testing.T) {
@@ -132,7 +132,7 @@ func TestUp(t *testing.T) {
 			if err := second.Run(t.Context(), io.Discard); err == nil || !strings.Contains(err.Error(), "describes a cluster that runs") {
 				t.Errorf("a second cluster on the same file: %v", err)
 			}
-			startApart(t, file, state)
+			startLater(t, file, state)
 			useCluster(t, file, state)
 			lookAtTraces(t, state.TracesURL)
 
@@ -158,9 +158,8 @@ func TestUp(t *testing.T) {
 	}
 }
 
-// startApart brings up the region that `up` was to leave alone. It goes with
-// the cluster.
-func startApart(t *testing.T, file string, state *cluster.State) {
+// startLater starts the nodes of the region that `up` left out. They must end with the cluster.
+func startLater(t *testing.T, file string, state *cluster.State) {
 	t.Helper()
 	var out strings.Builder
 	start := &startNodes{Region: "eu-west", Cluster: file, Count: 1, Binary: binary, With: `{"log-level": "warn"}`}
@@ -193,7 +192,7 @@ func startApart(t *testing.T, file string, state *cluster.State) {
 	}
 }
 
-// awaitState returns what `up` wrote once it has.
+// awaitState waits for the state file of `up` and returns its content.
 func awaitState(t *testing.T, file string, ended <-chan error) *cluster.State {
 	t.Helper()
 	tick := time.NewTicker(50 * time.Millisecond)
@@ -215,7 +214,7 @@ func awaitState(t *testing.T, file string, ended <-chan error) *cluster.State {
 	}
 }
 
-// lookAtTraces finds one of the rush's punches in the list and opens it.
+// lookAtTraces finds a punch of the rush in the list of traces, and reads its trace.
 func lookAtTraces(t *testing.T, url string) {
 	t.Helper()
 	get := func(url string) string {
@@ -271,14 +270,14 @@ func useCluster(t *testing.T, file string, state *cluster.State) {
 	}
 }
 
-// spoil does to one row each what must never happen.
+// spoil makes one fault of each kind, each with a row of its own.
 func spoil(t *testing.T, state *cluster.State) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), state.Database.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = conn.Close(context.Background()) }() // only a test's connection
+	defer func() { _ = conn.Close(context.Background()) }() // all answers are read
 	rows, err := conn.Query(t.Context(), `SELECT punch_id::text FROM punches WHERE crdb_region = 'us-east' ORDER BY punch_id LIMIT 4`)
 	if err != nil {
 		t.Fatal(err)
@@ -293,7 +292,7 @@ func spoil(t *testing.T, state *cluster.State) {
 		`DELETE FROM punches WHERE punch_id = $1`,
 		// In another region: doubled, in the wrong region, and not where the receipt says.
 		fmt.Sprintf(copied, "'eu-west'", "employee_id"),
-		`UPDATE punches SET note = 'somebody else''s' WHERE punch_id = $1`,
+		`UPDATE punches SET note = 'another one''s' WHERE punch_id = $1`,
 		fmt.Sprintf(copied, "crdb_region", "'nobody'"),
 	} {
 		if tag, err := conn.Exec(t.Context(), statement, ids[i]); err != nil || tag.RowsAffected() != 1 {

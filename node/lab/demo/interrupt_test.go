@@ -16,16 +16,15 @@ import (
 	"github.com/punchclock/punchclock/node/lab/cluster"
 )
 
-// demoVariable makes this test's executable run the demo, for as long as an
-// interrupt needs to come; its value is the binary for the nodes, and a mark by
-// which everything that the demo started is recognised.
+// demoVariable makes this executable run the demo until it is interrupted. Its value is the binary for the nodes. All
+// processes of the demo inherit it, so the test finds them by it.
 const demoVariable = "DEMO_TEST_BINARY"
 
 func runDemo(binary string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	engines := cluster.Engines()
-	quickest := engines[len(engines)-1].Name // the stand-in, where both are found
+	quickest := engines[len(engines)-1].Name // PostgreSQL if both are installed
 	c := &Demo{Setup: smallSetup(quickest), Load: smallLoad(), Sampled: 1}
 	c.Binary, c.Duration = binary, 10*time.Minute
 	if err := c.Run(ctx, os.Stdout); err != nil {
@@ -35,8 +34,7 @@ func runDemo(binary string) int {
 	return 0
 }
 
-// TestAnInterruptedDemoLeavesNothing interrupts a demo while it starts and
-// while it is under load.
+// TestAnInterruptedDemoLeavesNothing interrupts a demo during its start and during its load.
 func TestAnInterruptedDemoLeavesNothing(t *testing.T) {
 	mustEngines(t)
 	for _, moment := range []string{"starting the database", "morning rush:"} {
@@ -45,8 +43,8 @@ func TestAnInterruptedDemoLeavesNothing(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer func() { _ = os.RemoveAll(temp) }()     // a failure is the check's below
-			if err := os.Chmod(temp, 0o755); err != nil { // a database without privileges lives in it
+			defer func() { _ = os.RemoveAll(temp) }()     // the check below reports a failure
+			if err := os.Chmod(temp, 0o755); err != nil { // the database runs under another account
 				t.Fatal(err)
 			}
 			mark := demoVariable + "=" + linkTo(t, binary)
@@ -83,7 +81,7 @@ func TestAnInterruptedDemoLeavesNothing(t *testing.T) {
 	}
 }
 
-// linkTo gives a file another name, so that each demo has a mark of its own.
+// linkTo gives a file another name, so that each demo has a value of its own.
 func linkTo(t *testing.T, file string) string {
 	t.Helper()
 	link := filepath.Join(t.TempDir(), "punchclock")
@@ -93,14 +91,13 @@ func linkTo(t *testing.T, file string) string {
 	return link
 }
 
-// processesWith returns the command lines of the processes that have a setting
-// in their environment.
+// processesWith returns the command lines of the processes with a setting in their environment.
 func processesWith(setting string) (found []string) {
-	files, _ := filepath.Glob("/proc/[0-9]*/environ") // none where there is no /proc
+	files, _ := filepath.Glob("/proc/[0-9]*/environ") // only Linux has /proc
 	for _, file := range files {
 		environ, err := os.ReadFile(file)
 		if err != nil || !bytes.Contains(environ, []byte(setting)) {
-			continue // gone, or somebody else's
+			continue // it is gone, or it belongs to another test
 		}
 		command, _ := os.ReadFile(filepath.Join(filepath.Dir(file), "cmdline")) // may be gone by now
 		found = append(found, string(bytes.ReplaceAll(command, []byte{0}, []byte(" "))))

@@ -16,12 +16,12 @@ import (
 	"github.com/punchclock/punchclock/tracing"
 )
 
-// spansWithin is how long the last spans of a trace may take to arrive: the
-// nodes send them every half second, and a busy machine is late.
+// spansWithin bounds the wait for the last spans of a trace. Nodes send spans every half second, and later on a busy
+// machine.
 const spansWithin = 15 * time.Second
 
-// crossingTrace returns the trace of one punch that entered outside its home:
-// of those that are whole, the one that took neither long nor short.
+// crossingTrace returns the complete trace of a punch that entered outside its home. Of all such traces it chooses the
+// one of median duration.
 func crossingTrace(ctx context.Context, sink *traceview.Server) (traceview.Trace, error) {
 	ctx, cancel := context.WithTimeout(ctx, spansWithin)
 	defer cancel()
@@ -37,14 +37,14 @@ func crossingTrace(ctx context.Context, sink *traceview.Server) (traceview.Trace
 	return whole[len(whole)/2], nil
 }
 
-// entrySpan is the span of the request that brought the punch.
+// entrySpan returns the span of the punch's request.
 func entrySpan(t traceview.Trace) (traceview.Span, bool) {
 	root, ok := t.Span("POST /v1/punches")
 	return root, ok && root.Parent == ""
 }
 
-// crossed reports whether a trace is a new punch's over two regions and whole:
-// it has its root, its commit in the home region, and the parent of every span.
+// crossed reports whether a trace is complete and belongs to a new punch that crossed regions. A complete trace has its
+// root, the commit in the home region, and the parent of every span.
 func crossed(t traceview.Trace) bool {
 	root, ok := entrySpan(t)
 	home := root.Attributes[string(tracing.HomeRegion)]
@@ -65,15 +65,15 @@ func crossed(t traceview.Trace) bool {
 	return committed
 }
 
-// summary writes what was shown.
+// summary writes the outcome of the demo.
 func summary(out io.Writer, st *cluster.Environment, result *load.Result, report *audit.Report, t traceview.Trace) error {
 	var b strings.Builder
-	line := func(format string, args ...any) { _, _ = fmt.Fprintf(&b, format+"\n", args...) } // a Builder takes everything
+	line := func(format string, args ...any) { _, _ = fmt.Fprintf(&b, format+"\n", args...) } // a Builder never fails
 	state := st.State()
 	switch db := state.Database; db.Engine {
 	case cluster.Postgres:
-		line("\nengine  PostgreSQL %s, one process that stands in for the databases of all regions on this machine;", db.Version)
-		line("        it cannot show the loss of a database region, CockroachDB can (name its binary in COCKROACH_BINARY)")
+		line("\nengine  PostgreSQL %s, one process for all regions;", db.Version)
+		line("        it cannot lose a database region, CockroachDB can (name its binary in COCKROACH_BINARY)")
 	default:
 		line("\nengine  CockroachDB %s, %d processes, one per region", db.Version, len(db.Hosts))
 	}
@@ -84,7 +84,7 @@ func summary(out io.Writer, st *cluster.Environment, result *load.Result, report
 	}
 	line("\nThe rush, by entry region; latencies count from the moment at which a punch was due:")
 	line("%s", result)
-	line("The audit, which held the ledger of all requests and receipts against the rows:")
+	line("The audit, which compared the ledger of all requests and receipts with the rows:")
 	b.WriteString(report.String())
 	_, err := io.WriteString(out, b.String())
 	return err

@@ -9,8 +9,7 @@ import (
 	"github.com/punchclock/punchclock/node/lab/traceview"
 )
 
-// crossing is a whole trace of a punch that entered in us-east and has its
-// home in eu-west.
+// crossing is the complete trace of a punch that entered in us-east and has its home in eu-west.
 func crossing() traceview.Trace {
 	here, there := traceview.Process{Region: "us-east"}, traceview.Process{Region: "eu-west"}
 	return traceview.Trace{Spans: []traceview.Span{
@@ -23,7 +22,7 @@ func crossing() traceview.Trace {
 
 func TestCrossed(t *testing.T) {
 	if !crossed(crossing()) {
-		t.Error("a whole trace over two regions is not recognised")
+		t.Error("a complete trace over two regions is not recognised")
 	}
 	for name, change := range map[string]func(*traceview.Trace){
 		"nothing":               func(tr *traceview.Trace) { tr.Spans = nil },
@@ -35,13 +34,13 @@ func TestCrossed(t *testing.T) {
 		"replayed":              func(tr *traceview.Trace) { tr.Spans[0].Attributes["punchclock.replayed"] = "true" },
 		"another request":       func(tr *traceview.Trace) { tr.Spans[0].Name = "POST /v1/punches/batch" },
 		"committed from afar":   func(tr *traceview.Trace) { tr.Spans[3].Process.Region = "us-east" },
-		"part of somebody's":    func(tr *traceview.Trace) { tr.Spans[0].Parent = "0" },
+		"part of another trace": func(tr *traceview.Trace) { tr.Spans[0].Parent = "0" },
 		"no commit, but a wait": func(tr *traceview.Trace) { tr.Spans[3].Name = "queue.wait" },
 	} {
 		tr := crossing()
 		change(&tr)
 		if crossed(tr) {
-			t.Errorf("%s: taken for a whole crossing punch", name)
+			t.Errorf("%s: taken for the complete trace of a punch that crossed regions", name)
 		}
 	}
 }

@@ -13,10 +13,10 @@ import (
 	"github.com/punchclock/punchclock/node/lab/load"
 )
 
-// Load is `punchclock-lab load`: the load alone, against a cluster that runs.
+// Load is `punchclock-lab load`: a rush against a cluster that runs.
 type Load struct {
 	load.Load `embed:""`
-	Cluster   string `help:"File that tells endpoints, companies and tokens, as 'punchclock-lab up' writes it." default:".run/cluster.json" type:"existingfile"`
+	Cluster   string `help:"State file with endpoints, companies and tokens, as 'punchclock-lab up' writes it." default:".run/cluster.json" type:"existingfile"`
 	Ledger    string `help:"Write a ledger into this new file, for 'punchclock-lab audit'." type:"path"`
 	JSON      bool   `help:"Print the result as JSON."`
 }
@@ -44,8 +44,7 @@ func (c *Load) print(out io.Writer, result *load.Result) error {
 	return err
 }
 
-// rushWithLedger runs a rush with a ledger in a new file, or without one when
-// path is empty.
+// rushWithLedger runs a rush with a ledger in a new file. Without a path there is no ledger.
 func rushWithLedger(ctx context.Context, cfg load.Config, path string) (result load.Result, err error) {
 	if path == "" {
 		return load.Run(ctx, cfg)
