@@ -24,7 +24,7 @@ func (n *Node) observe() error {
 	clock, err4 := meter.Float64ObservableGauge("punchclock.node.clock_offset", metric.WithUnit("s"),
 		metric.WithDescription("How far this node's clock is ahead of the database's."))
 	read, err5 := meter.Float64ObservableGauge("punchclock.database.last_success.age", metric.WithUnit("s"),
-		metric.WithDescription("Time since the evacuations were last read from the database. The node tries that every second, also when there are no punches."))
+		metric.WithDescription("Time since the evacuations were last read from the database. A node reads them every second, also at night."))
 	failures, err6 := meter.Int64ObservableCounter("punchclock.directory.failures", metric.WithUnit("{read}"),
 		metric.WithDescription("Reads of a company's home that failed. While memory has the company, its punches go on with the known home."))
 	for _, err := range []error{err1, err2, err3, err4, err5, err6} {

@@ -64,7 +64,8 @@ func TestRenewalUnderLoad(t *testing.T) {
 			t.Errorf("%v of %d punches went over peer RPC: the test shows too little", crossed, sent.Load())
 		}
 		for _, certificate := range []string{"ca", "database_ca"} {
-			if ends := metricOf(t, entry, "punchclock_certificate_expiry_seconds", `certificate="`+certificate+`"`); ends < float64(time.Now().Unix()) {
+			ends := metricOf(t, entry, "punchclock_certificate_expiry_seconds", `certificate="`+certificate+`"`)
+			if ends < float64(time.Now().Unix()) {
 				t.Errorf("the %s ends at %v", certificate, ends)
 			}
 		}

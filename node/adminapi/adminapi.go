@@ -140,7 +140,8 @@ var (
 )
 
 // ErrNotConfirmed is returned by Evacuate if the database did not answer: it may have stored the evacuation or not.
-var ErrNotConfirmed = errors.New("the database did not confirm the change; repeat the command, or bypass the database with --gossip-only, and --for=10m for an evacuation")
+var ErrNotConfirmed = errors.New("the database did not confirm the change; repeat the command, " +
+	"or bypass the database with --gossip-only, and --for=10m for an evacuation")
 
 // maxGossipOnly bounds an evacuation that is not in the database.
 const maxGossipOnly = time.Hour

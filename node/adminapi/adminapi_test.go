@@ -45,17 +45,21 @@ func TestEverythingButHealthAndMetricsNeedsAnOperator(t *testing.T) {
 	}
 	for path, method := range map[string]string{
 		"/status": "GET", "/gossip/keys": "GET", "/regions/eu-west/evacuation": "DELETE", "/debug/pprof/": "GET", "/debug/pprof/cmdline": "GET",
-		"/debug/pprof/heap": "GET", "/debug/pprof/profile?seconds=60": "GET", "/debug/pprof/trace?seconds=60": "GET", "/debug/pprof/symbol": "POST",
+		"/debug/pprof/heap": "GET", "/debug/pprof/profile?seconds=60": "GET",
+		"/debug/pprof/trace?seconds=60": "GET", "/debug/pprof/symbol": "POST",
 	} {
 		for authorization, want := range map[string]int{
-			"": http.StatusUnauthorized, "Basic operator": http.StatusUnauthorized, "Bearer ": http.StatusForbidden, "Bearer manager": http.StatusForbidden,
+			"": http.StatusUnauthorized, "Basic operator": http.StatusUnauthorized,
+			"Bearer ": http.StatusForbidden, "Bearer manager": http.StatusForbidden,
 		} {
 			if got := status(method, path, authorization); got != want {
 				t.Errorf("%s %s with %q is answered %d, want %d", method, path, authorization, got, want)
 			}
 		}
 	}
-	for path, method := range map[string]string{"/status": "GET", "/gossip/keys": "GET", "/regions/eu-west/evacuation": "DELETE", "/debug/pprof/cmdline": "GET"} {
+	for path, method := range map[string]string{
+		"/status": "GET", "/gossip/keys": "GET", "/regions/eu-west/evacuation": "DELETE", "/debug/pprof/cmdline": "GET",
+	} {
 		if got := status(method, path, "Bearer operator"); got != http.StatusOK {
 			t.Errorf("%s %s by an operator is answered %d", method, path, got)
 		}

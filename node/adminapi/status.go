@@ -77,7 +77,8 @@ func (s *Status) WriteTable(out io.Writer) error {
 	line()
 	line("NODE", "REGION", "STATE", "LOAD", "WEIGHT", "CIRCUIT", "DATABASE")
 	for _, m := range s.Nodes {
-		line(m.Name, m.Region, m.State, fmt.Sprintf("%d/%d", m.InFlight, m.Capacity), m.Weight, openOr(m.CircuitOpen, "closed"), awayOr(m.DatabaseAway))
+		line(m.Name, m.Region, m.State, fmt.Sprintf("%d/%d", m.InFlight, m.Capacity), m.Weight,
+			openOr(m.CircuitOpen, "closed"), awayOr(m.DatabaseAway))
 	}
 	line()
 	line("HOME", "WAY", "WAITING", "CIRCUIT")

@@ -200,7 +200,8 @@ func (s *Source) reject(ctx context.Context, err error) {
 	s.set.metrics.reloadFailed(ctx, s.label())
 	if !s.reported {
 		s.reported = true
-		s.set.log.ErrorContext(ctx, "changed certificate files are invalid; the loaded certificates stay in use", "certificate", s.label(), "error", err)
+		s.set.log.ErrorContext(ctx, "changed certificate files are invalid; the loaded certificates stay in use",
+			"certificate", s.label(), "error", err)
 	}
 }
 

@@ -58,8 +58,9 @@ func mustWorld(t *testing.T) *world {
 	w := &world{t: t, dir: Dir(t.TempDir()), log: new(lockedBuffer), sdk: sdkmetric.NewManualReader()}
 	w.mustMake(w.dir, deployment, time.Hour)
 	provider := sdkmetric.NewMeterProvider(sdkmetric.WithReader(w.sdk))
+	log := slog.New(slog.NewTextHandler(w.log, nil))
 	var err error
-	if w.set, err = New(Config{CheckEvery: 5 * time.Millisecond}, Deps{Log: slog.New(slog.NewTextHandler(w.log, nil)), Meter: provider}); err != nil {
+	if w.set, err = New(Config{CheckEvery: 5 * time.Millisecond}, Deps{Log: log, Meter: provider}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.set.Close)
@@ -171,7 +172,8 @@ func TestOnlyNodesOfTheDeploymentMayCall(t *testing.T) {
 	serverOnly := filepath.Join(t.TempDir(), "server-only")
 	w.mustIssue(serverOnly, leaf{uris: []*url.URL{Name{deployment, "eu-west"}.uri()}, server: true})
 	two := filepath.Join(t.TempDir(), "two")
-	w.mustIssue(two, leaf{uris: mustURIs("spiffe://"+deployment+"/node/eu-west", "spiffe://"+deployment+"/node/us-east"), client: true, server: true})
+	names := mustURIs("spiffe://"+deployment+"/node/eu-west", "spiffe://"+deployment+"/node/us-east")
+	w.mustIssue(two, leaf{uris: names, client: true, server: true})
 
 	for _, c := range []struct {
 		who    string
@@ -184,7 +186,8 @@ func TestOnlyNodesOfTheDeploymentMayCall(t *testing.T) {
 		{"a database", Files{Certificate: File{Path: database}, Key: File{Path: databaseKey}, CA: ca}, "not_a_node"},
 		{"a database's user", Files{Certificate: File{Path: user}, Key: File{Path: userKey}, CA: ca}, "not_a_node"},
 		{"an operator", Files{Certificate: File{Path: operator + ".crt"}, Key: File{Path: operator + ".key"}, CA: ca}, "not_a_node"},
-		{"a certificate for servers only", Files{Certificate: File{Path: serverOnly + ".crt"}, Key: File{Path: serverOnly + ".key"}, CA: ca}, "invalid"},
+		{"a certificate for servers only", Files{Certificate: File{Path: serverOnly + ".crt"},
+			Key: File{Path: serverOnly + ".key"}, CA: ca}, "invalid"},
 		{"a certificate with two names", Files{Certificate: File{Path: two + ".crt"}, Key: File{Path: two + ".key"}, CA: ca}, "not_a_node"},
 	} {
 		before := w.count("punchclock.tls.handshake.failures", "reason", c.reason)
@@ -197,7 +200,8 @@ func TestOnlyNodesOfTheDeploymentMayCall(t *testing.T) {
 			t.Errorf("%s: refused %d times because of %q, want once more than %d; the server says %v", c.who, got, c.reason, before, atServer)
 		}
 		// The other direction: the wrong certificate is the server's.
-		if atServer, atClient := shake(t, caller.PeerServer(deployment), client.PeerClient(Name{deployment, "eu-west"})); atClient == nil && c.who != "a certificate for servers only" {
+		atServer, atClient = shake(t, caller.PeerServer(deployment), client.PeerClient(Name{deployment, "eu-west"}))
+		if atClient == nil && c.who != "a certificate for servers only" {
 			t.Errorf("%s was accepted as the called node: %v, %v", c.who, atServer, atClient)
 		}
 	}
@@ -364,6 +368,7 @@ func TestBadFilesNameTheSetting(t *testing.T) {
 	}
 	foreign := Dir(t.TempDir())
 	w.mustMake(foreign, deployment, time.Hour)
+	user := w.dir.Database() + "/client.root"
 	for says, paths := range map[string][3]string{
 		"--certificate: open":                      {"/no/such/file", usKey, w.dir.CAFile()},
 		"--key: open":                              {us, "/no/such/file", w.dir.CAFile()},
@@ -374,7 +379,7 @@ func TestBadFilesNameTheSetting(t *testing.T) {
 		"is for spiffe://acme-prod/node/eu-west":   {eu, euKey, w.dir.CAFile()},
 		"certificate signed by unknown authority":  {us, usKey, foreign.CAFile()},
 		"is larger than":                           {large, usKey, w.dir.CAFile()},
-		"--certificate: the certificate of \"CN=r": {w.dir.Database() + "/client.root.crt", w.dir.Database() + "/client.root.key", w.dir.CAFile()},
+		"--certificate: the certificate of \"CN=r": {user + ".crt", user + ".key", w.dir.CAFile()},
 	} {
 		_, err := w.set.Load(Files{
 			Certificate: File{paths[0], "--certificate", "peer"}, Key: File{paths[1], "--key", ""}, CA: File{paths[2], "--ca", "ca"},

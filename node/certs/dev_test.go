@@ -95,7 +95,10 @@ func TestARegionIsAdded(t *testing.T) {
 	certificate, _ := w.dir.Node("us-east")
 	server := filepath.Join(w.dir.Database(), "node.crt")
 	before := content(certificate) + content(server)
-	dev := Dev{Deployment: deployment, Regions: []string{"sa-east"}, Hosts: []string{"127.0.0.1"}, DatabaseHosts: []string{"127.0.0.9"}, Life: time.Hour}
+	dev := Dev{
+		Deployment: deployment, Regions: []string{"sa-east"}, Life: time.Hour,
+		Hosts: []string{"127.0.0.1"}, DatabaseHosts: []string{"127.0.0.9"},
+	}
 	if err := w.dir.MakeRegion(dev); err != nil {
 		t.Fatal(err)
 	}
@@ -105,11 +108,13 @@ func TestARegionIsAdded(t *testing.T) {
 	w.mustLoad(w.files(w.dir, "sa-east"))
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM([]byte(content(w.dir.CAFile())))
-	pair, err := tls.LoadX509KeyPair(filepath.Join(w.dir.DatabaseOf("sa-east"), "node.crt"), filepath.Join(w.dir.DatabaseOf("sa-east"), "node.key"))
+	folder := w.dir.DatabaseOf("sa-east")
+	pair, err := tls.LoadX509KeyPair(filepath.Join(folder, "node.crt"), filepath.Join(folder, "node.key"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := pair.Leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: "127.0.0.9"}); err != nil || pair.Leaf.Subject.CommonName != "node" {
+	_, err = pair.Leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: "127.0.0.9"})
+	if err != nil || pair.Leaf.Subject.CommonName != "node" {
 		t.Errorf("the certificate of server %q is not valid: %v", pair.Leaf.Subject.CommonName, err)
 	}
 	elsewhere := Dir(t.TempDir())

@@ -122,7 +122,8 @@ func parse(files Files, c contents) (*credentials, error) {
 func validAt(chain []*x509.Certificate, now time.Time) error {
 	for _, c := range chain {
 		if now.After(c.NotAfter) || now.Before(c.NotBefore) {
-			return fmt.Errorf("the certificate of %q is valid from %s to %s", names(c), c.NotBefore.Format(time.RFC3339), c.NotAfter.Format(time.RFC3339))
+			return fmt.Errorf("the certificate of %q is valid from %s to %s",
+				names(c), c.NotBefore.Format(time.RFC3339), c.NotAfter.Format(time.RFC3339))
 		}
 	}
 	return nil

@@ -29,7 +29,7 @@ const maxName = 255
 // Validate checks that the name can stand in a certificate.
 func (n Name) Validate() error {
 	if !deploymentPattern.MatchString(n.Deployment) || len(n.Deployment) > maxName {
-		return fmt.Errorf("deployment must be 1 to %d lower-case letters, digits, '_', '-' and single dots between them; is %q", maxName, n.Deployment)
+		return fmt.Errorf("deployment must be 1 to %d lower-case letters, digits, '_', '-' and single dots; is %q", maxName, n.Deployment)
 	}
 	if !regionPattern.MatchString(n.Region) || len(n.Region) > maxName {
 		return fmt.Errorf("region must be 1 to %d letters, digits, '_' and '-'; is %q", maxName, n.Region)

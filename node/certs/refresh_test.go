@@ -156,7 +156,8 @@ func TestAnExpiredCertificate(t *testing.T) {
 		w.mustSignAgain(change.file, files.Key.Path, now.Add(change.from), now.Add(change.until))
 		s.refresh(t.Context())
 		s.refresh(t.Context())
-		if serial(s) != first || !s.current.Load().roots.Equal(roots) || w.count("punchclock.certificate.reload.failures", "certificate", "peer") <= before {
+		counted := w.count("punchclock.certificate.reload.failures", "certificate", "peer") - before
+		if serial(s) != first || !s.current.Load().roots.Equal(roots) || counted <= 0 {
 			t.Errorf("a certificate that %s replaced a valid certificate, or was not counted", what)
 		}
 		said := strings.Count(w.log.String(), "others will refuse this certificate")
@@ -274,7 +275,8 @@ func TestTheCAIsReplaced(t *testing.T) {
 	server, client := load("us-east"), load("eu-west")
 	mustCall := func(step string) {
 		t.Helper()
-		if atServer, atClient := shake(t, server.PeerServer(deployment), client.PeerClient(Name{deployment, "us-east"})); atServer != nil || atClient != nil {
+		atServer, atClient := shake(t, server.PeerServer(deployment), client.PeerClient(Name{deployment, "us-east"}))
+		if atServer != nil || atClient != nil {
 			t.Errorf("%s: %v, %v", step, atServer, atClient)
 		}
 	}

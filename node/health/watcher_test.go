@@ -138,17 +138,19 @@ func TestTheStartEndsWithItsContext(t *testing.T) {
 
 // TestOnlyALonelyNodeGoesOut makes the database silent for one node, and lets its peers say something about theirs.
 func TestOnlyALonelyNodeGoesOut(t *testing.T) {
-	reaches := region.Load{Capacity: 1}
+	reaches, away := region.Load{Capacity: 1}, region.Load{Capacity: 1, DatabaseAway: true}
 	for name, test := range map[string]struct {
 		peers []region.Member
 		ready bool
 	}{
-		"no peers":                               {nil, true},
-		"a peer that reaches its database":       {[]region.Member{{Node: "a", State: region.Ready, Load: reaches}}, false},
-		"a peer that does not reach it either":   {[]region.Member{{Node: "a", State: region.Ready, Load: region.Load{Capacity: 1, DatabaseAway: true}}}, true},
-		"a peer that is not ready":               {[]region.Member{{Node: "a", State: region.Warming, Load: reaches}}, true},
-		"a peer that has not told its load yet":  {[]region.Member{{Node: "a", State: region.Ready}}, true},
-		"the only peer in touch is one of three": {[]region.Member{{Node: "a", State: region.Draining, Load: reaches}, {Node: "b", State: region.Ready, Load: reaches}}, false},
+		"no peers":                              {nil, true},
+		"a peer that reaches its database":      {[]region.Member{{Node: "a", State: region.Ready, Load: reaches}}, false},
+		"a peer that does not reach it either":  {[]region.Member{{Node: "a", State: region.Ready, Load: away}}, true},
+		"a peer that is not ready":              {[]region.Member{{Node: "a", State: region.Warming, Load: reaches}}, true},
+		"a peer that has not told its load yet": {[]region.Member{{Node: "a", State: region.Ready}}, true},
+		"one of two peers reaches it": {
+			[]region.Member{{Node: "a", State: region.Draining, Load: reaches}, {Node: "b", State: region.Ready, Load: reaches}}, false,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
