@@ -53,7 +53,7 @@ func (c *Company) Validate(regions []string) error {
 // Home is the authority behind the company directory. It returns
 // region.ErrUnknownCompany when the database has no such company.
 func (db *DB) Home(ctx context.Context, company string) (home region.Home, err error) {
-	err = db.ask(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
+	err = db.query(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
 		var name, zone string
 		err := pool.QueryRow(ctx, `SELECT home_region::text, epoch, time_zone, version FROM companies WHERE company_id = $1`, company).
 			Scan(&name, &home.Epoch, &zone, &home.Version)
@@ -80,35 +80,54 @@ func (db *DB) location(ctx context.Context, name string) *time.Location {
 	return time.UTC
 }
 
-// Homes passes up to limit companies to learn, for preloading a directory. It
-// tries until ctx is done, and may pass a company again then.
-func (db *DB) Homes(ctx context.Context, limit int, learn func(company string, home region.Home)) error {
-	return db.persist(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
-		rows, err := pool.Query(ctx, `SELECT company_id, home_region::text, epoch, time_zone, version FROM companies LIMIT $1`, limit)
-		if err != nil {
+// companiesPage is how many companies one statement reads where all of them are wanted. A page must end within an
+// attempt, also through a cold gateway.
+const companiesPage = 5_000
+
+// Homes passes up to limit companies to put, for preloading a directory. It reads page by page in the order of the ids,
+// and tries each page until ctx is done: a failed statement costs its page and not the pages before. A company of a page
+// that failed half way may be passed twice.
+func (db *DB) Homes(ctx context.Context, limit int, put func(company string, home region.Home)) error {
+	return db.homes(ctx, limit, companiesPage, put)
+}
+
+func (db *DB) homes(ctx context.Context, limit, page int, put func(company string, home region.Home)) error {
+	zones := make(map[string]*time.Location)
+	for after := ""; limit > 0; {
+		size := min(limit, page)
+		read, last := 0, after
+		err := db.retryUntilAnswer(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
+			read, last = 0, after
+			rows, err := pool.Query(ctx, `SELECT company_id, home_region::text, epoch, time_zone, version FROM companies
+				WHERE company_id > $1 ORDER BY company_id LIMIT $2`, after, size)
+			if err != nil {
+				return err
+			}
+			var name, zone string
+			var home region.Home
+			_, err = pgx.ForEachRow(rows, []any{&last, &name, &home.Epoch, &zone, &home.Version}, func() error {
+				if zones[zone] == nil {
+					zones[zone] = db.location(ctx, zone)
+				}
+				home.Region, home.Zone = region.Name(name), zones[zone]
+				put(last, home)
+				read++
+				return nil
+			})
+			return err
+		})
+		if err != nil || read < size {
 			return err
 		}
-		var (
-			company, name, zone string
-			home                region.Home
-			zones               = make(map[string]*time.Location)
-		)
-		_, err = pgx.ForEachRow(rows, []any{&company, &name, &home.Epoch, &zone, &home.Version}, func() error {
-			if zones[zone] == nil {
-				zones[zone] = db.location(ctx, zone)
-			}
-			home.Region, home.Zone = region.Name(name), zones[zone]
-			learn(company, home)
-			return nil
-		})
-		return err
-	})
+		after, limit = last, limit-read
+	}
+	return nil
 }
 
 // ListCompanies returns up to limit companies with ids greater than after, in
 // the order of their ids.
 func (db *DB) ListCompanies(ctx context.Context, after string, limit int) (list []Company, err error) {
-	err = db.ask(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
+	err = db.query(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
 		list, err = companies(ctx, pool, `WHERE company_id > $1 ORDER BY company_id LIMIT $2`, after, limit)
 		return err
 	})
@@ -117,7 +136,7 @@ func (db *DB) ListCompanies(ctx context.Context, after string, limit int) (list 
 
 // Company returns one company, or an UnknownCompany *punch.Error.
 func (db *DB) Company(ctx context.Context, id string) (c Company, err error) {
-	err = db.ask(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
+	err = db.query(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
 		list, err := companies(ctx, pool, `WHERE company_id = $1`, id)
 		if err == nil && len(list) == 0 {
 			return pgx.ErrNoRows

@@ -19,6 +19,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
+	"golang.org/x/time/rate"
 )
 
 //go:embed dml/*.sql
@@ -81,8 +82,9 @@ type DB struct {
 	metrics metrics
 	files   *transport
 	hosts   *hosts
-	turns   sync.Map // home region to chan struct{}: the reads it has in flight
-	strange sync.Map // time zones that this machine does not know, once logged
+	turns   sync.Map       // home region to chan struct{}: the reads it has in flight
+	strange sync.Map       // time zones that this machine does not know, once logged
+	refused rate.Sometimes // logs refusals by the schema
 }
 
 // Open connects, finds out which engine answers, and prepares the pools. It
@@ -93,7 +95,7 @@ func Open(ctx context.Context, cfg Config, deps Deps) (*DB, error) {
 		return nil, fmt.Errorf("--database-url: %w", err)
 	}
 	base.ConnConfig.ConnectTimeout = cfg.ConnectTimeout
-	db := &DB{cfg: cfg, log: deps.Log, files: &transport{url: cfg.URL, log: deps.Log}}
+	db := &DB{cfg: cfg, log: deps.Log, refused: rate.Sometimes{Interval: time.Minute}, files: &transport{url: cfg.URL, log: deps.Log}}
 	if db.metrics, err = newMetrics(deps.Meter); err != nil {
 		return nil, err
 	}
@@ -156,7 +158,7 @@ func permanent(err error) bool {
 // Regions returns the labels of the database's regions. It tries until ctx is
 // done.
 func (db *DB) Regions(ctx context.Context) (list []string, err error) {
-	err = db.persist(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
+	err = db.retryUntilAnswer(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
 		list, err = labels(ctx, pool, db.Engine)
 		return err
 	})
@@ -165,7 +167,7 @@ func (db *DB) Regions(ctx context.Context) (list []string, err error) {
 
 // ClockOffset returns how far the clock is ahead of the database's, give or take half of the returned round trip.
 func (db *DB) ClockOffset(ctx context.Context, clock func() time.Time) (offset, roundTrip time.Duration, err error) {
-	err = db.ask(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
+	err = db.query(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
 		conn, err := pool.Acquire(ctx) // before the clock is read: connecting is not part of the trip
 		if err != nil {
 			return err

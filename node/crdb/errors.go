@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cockroachdb/cockroach-go/v2/crdb"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
@@ -26,8 +27,9 @@ const (
 	causeUnavailable cause = "unavailable" // ranges or resources away: wait
 	causeLicence     cause = "licence"     // CockroachDB throttles for want of a licence
 	causeStale       cause = "stale"       // XX000: a cached plan saw the regions change
-	causeData        cause = "data"        // the values themselves are refused
-	causeNoRegion    cause = "no_region"   // the database does not have that region, or no longer
+	causeData        cause = "data"        // values that no database would store: the caller's fault
+	causeConstraint  cause = "constraint"  // a rule of this schema refuses a row: not known to be the caller's fault
+	causeNoRegion    cause = "no_region"   // the region is unknown, or is being added or removed
 	causeRefused     cause = "refused"     // anything else the server will not do
 	causeUnknown     cause = "unknown"     // not an answer and not the network's: run again, it says nothing of the host
 	causeUnsettled   cause = "unsettled"   // no error, but some rows are still unexplained
@@ -35,13 +37,18 @@ const (
 
 // answers reports whether the database said what it thinks of the statement
 // itself: running it again changes nothing.
-func (c cause) answers() bool { return c == causeData || c == causeRefused || c == causeNoRegion }
+func (c cause) answers() bool {
+	return c == causeData || c == causeConstraint || c == causeRefused || c == causeNoRegion
+}
 
 // classify reads the error's class from its SQLSTATE and type, never from its
 // text. What is not known for certain counts as maybe committed.
 func classify(err error) cause {
 	if err == nil {
 		return causeNone
+	}
+	if _, ok := errors.AsType[*crdb.AmbiguousCommitError](err); ok {
+		return causeAmbiguous // whatever SQLSTATE is inside: the commit was under way
 	}
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return classifyState(pg.Code)
@@ -77,8 +84,19 @@ func classifyState(code string) cause {
 		return causeLicence
 	case "XX000":
 		return causeStale
-	case "22P02": // the label is the only text that is cast: the fault of the route, not of the rows
+	// The region's label is the only text that a statement casts, so the route is at fault and not a row. 22P02: no such
+	// label. 22023: CockroachDB is adding or removing the region, and its label is not public.
+	case "22P02", "22023":
 		return causeNoRegion
+	// The only codes that may make a refusal final: each names a value that cannot be stored at all. A code that is not
+	// in this list is retried, because a device would set a good punch aside for ever.
+	case "22001", // too long
+		"22003", // a number out of range
+		"22007", // not a date or time
+		"22008", // a date or time out of range
+		"22021", // not in the encoding
+		"22P05": // a character that the encoding does not have
+		return causeData
 	}
 	switch {
 	case strings.HasPrefix(code, "08"):
@@ -86,7 +104,7 @@ func classifyState(code string) cause {
 	case strings.HasPrefix(code, "53"):
 		return causeUnavailable
 	case strings.HasPrefix(code, "22"), strings.HasPrefix(code, "23"):
-		return causeData
+		return causeConstraint
 	default:
 		return causeRefused
 	}

@@ -7,10 +7,13 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/cockroach-go/v2/crdb"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
@@ -31,12 +34,55 @@ func TestClassify(t *testing.T) {
 		{errors.New("?"), causeUnknown}, {fmt.Errorf("read: %w", context.Canceled), causeUnknown},
 		{state("58C00"), causeUnavailable}, {state("53300"), causeUnavailable},
 		{state("XXC02"), causeLicence}, {state("XX000"), causeStale},
-		{state("22021"), causeData}, {state("23514"), causeData},
-		{state("22P02"), causeNoRegion}, {state("42P01"), causeRefused}, {state("28000"), causeRefused},
+		{state("22021"), causeData}, {state("22001"), causeData}, {state("22P05"), causeData},
+		{state("23514"), causeConstraint}, {state("23502"), causeConstraint}, {state("22012"), causeConstraint},
+		{state("22P02"), causeNoRegion}, {state("22023"), causeNoRegion},
+		{newAmbiguousCommit(t, "23505"), causeAmbiguous}, {state("42P01"), causeRefused}, {state("28000"), causeRefused},
 	} {
 		if got := classify(c.err); got != c.want {
 			t.Errorf("classify(%v) is %q, want %q", c.err, got, c.want)
 		}
+	}
+}
+
+// newAmbiguousCommit is what cockroach-go returns when RELEASE fails with an error that is not a conflict.
+func newAmbiguousCommit(t *testing.T, code string) error {
+	t.Helper()
+	err := crdb.ExecuteInTx(t.Context(), releaseFails(code), func() error { return nil })
+	if _, ok := errors.AsType[*crdb.AmbiguousCommitError](err); !ok {
+		t.Fatalf("cockroach-go returned %v", err)
+	}
+	return err
+}
+
+// releaseFails is a transaction whose RELEASE fails with this SQLSTATE.
+type releaseFails string
+
+func (r releaseFails) Exec(_ context.Context, sql string, _ ...any) error {
+	if strings.HasPrefix(sql, "RELEASE") {
+		return &pgconn.PgError{Code: string(r)}
+	}
+	return nil
+}
+func (releaseFails) Commit(context.Context) error   { return nil }
+func (releaseFails) Rollback(context.Context) error { return nil }
+
+// TestFewCodesAreFinal tries every code of the two classes that are about values: what the list does not name must not
+// make a device give its punch up.
+func TestFewCodesAreFinal(t *testing.T) {
+	const digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	var final []string
+	for _, class := range []string{"22", "23"} {
+		for n := range len(digits) * len(digits) * len(digits) {
+			code := class + string([]byte{digits[n/36/36], digits[n/36%36], digits[n%36]})
+			if classifyState(code) == causeData {
+				final = append(final, code)
+			}
+		}
+	}
+	want := []string{"22001", "22003", "22007", "22008", "22021", "22P05"}
+	if slices.Sort(final); !slices.Equal(final, want) {
+		t.Errorf("%v make a refusal final, want %v: codes of a value that cannot be stored", final, want)
 	}
 }
 

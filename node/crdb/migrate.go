@@ -258,7 +258,7 @@ func (db *DB) CheckSchema(ctx context.Context) error {
 		need = max(need, v)
 	}
 	var have int64
-	err = db.persist(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
+	err = db.retryUntilAnswer(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
 		return pool.QueryRow(ctx, `SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied`).Scan(&have)
 	})
 	var pg *pgconn.PgError

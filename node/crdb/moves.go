@@ -37,19 +37,25 @@ const placeSQL = `SELECT company_id, home_region::text, coalesce(moving_from::te
 // there, in the order of their ids. A region that the database does not have is
 // refused: it was meant to be another one.
 func (db *DB) MovesOf(ctx context.Context, name region.Name) (list []region.Move, err error) {
-	err = db.ask(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
-		rows, err := pool.Query(ctx, placeSQL+`WHERE home_region = $1::text::crdb_internal_region OR moving_from = $1::text::crdb_internal_region
-			ORDER BY company_id`, string(name))
-		if err != nil {
+	for after := ""; ; {
+		var page []region.Move
+		err := db.query(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
+			rows, err := pool.Query(ctx, placeSQL+`WHERE company_id > $2
+				AND (home_region = $1::text::crdb_internal_region OR moving_from = $1::text::crdb_internal_region)
+				ORDER BY company_id LIMIT $3`, string(name), after, companiesPage)
+			if err != nil {
+				return err
+			}
+			page, err = pgx.CollectRows(rows, pgx.RowToStructByPos[region.Move])
 			return err
+		})
+		err = explainRegion(err, name)
+		list = append(list, page...)
+		if err != nil || len(page) < companiesPage {
+			return list, err
 		}
-		list, err = pgx.CollectRows(rows, pgx.RowToStructByPos[region.Move])
-		return err
-	})
-	if classify(err) == causeNoRegion {
-		err = fmt.Errorf("the database has no region %s", name)
+		after = page[len(page)-1].Company
 	}
-	return list, err
 }
 
 // Where returns where a company is, or an UnknownCompany *punch.Error. It takes
@@ -86,7 +92,15 @@ func (db *DB) Flip(ctx context.Context, company string, to region.Name) (m regio
 		m.Home, m.From, m.Epoch = to, m.Home, m.Epoch+1
 		return db.flip(ctx, tx, m)
 	})
-	return m, err
+	return m, explainRegion(err, to)
+}
+
+// explainRegion names the region where the database refused its label.
+func explainRegion(err error, name region.Name) error {
+	if classify(err) == causeNoRegion {
+		return fmt.Errorf("the database has no region %s, or is adding or removing it", name)
+	}
+	return err
 }
 
 // place locks the company's row, so that moves of one company take turns.
@@ -157,30 +171,7 @@ func execOne(ctx context.Context, tx pgx.Tx, sql string, args ...any) error {
 // NotHome means that the move is over or was turned round.
 func (db *DB) Carry(ctx context.Context, m region.Move, limit int) (carried int, differing []punch.Key, err error) {
 	err = db.transactionOn(ctx, (*host).movesPool, func(ctx context.Context, tx pgx.Tx) error {
-		carried, differing = 0, nil
-		if err := held(ctx, tx, m); err != nil {
-			return err
-		}
-		keys, err := newest(ctx, tx, m, limit)
-		if err != nil || len(keys) == 0 {
-			return err
-		}
-		last := keys[len(keys)-1]
-		span := []any{string(m.From), string(m.Home), m.Company, last.day, last.Employee, [16]byte(last.ID)}
-		tag, err := tx.Exec(ctx, carrySQL, span...)
-		if err != nil {
-			return err
-		}
-		if tag.RowsAffected() != int64(len(keys)) {
-			if differing, err = unlike(ctx, tx, m.Company, span); err != nil || len(differing) > 0 {
-				return errors.Join(err, errDiffers)
-			}
-		}
-		tag, err = tx.Exec(ctx, deleteSQL, string(m.From), m.Company, last.day, last.Employee, [16]byte(last.ID))
-		if err == nil && tag.RowsAffected() != int64(len(keys)) {
-			err = punch.Errorf(punch.Conflict, "company %s: %d rows were read in %s and %d would be deleted", m.Company, len(keys), m.From, tag.RowsAffected())
-		}
-		carried = len(keys)
+		carried, differing, err = carry(ctx, tx, m, limit)
 		return err
 	})
 	if len(differing) > 0 {
@@ -190,6 +181,36 @@ func (db *DB) Carry(ctx context.Context, m region.Move, limit int) (carried int,
 		carried = 0
 	}
 	return carried, nil, err
+}
+
+// carry carries rows in tx. It returns errDiffers together with the keys of rows that are at both homes and not the same.
+func carry(ctx context.Context, tx pgx.Tx, m region.Move, limit int) (carried int, differing []punch.Key, err error) {
+	if err := held(ctx, tx, m); err != nil {
+		return 0, nil, err
+	}
+	keys, err := newest(ctx, tx, m, limit)
+	if err != nil || len(keys) == 0 {
+		return 0, nil, err
+	}
+	last := keys[len(keys)-1]
+	span := []any{string(m.From), string(m.Home), m.Company, last.day, last.Employee, [16]byte(last.ID)}
+	tag, err := tx.Exec(ctx, carrySQL, span...)
+	if err != nil {
+		return 0, nil, err
+	}
+	if tag.RowsAffected() != int64(len(keys)) {
+		if differing, err = unlike(ctx, tx, m.Company, span); err != nil {
+			return 0, nil, err // such as a conflict: the rows were not compared, and the transaction is run again
+		}
+		if len(differing) > 0 {
+			return 0, differing, errDiffers
+		}
+	}
+	tag, err = tx.Exec(ctx, deleteSQL, string(m.From), m.Company, last.day, last.Employee, [16]byte(last.ID))
+	if err == nil && tag.RowsAffected() != int64(len(keys)) {
+		err = punch.Errorf(punch.Conflict, "company %s: %d rows were read in %s and %d would be deleted", m.Company, len(keys), m.From, tag.RowsAffected())
+	}
+	return len(keys), nil, err
 }
 
 // errDiffers rolls a transaction back; it is never returned.

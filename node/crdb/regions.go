@@ -56,7 +56,7 @@ func use(uses []RegionUse, name string) *RegionUse {
 }
 
 func (db *DB) countHomes(ctx context.Context, uses []RegionUse) error {
-	return db.ask(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
+	return db.query(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
 		rows, err := pool.Query(ctx, `SELECT home_region::text, coalesce(moving_from::text, ''), count(*) FROM companies GROUP BY 1, 2`)
 		if err != nil {
 			return err
@@ -83,7 +83,7 @@ func (db *DB) findPrimary(ctx context.Context, uses []RegionUse) error {
 		return nil
 	}
 	var primary string
-	err := db.ask(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
+	err := db.query(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
 		return pool.QueryRow(ctx, `SELECT region FROM [SHOW REGIONS FROM DATABASE] WHERE "primary"`).Scan(&primary)
 	})
 	use(uses, primary).Primary = true

@@ -80,14 +80,16 @@ const maxUnsettled = 4
 // order. It tries until ctx is done; then what is open is Unavailable.
 func (w *Writer) Write(ctx context.Context, items []punch.Item) []punch.Outcome {
 	rows := rowsOf(items)
-	w.settle(ctx, rows)
+	refusals := maxRefusals
+	w.settle(ctx, rows, &refusals)
 	outcomes := answer(items, rows)
 	w.count(ctx, outcomes)
 	return outcomes
 }
 
-// settle runs the rows until each has a stored row or an error.
-func (w *Writer) settle(ctx context.Context, rows []*row) {
+// settle runs the rows until each has a stored row or an error. refusals is how many refused statements the batch may
+// still cost.
+func (w *Writer) settle(ctx context.Context, rows []*row, refusals *int) {
 	unsettled := 0
 	for attempt := 0; ; attempt++ {
 		h := w.db.hosts.pick(attempt)
@@ -99,8 +101,8 @@ func (w *Writer) settle(ctx context.Context, rows []*row) {
 			return
 		}
 		switch why {
-		case causeData:
-			w.isolate(ctx, rows, err)
+		case causeData, causeConstraint:
+			w.isolate(ctx, rows, why, err, refusals)
 			return
 		case causeNone:
 			why, unsettled = causeUnsettled, unsettled+1
@@ -121,15 +123,31 @@ func (w *Writer) settle(ctx context.Context, rows []*row) {
 	}
 }
 
-// isolate finds the rows whose values the database refuses, by halving: the
-// others must not fail with them.
-func (w *Writer) isolate(ctx context.Context, rows []*row, err error) {
-	if len(rows) == 1 {
-		fail(rows, &punch.Error{Code: punch.Invalid, Message: "the database refuses the values of this punch", Err: err})
-		return
+// maxRefusals bounds the refused statements of one batch. Finding one bad row among 512 takes ten; when a schema refuses
+// every row, halving further would cost a thousand statements.
+const maxRefusals = 64
+
+// schemaPatience is how long a device should wait after a rule of the schema has refused its punch. An operator must act
+// first, and the punch must not fill the queue meanwhile.
+const schemaPatience = time.Minute
+
+// isolate finds the rows that the database refuses, by halving: the other rows must not fail with them. Only a value that
+// cannot be stored at all makes the refusal final.
+func (w *Writer) isolate(ctx context.Context, rows []*row, why cause, err error, refusals *int) {
+	*refusals--
+	switch {
+	case len(rows) > 1 && *refusals > 0:
+		w.settle(ctx, rows[:len(rows)/2], refusals)
+		w.settle(ctx, rows[len(rows)/2:], refusals)
+	case len(rows) == 1 && why == causeData:
+		fail(rows, &punch.Error{Code: punch.Invalid, Message: "the database cannot store a value of this punch", Err: err})
+	default:
+		w.db.refused.Do(func() {
+			w.db.log.ErrorContext(ctx, "the database refuses valid punches; is this node newer than the schema?", "punches", len(rows), "error", err)
+		})
+		fail(rows, punch.Retryable(punch.Unavailable, schemaPatience,
+			"the punch could not be stored; keep it and send it again with the same id", err))
 	}
-	w.settle(ctx, rows[:len(rows)/2])
-	w.settle(ctx, rows[len(rows)/2:])
 }
 
 // shortestAttempt is below what a statement between regions may take, with a

@@ -253,7 +253,7 @@ func TestPoisonFailsAlone(t *testing.T) {
 			for i, o := range s.Writer("us-east").Write(s.ctx, batch) {
 				want := punch.Code("")
 				if (from+i)%every == 7 {
-					want = punch.Invalid
+					want = punch.Unavailable // a rule of the schema is no proof of the caller's fault
 					poisoned++
 				} else {
 					good++
@@ -263,6 +263,22 @@ func TestPoisonFailsAlone(t *testing.T) {
 		}
 		if n := s.count(`SELECT count(*) FROM punches WHERE company_id = $1`, company); n != good || poisoned == 0 {
 			t.Fatalf("%d rows of %d good punches, %d poisoned", n, good, poisoned)
+		}
+	})
+}
+
+// TestValuesThatCannotBeStoredAreFinal sends the only kind of value that a database refuses although it passed the
+// validation's rules. PostgreSQL refuses NUL, and CockroachDB stores it.
+func TestValuesThatCannotBeStoredAreFinal(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *store) {
+		company := s.company("us-east")
+		batch := []punch.Item{s.item(company, "us-east", "good"), s.item(company, "us-east", "bad"), s.item(company, "us-east", "also-good")}
+		batch[1].Note = "a\x00b"
+		outcomes := s.Writer("us-east").Write(s.ctx, batch)
+		wantCode(t, outcomes[0], "")
+		wantCode(t, outcomes[2], "")
+		if s.Engine == PostgreSQL {
+			wantCode(t, outcomes[1], punch.Invalid)
 		}
 	})
 }

@@ -190,3 +190,45 @@ func TestACompanyThatFailsStopsNoOther(t *testing.T) {
 		s.wantRows(good, "us-east", len(items))
 	})
 }
+
+// TestAStaleRouteIsNeverFinal writes under a route to a region that is being added and removed. CockroachDB answers with
+// SQLSTATE 22023 while the region's label is not public. A final refusal would make a device give a good punch up.
+func TestAStaleRouteIsNeverFinal(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, shared *store) {
+		s := shared.mustOwnDatabase()
+		stale := s.where(s.company("us-east"))
+		stale.Home = fourth
+		ctx, cancel := context.WithCancel(s.ctx)
+		defer cancel()
+		refusals := make(chan map[punch.Code]int, 1)
+		go func() {
+			seen := make(map[punch.Code]int)
+			for ctx.Err() == nil {
+				call, done := context.WithTimeout(s.ctx, 10*time.Second)
+				err := s.Writer(fourth).Write(call, []punch.Item{item(call, stale, "stale", time.Now())})[0].Err
+				done()
+				seen[punch.CodeOf(err)]++
+			}
+			refusals <- seen
+		}()
+		for range 3 {
+			if _, err := s.AddRegion(s.ctx, fourth, func(string) {}); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.RemoveRegion(s.ctx, fourth); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cancel()
+		seen := <-refusals
+		t.Logf("answers: %v", seen)
+		for code, n := range seen {
+			if code == "" || code.Final() {
+				t.Errorf("%d punches under a stale route were answered %q", n, code)
+			}
+		}
+		if seen[punch.NotHome] == 0 {
+			t.Error("no punch was told that its route is stale")
+		}
+	})
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/cockroachdb/cockroach-go/v2/crdb"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -35,9 +36,7 @@ func (db *DB) transactionOn(ctx context.Context, pool func(*host) *pgxpool.Pool,
 		h := db.hosts.pick(n)
 		began := time.Now()
 		attempt, cancel := context.WithTimeout(ctx, db.cfg.AttemptTimeout)
-		// pgx's transaction, not cockroach-go's: that one drops the error
-		// of the commit itself.
-		err := pgx.BeginFunc(attempt, pool(h), func(tx pgx.Tx) error { return do(attempt, tx) })
+		err := executeTx(attempt, pool(h), func(tx pgx.Tx) error { return do(attempt, tx) })
 		cancel()
 		why := classify(err)
 		db.hosts.note(h, why, time.Since(began))
@@ -54,16 +53,57 @@ func (db *DB) transactionOn(ctx context.Context, pool func(*host) *pgxpool.Pool,
 	}
 }
 
-// ask runs do on the control pool: for everything but the punches themselves.
-func (db *DB) ask(ctx context.Context, do func(context.Context, *pgxpool.Pool) error) error {
+// maxInPlace is how often a conflict is retried inside one transaction, which keeps its priority. Then a new transaction
+// begins, perhaps through another gateway.
+const maxInPlace = 5
+
+// executeTx runs do in a transaction by cockroach-go: on a conflict it returns to a savepoint and runs do again.
+//
+// crdb.ExecuteInTx drops the error of COMMIT. On CockroachDB RELEASE has committed by then. On PostgreSQL COMMIT is what
+// commits, so its error decides.
+func executeTx(ctx context.Context, pool *pgxpool.Pool, do func(pgx.Tx) error) error {
+	tx, err := pool.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	recorder := &commitRecorder{tx: tx}
+	if err := crdb.ExecuteInTx(crdb.WithMaxRetries(ctx, maxInPlace), recorder, func() error { return do(tx) }); err != nil {
+		return err
+	}
+	return recorder.err
+}
+
+// commitRecorder is a crdb.Tx that keeps the error of COMMIT.
+type commitRecorder struct {
+	tx  pgx.Tx
+	err error
+}
+
+// Exec implements crdb.Tx.
+func (r *commitRecorder) Exec(ctx context.Context, sql string, args ...any) error {
+	_, err := r.tx.Exec(ctx, sql, args...)
+	return err
+}
+
+// Commit implements crdb.Tx.
+func (r *commitRecorder) Commit(ctx context.Context) error {
+	r.err = r.tx.Commit(ctx)
+	return r.err
+}
+
+// Rollback implements crdb.Tx. When ctx has ended, pgx closes the connection instead.
+func (r *commitRecorder) Rollback(ctx context.Context) error { return r.tx.Rollback(ctx) }
+
+// query runs do on the control pool: for everything but the punches themselves.
+func (db *DB) query(ctx context.Context, do func(context.Context, *pgxpool.Pool) error) error {
 	return db.read(ctx, (*host).controlPool, do)
 }
 
-// persist asks until there is an answer, or ctx ends: for what a start needs.
+// retryUntilAnswer asks until there is an answer, or ctx ends: for what a start needs.
 // What the server refuses, such as a table that is not there, is an answer.
-func (db *DB) persist(ctx context.Context, do func(context.Context, *pgxpool.Pool) error) error {
+func (db *DB) retryUntilAnswer(ctx context.Context, do func(context.Context, *pgxpool.Pool) error) error {
 	for {
-		err := db.ask(ctx, do)
+		err := db.query(ctx, do)
 		if why := classify(err); why == causeNone || why.answers() || errors.Is(err, pgx.ErrNoRows) {
 			return err
 		}

@@ -27,7 +27,7 @@ type storedEvacuation struct {
 // Evacuations returns the operator's switches as the database has them.
 func (db *DB) Evacuations(ctx context.Context) ([]region.Evacuation, error) {
 	var value string
-	err := db.ask(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
+	err := db.query(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
 		return pool.QueryRow(ctx, `SELECT value FROM controls WHERE name = $1`, evacuations).Scan(&value)
 	})
 	if errors.Is(err, pgx.ErrNoRows) {

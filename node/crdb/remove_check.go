@@ -48,7 +48,7 @@ func (u *RegionUse) inService(served bool) []string {
 
 // inhabitants are the companies and rows that live in the region.
 func (db *DB) inhabitants(ctx context.Context, u *RegionUse) (list []string, err error) {
-	err = db.ask(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
+	err = db.query(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
 		list = nil
 		for _, side := range []struct {
 			n             int
@@ -111,7 +111,7 @@ func (db *DB) needed(ctx context.Context, uses []RegionUse, u *RegionUse) (list 
 		return nil, nil
 	}
 	var name, goal string
-	err = db.ask(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
+	err = db.query(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
 		return pool.QueryRow(ctx, `SELECT current_database(), survival_goal FROM [SHOW SURVIVAL GOAL FROM DATABASE]`).Scan(&name, &goal)
 	})
 	name = pgx.Identifier{name}.Sanitize()
