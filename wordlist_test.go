@@ -15,8 +15,6 @@ var notPlainYet = []string{
 	"node/lab/traceview",
 	"node/rehome",
 	"region/dns",
-	"terraform/local",
-	"terraform/local/tests",
 	"terraform/testing/awsschema",
 	"tracing",
 	"tracing/monitoring",

@@ -1,10 +1,8 @@
-# What a region has before it has nodes, and what is asked before it goes, in the
-# order of terraform/modules/region. For a region that the cluster did not begin
-# with; the servers of the others are the cluster's own, which the commands below
-# leave alone.
+# The database's part of a region, in the order of terraform/modules/region: its server, its place in the database, and
+# the guard of a destroy. It is for a region that is new to the cluster. The commands below never stop a server of the
+# cluster's first regions.
 
-# The database's server stays while its process is started again, and is
-# decommissioned when the region goes.
+# The server. A restart of its process does not replace it. A destroy decommissions it.
 resource "terraform_data" "database" {
   count            = var.with_database ? 1 : 0
   triggers_replace = local.cluster.dir
@@ -18,7 +16,7 @@ resource "terraform_data" "database" {
   lifecycle {
     precondition {
       condition     = local.cluster.dir != ""
-      error_message = "cluster: ${var.cluster} is not there; is the cluster running (bin/punchclock-lab up)?"
+      error_message = "cluster: ${var.cluster} does not exist. Start a cluster: bin/punchclock-lab up"
     }
   }
 
@@ -30,11 +28,11 @@ resource "terraform_data" "database" {
 }
 
 locals {
-  # How often the region's server ended by itself. An apply does not reset it.
+  # How often the region's server ended by itself. A new number makes the next apply start it. No apply resets the number.
   database_crashes = sum(concat([0], [for h in try(local.cluster.database.hosts, []) : h.crashes if h.region == var.region]))
 }
 
-# Its process runs, and then the database has the region. Both may be done again.
+# The server's process, and the region in the database. Both commands may run again.
 resource "terraform_data" "joined" {
   count = var.with_database ? 1 : 0
   triggers_replace = {
@@ -49,7 +47,7 @@ resource "terraform_data" "joined" {
   }
 }
 
-# Made last, and so destroyed first. A cluster that is gone has no homes to lose.
+# Terraform creates the guard last, and so destroys it first. A cluster that is gone has no homes to lose.
 module "guard" {
   source     = "../modules/region/guard"
   count      = var.with_database ? 1 : 0

@@ -1,22 +1,20 @@
-# One region's nodes on this machine, as terraform/modules/nodes is one region's
-# nodes on AWS: a group that stays while its nodes are replaced, and takes them
-# with it when it goes. The whole region, with its part of the database, is in
-# database.tf.
+# The nodes of a region on this machine, in the shape of terraform/modules/nodes on AWS. A group stays while its nodes are
+# replaced, and its destroy stops them. See database.tf for the database's part of a region.
 
 locals {
-  # Either file may be gone when the region is destroyed, which needs neither.
+  # A destroy works without the cluster's file and without the binary.
   nothing = jsonencode({ pid = 0, dir = "", regions = [], nodes = [], database = { url = "" } })
   cluster = jsondecode(fileexists(var.cluster) ? file(var.cluster) : local.nothing)
   binary  = fileexists(var.binary) ? filesha256(var.binary) : ""
-  # How often a node of the region ended by itself. An apply does not reset it.
+  # How often a node of the region ended by itself. A new number makes the next apply start it. No apply resets the number.
   crashes = sum(concat([0], [for n in local.cluster.nodes : n.crashes if n.region == var.region]))
 
-  # Read once the region is in it, which may be during the apply.
+  # The cluster's file after the region was added to it, which may happen during the apply.
   joined  = var.with_database ? jsondecode(fileexists(one(terraform_data.joined).output) ? file(one(terraform_data.joined).output) : local.nothing) : local.cluster
   planned = [for n in local.joined.nodes : n if n.region == var.region]
 }
 
-# What is created belongs to one cluster. In the next one the nodes are others.
+# The group belongs to one cluster. Another cluster in the same file replaces it.
 resource "terraform_data" "group" {
   triggers_replace = local.cluster.dir
   input = {
@@ -29,16 +27,16 @@ resource "terraform_data" "group" {
   lifecycle {
     precondition {
       condition     = local.cluster.dir != ""
-      error_message = "cluster: ${var.cluster} is not there; is the cluster running (bin/punchclock-lab up)?"
+      error_message = "cluster: ${var.cluster} does not exist. Start a cluster: bin/punchclock-lab up"
     }
     precondition {
       condition     = contains(local.joined.regions, var.region)
-      error_message = "region: ${var.region} is none of ${join(", ", local.joined.regions)}. For another one say -var with_database=true."
+      error_message = "region: ${var.region} is none of ${join(", ", local.joined.regions)}. Add a new region with -var with_database=true."
     }
   }
 
-  # Says what it did not end cleanly, and then the region is still in the state;
-  # the nodes are gone all the same, and the next destroy succeeds.
+  # The command fails when a node did not stop cleanly. The region then stays in the state although its nodes are gone,
+  # and the next destroy succeeds.
   provisioner "local-exec" {
     when    = destroy
     command = "\"$LAB\" nodes stop \"$REGION\" --cluster=\"$CLUSTER\" --dir=\"$DIR\""
@@ -51,10 +49,9 @@ resource "terraform_data" "group" {
   }
 }
 
-# A launch template, its health check and its instance refresh: whatever changes
-# here, missing nodes are started and different ones replaced one at a time, each
-# drained before and ready afterwards. What is right is not touched, and what did
-# not work is done again by the next apply.
+# The launch template, the health check and the instance refresh. A change starts missing nodes and replaces different
+# ones one at a time: each is drained before, and ready before the next. Other nodes stay as they are. The next apply
+# repeats a step that failed.
 resource "terraform_data" "nodes" {
   triggers_replace = {
     group    = terraform_data.group.id
@@ -67,7 +64,7 @@ resource "terraform_data" "nodes" {
   lifecycle {
     precondition {
       condition     = local.binary != ""
-      error_message = "binary: ${var.binary} is not there; make build makes it."
+      error_message = "binary: ${var.binary} does not exist. Build it: make build"
     }
     precondition {
       condition     = var.nodes <= length(local.planned)

@@ -1,5 +1,5 @@
 output "nodes" {
-  description = "Where the nodes are: public API, health and metrics, log."
+  description = "Addresses of the public API and of health and metrics, and the log, of each node."
   value = {
     for n in slice(local.planned, 0, min(var.nodes, length(local.planned))) : n.name => {
       public_url = n.public_url

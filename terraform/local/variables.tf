@@ -1,8 +1,7 @@
 variable "region" {
-  description = "Region of the running cluster whose nodes these are; also the name of the workspace."
+  description = "Region of the running cluster, and name of the workspace."
   type        = string
-  # Also checked by a destroy: another region's state would else be taken for
-  # this one's, and its nodes be stopped.
+  # A destroy checks it as well. Otherwise it would use the state of another region and stop that region's nodes.
   validation {
     condition     = var.region == terraform.workspace
     error_message = "region: ${var.region} has its state in the workspace of that name, and ${terraform.workspace} is selected: terraform workspace select -or-create ${var.region}"
@@ -10,23 +9,23 @@ variable "region" {
 }
 
 variable "with_database" {
-  description = "Whether the whole region is meant, with its part of the database, as on AWS: the database's server and region come before the nodes, the server goes after them, and destroy is refused while homes remain. Without it destroy takes the nodes alone."
+  description = "Manage the whole region, with its part of the database, as on AWS. The server and the region come before the nodes, and the server goes after them. A destroy is refused while homes remain. Without it a destroy stops the nodes alone."
   type        = bool
   default     = false
 }
 
 variable "nodes" {
-  description = "How many nodes run; at most as many as the cluster has addresses for in a region (punchclock-lab up --nodes-per-region)."
+  description = "How many nodes run. The cluster has addresses for a limited number: punchclock-lab up --nodes-per-region."
   type        = number
   default     = 2
   validation {
     condition     = var.nodes >= 1 && floor(var.nodes) == var.nodes
-    error_message = "nodes: must be a whole number, 1 or more; terraform destroy stops all."
+    error_message = "nodes: must be a whole number of at least 1. To stop all: terraform destroy"
   }
 }
 
 variable "settings" {
-  description = "Further settings of the nodes, keyed as in a settings file, such as { log-level = \"debug\" }. Those that the cluster gives them cannot be changed."
+  description = "Further settings of the nodes, with the keys of a settings file, such as { log-level = \"debug\" }. They cannot replace settings of the cluster."
   type        = map(string)
   default     = {}
 }
@@ -37,7 +36,7 @@ variable "binary" {
   default     = "../../bin/punchclock"
   validation {
     condition     = var.binary != ""
-    error_message = "binary: is needed: the path of the punchclock executable, as make build leaves it in bin."
+    error_message = "binary: must be the path of the punchclock executable, which make build writes to bin."
   }
 }
 
@@ -48,7 +47,7 @@ variable "lab" {
 }
 
 variable "cluster" {
-  description = "File that tells of the running cluster, as punchclock-lab up writes it."
+  description = "State file of the running cluster, which punchclock-lab up writes."
   type        = string
   default     = "../../.run/cluster.json"
 }

@@ -1,6 +1,5 @@
-# What a plan can tell, against a cluster that nobody runs: nothing is started.
-# Run as TF_WORKSPACE=eu-west terraform test. That nodes really start, are
-# replaced and drain is tested in node/lab/drill.
+# Plans against the file of a cluster that does not run: no process starts. Run it by TF_WORKSPACE=eu-west terraform test.
+# The tests of node/lab/drill start, replace and drain real nodes.
 
 variables {
   region  = "eu-west"
