@@ -1,32 +1,29 @@
-# Everything a developer runs. `make` alone prints this list.
+# Everything that a developer runs. `make` alone prints the list.
 
 SHELL       := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-# Stamping by git fails in a clone that belongs to somebody else; the version
-# comes from the linker instead.
+# Go's own version stamp fails in a clone of another user's. The linker sets the version instead.
 export GOFLAGS := -buildvcs=false $(GOFLAGS)
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -X github.com/punchclock/punchclock/node.Version=$(VERSION)
 
-# Tools that are built from the Go module proxy are kept here.
+# Tools built from the Go module proxy.
 TOOLS         := $(CURDIR)/.cache/bin
 GOLANGCI      := v2.15.0
 GOLANGCI_LINT := $(TOOLS)/golangci-lint-$(GOLANGCI)
-# The version of tracing/monitoring/collector/builder.yaml.
+# The version in tracing/monitoring/collector/builder.yaml.
 OTELCOL_VERSION := v0.158.0
 OTELCOL         := $(TOOLS)/otelcol-$(OTELCOL_VERSION)
 
-# What to test, such as PKG=./node/batcher/... and TESTFLAGS='-run Poison -v'. All,
-# and the longest first: in the end it would run alone.
-PKG       ?= ./node/lab/drill ./node ./...
+# Packages to test, and flags of go test, such as PKG=./node/batcher/... TESTFLAGS='-run Poison -v'.
+PKG       ?= ./...
 TESTFLAGS ?=
-# One shared cluster starts in some seconds; a test that hangs must not hold CI
-# for longer than it takes to notice.
-TIMEOUT   ?= 12m
-# Short: enough to catch what the last change broke.
+export TESTFLAGS
+# The limit for one package. No package takes 3 minutes on an idle machine of two cores.
+TIMEOUT   ?= 10m
 FUZZTIME  ?= 10s
 BENCHTIME ?= 1s
 
@@ -34,8 +31,12 @@ BENCHTIME ?= 1s
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+.PHONY: setup
+setup: ## Install the packages that the other targets need, so that none of them needs root (scripts/setup)
+	@scripts/setup database compiler promtool dns linters generators
+
 .PHONY: demo
-demo: build database ## Start three regions, send a morning rush, account for every punch, show one trace
+demo: build database ## Start three regions, send a morning rush, audit every punch, show one trace
 	@exec bin/punchclock-lab demo $(ARGS)
 
 .PHONY: up
@@ -44,14 +45,14 @@ up: build database ## Start the same cluster and leave it running until Ctrl-C
 
 .PHONY: drill
 drill: DRILL = all
-drill: build database ## Break the cluster in every way under load and account for every punch (DRILL=kill-node for one)
+drill: build database ## Break the cluster in every way under load and audit every punch (DRILL=kill-node for one)
 	@exec bin/punchclock-lab drill $(DRILL) $(ARGS)
 
 .PHONY: test
 test: database compiler promtool dns ## Check format, vet, and run all tests with -race, on a real database and real processes
 	@scripts/check-format
 	go vet $(PKG)
-	go test -race -vet=off -timeout $(TIMEOUT) $(TESTFLAGS) $(PKG)
+	TIMEOUT=$(TIMEOUT) scripts/test $(PKG)
 	@command -v terraform >/dev/null || echo 'SKIPPED: terraform is not on the PATH, so terraform/local and the drill terraform-region were not tested' >&2
 	@$(if $(filter ./... ./terraform%,$(PKG)),scripts/aws-provider --report,:) # go test does not show what it skips
 
@@ -62,7 +63,7 @@ lint: $(GOLANGCI_LINT) ## Run the linters (golangci-lint is built once and cache
 	@scripts/lint-scripts
 
 .PHONY: collector
-collector: $(OTELCOL) ## Build OpenTelemetry's collector (once, in .cache) and send traces through our configuration
+collector: $(OTELCOL) ## Build OpenTelemetry's collector once, in .cache, and send traces through our configuration
 	go test -count=1 -v -run Collector ./tracing/monitoring
 
 .PHONY: bench
@@ -79,12 +80,12 @@ fmt: ## Format all Go code
 	gofmt -w $$(scripts/go-files)
 
 .PHONY: generate
-generate: ## Write generated code anew (needs protoc, which is installed if missing)
+generate: ## Generate code again (installs protoc if it is missing)
 	@scripts/setup generators
 	GOBIN=$(TOOLS) go install google.golang.org/protobuf/cmd/protoc-gen-go connectrpc.com/connect/v2/cmd/protoc-gen-connect-go
 	PATH=$(TOOLS):$$PATH go generate ./...
 
-# No cgo: the program needs no compiler to build and no library to run.
+# Without cgo the build needs no C compiler and the binaries need no library.
 .PHONY: build
 build: ## Build bin/punchclock and bin/punchclock-lab
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./node/cmd/punchclock ./node/cmd/punchclock-lab
@@ -93,12 +94,12 @@ build: ## Build bin/punchclock and bin/punchclock-lab
 clean: ## Remove what was built, and cached tools
 	rm -rf bin .cache
 
-# Not for the list: what the targets above need from the machine.
+# Needs of the targets above, not for the list.
 .PHONY: database compiler promtool dns
 database compiler promtool dns:
 	@scripts/setup $@
 
-# The builder writes a program of its own and builds it. Minutes, once.
+# The builder writes a program and builds it, once, within some minutes.
 $(OTELCOL): tracing/monitoring/collector/builder.yaml
 	@echo 'building otelcol $(OTELCOL_VERSION), once; it takes some minutes'
 	GOFLAGS= CGO_ENABLED=0 go run go.opentelemetry.io/collector/cmd/builder@$(OTELCOL_VERSION) --config $<
