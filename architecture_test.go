@@ -1,6 +1,5 @@
-// Package punchclock_test holds the rules of the house: which package may
-// import which, what each must have, and how long things may get. It tests no
-// behaviour.
+// Package punchclock_test holds the rules of the project: which package may import which, what each package must have,
+// and how long files and functions may get. It tests no behaviour.
 package punchclock_test
 
 import (
@@ -19,8 +18,8 @@ import (
 
 const module = "github.com/punchclock/punchclock"
 
-// mayImport is the import table of ARCHITECTURE.md: for each package, what of
-// ours it may import, besides what everybodyMay. "x/..." is x and all below it.
+// mayImport is the import table of ARCHITECTURE.md. For each package it lists the packages of this module that it may
+// import, besides allMay. "x/..." is x and all packages below it.
 var mayImport = map[string][]string{
 	"node":                {"node/zone", "node/certs", "node/config", "node/punch", "node/httpapi", "node/adminapi", "node/auth", "node/dispatch", "node/batcher", "node/health", "node/evacuation", "node/peer/...", "node/crdb", "node/rehome", "region/..."},
 	"node/cmd/punchclock": {"node", "node/adminapi", "node/auth", "node/certs", "node/client", "node/companies", "node/config", "node/crdb", "node/keyrotation", "node/punch", "node/rehome", "region/..."},
@@ -31,8 +30,7 @@ var mayImport = map[string][]string{
 	"node/zone":   {},
 	"node/certs":  {},
 
-	// The way of a punch, from the outside in. Siblings do not know each
-	// other: package node joins them.
+	// The way of a punch, from the outside in. Siblings do not import each other: package node joins them.
 	"node/httpapi":     {"node/punch", "node/auth", "region"},
 	"node/adminapi":    {"region"},
 	"node/auth":        {"node/punch"},
@@ -54,8 +52,7 @@ var mayImport = map[string][]string{
 	"node/punch/punchtest":   {"node/punch"},
 	"node/client/clienttest": {"node/auth", "node/httpapi", "node/punch", "region"},
 
-	// The laboratory: it sees a node from the outside, and no product package
-	// imports it.
+	// The laboratory sees a node from the outside. No product package imports it.
 	"node/cmd/punchclock-lab": {"node/lab/...", "node/client", "node/config", "node/punch"},
 	"node/lab/cluster":        {"node/config", "node/certs"},
 	"node/lab/load":           {"node/punch", "node/client", "node/lab/cluster"},
@@ -76,10 +73,10 @@ var mayImport = map[string][]string{
 	"terraform/testing/awsschema": {},
 }
 
-var everybodyMay = []string{"tracing"}
+var allMay = []string{"tracing"}
 
-// testsMayImport is what the tests of a package may import beyond that: a real
-// part where a fake would prove less. Tests always may import their package.
+// testsMayImport lists what the tests of a package may import besides: real parts, where a fake would prove less.
+// Tests always may import their package.
 var testsMayImport = map[string][]string{
 	"node":                {"node/...", "region/...", "tracing/monitoring"},
 	"node/cmd/punchclock": {"node/client/clienttest", "node/lab/cluster"},
@@ -97,12 +94,11 @@ var testsMayImport = map[string][]string{
 }
 
 const (
-	maxFileLines = 450 // most are near 300; beyond this nobody reads a file to its end
+	maxFileLines = 450 // most files have fewer than 300 lines
 	maxFuncLines = 70  // a screen
 )
 
-// badNames say nothing about what a package is for, or hide a package that
-// everybody knows.
+// badNames say nothing about a package's purpose, or hide a well-known package.
 var badNames = []string{
 	"util", "utils", "common", "helper", "helpers", "misc", "shared", "base", "lib", "types", "model", "models", "pkg", "internal",
 	"bytes", "context", "crypto", "embed", "errors", "expvar", "flag", "fmt", "hash", "html", "http", "io", "iter", "json", "log",
@@ -158,7 +154,7 @@ func sources(t *testing.T) []sourceFile {
 	return files
 }
 
-// at says where a node of the file is.
+// at returns the place of a node in the file.
 func (f *sourceFile) at(pos token.Pos) string {
 	return fmt.Sprintf("%s:%d", f.path, f.fset.Position(pos).Line)
 }
@@ -173,14 +169,14 @@ func matches(patterns []string, pkg string) bool {
 func TestEveryPackageKeepsToTheImportTable(t *testing.T) {
 	for _, f := range sources(t) {
 		if f.pkg == "." {
-			continue // this test, which imports nothing of ours
+			continue // this test, which imports no package of the module
 		}
 		allowed, known := mayImport[f.pkg]
 		if !known {
-			t.Errorf("%s: package %s has no row in the import table. Decide what of ours it may import, and add it to mayImport in architecture_test.go and to the table in ARCHITECTURE.md.", f.path, f.pkg)
+			t.Errorf("%s: package %s has no row in the import table. Decide which packages of the module it may import, and add it to mayImport in architecture_test.go and to the table in ARCHITECTURE.md.", f.path, f.pkg)
 			continue
 		}
-		allowed = slices.Concat(allowed, everybodyMay)
+		allowed = slices.Concat(allowed, allMay)
 		if f.test {
 			allowed = slices.Concat(allowed, []string{f.pkg}, testsMayImport[f.pkg])
 		}
@@ -191,7 +187,7 @@ func TestEveryPackageKeepsToTheImportTable(t *testing.T) {
 			}
 			imported, ours := strings.CutPrefix(imported, module+"/")
 			if ours && !matches(allowed, imported) {
-				t.Errorf("%s: %s imports %s, which the import table does not allow. Declare an interface where it is used and let package node join the two, or move the code; only if the house is really to change, change the table in architecture_test.go and ARCHITECTURE.md.",
+				t.Errorf("%s: %s imports %s, which the import table does not allow. Declare an interface in the importing package and let package node join the two, or move the code. If the architecture must change, change the table in architecture_test.go and ARCHITECTURE.md.",
 					f.at(spec.Pos()), f.pkg, imported)
 			}
 		}
@@ -220,7 +216,7 @@ func TestEveryPackageHasOneComment(t *testing.T) {
 	for pkg, found := range comments {
 		switch len(found) {
 		case 0:
-			t.Errorf("package %s has no package comment. Say at the top of its main file, or in a doc.go, what it is for and what it is not.", pkg)
+			t.Errorf("package %s has no package comment. Say in its main file or in a doc.go what it is for and what it is not.", pkg)
 		case 1:
 		default:
 			t.Errorf("package %s has %d package comments, at %s. Keep one; put an empty line between the others and their package clause.", pkg, len(found), strings.Join(found, ", "))
@@ -232,7 +228,7 @@ func TestNamesSayWhatAPackageIsFor(t *testing.T) {
 	for _, f := range sources(t) {
 		name := strings.TrimSuffix(f.ast.Name.Name, "_test")
 		if slices.Contains(badNames, name) {
-			t.Errorf("%s: a package named %s tells nobody what it is for, or hides a well-known one. Name it for its role or its technology.", f.path, name)
+			t.Errorf("%s: the name %s does not say what the package is for, or hides a well-known package. Name it for its role or its technology.", f.path, name)
 		}
 		if base := path.Base(f.pkg); f.pkg != "." && name != "main" && name != base {
 			t.Errorf("%s: the package is named %s and lies in %s. Give both one name.", f.path, name, base)
@@ -246,7 +242,7 @@ func TestFilesAndFunctionsFitAReader(t *testing.T) {
 			continue
 		}
 		if lines := f.fset.File(f.ast.Pos()).LineCount(); lines > maxFileLines {
-			t.Errorf("%s has %d lines, more than %d. Split it by what its parts are for.", f.path, lines, maxFileLines)
+			t.Errorf("%s has %d lines, more than %d. Split it by purpose.", f.path, lines, maxFileLines)
 		}
 		if f.test {
 			continue
@@ -257,14 +253,13 @@ func TestFilesAndFunctionsFitAReader(t *testing.T) {
 				continue
 			}
 			if lines := f.fset.Position(fn.End()).Line - f.fset.Position(fn.Pos()).Line + 1; lines > maxFuncLines {
-				t.Errorf("%s: func %s has %d lines, more than %d. Take out what can be named.", f.at(fn.Pos()), fn.Name.Name, lines, maxFuncLines)
+				t.Errorf("%s: func %s has %d lines, more than %d. Move a part with a name of its own into a function.", f.at(fn.Pos()), fn.Name.Name, lines, maxFuncLines)
 			}
 		}
 	}
 }
 
-// startsGoroutines reports whether the file has a go statement or calls a
-// method Go, as of a WaitGroup.
+// startsGoroutines reports whether the file has a go statement or calls a method Go, such as a WaitGroup's.
 func startsGoroutines(f sourceFile) (found bool) {
 	ast.Inspect(f.ast, func(n ast.Node) bool {
 		switch n := n.(type) {
@@ -281,7 +276,7 @@ func startsGoroutines(f sourceFile) (found bool) {
 }
 
 func TestPackagesWithGoroutinesLookForLeaks(t *testing.T) {
-	starts := make(map[string]string) // the package and the first file that starts one
+	starts := make(map[string]string) // the first file of each package that starts a goroutine
 	checked := make(map[string]bool)
 	for _, f := range sources(t) {
 		if f.test {
@@ -296,7 +291,7 @@ func TestPackagesWithGoroutinesLookForLeaks(t *testing.T) {
 	}
 	for pkg, file := range starts {
 		if !checked[pkg] {
-			t.Errorf("%s starts goroutines, and no test of %s looks whether they end. Add a TestMain that calls goleak.VerifyTestMain.", file, pkg)
+			t.Errorf("%s starts goroutines, and no test of %s checks that they end. Add a TestMain that calls goleak.VerifyTestMain.", file, pkg)
 		}
 	}
 }

@@ -28,8 +28,7 @@ import (
 	"github.com/punchclock/punchclock/tracing"
 )
 
-// collectorConfig is the part of the collector's model that is ours to get
-// wrong without a collector at hand.
+// collectorConfig is the part of the collector's configuration that a test can check without a collector.
 type collectorConfig struct {
 	Receivers, Processors, Exporters map[string]any
 	Service                          struct {
@@ -67,7 +66,7 @@ func TestCollectorPipelines(t *testing.T) {
 				}
 			}
 			for _, r := range p.Processors {
-				if base.Processors[r] == nil { // metrics.yaml is read on top of it
+				if base.Processors[r] == nil { // the collector reads metrics.yaml on top of collector.yaml
 					t.Errorf("%s: %s has a processor %s, which is not there", file, name, r)
 				}
 			}
@@ -84,9 +83,8 @@ func TestCollectorPipelines(t *testing.T) {
 	}
 }
 
-// TestCollectorKeepsTheDatabaseMetricsThatAreAskedFor holds the list in
-// metrics.yaml against rules and dashboards: what it drops, nobody would miss
-// before the day of the alert.
+// TestCollectorKeepsTheDatabaseMetricsThatAreAskedFor compares the list in metrics.yaml with rules and dashboards.
+// Otherwise a metric that the collector drops would be missed only when its alert is needed.
 func TestCollectorKeepsTheDatabaseMetricsThatAreAskedFor(t *testing.T) {
 	text, err := Files.ReadFile("collector/metrics.yaml")
 	if err != nil {
@@ -151,7 +149,7 @@ func otelcol(t *testing.T) string {
 	return path
 }
 
-// TestCollectorTakesItsConfiguration also has it take what Terraform adds in AWS.
+// TestCollectorTakesItsConfiguration validates our configuration and the part that Terraform adds in AWS.
 func TestCollectorTakesItsConfiguration(t *testing.T) {
 	binary := otelcol(t)
 	template, err := os.ReadFile("../../terraform/modules/observability/files/aws.yaml.tftpl")
@@ -172,7 +170,7 @@ func TestCollectorTakesItsConfiguration(t *testing.T) {
 			args = append(args, "--config="+file)
 		}
 		cmd := exec.CommandContext(t.Context(), binary, args...)
-		// Who signs must have a name; nobody is asked.
+		// The signing extension needs credentials. It sends nothing here.
 		cmd.Env = append(os.Environ(), "AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test", "AWS_EC2_METADATA_DISABLED=true", "PUNCHCLOCK_TRACE_EXPORTER="+exporter)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Errorf("%v: %v\n%s", args, err, out)
@@ -180,8 +178,7 @@ func TestCollectorTakesItsConfiguration(t *testing.T) {
 	}
 }
 
-// TestDeployedCollectorIsTheTestedOne: names of parts and of settings change from
-// release to release.
+// TestDeployedCollectorIsTheTestedOne compares versions, because names and settings change from release to release.
 func TestDeployedCollectorIsTheTestedOne(t *testing.T) {
 	var built struct{ Dist struct{ Version string } }
 	var deployed struct {
@@ -197,9 +194,8 @@ func TestDeployedCollectorIsTheTestedOne(t *testing.T) {
 	}
 }
 
-// TestCollectorSamples sends traces as a node does: quick ones, of which a tenth
-// is to arrive, then one that is slow, one that failed and one that was refused
-// for good, which all are.
+// TestCollectorSamples sends traces as a node does. A tenth of the quick traces must arrive. A slow trace, a failed
+// trace and a trace of a final refusal must all arrive.
 func TestCollectorSamples(t *testing.T) {
 	binary := otelcol(t)
 	const quick = 2000
@@ -207,7 +203,7 @@ func TestCollectorSamples(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = sink.Close(context.Background()) }) // nothing is sent any more
+	t.Cleanup(func() { _ = sink.Close(context.Background()) }) // the test sends nothing any more
 	url := startCollector(t, binary, sink.URL)
 	for name, value := range map[string]string{
 		"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_ENDPOINT": url, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf", "OTEL_BSP_SCHEDULE_DELAY": "50",
@@ -243,8 +239,8 @@ func TestCollectorSamples(t *testing.T) {
 			t.Errorf("%s, which was %s, does not arrive: %v", id, what, err)
 		}
 	}
-	// The others were decided on before, yet may be on their way. Off by more than
-	// six standard deviations of 13 is not chance.
+	// The collector decided on the others before, but they may be under way. The tolerance is six standard deviations
+	// of 13.
 	n, _, _ := sink.Len()
 	for ; n < quick/10-80 && ctx.Err() == nil; n, _, _ = sink.Len() {
 		time.Sleep(50 * time.Millisecond) // poll
@@ -254,7 +250,7 @@ func TestCollectorSamples(t *testing.T) {
 	}
 }
 
-// freeAddrs returns addresses on which nobody listens just now.
+// freeAddrs returns addresses that no process listens on at this moment.
 func freeAddrs(t *testing.T, n int) (addrs []string) {
 	t.Helper()
 	for range n {
@@ -262,14 +258,14 @@ func freeAddrs(t *testing.T, n int) (addrs []string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer func() { _ = l.Close() }() // all at the end, or one would come twice
+		defer func() { _ = l.Close() }() // closed at the end, so that no address comes twice
 		addrs = append(addrs, l.Addr().String())
 	}
 	return addrs
 }
 
-// startCollector runs the collector as it is configured, but for addresses, a
-// larger share of the ordinary traces and a short wait. It returns where it listens.
+// startCollector runs the collector with our configuration, on free addresses, with a larger share of ordinary traces
+// and a short wait. It returns the collector's URL.
 func startCollector(t *testing.T, binary, sink string) string {
 	t.Helper()
 	addrs := freeAddrs(t, 4)

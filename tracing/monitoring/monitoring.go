@@ -1,7 +1,5 @@
-// Package monitoring is what watches a deployment: rules for Prometheus,
-// dashboards for Grafana and the configuration of OpenTelemetry's collector.
-// The files are what counts; the Go in it lets tests hold them against nodes
-// that run, and is in no program.
+// Package monitoring holds rules for Prometheus, dashboards for Grafana and a configuration of OpenTelemetry's
+// collector. The Go code lets tests compare these files with running nodes. No program contains it.
 package monitoring
 
 import (
@@ -22,14 +20,13 @@ import (
 //go:embed rules/*.yaml dashboards/*.json collector/*.yaml
 var Files embed.FS
 
-// Expression is a PromQL expression and where it stands.
+// Expression is a PromQL expression and its place.
 type Expression struct {
-	Where  string // file and rule or panel
+	Where  string // file, and rule or panel
 	PromQL string
 }
 
-// Expressions returns all of the rules' and the dashboards', with what Grafana
-// would put in for its own variables.
+// Expressions returns the expressions of all rules and dashboards. It replaces Grafana's own variables.
 func Expressions() ([]Expression, error) {
 	rules, err := Rules()
 	if err != nil {
@@ -49,8 +46,7 @@ func Expressions() ([]Expression, error) {
 	return all, nil
 }
 
-// Metrics returns the names of the metrics that the expressions need and no
-// rule records, and for each where it is first named.
+// Metrics returns the metrics that the expressions need and that no rule records, with the first place of each.
 func Metrics() (map[string]string, error) {
 	all, err := Expressions()
 	if err != nil {
@@ -79,15 +75,14 @@ func Metrics() (map[string]string, error) {
 	return metrics, nil
 }
 
-// Value is a label's value that an expression asks for. Of one that nothing ever
-// has, an alert would be silent for good.
+// Value is a label's value in an expression. An alert for a value that no series has would stay silent for ever.
 type Value struct {
 	Where, Metric, Label string
-	Text                 string // each alternative of one is a Value of its own
+	Text                 string // each alternative of a regular expression is a Value of its own
 	pattern              *regexp.Regexp
 }
 
-// Is reports whether a label's value is the one.
+// Is reports whether a label's value matches.
 func (v Value) Is(value string) bool { return v.pattern.MatchString(value) }
 
 var (
@@ -95,9 +90,8 @@ var (
 	selected  = regexp.MustCompile(`(\w+)\s*(=~?)\s*("(?:[^"\\]|\\.)*")`)
 )
 
-// Values returns what the expressions ask for by = and =~. Of what a reader
-// chooses on a dashboard, that there is a value at all: All would hide that there
-// is none.
+// Values returns the values that the expressions select with = and =~. For a variable of a dashboard the Value matches
+// any text that is not empty: All would hide that there is none.
 func Values() (values []Value, err error) {
 	all, err := Expressions()
 	if err != nil {
@@ -115,7 +109,7 @@ func Values() (values []Value, err error) {
 				}
 				alternatives := []string{regexp.QuoteMeta(text)}
 				if m[2] == "=~" {
-					alternatives = strings.Split(text, "|") // none of ours has a group with one in it
+					alternatives = strings.Split(text, "|") // no expression of ours has an alternative inside a group
 				}
 				for _, a := range alternatives {
 					pattern, err := regexp.Compile("^(?:" + a + ")$")
@@ -130,9 +124,8 @@ func Values() (values []Value, err error) {
 	return values, nil
 }
 
-// What of PromQL is no name of a metric, in the order in which it is to go.
-// Prometheus' own parser would bring its database into go.mod; promtool, which
-// the tests run, judges the syntax.
+// Parts of PromQL that are no metric's name, in the order in which names removes them. Prometheus' own parser would
+// bring its database into go.mod. The tests run promtool, which checks the syntax.
 var (
 	quoted    = regexp.MustCompile("\"(?:[^\"\\\\]|\\\\.)*\"|'(?:[^'\\\\]|\\\\.)*'|`[^`]*`")
 	matchers  = regexp.MustCompile(`\{[^}]*\}`)
@@ -143,8 +136,8 @@ var (
 	keywords  = []string{"and", "or", "unless", "bool", "offset", "group_left", "group_right"}
 )
 
-// names returns the metrics that an expression selects. One that is selected
-// by anything but its plain name is an error: nobody could check it.
+// names returns the metrics that an expression selects. It returns an error for a metric selected without a plain
+// name, because no test could check it.
 func (e Expression) names() (names []string, err error) {
 	text := quoted.ReplaceAllString(e.PromQL, "")
 	if nameless.MatchString(text) {
@@ -175,10 +168,10 @@ type Rule struct {
 	Annotations map[string]string `yaml:"annotations"`
 }
 
-// Name is what the rule records or how it alerts.
+// Name returns the recorded series or the alert.
 func (r Rule) Name() string { return r.Record + r.Alert }
 
-// Rules returns all rules, in the order of files and groups.
+// Rules returns all rules in the order of files and groups.
 func Rules() (rules []Rule, err error) {
 	err = each("rules", func(file string, content []byte) error {
 		var doc struct {
@@ -200,7 +193,7 @@ func Rules() (rules []Rule, err error) {
 	return rules, err
 }
 
-// Dashboard is as much of Grafana's model as is worth checking.
+// Dashboard is the part of Grafana's model that tests check.
 type Dashboard struct {
 	UID           string `json:"uid"`
 	Title         string `json:"title"`
@@ -214,13 +207,13 @@ type Dashboard struct {
 	Panels []Panel `json:"panels"`
 }
 
-// Variable is one that a reader of a dashboard chooses.
+// Variable is a variable that a reader of a dashboard chooses.
 type Variable struct {
 	Name, Type string
 	Definition string `json:"definition"` // label_values(metric, label), or empty
 }
 
-// Panel is one of a dashboard.
+// Panel is a panel of a dashboard.
 type Panel struct {
 	ID          int
 	Type        string
@@ -256,7 +249,7 @@ func Dashboards() (map[string]Dashboard, error) {
 	return all, err
 }
 
-// variables is what Grafana puts in before it asks.
+// variables are those that Grafana itself replaces before a query.
 var variables = strings.NewReplacer("$__rate_interval", "5m", "$__range", "1h")
 
 func (d Dashboard) expressions(file string) (all []Expression) {

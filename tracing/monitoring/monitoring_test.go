@@ -19,7 +19,7 @@ func mustRules(t *testing.T) []Rule {
 	return rules
 }
 
-// sections returns a document's text by what GitHub makes of its headings.
+// sections returns a document's text by the anchors that GitHub makes of its headings.
 func sections(t *testing.T, file string) map[string]string {
 	t.Helper()
 	text, err := os.ReadFile(file)
@@ -44,7 +44,7 @@ func sections(t *testing.T, file string) map[string]string {
 				return -1
 			}
 		}, strings.TrimSpace(heading))
-		found[anchor] += "\n" // it is there, whatever it says
+		found[anchor] += "\n" // the anchor exists even if its section is empty
 	}
 	return found
 }
@@ -146,7 +146,7 @@ func TestMetricsAreFoundWherePeopleHideThem(t *testing.T) {
 	}
 }
 
-// grafanaUnits are the ones in use; a misspelt one is shown as plain text.
+// grafanaUnits lists the units in use. Grafana shows a misspelt unit as plain text.
 var grafanaUnits = []string{"short", "none", "s", "ns", "reqps", "cps", "bytes", "percentunit"}
 
 func TestDashboards(t *testing.T) {
@@ -213,8 +213,8 @@ func checkPanel(t *testing.T, file string, p Panel, known []string) {
 		t.Errorf("%s shows nothing", where)
 	}
 	for _, target := range p.Targets {
-		// Grafana's range holds four scrapes of the interval that it is told. The
-		// database's is twice the nodes', and two samples make no rate for sure.
+		// Grafana's $__rate_interval holds four scrapes of the panel's interval. The database is scraped half as often
+		// as the nodes, and a rate needs more than two samples.
 		ofDatabase := strings.Contains(target.Expr, `instance=~"$db"`)
 		if ofDatabase && strings.Contains(target.Expr, "$__rate_interval") && target.Interval != "30s" {
 			t.Errorf("%s asks for a rate of the database in steps of %q, want those in which it is scraped, 30s", where, target.Interval)

@@ -12,8 +12,7 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// promtool runs the checker that comes with Prometheus. Without it nothing
-// would hold the rules, so the tests fail.
+// promtool runs Prometheus' checker. Without it nothing would check the rules, so the tests fail.
 func promtool(t *testing.T, args ...string) string {
 	t.Helper()
 	path, err := exec.LookPath("promtool")
@@ -39,8 +38,7 @@ func TestRulesAreRules(t *testing.T) {
 	}
 }
 
-// TestPanelsAsk has Prometheus itself judge what the dashboards ask, as if it
-// were to be recorded.
+// TestPanelsAsk lets Prometheus check the dashboards' expressions, as if they were recording rules.
 func TestPanelsAsk(t *testing.T) {
 	type rule struct {
 		Record string            `yaml:"record"`
@@ -82,9 +80,8 @@ type unitTests struct {
 	} `yaml:"tests"`
 }
 
-// TestAlertsFireAndStaySilent runs promtool's own tests, and holds that there
-// is one in which each alert fires, with each severity, and one in which it
-// does not.
+// TestAlertsFireAndStaySilent runs promtool's tests. Each alert needs a test in which it fires, for each severity, and
+// a test in which it stays silent.
 func TestAlertsFireAndStaySilent(t *testing.T) {
 	files, err := filepath.Glob("rules/tests/*.yaml")
 	if err != nil || len(files) == 0 {

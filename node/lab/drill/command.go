@@ -26,30 +26,29 @@ type Command struct {
 	Inject        string `help:"Shell command that breaks something, in place of the scenario's own way." placeholder:"CMD"`
 	Heal          string `help:"Shell command that undoes it." placeholder:"CMD"`
 	Region        string `help:"Region that is broken; the database's primary one when empty, which is the hardest to lose."`
-	// Two cores that also run the whole cluster hold it easily, and each of
-	// nine pairs of home and entry has eleven punches a second.
+	// Two cores that also run the whole cluster hold this rate easily. Each of nine pairs of home and entry gets
+	// eleven punches a second.
 	Rate   float64       `help:"Punches per second." default:"100"`
 	Before time.Duration `help:"How long the load is held before the break; the scenario's own when 0."`
 	During time.Duration `help:"How long the break lasts; the scenario's own when 0."`
 	After  time.Duration `help:"How long the load is held after the heal; the scenario's own when 0."`
-	// Leases of a database that was away come home within a minute or so.
+	// After the loss of a database region, leases return within about a minute.
 	Settle time.Duration `help:"How long members and leases may take to be back after the heal." default:"90s"`
-	// Where it lies in the source: make drill runs in its root.
+	// make drill runs in the root of the source.
 	Terraform string `help:"Folder of the configuration that terraform-region applies." default:"terraform/local" type:"path"`
 	Out       string `help:"Folder for ledgers, results and pages." default:".run/drills" type:"path"`
 }
 
-// ExitSkipped is the exit status of a scenario that was asked for by its name
-// and cannot be played here, so that nobody takes it for a pass. Test harnesses
-// know 77 as that.
+// ExitSkipped is the exit status of a named scenario that cannot run here, so that a script does not take it for a
+// pass. Test harnesses use 77 for this.
 const ExitSkipped = 77
 
 // ErrSkipped is returned for a scenario that was asked for by its name and cannot run on this machine.
 var ErrSkipped = errors.New("the scenario cannot run here")
 
-// Run runs a drill, or all, writes summaries to out, and is nil only if every
-// ledger is clean and every bound holds. Of all, those that cannot be played
-// here are named and no error; one that was asked for is an ErrSkipped.
+// Run runs one drill or all, and writes summaries to out. It returns nil only if every ledger is clean and every bound
+// holds. Of all drills it skips those that cannot run here and names them. A drill named alone that cannot run is an
+// ErrSkipped.
 func (c *Command) Run(ctx context.Context, out io.Writer) error {
 	switch c.Name {
 	case "":
@@ -73,13 +72,13 @@ func (c *Command) Run(ctx context.Context, out io.Writer) error {
 func list(out io.Writer) error {
 	var s strings.Builder
 	for _, sc := range Scenarios() {
-		_, _ = fmt.Fprintf(&s, "%-27s %s\n", sc.Name, sc.About) // a Builder takes everything
+		_, _ = fmt.Fprintf(&s, "%-27s %s\n", sc.Name, sc.About) // a Builder never fails
 	}
 	_, err := io.WriteString(out, s.String())
 	return err
 }
 
-// all runs every scenario on a fresh cluster of its own.
+// all runs every scenario, each on a fresh cluster of its own.
 func (c *Command) all(ctx context.Context, out io.Writer) error {
 	var summary strings.Builder
 	var errs []error
@@ -103,12 +102,12 @@ func (c *Command) all(ctx context.Context, out io.Writer) error {
 	return errors.Join(append(errs, err)...)
 }
 
-// skipped is why a scenario cannot be played here.
+// skipped says why a scenario cannot run here.
 type skipped struct{ reason string }
 
 func (s *skipped) Error() string { return "skipped: " + s.reason }
 
-// one plays a scenario and leaves its ledger, its result and its page behind.
+// one runs a scenario and leaves its ledger, its result and its page.
 func (c *Command) one(ctx context.Context, sc Scenario, out io.Writer) (err error) {
 	if err := c.adapt(&sc); err != nil {
 		return err
@@ -120,7 +119,7 @@ func (c *Command) one(ctx context.Context, sc Scenario, out io.Writer) (err erro
 	s, stop, err := c.target(ctx, &sc)
 	defer func() { err = errors.Join(err, stop()) }()
 	if err != nil {
-		return errors.Join(err, os.Remove(dir)) // nothing is in it
+		return errors.Join(err, os.Remove(dir)) // the folder is empty
 	}
 	if err := s.rest(ctx); err != nil {
 		return errors.Join(err, os.Remove(dir))
@@ -128,7 +127,7 @@ func (c *Command) one(ctx context.Context, sc Scenario, out io.Writer) (err erro
 	s.say("%s: %.0f punches/s through %s", sc.Name, c.Rate, strings.Join(s.state.Regions, ", "))
 	r := &run{scenario: sc, target: s, load: c.load(&sc), ledger: filepath.Join(dir, "ledger.jsonl"), settle: c.Settle, progress: showProgress(os.Stderr, sc.Name)}
 	o, err := r.execute(ctx)
-	// What was found is left behind whatever happened.
+	// The result is written whatever happened.
 	err = errors.Join(err, c.publish(&o, dir, out))
 	if err == nil {
 		err = o.Verdict()
@@ -136,8 +135,8 @@ func (c *Command) one(ctx context.Context, sc Scenario, out io.Writer) (err erro
 	if err == nil {
 		return nil
 	}
-	if s.stage != nil {
-		s.stage.Keep() // the evidence
+	if s.environment != nil {
+		s.environment.Keep() // the evidence
 	}
 	if o.Error != "" {
 		s.say("reconcile by hand: %s", auditCommand(r.ledger, s.state.Database.URL))
@@ -145,8 +144,7 @@ func (c *Command) one(ctx context.Context, sc Scenario, out io.Writer) (err erro
 	return err
 }
 
-// auditCommand is what an operator types to audit a ledger later. A password
-// is not shown.
+// auditCommand returns the command that audits a ledger later. It does not show a password.
 func auditCommand(ledger, databaseURL string) string {
 	if cfg, err := pgx.ParseConfig(databaseURL); err != nil || cfg.Password != "" {
 		databaseURL = "$PUNCHCLOCK_DATABASE_URL"
@@ -172,14 +170,13 @@ func (c *Command) adapt(sc *Scenario) error {
 	return nil
 }
 
-// folder makes the folder of one drill.
+// folder creates the folder of one drill.
 func (c *Command) folder(name string) (string, error) {
 	dir := filepath.Join(c.Out, time.Now().UTC().Format("20060102-150405-")+name)
 	return dir, os.MkdirAll(dir, 0o755)
 }
 
-// site starts a cluster, or finds the one that runs. stop must be called, also
-// after an error.
+// target starts a cluster, or finds the cluster that runs. The caller must call stop, also after an error.
 func (c *Command) target(ctx context.Context, sc *Scenario) (s *target, stop func() error, err error) {
 	s = &target{victim: c.Region, local: c.Terraform, progress: os.Stderr, say: func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }}
 	stop = func() error { return s.close(ctx) }
@@ -189,7 +186,7 @@ func (c *Command) target(ctx context.Context, sc *Scenario) (s *target, stop fun
 	if c.Cluster != "" {
 		err = c.find(s)
 	} else if err = c.possible(sc); err == nil {
-		err = s.start(ctx, &c.Setup, sc.needs)
+		err = s.start(ctx, c.Setup, sc.needs)
 	}
 	if err != nil {
 		return s, stop, err
@@ -206,7 +203,7 @@ func (c *Command) target(ctx context.Context, sc *Scenario) (s *target, stop fun
 	return s, stop, err
 }
 
-// find takes a cluster that runs.
+// find takes a cluster that runs already.
 func (c *Command) find(s *target) error {
 	state, err := cluster.ReadState(c.Cluster)
 	if err != nil {
@@ -220,11 +217,17 @@ func (c *Command) find(s *target) error {
 	return err
 }
 
-// possible is a *skipped where the scenario cannot be played.
+// possible returns a *skipped if the scenario cannot run here.
 func (c *Command) possible(sc *Scenario) error {
 	if sc.needs.networks {
 		if err := cluster.CheckNetworks(); err != nil {
 			return &skipped{"this account or system cannot give each region a network of its own: " + err.Error()}
+		}
+	}
+	if sc.needs.clock && c.Binary == "" {
+		var err error
+		if c.Binary, err = findClockBinary(); err != nil {
+			return &skipped{err.Error()}
 		}
 	}
 	if sc.needs.terraform {
@@ -242,22 +245,21 @@ func (c *Command) possible(sc *Scenario) error {
 	return err
 }
 
-// load is the steady load of a drill.
+// load returns the steady load of a drill.
 func (c *Command) load(sc *Scenario) load.Load {
-	// Longer than the longest break that is waited for, the frozen database
-	// region's 25 s.
+	// This is longer than the longest break in which punches must be served: the 25 s of a frozen database region.
 	const patience = 45 * time.Second
 	return load.Load{
 		Rate: c.Rate, Steady: true,
-		Duration: sc.Before + sc.During + sc.After + 2*actTimeout, // it is ended before
-		// Two of three: every home is punched for through every entry alike.
+		Duration: sc.Before + sc.During + sc.After + 2*actTimeout, // the end of the scenario stops it before
+		// Two of three punches enter outside their home, so that all pairs of home and entry get the same load.
 		CrossRegion: 2. / 3, Repeats: 0.02, Seed: uint64(time.Now().UnixNano()),
 		MaxInFlight:  int(c.Rate*patience.Seconds()) + 1000,
 		TotalTimeout: patience,
 	}
 }
 
-// publish writes the result in its three forms.
+// publish writes the result as JSON, as a page and as text.
 func (c *Command) publish(o *Outcome, dir string, out io.Writer) error {
 	text, err := json.MarshalIndent(o, "", "  ")
 	if err != nil {

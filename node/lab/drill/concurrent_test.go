@@ -18,30 +18,29 @@ import (
 )
 
 const (
-	// historyClients call at once; checking takes exponentially long in them.
+	// historyClients call at the same time. The check takes exponentially longer with each.
 	historyClients = 6
 	historyCalls   = 80
-	// historyPause, at most, comes after each call: enough for some nodes to
-	// be killed and to come back meanwhile.
+	// historyPause is the longest pause after a call. The pauses give nodes time to die and come back.
 	historyPause = 120 * time.Millisecond
 	// historyPatience is short, so that some calls end without an answer.
 	historyPatience = 3 * time.Second
 )
 
-// recorder writes a history down.
+// recorder writes a history.
 type recorder struct {
 	began    time.Time
-	employee string    // nobody else's: what is listed is of this history alone
-	from, to time.Time // bounds of the listings
+	employee string    // of this history alone, so that listings hold no other punches
+	from, to time.Time // limits of the listings
 
 	mu         sync.Mutex // guards the rest
 	requests   []client.Request
-	number     map[punch.ID]int      // into requests
-	commits    map[punch.Receipt]int // without replayed, counted for each punch
-	distinct   map[punch.ID]int      // commits of a punch; one, if all is well
+	number     map[punch.ID]int      // index into requests
+	commits    map[punch.Receipt]int // the key has no Replayed; numbered within each punch
+	distinct   map[punch.ID]int      // number of commits of a punch; must stay 1
 	operations []porcupine.Operation
 	unknown    int
-	faults     []string // refusals for good, for which nothing here gives a reason, and punches that nobody sent
+	faults     []string // final refusals of valid calls, and listed punches without a request
 }
 
 func newRecorder() *recorder {
@@ -51,7 +50,7 @@ func newRecorder() *recorder {
 	}
 }
 
-// commit is the number of a receipt's commit.
+// commit returns the number of a receipt's commit.
 func (r *recorder) commit(receipt punch.Receipt) int {
 	receipt.Replayed = false
 	r.mu.Lock()
@@ -63,7 +62,7 @@ func (r *recorder) commit(receipt punch.Receipt) int {
 	return r.commits[receipt]
 }
 
-// punch returns a new request, or one that was made before by anybody.
+// punch returns a new request, or a request that some client made before.
 func (r *recorder) punch(fresh bool) (int, client.Request) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -77,9 +76,8 @@ func (r *recorder) punch(fresh bool) (int, client.Request) {
 	return i, r.requests[i]
 }
 
-// call makes a call and writes it down. A reading without an answer says
-// nothing and is left out; a refusal for good is a fault by itself, since all
-// that is asked is valid.
+// call makes a call and writes it down. A read without an answer shows nothing and is left out. A final refusal is a
+// fault, because every call is valid.
 func (r *recorder) call(who int, c *client.Client) {
 	verb := []string{"record", "record", "record", "find", "list"}[rand.IntN(5)]
 	number, request := r.punch(verb == "record" && rand.IntN(2) == 0)
@@ -92,7 +90,7 @@ func (r *recorder) call(who int, c *client.Client) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if out.unknown { // it may take effect at any time to come
+	if out.unknown { // it may take effect at any later time
 		to = time.Hour
 		r.unknown++
 	}
@@ -100,7 +98,7 @@ func (r *recorder) call(who int, c *client.Client) {
 }
 
 func (r *recorder) ask(c *client.Client, in call, request client.Request) (out answer, ok bool) {
-	ctx := context.Background() // the client has a time-out of its own
+	ctx := context.Background() // the client has its own time limit
 	switch in.verb {
 	case "record":
 		receipt, err := c.Punch(ctx, request)
@@ -137,7 +135,7 @@ func (r *recorder) ask(c *client.Client, in call, request client.Request) (out a
 	}
 }
 
-// refusal notes a refusal for good and reports whether err is one.
+// refusal notes a final refusal and reports whether err is one.
 func (r *recorder) refusal(in call, err error) bool {
 	if !client.IsFinal(err) {
 		return false
@@ -159,16 +157,15 @@ func (r *recorder) numberOf(id punch.ID) (number int, known bool) {
 	return number, known
 }
 
-// TestConcurrentHistory lets devices punch, retry and read for one employee
-// through all nodes while nodes are killed, and asks porcupine for an order
-// that explains all they saw.
+// TestConcurrentHistory lets devices punch, retry and read for one employee through all nodes while nodes are killed.
+// porcupine must find an order of the calls that explains every answer.
 func TestConcurrentHistory(t *testing.T) {
 	s := mustTarget(t, mustEngine(t))
 	checkHistory(t, s, historyCalls, func(stop <-chan struct{}) int { return killInTurn(t, s, stop) })
 }
 
-// checkHistory makes a history, of so many calls by each client, while disturb
-// does something time and again, and returns how often, until stop is closed.
+// checkHistory lets each client make a number of calls. Meanwhile disturb disturbs the cluster until stop is closed,
+// and returns how often it did.
 func checkHistory(t *testing.T, s *target, calls int, disturb func(stop <-chan struct{}) int) {
 	t.Helper()
 	r := newRecorder()
@@ -181,7 +178,7 @@ func checkHistory(t *testing.T, s *target, calls int, disturb func(stop <-chan s
 		clients.Go(func() {
 			for range calls {
 				r.call(who, c)
-				time.Sleep(rand.N(historyPause)) // a person's, not a wait for anything
+				time.Sleep(rand.N(historyPause)) // the pause of a person, not a wait for an event
 			}
 		})
 	}
@@ -204,8 +201,8 @@ func checkHistory(t *testing.T, s *target, calls int, disturb func(stop <-chan s
 	}
 }
 
-// TestARefusalIsNoSilence: an answer that refuses a valid call for good is not
-// left out of the history as if none had come.
+// TestARefusalIsNoSilence holds that a final refusal of a valid call is a fault of the history, and not a missing
+// answer.
 func TestARefusalIsNoSilence(t *testing.T) {
 	for _, c := range []struct {
 		code    punch.Code
@@ -215,7 +212,7 @@ func TestARefusalIsNoSilence(t *testing.T) {
 	}{
 		{punch.Conflict, http.StatusConflict, "record", true},
 		{punch.NotFound, http.StatusNotFound, "record", true},
-		{punch.NotFound, http.StatusNotFound, "find", false}, // is what a find may find
+		{punch.NotFound, http.StatusNotFound, "find", false}, // a correct answer to a find
 		{punch.Forbidden, http.StatusForbidden, "find", true},
 		{punch.Forbidden, http.StatusForbidden, "list", true},
 		{punch.Unavailable, http.StatusServiceUnavailable, "record", false},
@@ -242,16 +239,16 @@ func TestARefusalIsNoSilence(t *testing.T) {
 	}
 }
 
-// killInTurn kills a node, starts it again, and goes on to the next.
+// killInTurn kills each node in turn and starts it again.
 func killInTurn(t *testing.T, s *target, stop <-chan struct{}) (kills int) {
-	nodes := s.stage.Nodes()
+	nodes := s.environment.Nodes()
 	for i := 0; ; i++ {
 		n := nodes[i%len(nodes)]
 		if err := n.Kill(); err != nil {
 			t.Error(err)
 			return i
 		}
-		if err := n.Restart(context.Background()); err != nil { // has a deadline of its own
+		if err := n.Restart(context.Background()); err != nil { // Restart has its own time limit
 			t.Error(err)
 			return i
 		}
@@ -263,7 +260,7 @@ func killInTurn(t *testing.T, s *target, stop <-chan struct{}) (kills int) {
 	}
 }
 
-// mustDevice returns a client that begins with another endpoint than others.
+// mustDevice returns a client. Each turn begins with another endpoint.
 func mustDevice(t *testing.T, s *target, turn int) *client.Client {
 	t.Helper()
 	var endpoints []string
@@ -274,7 +271,7 @@ func mustDevice(t *testing.T, s *target, turn int) *client.Client {
 	c, err := client.New(client.Config{
 		Endpoints: append(endpoints[turn:len(endpoints):len(endpoints)], endpoints[:turn]...),
 		Token:     client.StaticToken(s.state.Companies[0].Token), AttemptTimeout: time.Second, TotalTimeout: historyPatience,
-		Backoff: client.Backoff{CoolDown: 500 * time.Millisecond}, // so that nodes that were killed are asked again
+		Backoff: client.Backoff{CoolDown: 500 * time.Millisecond}, // short, so that clients soon ask killed nodes again
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -8,37 +8,34 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// The second check on the product, which shares no code with ledger and audit:
-// a history of concurrent calls for one employee must be explained by an order
-// of instants in which they took effect on a set of punches that only grows.
+// This is the second check on the product, and it shares no code with the audit. Concurrent calls for one employee
+// form a history. Some order of instants must explain all answers, on a set of punches that only grows.
 
-// call is what was asked. Punches are known by their number in the history.
+// call is a call of a client. Punches have a number in the history.
 type call struct {
-	punch int    // which punch is recorded or looked for; unused by a listing
+	punch int    // the punch that is recorded or searched; unused by a listing
 	verb  string // record, find or list
 }
 
-// answer is what came back. The commits of a punch are known by their number:
-// two receipts have the same one only if they say the same in every field but
-// replayed.
+// answer is the answer to a call. The commits of a punch have a number. Two receipts have the same number only if all
+// fields except Replayed are equal.
 type answer struct {
-	unknown  bool        // no answer: it may have been recorded, or be recorded yet
-	commit   int         // of a record or a find; none when the find found nothing
-	replayed bool        // the receipt says so
-	tried    bool        // the client sent it more than once
+	unknown  bool        // no answer: the punch may have been recorded, or may still be
+	commit   int         // of a record or a find; nothing if the find found nothing
+	replayed bool        // from the receipt
+	tried    bool        // the client sent the request more than once
 	listed   map[int]int // punch to commit
 }
 
-// State is a byte for each punch: absent, there with a commit that nobody has
-// seen, or its commit.
+// The model's state is a byte for each punch: missing, stored with a commit that no answer has shown, or its commit.
 const (
 	missing = 0
 	unseen  = 1
-	commit0 = 2 // the first commit's number
-	nothing = 0 // the commit of a find that found nothing
+	commit0 = 2 // number of the first commit
+	nothing = 0 // the commit of a find without a result
 )
 
-// growingSet is the model.
+// growingSet returns the model.
 func growingSet(punches int) porcupine.Model {
 	return porcupine.Model{
 		Init: func() any { return strings.Repeat("\x00", punches) },
@@ -66,8 +63,8 @@ func step(state string, in call, out answer) (bool, string) {
 	}
 }
 
-// recorded: a first receipt commits; every other one is that receipt again and
-// says so.
+// recorded steps a record. A first receipt commits. Every later receipt must be the same and must say that it is a
+// replay.
 func recorded(state string, punch int, out answer) (bool, string) {
 	there := state[punch]
 	switch {
@@ -76,7 +73,7 @@ func recorded(state string, punch int, out answer) (bool, string) {
 	case out.unknown:
 		return true, state
 	case there == missing:
-		// Replayed by its own earlier try, whose answer was lost.
+		// The receipt may be a replay of the client's own earlier attempt whose answer was lost.
 		return !out.replayed || out.tried, with(state, punch, out.commit)
 	default:
 		same, next := seen(state, punch, out.commit)
@@ -84,7 +81,7 @@ func recorded(state string, punch int, out answer) (bool, string) {
 	}
 }
 
-// seen: what is shown is what is there, and nothing where nothing is.
+// seen steps a read: the answer must show what is stored.
 func seen(state string, punch, commit int) (bool, string) {
 	switch there := int(state[punch]); {
 	case there == unseen && commit >= commit0:
@@ -104,7 +101,7 @@ func op(client, from, to int, in call, out answer) porcupine.Operation {
 	return porcupine.Operation{ClientId: client, Call: int64(from), Return: int64(to), Input: in, Output: out}
 }
 
-// TestGrowingSet holds the model to what it must accept and reject.
+// TestGrowingSet checks which histories the model accepts.
 func TestGrowingSet(t *testing.T) {
 	record, find, list := call{0, "record"}, call{0, "find"}, call{verb: "list"}
 	fresh, replay := answer{commit: 2}, answer{commit: 2, replayed: true}

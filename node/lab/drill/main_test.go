@@ -19,11 +19,10 @@ import (
 	"github.com/punchclock/punchclock/node/punch"
 )
 
-// The tests share one cluster per engine. What they break they bring back, and
-// they do not run in parallel.
+// The tests share one cluster per engine. They repair what they break, and they do not run in parallel.
 var shared struct {
 	mu      sync.Mutex
-	dir     string // with the binaries
+	dir     string // of the binaries
 	binary  string
 	lab     string
 	targets map[string]*target // by engine
@@ -31,7 +30,7 @@ var shared struct {
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(mainFunc(func() int { return testMain(m) })) }
 
-// mainFunc lets goleak look once the clusters are stopped.
+// mainFunc lets goleak look after the clusters have stopped.
 type mainFunc func() int
 
 func (f mainFunc) Run() int { return f() }
@@ -46,9 +45,9 @@ func testMain(m *testing.M) int {
 	shared.dir, shared.targets = dir, make(map[string]*target)
 	code := m.Run()
 	for _, s := range shared.targets {
-		if code != 0 && s.stage != nil {
-			s.stage.Keep()
-			fmt.Fprintln(os.Stderr, "data and logs are kept in", s.stage.Dir())
+		if code != 0 && s.environment != nil {
+			s.environment.Keep()
+			fmt.Fprintln(os.Stderr, "data and logs are kept in", s.environment.Dir())
 		}
 		if err := s.close(context.Background()); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -64,7 +63,7 @@ func mustBinary(t *testing.T) string {
 	defer shared.mu.Unlock()
 	if shared.binary == "" {
 		var err error
-		if shared.binary, err = cluster.Build(testContext(t), shared.dir); err != nil {
+		if shared.binary, err = cluster.Build(testContext(t), shared.dir, "-tags=lab_clock"); err != nil {
 			t.Fatal(err)
 		}
 		if shared.lab, err = cluster.BuildLab(testContext(t), shared.dir); err != nil {
@@ -74,7 +73,7 @@ func mustBinary(t *testing.T) string {
 	return shared.binary
 }
 
-// mustTarget returns the shared cluster of an engine, whole.
+// mustTarget returns the shared cluster of an engine. Every node counts every node as ready.
 func mustTarget(t *testing.T, engine string) *target {
 	t.Helper()
 	binary := mustBinary(t)
@@ -85,20 +84,19 @@ func mustTarget(t *testing.T, engine string) *target {
 		s = &target{progress: io.Discard, lab: shared.lab}
 		shared.targets[engine] = s
 		setup := cluster.Setup{Engine: engine, NodesPerRegion: 2, CompaniesPerRegion: 2, Binary: binary}
-		if err := s.start(testContext(t), &setup, needs{proxies: true, collector: true}); err != nil {
+		if err := s.start(testContext(t), setup, needs{proxies: true, collector: true, clock: true}); err != nil {
 			t.Fatal(err)
 		}
 		s.victim = s.state.Regions[0]
 		warm(t, s)
 	}
-	if err := s.rest(testContext(t)); err != nil {
+	if err := s.whole(testContext(t)); err != nil {
 		t.Fatal(err)
 	}
 	return s
 }
 
-// warm punches once through each node for each company: the first punches of a
-// cluster take seconds on a busy machine, and a short drill lasts few.
+// warm punches once through each node for each company. On a busy machine the first punches of a cluster take seconds.
 func warm(t *testing.T, s *target) {
 	t.Helper()
 	var devices errgroup.Group
@@ -116,7 +114,7 @@ func warm(t *testing.T, s *target) {
 	}
 }
 
-// engines are those on this machine, or the one that is asked for.
+// mustEngines returns the engines on this machine, or only the engine that the environment names.
 func mustEngines(t *testing.T) (names []string) {
 	t.Helper()
 	for _, e := range cluster.Engines() {
@@ -130,25 +128,24 @@ func mustEngines(t *testing.T) (names []string) {
 	return names
 }
 
-// mustEngine is the engine that the shared cluster runs on: CockroachDB where it
-// is at hand, with three regions.
+// mustEngine returns the engine of the shared cluster: CockroachDB if it is on this machine.
 func mustEngine(t *testing.T) string {
 	t.Helper()
 	return mustEngines(t)[0]
 }
 
-// mustStateFile tells of a cluster that runs.
+// mustStateFile writes the state of a running cluster.
 func mustStateFile(t *testing.T, s *target) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "cluster.json")
-	state := s.stage.State()
+	state := s.environment.State()
 	if err := state.Write(file); err != nil {
 		t.Fatal(err)
 	}
 	return file
 }
 
-// testContext ends after a time that is far more than a step takes.
+// testContext ends long after any step should have ended.
 func testContext(t *testing.T) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeoutCause(context.Background(), 3*time.Minute, errors.New("the test takes too long"))

@@ -14,22 +14,21 @@ type Phase string
 
 // The phases.
 const (
-	Before Phase = "before" // punches that were settled before something was broken
-	During Phase = "during" // all that may have met it
-	After  Phase = "after"  // punches that were due once it was healed
+	Before Phase = "before" // punches settled before the break
+	During Phase = "during" // punches that the break may have met
+	After  Phase = "after"  // punches due after the heal
 )
 
 var phases = []Phase{Before, During, After}
 
-// Moments are when what was done to the cluster began and was done. Broken is
-// zero when it never came so far, and so on.
+// Moments are when the steps of a drill began and ended. A moment is zero if the drill did not come so far.
 type Moments struct {
 	Begin    time.Time `json:"begin"`
 	Breaking time.Time `json:"breaking,omitzero"`
 	Broken   time.Time `json:"broken,omitzero"`
 	Healing  time.Time `json:"healing,omitzero"`
 	Healed   time.Time `json:"healed,omitzero"`
-	End      time.Time `json:"end,omitzero"` // of the arrivals
+	End      time.Time `json:"end,omitzero"` // end of the arrivals
 }
 
 func (m *Moments) phase(o *load.Outcome) Phase {
@@ -43,7 +42,7 @@ func (m *Moments) phase(o *load.Outcome) Phase {
 	}
 }
 
-// samples gathers what became of each punch.
+// samples collects the outcome of each punch.
 type samples struct {
 	mu  sync.Mutex // guards all
 	all []load.Outcome
@@ -55,9 +54,20 @@ func (s *samples) add(o load.Outcome) {
 	s.all = append(s.all, o)
 }
 
-// Figures are the latencies and counts of some punches. Latencies count from
-// the moment a punch was due until its receipt; what was given up is in Failed
-// and, with the time until then, in the latencies.
+// served reports whether each home has the receipt of a punch that was due after a moment.
+func (s *samples) served(homes []string, since time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, home := range homes {
+		if !slices.ContainsFunc(s.all, func(o load.Outcome) bool { return o.Home == home && o.Err == nil && o.Due.After(since) }) {
+			return false
+		}
+	}
+	return true
+}
+
+// Figures are latencies and counts of some punches. A latency is the time from the moment at which the punch was due
+// to its receipt. A failed punch counts in Failed, and in the latencies with the time until it was given up.
 type Figures struct {
 	Sent    int           `json:"sent"`
 	Failed  int           `json:"failed"`
@@ -67,7 +77,7 @@ type Figures struct {
 	Max     time.Duration `json:"max_ns"`
 }
 
-// figuresOf is exact: a drill has some ten thousand punches.
+// figuresOf sorts all latencies, which is exact: a drill has some ten thousand punches.
 func figuresOf(outcomes []load.Outcome) Figures {
 	f := Figures{Sent: len(outcomes)}
 	if len(outcomes) == 0 {
@@ -82,16 +92,16 @@ func figuresOf(outcomes []load.Outcome) Figures {
 		}
 	}
 	slices.Sort(took)
-	// The smallest latency that at least the given share of punches kept.
+	// The smallest latency that the given share of punches did not exceed.
 	at := func(percent int) time.Duration { return took[(len(took)*percent+99)/100-1] }
 	f.P50, f.P99, f.Max = at(50), at(99), took[len(took)-1]
 	return f
 }
 
-// Acknowledged is how many have a receipt.
+// Acknowledged returns the number of punches with a receipt.
 func (f *Figures) Acknowledged() int { return f.Sent - f.Failed }
 
-// HomeFigures are a home's figures in a phase.
+// HomeFigures are the figures of a home in a phase.
 type HomeFigures struct {
 	Home  string `json:"home"`
 	Phase Phase  `json:"phase"`
@@ -117,19 +127,17 @@ func only(all []load.Outcome, keep func(*load.Outcome) bool) (some []load.Outcom
 	return some
 }
 
-// Gap is the longest stretch, from the break on, in which punches of a home
-// through an entry waited and none was acknowledged. A stretch in which nobody
-// wanted anything does not count. The entry is the region whose endpoints the
-// devices ask first, wherever they were served.
+// Gap is the longest time, from the break on, in which punches of a home through an entry waited and none was
+// acknowledged. A time without a waiting punch does not count. The entry is the region that the devices ask first,
+// whichever region serves them.
 type Gap struct {
 	Home  string        `json:"home"`
 	Entry string        `json:"entry"`
 	From  time.Time     `json:"from,omitzero"`
 	Took  time.Duration `json:"took_ns"`
-	// Open is set when nothing was acknowledged any more after From, which
-	// is worse than a longer stretch that came to an end.
+	// Open is set if no punch was acknowledged after From until the end. That is worse than any longer gap that ended.
 	Open bool `json:"open,omitempty"`
-	// Acknowledged are all of this home and entry from the break on.
+	// Acknowledged counts this home's and entry's receipts from the break on.
 	Acknowledged int `json:"acknowledged"`
 }
 
@@ -147,13 +155,13 @@ func gaps(all []load.Outcome, homes, entries []string, m *Moments) (list []Gap) 
 	return list
 }
 
-// longestGap looks at those that end after the break. It sorts outcomes.
+// longestGap looks at gaps that end after the break. It sorts outcomes.
 func longestGap(outcomes []load.Outcome, breaking time.Time) (longest Gap) {
 	if breaking.IsZero() || len(outcomes) == 0 {
 		return Gap{}
 	}
 	slices.SortFunc(outcomes, func(a, b load.Outcome) int { return cmp.Compare(a.Settled.UnixNano(), b.Settled.UnixNano()) })
-	// waiting[i] is since when somebody waits among those settled from i on.
+	// waiting[i] is the earliest due time among the punches settled from i on.
 	waiting := make([]time.Time, len(outcomes)+1)
 	for i := len(outcomes) - 1; i >= 0; i-- {
 		waiting[i] = waiting[i+1]
@@ -167,8 +175,8 @@ func longestGap(outcomes []load.Outcome, breaking time.Time) (longest Gap) {
 			longest.From, longest.Took, longest.Open = from, took, open
 		}
 	}
-	var last time.Time // acknowledgement
-	next := 0          // the first outcome after it
+	var last time.Time // the last acknowledgement
+	next := 0          // the first outcome after last
 	for i, o := range outcomes {
 		if o.Err == nil {
 			note(last, next, o.Settled, false)
@@ -189,4 +197,21 @@ func later(a, b time.Time) time.Time {
 		return a
 	}
 	return b
+}
+
+// clockTolerance is far more than the clocks of healthy machines differ, and far less than wrongBy.
+const clockTolerance = time.Minute
+
+// wrongTimes counts the receipts whose receive time is outside the time in which the punch was under way. A node stamps
+// punches with its own clock until it notices that the clock is wrong, so only punches due after the break count.
+func wrongTimes(all []load.Outcome, m *Moments) (n int) {
+	for _, o := range all {
+		if m.Broken.IsZero() || o.Due.Before(m.Broken) || o.Err != nil {
+			continue
+		}
+		if o.Received.Before(o.Due.Add(-clockTolerance)) || o.Received.After(o.Settled.Add(clockTolerance)) {
+			n++
+		}
+	}
+	return n
 }

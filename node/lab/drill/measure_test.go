@@ -22,11 +22,11 @@ var (
 
 var errGivenUp = errors.New("given up")
 
-// at is some time after the begin of a made-up drill.
+// at returns a time after the begin of an invented drill.
 func at(s float64) time.Time { return runBegin.Add(time.Duration(s * float64(time.Second))) }
 
 func settled(due, end float64) load.Outcome {
-	return load.Outcome{Home: "us-east", Entry: "eu-west", Due: at(due), Settled: at(end), Attempts: 1}
+	return load.Outcome{Home: "us-east", Entry: "eu-west", Due: at(due), Settled: at(end), Received: at(due), Attempts: 1}
 }
 
 func givenUp(due, end float64) load.Outcome {
@@ -62,9 +62,7 @@ func TestLongestGap(t *testing.T) {
 	}
 }
 
-// TestGapIsNoLongerThanTheSlowest: nobody waits longer than the slowest punch
-// for the next acknowledgement, if all are acknowledged, and the gap is no
-// shorter than what the slowest one waited alone.
+// TestGapIsNoLongerThanTheSlowest holds that no gap is longer than the slowest punch waited, if all are acknowledged.
 func TestGapIsNoLongerThanTheSlowest(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var all []load.Outcome
@@ -81,6 +79,24 @@ func TestGapIsNoLongerThanTheSlowest(t *testing.T) {
 	})
 }
 
+func TestWrongTimes(t *testing.T) {
+	received := func(due, received float64) load.Outcome {
+		o := settled(due, due+1)
+		o.Received = at(received)
+		return o
+	}
+	m := Moments{Begin: at(0), Breaking: at(5), Broken: at(10)}
+	late := settled(20, 100) // retried for long, and received at the right time
+	late.Received = at(95)
+	all := []load.Outcome{late, givenUp(30, 75), received(9, 609), received(11, 611), received(11, -589), received(12, 12.5)}
+	if n := wrongTimes(all, &m); n != 2 {
+		t.Errorf("%d wrong times, want the 2 of punches that were due after the break", n)
+	}
+	if n := wrongTimes(all, &Moments{}); n != 0 {
+		t.Errorf("%d wrong times without a break", n)
+	}
+}
+
 func TestFigures(t *testing.T) {
 	var all []load.Outcome
 	for i := range 200 {
@@ -94,7 +110,7 @@ func TestFigures(t *testing.T) {
 	}
 }
 
-// drilled is a drill's outcome with one home that waited, of three.
+// drilled returns the outcome of a drill with three homes, one of which waited.
 func drilled() *Outcome {
 	o := &Outcome{
 		Scenario: "kill-node", Engine: "cockroach v1", Nodes: 6, Victim: "us-east", Rate: 100,
@@ -140,6 +156,7 @@ func TestJudge(t *testing.T) {
 		{"a home without a receipt in a phase", Bounds{}, func(o *Outcome) { o.Homes[4].Failed = o.Homes[4].Sent }, "homes and phases without a receipt"},
 		{"a home without a punch in a phase", Bounds{}, func(o *Outcome) { o.Homes[5].Figures = Figures{} }, "homes and phases without a receipt"},
 		{"an entry without a receipt", Bounds{}, func(o *Outcome) { o.Gaps[3].Acknowledged = 0 }, "homes and entries without a receipt"},
+		{"a wrong receive time", Bounds{}, func(o *Outcome) { o.WrongTimes = 1 }, "wrong receive time"},
 		{"a refusal for good", Bounds{}, func(o *Outcome) { o.Ledger.Refused = 1 }, "refused for good"},
 		{"no other home to checkBounds", Bounds{OthersP99: second}, func(o *Outcome) { o.Homes = o.Homes[:3] }, "the other homes"},
 		{"no company has its home in the victim", Bounds{VictimGap: 9 * second}, func(o *Outcome) { o.Gaps = o.Gaps[3:] }, "the victim's home"},
@@ -204,7 +221,7 @@ func TestPageStandsAlone(t *testing.T) {
 	}
 }
 
-// TestAnUnfinishedDrillIsShown: nothing was measured, the ledger not audited.
+// TestAnUnfinishedDrillIsShown shows an outcome without measurements and without an audit.
 func TestAnUnfinishedDrillIsShown(t *testing.T) {
 	o := &Outcome{Scenario: "kill-node", Error: "breaking: <no such node>", Moments: Moments{Begin: at(0)}}
 	path := filepath.Join(t.TempDir(), "index.html")
@@ -228,7 +245,7 @@ func TestAnUnfinishedDrillIsShown(t *testing.T) {
 	}
 }
 
-// TestTimelineHoldsEveryPunch: each is in one second of its home.
+// TestTimelineHoldsEveryPunch holds that each punch is in one second of its home.
 func TestTimelineHoldsEveryPunch(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var all []load.Outcome

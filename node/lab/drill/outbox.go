@@ -14,32 +14,32 @@ import (
 	"github.com/punchclock/punchclock/node/punch"
 )
 
-// Outboxes is what became of the punches of devices that can reach the victim
-// alone and keep in an outbox on disk what it does not take.
+// Outboxes counts the punches of devices that can reach the victim alone and keep rejected punches in an outbox on
+// disk.
 type Outboxes struct {
-	Devices int `json:"devices"` // one for each home
+	Devices int `json:"devices"` // one device for each home
 	Punched int `json:"punched"`
-	Kept    int `json:"kept"`    // had no receipt when the device gave up asking, and waited on disk
-	Flushed int `json:"flushed"` // of those, got their receipt from a flush
-	Waiting int `json:"waiting"` // on disk in the end
-	Refused int `json:"refused"` // in quarantine in the end
-	// Oldest is the longest time from a punch that was kept to its receipt.
+	Kept    int `json:"kept"`    // punches without a receipt when the device gave up asking
+	Flushed int `json:"flushed"` // kept punches that got their receipt from a flush
+	Waiting int `json:"waiting"` // punches on disk at the end
+	Refused int `json:"refused"` // punches in quarantine at the end
+	// Oldest is the longest time from a kept punch to its receipt.
 	Oldest time.Duration `json:"oldest_ns"`
-	// Emptied is from the heal to the last receipt of one that was kept
-	// before; nil when there was none.
+	// Emptied is the time from the heal to the last receipt of a punch that was kept before the heal. It is nil if no
+	// such punch exists.
 	Emptied *time.Duration `json:"emptied_ns,omitempty"`
 }
 
 const (
-	// deviceEvery is a gate in the morning.
+	// deviceEvery is the pace of a gate in the morning.
 	deviceEvery = 500 * time.Millisecond
-	// devicePatience is how long a person stays at the gate for the receipt.
+	// devicePatience is how long an employee waits at the gate for the receipt.
 	devicePatience = 5 * time.Second
-	// drainEvery is the pause between flushes once the arrivals have ended.
+	// drainEvery is the pause between flushes after the arrivals have ended.
 	drainEvery = time.Second
 )
 
-// device is one with an outbox.
+// device is a device with an outbox.
 type device struct {
 	box  *client.Outbox
 	asks *recordingClient
@@ -51,7 +51,7 @@ type device struct {
 	errs     []error // of disk and ledger
 }
 
-// newDevices makes one for each home, with their outboxes below dir.
+// newDevices makes a device for each home, with its outbox below dir.
 func newDevices(s *target, ledger *Ledger, dir string) (devices []*device, err error) {
 	var endpoints []string
 	for _, entry := range s.state.Entries() {
@@ -80,7 +80,7 @@ func companyOf(companies []cluster.Company, home string) *cluster.Company {
 			return &companies[i]
 		}
 	}
-	return nil // homes are those of companies
+	return nil // every home is the home of a company
 }
 
 func newDevice(company *cluster.Company, endpoints []string, asks *recordingClient, dir string) (*device, error) {
@@ -102,8 +102,8 @@ func closeDevices(devices []*device) {
 	}
 }
 
-// run punches until enough is closed, flushing meanwhile as devices do, and
-// then flushes until nothing waits any more or settle has passed.
+// run punches until enough is closed, and flushes meanwhile as devices do. Then it flushes until nothing waits or
+// settle has passed.
 func (d *device) run(ctx context.Context, enough <-chan struct{}, settle time.Duration) error {
 	flushing, stop := context.WithCancel(ctx)
 	var all sync.WaitGroup
@@ -115,7 +115,7 @@ func (d *device) run(ctx context.Context, enough <-chan struct{}, settle time.Du
 	for punching := true; punching; {
 		select {
 		case <-tick.C:
-			all.Go(func() { d.punch(ctx) }) // as many at once as come within their patience
+			all.Go(func() { d.punch(ctx) }) // several punches may wait at the same time
 		case <-enough:
 			punching = false
 		case <-ctx.Done():
@@ -131,7 +131,7 @@ func (d *device) run(ctx context.Context, enough <-chan struct{}, settle time.Du
 func (d *device) punch(ctx context.Context) {
 	d.mu.Lock()
 	d.punched++
-	// Another person each time: nobody punches twice a second.
+	// A new employee each time: an employee does not punch twice a second.
 	r := client.Request{ID: punch.NewID(), Employee: fmt.Sprintf("d%06d", d.punched), Kind: punch.In, Source: "cut-off"}
 	d.mu.Unlock()
 	_, err := d.box.Punch(ctx, d.asks, r)
@@ -147,7 +147,7 @@ func (d *device) punch(ctx context.Context) {
 	}
 }
 
-// note keeps an error; a disk that fails does so each time. It needs the lock.
+// note keeps the first errors: a disk that fails does so each time. The caller holds the lock.
 func (d *device) note(err error) {
 	const enough = 10
 	if err != nil && len(d.errs) < enough {
@@ -155,7 +155,7 @@ func (d *device) note(err error) {
 	}
 }
 
-// flushed hears of each flush.
+// flushed notes the result of a flush.
 func (d *device) flushed(f client.Flushed, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -168,18 +168,18 @@ func (d *device) flushed(f client.Flushed, err error) {
 
 // drain flushes until the outbox is empty.
 func (d *device) drain(ctx context.Context, settle time.Duration) {
-	ctx, cancel := context.WithTimeout(ctx, settle)
+	ctx, cancel := context.WithTimeout(ctx, max(settle, time.Minute))
 	defer cancel()
 	for {
 		done, err := d.box.Flush(ctx, d.asks)
 		d.flushed(done, whileOpen(ctx, err))
 		if err != nil || done.Kept == 0 || !pause(ctx, drainEvery) {
-			return // what waits is counted by others
+			return // outboxes counts the punches that still wait
 		}
 	}
 }
 
-// whileOpen is err unless ctx has ended, which is then why it came.
+// whileOpen returns err, or nil if ctx has ended and so caused err.
 func whileOpen(ctx context.Context, err error) error {
 	select {
 	case <-ctx.Done():
@@ -189,7 +189,7 @@ func whileOpen(ctx context.Context, err error) error {
 	}
 }
 
-// outboxes counts what all devices have done.
+// outboxes counts the punches of all devices.
 func outboxes(ctx context.Context, devices []*device, healed time.Time) (*Outboxes, error) {
 	o := &Outboxes{Devices: len(devices)}
 	for _, d := range devices {
@@ -218,15 +218,15 @@ func outboxes(ctx context.Context, devices []*device, healed time.Time) (*Outbox
 	return o, nil
 }
 
-// removeEmpty removes the outboxes when nothing is in them.
+// removeEmpty removes the outboxes if they are empty.
 func (o *Outboxes) removeEmpty(dir string) error {
 	if o.Waiting+o.Refused > 0 {
-		return nil // evidence
+		return nil // what is in them is evidence
 	}
 	return os.RemoveAll(dir)
 }
 
-// recordingClient is a client with a ledger's lines around each request.
+// recordingClient is a client that writes a ledger's lines around each request.
 type recordingClient struct {
 	ledger         *Ledger
 	company, entry string

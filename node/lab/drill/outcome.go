@@ -8,37 +8,37 @@ import (
 	"github.com/punchclock/punchclock/node/lab/drill/audit"
 )
 
-// Outcome is what a drill found.
+// Outcome is the result of a drill.
 type Outcome struct {
 	Scenario string   `json:"scenario"`
 	About    string   `json:"about"`
 	Engine   string   `json:"engine"` // with its version
 	Nodes    int      `json:"nodes"`
-	Victim   string   `json:"victim"` // region
-	Rate     float64  `json:"rate"`   // punches per second that were asked for
+	Victim   string   `json:"victim"` // a region
+	Rate     float64  `json:"rate"`   // punches per second, as configured
 	Notes    []string `json:"notes,omitempty"`
 	Moments  Moments  `json:"moments"`
-	// Error is why the drill did not come to its end; the figures are of what
-	// there was until then, and nothing was judged.
+	// Error says why the drill did not come to its end. The figures are then incomplete, and no bound was checked.
 	Error  string        `json:"error,omitempty"`
-	Ledger *audit.Report `json:"ledger"` // nil when it could not be audited
-	// Outboxes is nil unless the scenario strands devices.
+	Ledger *audit.Report `json:"ledger"` // nil if the audit failed
+	// Outboxes is nil if the scenario has no offline devices.
 	Outboxes *Outboxes `json:"outboxes,omitempty"`
-	Dropped  int       `json:"dropped"` // due and never sent: the numbers are void
-	// Late is how long after its due time a punch was begun, at the 99th
-	// percentile: more than some milliseconds is a machine that is too busy to
-	// be measured.
-	Late     time.Duration `json:"late_ns"`
-	Failed   int           `json:"failed"` // not acknowledged within the client's patience
-	Retries  int           `json:"retries"`
-	Homes    []HomeFigures `json:"homes"`
-	Gaps     []Gap         `json:"gaps"`
-	Recovery Recovery      `json:"recovery"`
-	Checks   []Check       `json:"checks"`
-	Seconds  []Second      `json:"seconds"` // the timeline
+	Dropped  int       `json:"dropped"` // punches that were due and never sent, which makes the figures void
+	// Late is how long after its due time the generator began a punch, at the 99th percentile. More than some
+	// milliseconds mean that the machine is too busy to be measured.
+	Late time.Duration `json:"late_ns"`
+	// WrongTimes counts receipts with a wrong receive time, of punches that were due after the break.
+	WrongTimes int           `json:"wrong_times"`
+	Failed     int           `json:"failed"` // not acknowledged within the client's time limit
+	Retries    int           `json:"retries"`
+	Homes      []HomeFigures `json:"homes"`
+	Gaps       []Gap         `json:"gaps"`
+	Recovery   Recovery      `json:"recovery"`
+	Checks     []Check       `json:"checks"`
+	Seconds    []Second      `json:"seconds"` // the timeline
 }
 
-// Check is one bound and what was measured.
+// Check is one bound with the measured value.
 type Check struct {
 	What     string `json:"what"`
 	Limit    string `json:"limit"`
@@ -46,17 +46,16 @@ type Check struct {
 	OK       bool   `json:"ok"`
 }
 
-// ErrBound is returned when a bound does not hold.
+// ErrBound is returned if a bound does not hold.
 var ErrBound = errors.New("a bound does not hold")
 
 // ErrUnfinished is returned for a drill that did not come to its end.
 var ErrUnfinished = errors.New("the drill did not come to its end")
 
-// ErrNotAudited is returned when nobody has held the ledger against the rows.
+// ErrNotAudited is returned if the ledger was not compared with the rows.
 var ErrNotAudited = errors.New("the ledger was not audited")
 
-// Verdict is nil when the drill came to its end, the ledger is clean and rests
-// on evidence, the load was the one that was asked for, and all bounds hold.
+// Verdict returns nil if the drill came to its end, the ledger is clean and holds receipts, and all bounds hold.
 func (o *Outcome) Verdict() error {
 	var errs []error
 	if o.Error != "" {
@@ -75,7 +74,7 @@ func (o *Outcome) Verdict() error {
 	return errors.Join(errs...)
 }
 
-// brief writes a duration with a sensible number of digits.
+// brief formats a duration with few digits.
 func brief(d time.Duration) string {
 	switch {
 	case d < 10*time.Millisecond:

@@ -18,10 +18,10 @@ var page = template.Must(template.New("page").Funcs(template.FuncMap{"brief": br
 type ledgerRow struct {
 	Name string
 	N    int
-	Bad  bool // a fault that was found
+	Bad  bool // a fault was found
 }
 
-// ledgerRows are the numbers of an audit, none when there was none.
+// ledgerRows returns the numbers of an audit, or nil without an audit.
 func ledgerRows(r *audit.Report) (rows []ledgerRow) {
 	if r == nil {
 		return nil
@@ -34,7 +34,7 @@ func ledgerRows(r *audit.Report) (rows []ledgerRow) {
 	return rows
 }
 
-// writePage writes the outcome as one page that needs no other file.
+// writePage writes the outcome as one page without further files.
 func writePage(path string, o *Outcome) error {
 	file, err := os.Create(path)
 	if err != nil {

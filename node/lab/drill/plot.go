@@ -8,23 +8,23 @@ import (
 	"time"
 )
 
-// The plot's geometry in its own units; the page scales it.
+// The geometry of the plot, in its own units. The page scales it.
 const (
 	plotWidth  = 960.0
 	plotLeft   = 60.0 // room for the numbers
-	plotTop    = 40.0 // room for the legend and the moments' names
+	plotTop    = 40.0 // room for the legend and the names of the moments
 	panelGap   = 34.0
 	panelHigh  = 130.0
 	plotBottom = 24.0
 )
 
-// colours are told apart by people who see few, too.
+// colours differ also for people with a colour vision deficiency.
 var colours = []string{"#0b6bcb", "#d1660a", "#6b3fa0", "#1b8a5a", "#b3243a", "#5d6673"}
 
-// panel is one chart of the three, each over the same seconds.
+// panel is one chart. All panels show the same seconds.
 type panel struct {
 	title string
-	// value is what is drawn of a home's second; NaN where there is nothing.
+	// value returns the value of a home's second, or NaN without a value.
 	value func(HomeSecond) float64
 	// scale maps a value to 0 (bottom) … 1 (top).
 	scale func(float64) float64
@@ -36,8 +36,7 @@ type tick struct {
 	text string
 }
 
-// plot draws rate, trouble and latency of each home over time, with the
-// moments of break and heal.
+// plot draws rate, failures and latency of each home over time, with the moments of break and heal.
 func plot(o *Outcome) string {
 	var s strings.Builder
 	panels := []panel{ratePanel(o), troublePanel(o), latencyPanel()}
@@ -57,10 +56,10 @@ func plot(o *Outcome) string {
 }
 
 func out(s *strings.Builder, format string, args ...any) {
-	_, _ = fmt.Fprintf(s, format+"\n", args...) // a Builder takes everything
+	_, _ = fmt.Fprintf(s, format+"\n", args...) // a Builder never fails
 }
 
-// homes are the names in the order of the timeline.
+// homes returns the homes in the order of the timeline.
 func (o *Outcome) homes() (names []string) {
 	if len(o.Seconds) > 0 {
 		for _, h := range o.Seconds[0].Homes {
@@ -80,7 +79,7 @@ func troublePanel(o *Outcome) panel {
 	return linear("retried or failed per second", value, o)
 }
 
-// linear is a panel from zero to the largest value.
+// linear returns a panel from zero to the largest value.
 func linear(title string, value func(HomeSecond) float64, o *Outcome) panel {
 	top := 1.0
 	for _, second := range o.Seconds {
@@ -94,7 +93,7 @@ func linear(title string, value func(HomeSecond) float64, o *Outcome) panel {
 	}
 }
 
-// latencyPanel is logarithmic, from a millisecond to a minute.
+// latencyPanel returns a logarithmic panel from a millisecond to a minute.
 func latencyPanel() panel {
 	const low, high = float64(time.Millisecond), float64(time.Minute)
 	return panel{
@@ -112,7 +111,7 @@ func latencyPanel() panel {
 	}
 }
 
-// x is where a second stands.
+// x returns the place of a second.
 func (o *Outcome) x(second float64) float64 {
 	return plotLeft + second/float64(max(1, len(o.Seconds)))*(plotWidth-plotLeft-10)
 }
@@ -140,11 +139,11 @@ func frame(s *strings.Builder, o *Outcome, p panel, top float64) {
 	}
 }
 
-// curve draws a home's line, broken where there is no value.
+// curve draws the line of a home. Seconds without a value leave a gap.
 func curve(s *strings.Builder, o *Outcome, p panel, top float64, home int) {
 	var path strings.Builder
 	pen := "M"
-	for _, second := range o.Seconds[:max(1, len(o.Seconds)-1)] { // the load ends within the last one: it would look like a fall
+	for _, second := range o.Seconds[:max(1, len(o.Seconds)-1)] { // the load ends within the last second, which would look like a fall
 		v := p.value(second.Homes[home])
 		if math.IsNaN(v) {
 			pen = "M"
@@ -156,7 +155,7 @@ func curve(s *strings.Builder, o *Outcome, p panel, top float64, home int) {
 	out(s, `<path d="%s" fill="none" stroke="%s" stroke-width="1.6"/>`, path.String(), colours[home%len(colours)])
 }
 
-// moments are drawn through all panels.
+// moments draws the moments through all panels.
 func moments(s *strings.Builder, o *Outcome, high float64) {
 	for _, m := range []struct {
 		name   string
@@ -170,7 +169,7 @@ func moments(s *strings.Builder, o *Outcome, high float64) {
 		}
 		x := o.x(m.at.Sub(o.Moments.Begin).Seconds())
 		out(s, `<line x1="%.1f" y1="30" x2="%.1f" y2="%.0f" stroke="%s" stroke-dasharray="4 3"/>`, x, x, high-plotBottom, m.colour)
-		if m.name != "healed" || o.Moments.Healed.Sub(o.Moments.Healing) > 5*time.Second { // else the two names overlap
+		if m.name != "healed" || o.Moments.Healed.Sub(o.Moments.Healing) > 5*time.Second { // otherwise the two names would overlap
 			out(s, `<text x="%.1f" y="28" text-anchor="middle" fill="%s">%s</text>`, x, m.colour, m.name)
 		}
 	}

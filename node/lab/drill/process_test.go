@@ -17,7 +17,7 @@ import (
 // drillProcess is `punchclock-lab drill` in a process of its own, on the shared cluster.
 type drillProcess struct {
 	cmd  *exec.Cmd
-	dir  string // its Out
+	dir  string // its folder for results
 	text *strings.Builder
 }
 
@@ -27,14 +27,14 @@ func mustDrillProcess(t *testing.T, s *target, args ...string) *drillProcess {
 	args = append([]string{"drill", "--cluster=" + mustStateFile(t, s), "--rate=60", "--settle=90s", "--out=" + p.dir}, args...)
 	p.cmd = exec.CommandContext(testContext(t), s.lab, args...)
 	p.cmd.Stdout, p.cmd.Stderr = p.text, p.text
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // as a shell starts it, and so that a Ctrl-C is its own
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // like a shell, so that the test can send it a Ctrl-C
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	return p
 }
 
-// file is a file of the one drill that was played.
+// file waits for a file of the drill and returns its path.
 func (p *drillProcess) file(t *testing.T, name string) string {
 	t.Helper()
 	for ctx := testContext(t); ; {
@@ -48,18 +48,17 @@ func (p *drillProcess) file(t *testing.T, name string) string {
 	}
 }
 
-// TestTheLedgerOutlivesTheDrill: a drill that is killed in the middle of its
-// load leaves evidence that `punchclock-lab audit` judges.
+// TestTheLedgerOutlivesTheDrill kills a drill under load. `punchclock-lab audit` must still judge its ledger.
 func TestTheLedgerOutlivesTheDrill(t *testing.T) {
 	s := mustTarget(t, mustEngine(t))
-	p := mustDrillProcess(t, s, "kill-node", "--before=1m", "--inject=exit 1", "--heal=exit 1") // it never comes to them
+	p := mustDrillProcess(t, s, "kill-node", "--before=1m", "--inject=exit 1", "--heal=exit 1") // the break never begins
 	ledger := p.file(t, "ledger.jsonl")
 	const enough = 60
 	seen := strings.Count(waitForFile(t, ledger, func(text string) bool { return strings.Count(text, `"receipt":`) >= enough }), `"receipt":`)
 	if err := p.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	_ = p.cmd.Wait() // says that it was killed
+	_ = p.cmd.Wait() // returns that it was killed
 	text, err := exec.CommandContext(testContext(t), s.lab, "audit", ledger, "--database-url="+s.state.Database.URL, "--json").Output()
 	if err != nil {
 		t.Fatal(err)
@@ -68,23 +67,22 @@ func TestTheLedgerOutlivesTheDrill(t *testing.T) {
 	if err := json.Unmarshal(text, &report); err != nil {
 		t.Fatal(err)
 	}
-	if report.Acknowledged < enough-5 || report.Acknowledged > seen*10 || !report.Clean() { // a few in a hundred are sent twice
+	if report.Acknowledged < enough-5 || report.Acknowledged > seen*10 || !report.Clean() { // a few of a hundred punches are sent twice
 		t.Errorf("%d receipts were in the ledger before the kill, the audit says:\n%s", seen, &report)
 	}
 }
 
-// TestAnInterruptedHealIsFinished: a Ctrl-C while the operator's command heals
-// ends the drill only when the command has done its work, which does not hear
-// of it; what was found until then is published.
+// TestAnInterruptedHealIsFinished sends a Ctrl-C while the operator's command heals. The command must not receive it.
+// The drill must wait for the command and then publish what it found.
 func TestAnInterruptedHealIsFinished(t *testing.T) {
 	s := mustTarget(t, mustEngine(t))
-	node := s.stage.Region(s.state.Regions[1])[0]
+	node := s.environment.Region(s.state.Regions[1])[0]
 	diary := filepath.Join(t.TempDir(), "diary")
 	p := mustDrillProcess(t, s, "freeze-node", "--region="+node.Region, "--before=1s", "--during=1s", "--after=1m",
 		fmt.Sprintf("--inject=kill -STOP %d", node.PID()),
 		fmt.Sprintf(`--heal=exec >>%s; trap "echo heard" INT TERM HUP; echo begun; for i in 1 2 3 4 5; do sleep 0.2; done; kill -CONT %d; echo healed`, diary, node.PID()))
 	waitForFile(t, diary, func(text string) bool { return strings.Contains(text, "begun\n") })
-	if err := syscall.Kill(-p.cmd.Process.Pid, syscall.SIGINT); err != nil { // to the whole group, as a terminal does
+	if err := syscall.Kill(-p.cmd.Process.Pid, syscall.SIGINT); err != nil { // to the whole group, like a terminal
 		t.Fatal(err)
 	}
 	if err := p.cmd.Wait(); err == nil {

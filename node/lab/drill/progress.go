@@ -10,9 +10,8 @@ import (
 	"github.com/punchclock/punchclock/node/lab/load"
 )
 
-// showProgress returns a load.Config.Progress for a load whose end is not known
-// beforehand: a line that is written over on a terminal, and else a new one
-// every few seconds.
+// showProgress returns a load.Config.Progress for a load without a known end. On a terminal it overwrites one line.
+// Otherwise it writes a line every few seconds.
 func showProgress(out *os.File, name string) func(load.Progress) {
 	terminal := term.IsTerminal(int(out.Fd()))
 	const plainEvery = 5 * time.Second // keeps a log short
@@ -24,12 +23,12 @@ func showProgress(out *os.File, name string) func(load.Progress) {
 		next = p.Elapsed + plainEvery
 		begin, end := "", "\n"
 		if terminal {
-			begin, end = "\r\x1b[K", "" // from the left, and clear the line
+			begin, end = "\r\x1b[K", "" // go to the left and clear the line
 			if p.Done {
 				end = "\n"
 			}
 		}
-		_, _ = fmt.Fprintf(out, "%s%s: %5.1fs, %d punches settled, %d acknowledged, %d dropped%s", // only for the eye
+		_, _ = fmt.Fprintf(out, "%s%s: %5.1fs, %d punches settled, %d acknowledged, %d dropped%s", // output for people
 			begin, name, p.Elapsed.Seconds(), p.Settled, p.Acknowledged, p.Dropped, end)
 	}
 }

@@ -16,32 +16,30 @@ import (
 	"github.com/punchclock/punchclock/node/lab/cluster"
 )
 
-// Recovery is when the cluster noticed, and when it was whole again. What was not
-// seen is nil.
+// Recovery says when the cluster noticed the break, and when it was whole again. A field is nil if the event was not
+// seen.
 type Recovery struct {
-	// LossSeen is from the moment when all was broken until no node outside
-	// the victim called the cluster whole any more; 0 when that was sooner.
+	// LossSeen is the time from the end of the break's injection until no node outside the victim counted all nodes as
+	// ready. It is 0 if that was sooner.
 	LossSeen *time.Duration `json:"loss_seen_ns,omitempty"`
-	// MembersBack is from the end of the heal until every node answered and
-	// counted every node as ready.
+	// MembersBack is the time from the end of the heal until every node answered and counted every node as ready.
 	MembersBack *time.Duration `json:"members_back_ns,omitempty"`
-	// LeasesBack is from the end of the heal until the leases of every
-	// region's rows were held in that region. CockroachDB only.
+	// LeasesBack is the time from the end of the heal until every region held the leases of its rows. Only CockroachDB
+	// has leases.
 	LeasesBack *time.Duration `json:"leases_back_ns,omitempty"`
 }
 
 const (
-	// watchEvery costs six nodes 24 small requests a second. It is how exact
-	// the times of a Recovery are: nodes outside the victim answer within
-	// milliseconds, and a frozen one is not asked during the break.
+	// watchEvery costs six nodes 24 small requests a second. It is the precision of the times in a Recovery: nodes
+	// outside the victim answer within milliseconds, and frozen nodes are not asked during the break.
 	watchEvery = 250 * time.Millisecond
-	// watchTimeout is for a frozen node.
+	// watchTimeout ends a request to a frozen node.
 	watchTimeout = time.Second
-	// leaseTimeout is for a database that has just lost a region.
+	// leaseTimeout ends a request to a database that has just lost a region.
 	leaseTimeout = 5 * time.Second
 )
 
-// watcher asks a cluster how it sees itself.
+// watcher asks the nodes of a cluster how they see it.
 type watcher struct {
 	state  *cluster.State
 	client *http.Client
@@ -53,17 +51,17 @@ func newWatcher(state *cluster.State) *watcher {
 
 func (w *watcher) close() { w.client.CloseIdleConnections() }
 
-// view is what one node sees.
+// view is how one node sees the cluster.
 type view struct {
 	answered bool
 	whole    bool // it counts every node of every region as ready
 	err      error
 }
 
-// nobody is a region that is none.
-const nobody = ""
+// allRegions is the name of no region.
+const allRegions = ""
 
-// look asks all nodes at once, but for those of a region that is left out.
+// look asks all nodes at once, except the nodes of one region.
 func (w *watcher) look(ctx context.Context, without string) []view {
 	nodes := slices.DeleteFunc(slices.Clone(w.state.Nodes), func(n cluster.NodeState) bool { return n.Region == without })
 	views := make([]view, len(nodes))
@@ -124,7 +122,7 @@ func (w *watcher) whole(ready map[string]int) bool {
 	return true
 }
 
-// lossSeen reports whether all who can still speak miss somebody.
+// lossSeen reports whether every node that answers misses a node.
 func lossSeen(views []view) bool {
 	spoke := false
 	for _, s := range views {
@@ -145,8 +143,7 @@ func allWhole(views []view) bool {
 	return true
 }
 
-// leasesHome reports whether the leases of each region's rows are held there.
-// On an engine without leases they are.
+// leasesHome reports whether every region holds the leases of its rows. It is true on an engine without leases.
 func (w *watcher) leasesHome(ctx context.Context) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, leaseTimeout)
 	defer cancel()
@@ -161,7 +158,7 @@ func (w *watcher) leasesHome(ctx context.Context) (bool, error) {
 	for _, region := range w.state.Regions {
 		for _, sql := range []string{leaseOfHomes, leaseOfPunches} {
 			var locality string
-			// SHOW takes no placeholders; the name is one that a locality took.
+			// SHOW takes no placeholders. The region's name has passed as a locality.
 			if err := conn.QueryRow(ctx, fmt.Sprintf(sql, region)).Scan(&locality); err != nil {
 				return false, err
 			}
@@ -173,7 +170,7 @@ func (w *watcher) leasesHome(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
-// leases reports whether the engine has any.
+// leases reports whether the engine has leases.
 func (w *watcher) leases(conn *pgx.Conn) bool {
 	return conn.PgConn().ParameterStatus("crdb_version") != ""
 }

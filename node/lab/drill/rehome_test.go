@@ -10,25 +10,23 @@ import (
 )
 
 const (
-	// moverLife is when a mover is killed, at most: some never begin, and some
-	// end what they do.
+	// moverLife is the longest time before a move is killed. Some moves never begin, and some end.
 	moverLife = 1500 * time.Millisecond
-	// moverPatience is many times what a small company takes.
+	// moverPatience is far more than the move of a small company takes.
 	moverPatience = time.Minute
 )
 
-// TestConcurrentHistoryOfAMove is TestConcurrentHistory while the operator's
-// own command moves the company from region to region and is killed.
+// TestConcurrentHistoryOfAMove is TestConcurrentHistory while the operator's command moves the company between regions
+// and is killed.
 func TestConcurrentHistoryOfAMove(t *testing.T) {
 	s := mustTarget(t, mustEngines(t)[0])
 	company := s.state.Companies[0]
 	defer s.mustMove(t, company.ID, company.Home)
-	// Each flip holds the calls up for half a second on CockroachDB.
+	// On CockroachDB each flip of the home delays the calls by half a second.
 	checkHistory(t, s, historyCalls/3, func(stop <-chan struct{}) int { return moveAbout(t, s, company.ID, stop) })
 }
 
-// moveAbout moves a company by commands that are killed, until stop is closed,
-// and ends what the last one left. It returns how many were killed.
+// moveAbout moves a company with commands that it kills, until stop is closed. It returns how many it killed.
 func moveAbout(t *testing.T, s *target, company string, stop <-chan struct{}) (killed int) {
 	for i := 1; ; i++ {
 		ctx, cancel := context.WithTimeout(context.Background(), rand.N(moverLife))
@@ -36,7 +34,7 @@ func moveAbout(t *testing.T, s *target, company string, stop <-chan struct{}) (k
 		if ctx.Err() != nil {
 			killed++
 		} else if exit, refused := errors.AsType[*exec.ExitError](err); err != nil && (!refused || exit.ExitCode() != 1) {
-			t.Errorf("%v\n%s", err, text) // status 1: another move has to be ended first
+			t.Errorf("%v\n%s", err, text) // status 1: an earlier move must be finished first
 		}
 		cancel()
 		select {
@@ -47,14 +45,14 @@ func moveAbout(t *testing.T, s *target, company string, stop <-chan struct{}) (k
 	}
 }
 
-// mustMove brings a company home, whatever move it is in: one of the regions is
-// where that one can be ended, and from there it may go anywhere.
+// mustMove brings a company home from any state of a move. A move that was killed can only be finished to its own two
+// regions, so it tries every region first.
 func (s *target) mustMove(t *testing.T, company, home string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), moverPatience)
 	defer cancel()
 	for _, to := range s.state.Regions {
-		_, _ = s.move(ctx, company, to) // refused but for two of them
+		_, _ = s.move(ctx, company, to) // all but two of these are refused
 	}
 	if text, err := s.move(ctx, company, home); err != nil {
 		t.Errorf("%v\n%s", err, text)

@@ -14,19 +14,18 @@ import (
 	"github.com/punchclock/punchclock/node/lab/load"
 )
 
-// run is one drill: a load, somebody who breaks and heals, and somebody who
-// watches.
+// run is one drill: a load, a scenario that breaks and heals, and observations.
 type run struct {
 	scenario Scenario
 	target   *target
 	load     load.Load
-	ledger   string // path
+	ledger   string // path of the ledger
 	settle   time.Duration
 	progress func(load.Progress)
 
 	samples samples
 	watcher *watcher
-	devices []*device // that can reach the victim alone
+	devices []*device // devices that can reach the victim alone
 
 	seen recoveryTimes // written by observe alone
 
@@ -34,9 +33,8 @@ type run struct {
 	moments Moments
 }
 
-// conduct runs the drill and returns what it found. Its error says why that is
-// not all that was to be found; the outcome, which is never empty, says so too.
-// Whether what was found is good is for Outcome.Verdict.
+// execute runs the drill and returns its outcome. The outcome is never empty. The error says why the drill did not
+// come to its end, and the outcome holds the same text. Outcome.Verdict judges what was found.
 func (r *run) execute(ctx context.Context) (Outcome, error) {
 	r.watcher = newWatcher(&r.target.state)
 	defer r.watcher.close()
@@ -46,8 +44,8 @@ func (r *run) execute(ctx context.Context) (Outcome, error) {
 		err = fmt.Errorf("interrupted: %w", err)
 	}
 	r.target.say("auditing")
-	// Also after an error or an interruption: what was sent until then is in
-	// the ledger, and a cluster of the drill's own is gone afterwards.
+	// The audit also runs after an error or an interruption. The ledger holds what was sent until then, and the
+	// drill's own cluster is gone afterwards.
 	detached := context.WithoutCancel(ctx)
 	report, failure := r.audit(detached)
 	boxes, unread := r.countOutboxes(detached)
@@ -61,14 +59,15 @@ func (r *run) execute(ctx context.Context) (Outcome, error) {
 	return o, err
 }
 
-// hold keeps up the load while the scenario is played, and returns once all
-// answers are there and the cluster is whole or the time to settle is over.
+// runLoad sends the load while the scenario runs. It returns after the last answer, when the cluster is whole or the
+// time to settle has passed.
 func (r *run) runLoad(ctx context.Context) (result load.Result, err error) {
 	ledger, err := CreateLedger(r.ledger)
 	if err != nil {
 		return load.Result{}, err
 	}
 	defer func() { err = errors.Join(err, ledger.Close()) }()
+	r.target.ledger = ledger
 	if r.scenario.offlineDevices {
 		if r.devices, err = newDevices(r.target, ledger, r.outboxDir()); err != nil {
 			return load.Result{}, err
@@ -100,11 +99,11 @@ func (r *run) runLoad(ctx context.Context) (result load.Result, err error) {
 	return result, distinct(append(errs, err)...)
 }
 
-// outboxDir is beside the ledger.
+// outboxDir is a folder beside the ledger.
 func (r *run) outboxDir() string { return filepath.Join(filepath.Dir(r.ledger), "outboxes") }
 
-// distinct joins errors and leaves out what an earlier one says already: an
-// interruption ends everybody.
+// distinct joins errors and drops an error that an earlier one wraps already. An interruption ends all parts of a
+// drill with the same error.
 func distinct(errs ...error) (joined error) {
 	for _, err := range errs {
 		if !errors.Is(joined, err) {
@@ -114,13 +113,13 @@ func distinct(errs ...error) (joined error) {
 	return joined
 }
 
-// play breaks and heals. Once it has begun to break it heals, whatever comes
-// of it and although ctx ends meanwhile, before the heal or during it: a
-// cluster that somebody else runs is not left broken.
+// runScenario breaks and heals. After the break has begun it always heals, also if the break fails or ctx ends: a cluster
+// that the drill did not start must not stay broken.
 func (r *run) runScenario(ctx context.Context) error {
 	if !pause(ctx, r.scenario.Before) {
 		return context.Cause(ctx)
 	}
+	r.awaitServed(ctx, time.Time{})
 	broke := r.inject(ctx)
 	if err := errors.Join(broke, r.heal(context.WithoutCancel(ctx))); err != nil {
 		return err
@@ -128,17 +127,33 @@ func (r *run) runScenario(ctx context.Context) error {
 	if !pause(ctx, r.scenario.After) {
 		return context.Cause(ctx)
 	}
+	r.awaitServed(ctx, r.now().Healed)
 	return nil
 }
 
-// actTimeout bounds a break and a heal, each: a database recovers from its log
-// within a minute, six nodes restart in turn within two, and an operator's tool
-// that builds machines and waits until they are healthy takes up to ten.
+// servedTimeout is a little longer than the client retries. After it a punch has failed.
+const servedTimeout = time.Minute
+
+// awaitServed returns when every home has the receipt of a punch that was due after a moment. On a busy machine that
+// takes longer than a scenario's phases, and a phase without receipts shows nothing. After servedTimeout it returns
+// anyway, and the evidence says what is missing.
+func (r *run) awaitServed(ctx context.Context, since time.Time) {
+	ctx, cancel := context.WithTimeout(ctx, servedTimeout)
+	defer cancel()
+	for homes := r.target.homes(); !r.samples.served(homes, since); {
+		if !pause(ctx, watchEvery) {
+			return
+		}
+	}
+}
+
+// actTimeout limits a break and a heal. A database recovers from its log within a minute, and six nodes restart in
+// turn within two. An operator's tool that builds machines takes up to ten.
 const actTimeout = 15 * time.Minute
 
 var errActTimeout = fmt.Errorf("took longer than %s", actTimeout)
 
-// damage breaks, and returns when it is time to heal.
+// inject breaks, and returns when it is time to heal.
 func (r *run) inject(ctx context.Context) error {
 	r.target.say("breaking: %s (%s)", r.scenario.About, r.target.victim)
 	r.mark(func(m *Moments) *time.Time { return &m.Breaking })
@@ -154,7 +169,7 @@ func (r *run) inject(ctx context.Context) error {
 	return nil
 }
 
-// heal is not to be cancelled: ctx is detached from the drill's.
+// heal must not be cancelled: its ctx does not end with the drill's.
 func (r *run) heal(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, actTimeout, errActTimeout)
 	defer cancel()
@@ -181,7 +196,7 @@ func (r *run) now() Moments {
 	return r.moments
 }
 
-// pause reports whether d went by before ctx ended.
+// pause reports whether d passed before ctx ended.
 func pause(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -193,8 +208,8 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// observe watches from the break on until the arrivals have ended and the
-// cluster is whole, or has had its time to become so.
+// observe watches the cluster from the break on. It returns after the arrivals have ended, when the cluster is whole
+// or the time to settle has passed.
 func (r *run) observe(ctx context.Context, enough <-chan struct{}) error {
 	for {
 		switch m := r.now(); {
@@ -221,21 +236,21 @@ func (r *run) observe(ctx context.Context, enough <-chan struct{}) error {
 }
 
 func (r *run) watchRecovery(ctx context.Context) {
-	if r.seen.members.IsZero() && allWhole(r.watcher.look(ctx, nobody)) {
+	if r.seen.members.IsZero() && allWhole(r.watcher.look(ctx, allRegions)) {
 		r.seen.members = time.Now()
 	}
 	if !r.seen.members.IsZero() && r.seen.leases.IsZero() {
-		// An error is a database that is not back; it may take its time.
+		// An error means that the database is not back yet.
 		if home, err := r.watcher.leasesHome(ctx); err == nil && home {
 			r.seen.leases = time.Now()
 		}
 	}
 }
 
-// recoveryTimes are when something was seen first; zero when it never was.
+// recoveryTimes says when each event was seen first; zero when it was not seen.
 type recoveryTimes struct{ loss, members, leases time.Time }
 
-// watch counts from the moments of the drill.
+// watch returns the times as durations from the moments of the drill.
 func (s *recoveryTimes) watch(m *Moments) Recovery {
 	since := func(moment, seen time.Time) *time.Duration {
 		if moment.IsZero() || seen.IsZero() {
@@ -246,8 +261,8 @@ func (s *recoveryTimes) watch(m *Moments) Recovery {
 	return Recovery{LossSeen: since(m.Broken, s.loss), MembersBack: since(m.Healed, s.members), LeasesBack: since(m.Healed, s.leases)}
 }
 
-// auditTimeout is for a database that has just lost a region and is asked for
-// a million rows, which takes it well under a minute when it is whole.
+// auditTimeout is enough for a million rows in a database that has just lost a region. A whole database needs less
+// than a minute.
 const auditTimeout = 5 * time.Minute
 
 func (r *run) audit(ctx context.Context) (*audit.Report, error) {
@@ -265,7 +280,7 @@ func (r *run) audit(ctx context.Context) (*audit.Report, error) {
 	return &report, nil
 }
 
-// countOutboxes is nil where no device has one. Empty ones are removed.
+// countOutboxes returns nil if the scenario has no devices with outboxes. It removes empty outboxes.
 func (r *run) countOutboxes(ctx context.Context) (*Outboxes, error) {
 	if len(r.devices) == 0 {
 		return nil, nil
@@ -277,17 +292,17 @@ func (r *run) countOutboxes(ctx context.Context) (*Outboxes, error) {
 	return boxes, boxes.removeEmpty(r.outboxDir())
 }
 
-// lateAlready is many times what an idle machine is late.
+// lateAlready is far more than the generator is late on an idle machine.
 const lateAlready = 50 * time.Millisecond
 
-// outcome puts together what was found.
+// outcome assembles the outcome.
 func (r *run) outcome(result *load.Result, report *audit.Report, boxes *Outboxes) Outcome {
 	state, homes, entries := &r.target.state, r.target.homes(), r.target.entries()
 	o := Outcome{
 		Scenario: r.scenario.Name, About: r.scenario.About,
 		Engine: state.Database.Engine + " " + state.Database.Version, Nodes: len(state.Nodes),
 		Victim: r.target.victim, Rate: r.load.Rate, Notes: r.target.notes, Moments: r.moments, Recovery: r.seen.watch(&r.moments),
-		Ledger: report, Outboxes: boxes, Dropped: result.Dropped, Late: result.Late, Failed: result.Sent - result.Acknowledged, Retries: result.Retries,
+		Ledger: report, Outboxes: boxes, WrongTimes: wrongTimes(r.samples.all, &r.moments), Dropped: result.Dropped, Late: result.Late, Failed: result.Sent - result.Acknowledged, Retries: result.Retries,
 		Homes:   homeFigures(r.samples.all, homes, &r.moments),
 		Gaps:    gaps(r.samples.all, homes, entries, &r.moments),
 		Seconds: timeline(r.samples.all, homes, r.moments.Begin),
@@ -296,7 +311,7 @@ func (r *run) outcome(result *load.Result, report *audit.Report, boxes *Outboxes
 		o.Notes = append(o.Notes, "the machine was busy: punches were begun "+brief(result.Late)+" late at the 99th percentile, so its figures are no measure of Punchclock")
 	}
 	if state.Database.Engine == cluster.Postgres {
-		o.Recovery.LeasesBack = nil // it has none
+		o.Recovery.LeasesBack = nil // PostgreSQL has no leases
 		o.Notes = append(o.Notes, "PostgreSQL stands in for the databases of all regions: this shows nothing of the loss of one of them")
 	}
 	return o

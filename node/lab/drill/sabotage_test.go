@@ -20,10 +20,9 @@ import (
 // edit replaces a text that stands exactly once in a file of the module.
 type edit struct{ file, old, new string }
 
-// mustSabotage builds the product with edits that break it on purpose. They go
-// in by the compiler's overlay: no file is changed, the product has no switch
-// for them, and no other build can contain them. An edit whose text is gone
-// fails the test: then the product has changed, and the edit has to follow.
+// mustSabotage builds the product with edits that break it. The compiler's overlay applies them: no file changes, the
+// product has no switch for them, and no other build can contain them. An edit whose text is gone fails the test, and
+// must then follow the product's change.
 func mustSabotage(t *testing.T, edits ...edit) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -62,14 +61,13 @@ func mustSabotage(t *testing.T, edits ...edit) string {
 	return binary
 }
 
-// mustNode starts one node of some build in front of the shared database, for
-// companies that exist there.
+// mustNode starts one node of a build on the shared database, for the companies there.
 func mustNode(t *testing.T, s *target, binary string) (*cluster.Cluster, *cluster.State) {
 	t.Helper()
 	region := s.state.Regions[0]
 	c, err := cluster.Start(testContext(t), cluster.Config{
 		Binary: binary, Regions: []string{region}, NodesPerRegion: 1,
-		DatabaseURL: s.state.Database.URL, JWKS: s.stage.Path("jwks.json"),
+		DatabaseURL: s.state.Database.URL, JWKS: s.environment.Path("jwks.json"),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -104,8 +102,7 @@ func mustAudit(t *testing.T, s *target, ledger *Ledger, path string) audit.Repor
 	return report
 }
 
-// send records punches through a node as the load generator does, with the
-// ledger's lines around each.
+// send records a punch through a node, with the ledger's lines around it.
 func send(ctx context.Context, t *testing.T, c *client.Client, ledger *Ledger, claim punch.Request) error {
 	t.Helper()
 	seq, err := ledger.Intend(time.Now(), "us-east", claim)
@@ -140,8 +137,8 @@ func mustClient(t *testing.T, endpoint, token string) *client.Client {
 	return c
 }
 
-// TestCatchesAcknowledgingBeforeCommit: a node that gives receipts first and
-// commits a little later is killed, and one that does not.
+// TestCatchesAcknowledgingBeforeCommit kills a node that gives receipts first and commits a little later, and a
+// correct node.
 func TestCatchesAcknowledgingBeforeCommit(t *testing.T) {
 	s := mustTarget(t, mustEngine(t))
 	early := mustSabotage(t, edit{"node/crdb/writer.go", `	w.settle(ctx, rows)
@@ -180,8 +177,8 @@ func TestCatchesAcknowledgingBeforeCommit(t *testing.T) {
 	}
 }
 
-// TestCatchesAMissingConflictCheck: an id is used again for another punch,
-// and a node says that it recorded it.
+// TestCatchesAMissingConflictCheck uses an id again for another punch, with a node that does not check for conflicts
+// and with a correct node.
 func TestCatchesAMissingConflictCheck(t *testing.T) {
 	s := mustTarget(t, mustEngine(t))
 	_, state := mustNode(t, s, mustSabotage(t, edit{"node/punch/punch.go", `if !s.Same(&p.Request) {`, `if false {`}))
@@ -208,8 +205,8 @@ func TestCatchesAMissingConflictCheck(t *testing.T) {
 	}
 }
 
-// TestCatchesAFreshIDPerRetry: answers come too late for the first try, and
-// devices make a new id for each retry, or do not.
+// TestCatchesAFreshIDPerRetry delays answers until devices retry, with devices that make a new id for each retry and
+// with correct devices.
 func TestCatchesAFreshIDPerRetry(t *testing.T) {
 	s := mustTarget(t, mustEngine(t))
 	binary := mustSabotage(t, edit{"node/client/client.go", `		answer, err := c.send(ctx, endpoint, http.MethodPost, "/v1/punches", body, maxReceiptBytes)
@@ -228,19 +225,19 @@ func TestCatchesAFreshIDPerRetry(t *testing.T) {
 		return err
 	})`})
 	state := mustStateFile(t, s)
-	s.stage.Proxy(s.victim).Delay(250 * time.Millisecond) // there and back takes longer than a device waits
-	defer s.stage.Proxy(s.victim).Delay(0)
+	s.environment.Proxy(s.victim).Delay(250 * time.Millisecond) // a round trip takes longer than a device waits
+	defer s.environment.Proxy(s.victim).Delay(0)
 	for _, build := range []struct {
 		name, binary string
 		clean        bool
 	}{{"broken", binary, false}, {"sound", mustBinary(t), true}} {
 		t.Run(build.name, func(t *testing.T) {
 			path := newLedgerPath(t)
-			devices := *s.stage // another binary runs the same devices
+			devices := *s.environment // the same devices with another binary
 			devices.Binary = build.binary
 			if _, err := devices.Run(testContext(t), "rush", "--cluster="+state, "--ledger="+path, "--steady", "--rate=30", "--duration=3s",
 				"--attempt-timeout=400ms", "--total-timeout=10s", "--repeats=0"); err != nil {
-				t.Log(err) // what was given up is no matter here
+				t.Log(err) // some punches may be given up
 			}
 			report := mustAudit(t, s, nil, path)
 			if report.Acknowledged == 0 || report.Clean() != build.clean || (report.Unknown > 0) == build.clean {

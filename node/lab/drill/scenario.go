@@ -8,61 +8,60 @@ import (
 	"github.com/punchclock/punchclock/node/lab/cluster"
 )
 
-// Scenario is something that breaks, how it is healed, and what must hold all
-// the while. The ledger must be clean in each of them.
+// Scenario breaks something and heals it. Its bounds must hold meanwhile, and the ledger must be clean.
 type Scenario struct {
 	Name  string
 	About string // what breaks, in one sentence
-	// Before and After are for how long the load is held around the break,
-	// During for how long the break lasts once it is brought about.
+	// Before and After are the time under load around the break. During is the time between the end of inject and
+	// heal.
 	Before, During, After time.Duration
 	Bounds                Bounds
-	// offlineDevices adds devices that can reach the victim alone and keep in an
-	// outbox what it does not take: all of it must be recorded once healed.
+	// offlineDevices adds devices that can reach the victim alone. They keep rejected punches in an outbox, and every
+	// such punch must be recorded after the heal.
 	offlineDevices bool
 	needs          needs
 	inject, heal   func(ctx context.Context, s *target) error // heal may be nil
 }
 
-// needs is what a scenario cannot do without.
+// needs lists the requirements of a scenario.
 type needs struct {
-	cockroach bool // a database whose regions break one by one
-	proxies   bool // between nodes and database
-	networks  bool // one per region, which root makes
-	collector bool // that takes the nodes' spans
-	terraform bool // runs the victim's nodes, in the cluster's place
-	// nothing is set where the operator's own tools are enough, so that a
-	// cluster that the drill did not start can be broken.
+	cockroach bool // a database that can lose one region
+	proxies   bool // proxies between nodes and database
+	networks  bool // a network for each region, which needs root
+	collector bool // a collector of the nodes' spans
+	clock     bool // a binary whose clock can be set
+	terraform bool // Terraform runs the victim's nodes instead of the cluster
+	// outside is set if the operator's own commands are enough. Then the drill can break a cluster that it did not
+	// start.
 	outside bool
 }
 
-// Bounds are what a scenario promises on one machine, for punches after the
-// client's retries, from the break on. A zero is no promise. The victim is the
-// region that is broken.
+// Bounds are the limits of a scenario on one idle machine, for punches after the client's retries, from the break on.
+// Zero means no limit. The victim is the region that is broken.
 type Bounds struct {
-	NoneFailed  bool          // every punch is acknowledged within the client's patience
-	P99         time.Duration // of every home, during and after
-	OthersP99   time.Duration // of every home but the victim's, during and after
-	Gap         time.Duration // the longest of any home and entry
-	VictimGap   time.Duration // the longest of the victim's home, through any entry
-	MajorityGap time.Duration // the longest of any home, through entries other than the victim's
-	// LossSeen is until all nodes outside the victim miss who is gone.
+	NoneFailed  bool          // every punch is acknowledged within the client's time limit
+	P99         time.Duration // of every home, during and after the break
+	OthersP99   time.Duration // of every home except the victim's, during and after the break
+	Gap         time.Duration // the longest gap of any home and entry
+	VictimGap   time.Duration // the longest gap of the victim's home, through any entry
+	MajorityGap time.Duration // the longest gap of any home, through entries outside the victim
+	// LossSeen is the time until all nodes outside the victim miss a node.
 	LossSeen time.Duration
 }
 
 const (
 	second = time.Second
-	before = 10 * second // some hundred punches of each home tell what is normal
-	after  = 15 * second // what comes back has taken its share again
+	before = 10 * second // some hundred punches of each home show the normal latency
+	after  = 15 * second // a node that comes back has its full share of the load by then
 
-	nodeLoss   = 8 * second  // a node is missed by all that are left
-	regionLoss = 10 * second // all nodes of a region are
+	nodeLoss   = 8 * second  // until all others miss one node
+	regionLoss = 10 * second // until all others miss the nodes of a region
 )
 
-// Scenarios returns all of them.
+// Scenarios returns all scenarios.
 func Scenarios() []Scenario { return slices.Concat(regionScenarios(), nodeScenarios()) }
 
-// regionScenarios are those that take a region, or a part of it, away.
+// regionScenarios take a region or a part of it away.
 func regionScenarios() []Scenario {
 	return []Scenario{
 		{
@@ -73,7 +72,7 @@ func regionScenarios() []Scenario {
 		},
 		{
 			Name: "kill-region-with-database", About: "all nodes of a region and its database die at once",
-			// Time for the leases to move and for the circuits to see it.
+			// Time for the leases to move and for the circuit breakers to open and close.
 			Before: before, During: 30 * second, After: 2 * after,
 			Bounds: Bounds{VictimGap: 10 * second, OthersP99: second, LossSeen: regionLoss},
 			needs:  needs{cockroach: true},
@@ -84,18 +83,18 @@ func regionScenarios() []Scenario {
 			Before: before, During: 40 * second, After: 2 * after,
 			Bounds: Bounds{VictimGap: 25 * second, OthersP99: second},
 			needs:  needs{cockroach: true},
-			inject: func(_ context.Context, s *target) error { return s.stage.Database.Freeze(s.victim) },
+			inject: func(_ context.Context, s *target) error { return s.environment.Database.Freeze(s.victim) },
 			heal:   thawDatabase,
 		},
 		{
 			Name: "partition-region", About: "a region is cut off from the others, 40 ms away, and its clients still reach it",
-			// Longer than members take to forget each other.
+			// Longer than members need to declare each other dead.
 			Before: before, During: 60 * second, After: 2 * after,
 			Bounds:         Bounds{MajorityGap: 20 * second, LossSeen: regionLoss},
 			offlineDevices: true,
 			needs:          needs{networks: true},
-			inject:         func(_ context.Context, s *target) error { return s.stage.Cut(s.victim) },
-			heal:           func(_ context.Context, s *target) error { return s.stage.Mend(s.victim) },
+			inject:         func(_ context.Context, s *target) error { return s.environment.Cut(s.victim) },
+			heal:           func(_ context.Context, s *target) error { return s.environment.Mend(s.victim) },
 		},
 		{
 			Name: "evacuate-region", About: "the operator takes a region out of service and puts it back",
@@ -114,8 +113,7 @@ func regionScenarios() []Scenario {
 		{
 			Name: "move-region", About: "the operator moves all companies of a region to another one, and back",
 			Before: before, During: 5 * second, After: after,
-			// Making another region the home waits, on CockroachDB, for a
-			// global table, twice for each company.
+			// On CockroachDB each company waits twice for a write to a global table.
 			Bounds: Bounds{NoneFailed: true, P99: 3 * second, Gap: 3 * second},
 			needs:  needs{outside: true},
 			inject: moveAway, heal: moveBack,
@@ -123,8 +121,7 @@ func regionScenarios() []Scenario {
 	}
 }
 
-// nodeScenarios are those that a single node, or what stands behind it, brings
-// about.
+// nodeScenarios affect a single node or a service behind it.
 func nodeScenarios() []Scenario {
 	return []Scenario{
 		{
@@ -141,10 +138,17 @@ func nodeScenarios() []Scenario {
 			heal:   func(_ context.Context, s *target) error { return s.nodes()[0].Thaw() },
 		},
 		{
+			Name: "wrong-clock", About: "the clock of a node is 10 minutes behind, then right, then 10 minutes ahead",
+			Before: before, During: 15 * second, After: after,
+			Bounds: Bounds{NoneFailed: true, P99: second, LossSeen: nodeLoss},
+			needs:  needs{clock: true},
+			inject: wrongClock, heal: rightClock,
+		},
+		{
 			Name: "slow-database", About: "a region's nodes reach the database 300 ms later each way",
 			Before: before, During: 20 * second, After: after,
-			// A punch of the slow home waits for a flush before its own: two
-			// answers, and as much again for a read-back.
+			// A punch of the slow home waits for a write before its own: two answers, and the same again for a
+			// read-back.
 			Bounds: Bounds{NoneFailed: true, P99: 3 * second, OthersP99: second},
 			needs:  needs{proxies: true},
 			inject: slowDatabase(300 * time.Millisecond), heal: slowDatabase(0),
@@ -153,7 +157,7 @@ func nodeScenarios() []Scenario {
 			Name: "rolling-restart", About: "every node is stopped and started, one after the other",
 			Before: before, After: after,
 			Bounds: Bounds{NoneFailed: true, P99: second},
-			inject: rollingRestart(func(s *target) []*cluster.Node { return s.stage.Nodes() }),
+			inject: rollingRestart(func(s *target) []*cluster.Node { return s.environment.Nodes() }),
 		},
 		{
 			Name: "collector-down", About: "the collector of the traces goes away",
@@ -166,7 +170,7 @@ func nodeScenarios() []Scenario {
 	}
 }
 
-// find returns the scenario of that name.
+// find returns the scenario with that name.
 func find(name string) (Scenario, bool) {
 	all := Scenarios()
 	i := slices.IndexFunc(all, func(s Scenario) bool { return s.Name == name })

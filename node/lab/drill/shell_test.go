@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// waitForFile returns a file's text once done says that it is all there.
+// waitForFile returns a file's text when done accepts it.
 func waitForFile(t *testing.T, path string, done func(text string) bool) string {
 	t.Helper()
 	for ctx := testContext(t); ; {
@@ -28,8 +28,7 @@ func waitForFile(t *testing.T, path string, done func(text string) bool) string 
 	}
 }
 
-// gone reports whether there is no such process any more; one that only waits
-// to be buried counts as gone.
+// gone reports whether a process has ended. A zombie counts as gone.
 func gone(pid int) bool {
 	if syscall.Kill(pid, 0) != nil {
 		return true
@@ -38,15 +37,15 @@ func gone(pid int) bool {
 	return err != nil || strings.Contains(string(stat), ") Z ")
 }
 
-// TestObeyInterruptsTheWholeGroup: an operator's command that is cancelled may
-// put things in order, and nothing that it has started goes on afterwards.
+// TestRunCommandInterruptsTheWholeGroup cancels an operator's command. The command may clean up, and none of its
+// children may go on afterwards.
 func TestObeyInterruptsTheWholeGroup(t *testing.T) {
 	for _, c := range []struct {
 		name, script string
 		grace        time.Duration
 		tidied       bool
 	}{
-		// What a script starts in the background ignores interrupts.
+		// A shell's background processes ignore interrupts.
 		{"it ends in its own time", `trap 'echo tidied >>"$FILE"; exit 3' INT; sleep 300 & echo $! >"$FILE"; wait`, time.Minute, true},
 		{"its foreground child hears it too", `(echo $(exec sh -c 'echo $PPID') >"$FILE"; exec sleep 300)`, time.Minute, false},
 		{"it does not want to end", `trap '' INT; sleep 300 & echo $! >"$FILE"; wait`, 200 * time.Millisecond, false},

@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// String is the outcome for people.
+// String returns the outcome as text for people.
 func (o *Outcome) String() string {
 	var s strings.Builder
-	line := func(format string, args ...any) { _, _ = fmt.Fprintf(&s, format+"\n", args...) } // a Builder takes everything
+	line := func(format string, args ...any) { _, _ = fmt.Fprintf(&s, format+"\n", args...) } // a Builder never fails
 	line("\n%s: %s", o.Scenario, o.About)
 	line("%s, %d nodes, %.0f punches/s, %s was broken", o.Engine, o.Nodes, o.Rate, o.Victim)
 	if o.Error != "" {
@@ -75,7 +75,7 @@ func (o *Outcome) writeGaps(line func(string, ...any)) {
 	}
 }
 
-// members says when they were missed and were back, and the same of leases.
+// members describes when nodes were missed and when they and the leases were back.
 func (o *Outcome) members() string {
 	missed := "no member was missed"
 	if o.Recovery.LossSeen != nil {
@@ -84,7 +84,7 @@ func (o *Outcome) members() string {
 	return missed + "; all were there " + orNever(o.Recovery.MembersBack) + " after the heal" + o.leases()
 }
 
-// outboxes says what became of the punches of devices with one.
+// outboxes describes the punches of devices with an outbox.
 func (o *Outcome) outboxes() string {
 	b := o.Outboxes
 	emptied := "nothing waited at the heal"
@@ -95,7 +95,7 @@ func (o *Outcome) outboxes() string {
 		b.Devices, o.Victim, b.Punched, b.Kept, b.Flushed, brief(b.Oldest), emptied, b.Waiting, b.Refused)
 }
 
-// leases says when they were back, where there are any.
+// leases describes when the leases were back. It is empty on an engine without leases.
 func (o *Outcome) leases() string {
 	if !o.hasLeases() {
 		return ""

@@ -18,34 +18,37 @@ import (
 	"github.com/punchclock/punchclock/node/lab/traceview"
 )
 
-// site is the cluster that a drill breaks.
+// target is the cluster that a drill breaks.
 type target struct {
 	state  cluster.State
 	victim string // the region that is broken
 	binary string // the punchclock executable
 	lab    string // the punchclock-lab executable
-	// stage is nil for a cluster that somebody else runs.
-	stage     *cluster.Environment
-	control   *cluster.Control  // nil unless Terraform runs nodes
-	collector *traceview.Server // nil unless the scenario needs one
-	local     string            // the folder terraform/local
-	env       []string          // settings of the commands that shell runs
-	say       func(format string, args ...any)
-	progress  io.Writer // for people
-	notes     []string  // what the reader of the result has to know
+	// environment is nil for a cluster that the drill did not start.
+	environment *cluster.Environment
+	control     *cluster.Control  // nil unless Terraform runs nodes
+	collector   *traceview.Server // nil unless the scenario needs one
+	clocks      *clocks           // nil unless the scenario needs it
+	ledger      *Ledger           // of the drill that runs
+	probe       *probe            // of wrongClock
+	local       string            // the folder terraform/local
+	env         []string          // settings for the commands that shell runs
+	say         func(format string, args ...any)
+	progress    io.Writer // for people
+	notes       []string  // what the reader of the result must know
 }
 
-// nodes are those of the victim.
-func (s *target) nodes() []*cluster.Node { return s.stage.Region(s.victim) }
+// nodes returns the victim's nodes.
+func (s *target) nodes() []*cluster.Node { return s.environment.Region(s.victim) }
 
-// homes are the regions in which companies have their home.
+// homes returns the regions that are the home of a company.
 func (s *target) homes() []string {
 	return slices.DeleteFunc(slices.Clone(s.state.Regions), func(region string) bool {
 		return !slices.ContainsFunc(s.state.Companies, func(c cluster.Company) bool { return c.Home == region })
 	})
 }
 
-// entries are the regions with nodes.
+// entries returns the regions that have nodes.
 func (s *target) entries() (names []string) {
 	for _, entry := range s.state.Entries() {
 		names = append(names, entry.Region)
@@ -55,7 +58,7 @@ func (s *target) entries() (names []string) {
 
 func killNode(_ context.Context, s *target) error { return s.nodes()[0].Kill() }
 
-// eachNode does something to all nodes of the victim at once.
+// eachNode calls do for all nodes of the victim at once.
 func (s *target) eachNode(do func(*cluster.Node) error) error {
 	nodes := s.nodes()
 	errs := make([]error, len(nodes))
@@ -66,7 +69,7 @@ func (s *target) eachNode(do func(*cluster.Node) error) error {
 			return nil
 		})
 	}
-	_ = g.Wait() // the errors of all are in errs
+	_ = g.Wait() // errs holds the errors
 	return errors.Join(errs...)
 }
 
@@ -74,7 +77,7 @@ func killRegion(_ context.Context, s *target) error {
 	return s.eachNode(func(n *cluster.Node) error { return n.Kill() })
 }
 
-// restartRegion starts the nodes of the victim that do not run.
+// restartRegion starts the victim's nodes that do not run.
 func restartRegion(ctx context.Context, s *target) error {
 	return s.eachNode(func(n *cluster.Node) error {
 		if n.Running() {
@@ -85,30 +88,29 @@ func restartRegion(ctx context.Context, s *target) error {
 }
 
 func killRegionWithDatabase(ctx context.Context, s *target) error {
-	return errors.Join(s.stage.Database.Kill(s.victim), killRegion(ctx, s))
+	return errors.Join(s.environment.Database.Kill(s.victim), killRegion(ctx, s))
 }
 
 func restartRegionWithDatabase(ctx context.Context, s *target) error {
-	if err := s.stage.Database.Restart(ctx, s.victim); err != nil {
+	if err := s.environment.Database.Restart(ctx, s.victim); err != nil {
 		return err
 	}
 	return restartRegion(ctx, s)
 }
 
-// wakingUp is how long a database that was thawed may take to find out that it
-// had better end: it does so at once.
+// wakingUp is how long a thawed database may take to end itself. It does so at once.
 const wakingUp = 5 * time.Second
 
-// thawDatabase does what a supervisor does, too: CockroachDB takes a freeze of
-// more than 20 s for a dead disk and ends itself when it wakes up.
+// thawDatabase also restarts a database that ends itself, as a supervisor does. CockroachDB takes a freeze of more
+// than 20 s for a dead disk and ends itself when it wakes up.
 func thawDatabase(ctx context.Context, s *target) error {
-	if err := s.stage.Database.Thaw(s.victim); err != nil {
+	if err := s.environment.Database.Thaw(s.victim); err != nil {
 		return err
 	}
 	for began := time.Now(); time.Since(began) < wakingUp; {
-		if !s.stage.Database.Running(s.victim) {
+		if !s.environment.Database.Running(s.victim) {
 			s.notes = append(s.notes, "the database of "+s.victim+" ended itself when it woke up, as CockroachDB does after 20 s without its disk; it was started again")
-			return s.stage.Database.Restart(ctx, s.victim)
+			return s.environment.Database.Restart(ctx, s.victim)
 		}
 		if !pause(ctx, watchEvery) {
 			return context.Cause(ctx)
@@ -119,12 +121,12 @@ func thawDatabase(ctx context.Context, s *target) error {
 
 func slowDatabase(delay time.Duration) func(context.Context, *target) error {
 	return func(_ context.Context, s *target) error {
-		s.stage.Proxy(s.victim).Delay(delay)
+		s.environment.Proxy(s.victim).Delay(delay)
 		return nil
 	}
 }
 
-// rollingRestart restarts some nodes one after the other.
+// rollingRestart restarts nodes one after the other.
 func rollingRestart(nodes func(*target) []*cluster.Node) func(context.Context, *target) error {
 	return func(ctx context.Context, s *target) error {
 		for _, n := range nodes(s) {
@@ -136,9 +138,8 @@ func rollingRestart(nodes func(*target) []*cluster.Node) func(context.Context, *
 	}
 }
 
-// switchRegion is what an operator types, at a node outside the region, and at
-// the next one when the database did not confirm the switch: it is the same
-// switch however often it is set.
+// switchRegion runs the operator's command at a node outside the region. If the database did not confirm the switch,
+// it goes on to the next node. Repeating the command sets the same switch.
 func switchRegion(verb string) func(context.Context, *target) error {
 	return func(ctx context.Context, s *target) error {
 		failed := errors.New("no node outside the region did it")
@@ -157,11 +158,10 @@ func switchRegion(verb string) func(context.Context, *target) error {
 	}
 }
 
-// operate runs a command of the operator's, who has a token and may change the
-// database.
+// operate runs a command of an operator, who has a token and may change the database.
 func (s *target) operate(ctx context.Context, args ...string) (output []byte, err error) {
 	cmd := exec.CommandContext(ctx, s.binary, args...)
-	// Not where every account can read them.
+	// Other accounts can read arguments, but not the environment.
 	cmd.Env = append(os.Environ(), "PUNCHCLOCK_TOKEN="+s.state.OperatorToken, "PUNCHCLOCK_DATABASE_URL="+s.state.Database.URL)
 	var text bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &text, &text
@@ -184,7 +184,7 @@ func moveAway(ctx context.Context, s *target) error {
 	return nil
 }
 
-// moveBack moves those home that were the victim's.
+// moveBack moves the victim's companies home.
 func moveBack(ctx context.Context, s *target) error {
 	for _, c := range s.state.Companies {
 		if c.Home != s.victim {
@@ -197,7 +197,7 @@ func moveBack(ctx context.Context, s *target) error {
 	return nil
 }
 
-// startCollector starts one that takes the spans and forgets them.
+// startCollector starts a collector that keeps spans in memory alone.
 func (s *target) startCollector(addr string) (err error) {
 	s.collector, err = traceview.Start(addr, traceview.DefaultConfig())
 	return err
@@ -207,58 +207,72 @@ func restartCollector(_ context.Context, s *target) error {
 	return s.startCollector(strings.TrimPrefix(s.collector.URL, "http://"))
 }
 
-// traced makes every punch leave a trace, sent often.
-func (s *target) traced(*cluster.Node) []string {
+// traced makes every punch leave a trace that is sent soon.
+func (s *target) traced() []string {
 	return []string{
 		"OTEL_TRACES_EXPORTER=otlp", "OTEL_EXPORTER_OTLP_ENDPOINT=" + s.collector.URL, "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf",
 		"OTEL_TRACES_SAMPLER=always_on", "OTEL_BSP_SCHEDULE_DELAY=500",
 	}
 }
 
-// start starts a cluster with what a scenario needs. close must be called,
-// also after an error.
-func (s *target) start(ctx context.Context, setup *cluster.Setup, n needs) (err error) {
+// start starts a cluster with the parts that a scenario needs. The caller must call close, also after an error.
+func (s *target) start(ctx context.Context, setup cluster.Setup, n needs) (err error) {
 	if n.collector {
 		if err := s.startCollector("127.0.0.1:0"); err != nil {
 			return err
 		}
 	}
-	s.stage, err = setup.Start(ctx, s.progress, func(cfg *cluster.Config) {
+	if n.clock {
+		dir, err := os.MkdirTemp("", "punchclock-clocks-")
+		if err != nil {
+			return err
+		}
+		s.clocks = &clocks{dir}
+	}
+	s.environment, err = setup.Start(ctx, s.progress, func(cfg *cluster.Config) {
 		cfg.Proxies, cfg.Networks, cfg.RoundTrip = n.proxies, n.networks, 40*time.Millisecond
-		if n.collector {
-			cfg.ExtraEnv = s.traced
+		cfg.ExtraEnv = func(node *cluster.Node) (env []string) {
+			if n.collector {
+				env = append(env, s.traced()...)
+			}
+			if n.clock {
+				env = append(env, s.clocks.env(node)...)
+			}
+			return env
 		}
 	})
 	if err != nil {
 		return err
 	}
-	s.say, s.state, s.binary = s.stage.Say, s.stage.State(), s.stage.Binary
+	s.say, s.state, s.binary = s.environment.Say, s.environment.State(), s.environment.Binary
 	return nil
 }
 
-// close stops what start has started. The collector goes last, so that the
-// nodes need not wait for it.
+// close stops what start has started. The collector goes last, because a node that stops sends its last spans.
 func (s *target) close(ctx context.Context) (err error) {
 	if s.control != nil {
 		err = s.control.Close()
 	}
-	if s.stage != nil {
-		err = errors.Join(err, s.stage.Close(ctx))
+	if s.environment != nil {
+		err = errors.Join(err, s.environment.Close(ctx))
 	}
 	if s.collector != nil {
 		err = errors.Join(err, s.collector.Close(context.WithoutCancel(ctx)))
 	}
+	if s.clocks != nil {
+		err = errors.Join(err, os.RemoveAll(s.clocks.dir))
+	}
 	return err
 }
 
-// rest returns when the cluster has come to rest: members known to each other
-// and, on CockroachDB, replicas spread and leases at home.
+// rest returns when the cluster is at rest: all members know each other, and on CockroachDB replicas are spread and
+// leases are at home.
 func (s *target) rest(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute) // a fresh CockroachDB beside a busy build
+	ctx, cancel := context.WithTimeout(ctx, restTimeout)
 	defer cancel()
 	s.say("waiting until members know each other and leases are at home")
-	if s.stage != nil && s.stage.Database != nil {
-		if err := s.stage.Database.WaitReplicated(ctx); err != nil {
+	if s.environment != nil && s.environment.Database != nil {
+		if err := s.environment.Database.WaitReplicated(ctx); err != nil {
 			return err
 		}
 	}
@@ -266,15 +280,43 @@ func (s *target) rest(ctx context.Context) error {
 	defer w.close()
 	for {
 		home, err := w.leasesHome(ctx)
-		views := w.look(ctx, nobody)
-		if err == nil && home && allWhole(views) {
-			return nil
-		}
-		for _, s := range views {
-			err = errors.Join(err, s.err)
+		if home {
+			return errors.Join(err, s.whole(ctx))
 		}
 		if !pause(ctx, watchEvery) {
-			return errors.Join(fmt.Errorf("the cluster did not come to rest before the drill (leases at home: %t)", home), err)
+			return errors.Join(errors.New("leases did not come home before the drill"), err)
+		}
+	}
+}
+
+// restTimeout is enough for a fresh CockroachDB beside a busy build.
+const restTimeout = 3 * time.Minute
+
+// whole returns when every node answers and counts every node as ready.
+func (s *target) whole(ctx context.Context) error {
+	return s.await(ctx, "every node counts every node as ready", allRegions, allWhole)
+}
+
+// missed returns when no node outside the victim counts every node as ready.
+func (s *target) missed(ctx context.Context) error {
+	return s.await(ctx, "the nodes outside "+s.victim+" miss a node", s.victim, lossSeen)
+}
+
+// await asks the nodes outside a region until what they say is seen.
+func (s *target) await(ctx context.Context, what, without string, seen func([]view) bool) error {
+	w := newWatcher(&s.state)
+	defer w.close()
+	for {
+		views := w.look(ctx, without)
+		if seen(views) {
+			return nil
+		}
+		if !pause(ctx, watchEvery) {
+			err := fmt.Errorf("did not come: %s: %w", what, context.Cause(ctx))
+			for _, v := range views {
+				err = errors.Join(err, v.err)
+			}
+			return err
 		}
 	}
 }

@@ -11,15 +11,14 @@ import (
 	"github.com/punchclock/punchclock/node/lab/cluster"
 )
 
-// terraform is a command of an operator's who runs the victim's nodes by the
-// configuration in terraform/local.
+// terraform returns a command of an operator who runs the victim's nodes with the configuration in terraform/local.
 func terraform(command string) func(context.Context, *target) error {
 	return func(ctx context.Context, s *target) error {
 		return shell(fmt.Sprintf(`terraform -chdir=%q %s -var region="$PUNCHCLOCK_LAB_DRILL_REGION"`, s.local, command))(ctx, s)
 	}
 }
 
-// checkTerraform says what is missing for that.
+// checkTerraform returns an error that names what is missing.
 func checkTerraform(local string) error {
 	if _, err := exec.LookPath("terraform"); err != nil {
 		return errors.New("needs Terraform on the PATH")
@@ -30,9 +29,8 @@ func checkTerraform(local string) error {
 	return nil
 }
 
-// handOver lets Terraform run the victim's nodes in the cluster's place. Its
-// state lies with the cluster's, so that nobody's own is touched. When the
-// cluster is stopped, its nodes are as well.
+// handOver lets Terraform run the victim's nodes in the cluster's place. Terraform's state lies in the cluster's
+// folder, away from any other state. When the cluster stops, its nodes stop as well.
 func (s *target) handOver(ctx context.Context) error {
 	s.say("handing the nodes of %s over to Terraform", s.victim)
 	if err := s.eachNode(func(n *cluster.Node) error { return n.Stop(ctx) }); err != nil {
@@ -44,22 +42,23 @@ func (s *target) handOver(ctx context.Context) error {
 	return terraform("apply -auto-approve")(ctx, s)
 }
 
-// useTerraform makes everything ready for it but runs no node.
+// useTerraform prepares Terraform and runs no node.
 func (s *target) useTerraform(ctx context.Context) error {
-	file := s.stage.Path("cluster.json")
+	file := s.environment.Path("cluster.json")
 	if s.control == nil {
-		control, err := s.stage.Serve(file)
+		control, err := s.environment.Serve(file)
 		if err != nil {
 			return err
 		}
 		s.control = control
 	}
 	s.env = []string{
-		"TF_DATA_DIR=" + s.stage.Path("terraform"), "TF_WORKSPACE=" + s.victim,
-		"TF_IN_AUTOMATION=1", "TF_INPUT=0", "TF_CLI_ARGS=-no-color", "CHECKPOINT_DISABLE=1", // it asks nobody for newer versions
-		"TF_VAR_cluster=" + file, "TF_VAR_binary=" + s.binary, "TF_VAR_lab=" + s.lab, fmt.Sprintf("TF_VAR_nodes=%d", len(s.stage.Nodes())/len(s.stage.Regions())),
+		"TF_DATA_DIR=" + s.environment.Path("terraform"), "TF_WORKSPACE=" + s.victim,
+		"TF_IN_AUTOMATION=1", "TF_INPUT=0", "TF_CLI_ARGS=-no-color", "CHECKPOINT_DISABLE=1", // it must not look for a newer version
+		"TF_VAR_cluster=" + file, "TF_VAR_binary=" + s.binary, "TF_VAR_lab=" + s.lab, fmt.Sprintf("TF_VAR_nodes=%d", len(s.environment.Nodes())/len(s.environment.Regions())),
 	}
-	// In the workspace that is always there: else, beside others, it asks for one.
-	prepare := fmt.Sprintf(`TF_WORKSPACE=default terraform -chdir=%q init -backend-config=workspace_dir=%q`, s.local, s.stage.Path("terraform-states"))
+	// init runs in the workspace default, which always exists. In a missing workspace, beside others, it would ask for
+	// one.
+	prepare := fmt.Sprintf(`TF_WORKSPACE=default terraform -chdir=%q init -backend-config=workspace_dir=%q`, s.local, s.environment.Path("terraform-states"))
 	return shell(prepare)(ctx, s)
 }

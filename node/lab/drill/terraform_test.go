@@ -87,10 +87,11 @@ func TestTerraformRegion(t *testing.T) {
 		name, value, _ := strings.Cut(setting, "=")
 		t.Setenv(name, value)
 	}
-	sc := short(mustFind(t, "terraform-region"))
+	sc := mustFind(t, "terraform-region")
+	sc.Before, sc.During, sc.After = time.Second, time.Second, time.Second
 	sc.inject = shell("terraform -chdir=" + s.local + " destroy -auto-approve -var region=$PUNCHCLOCK_LAB_DRILL_REGION")
 	sc.heal = shell("terraform -chdir=" + s.local + " apply -auto-approve -var region=$PUNCHCLOCK_LAB_DRILL_REGION")
-	play(t, sc, s)
+	mustPass(t, sc, s)
 }
 
 // TestTerraformLocal: what is right is left alone, what differs is replaced one
@@ -175,7 +176,7 @@ func TestTerraformWholeRegion(t *testing.T) {
 		}
 		return string(out)
 	}
-	file := s.stage.Path("cluster.json")
+	file := s.environment.Path("cluster.json")
 	lab := func(args ...string) (string, error) {
 		out, err := exec.CommandContext(testContext(t), s.lab, append(args, "--cluster", file)...).CombinedOutput()
 		return string(out), err
@@ -216,7 +217,7 @@ func TestTerraformWholeRegion(t *testing.T) {
 	}
 	for _, region := range s.state.Regions { // which are not its to stop
 		wantSaid(t, mustLab("database", "stop", region), "stays")
-		if !s.stage.Database.Running(region) {
+		if !s.environment.Database.Running(region) {
 			t.Errorf("the cluster's own server in %s is gone", region)
 		}
 	}
@@ -247,7 +248,7 @@ func processesOf(t *testing.T, s *target) (pids []int) {
 func awaitCrash(t *testing.T, s *target) {
 	t.Helper()
 	for ctx := testContext(t); ; pause(ctx, 20*time.Millisecond) {
-		state, err := cluster.ReadState(s.stage.Path("cluster.json"))
+		state, err := cluster.ReadState(s.environment.Path("cluster.json"))
 		if err == nil && slices.ContainsFunc(state.Nodes, func(n cluster.NodeState) bool { return n.Region == s.victim && n.Crashes > 0 }) {
 			return
 		}
@@ -306,7 +307,7 @@ func readyNodes(ctx context.Context, s *target) (n int, err error) {
 // TestTerraformIsMissing: what cannot be played is said.
 func TestTerraformIsMissing(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
-	c := &Command{Name: "terraform-region", Terraform: localFolder(t), Rate: shortRate, Out: t.TempDir()}
+	c := &Command{Name: "terraform-region", Terraform: localFolder(t), Rate: testRate, Out: t.TempDir()}
 	var out strings.Builder
 	err := c.Run(testContext(t), &out)
 	if !errors.Is(err, ErrSkipped) {

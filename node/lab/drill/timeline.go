@@ -6,15 +6,14 @@ import (
 	"github.com/punchclock/punchclock/node/lab/load"
 )
 
-// Second is one second of a drill. Acknowledged and Failed count by when the
-// answer came, latencies and Retries by when the punch was due.
+// Second is one second of a drill. A punch counts in Acknowledged or Failed when its answer came. It counts in
+// latencies and Retries when it was due.
 type Second struct {
 	At    int          `json:"at"` // seconds after the begin
 	Homes []HomeSecond `json:"homes"`
 }
 
-// HomeSecond is a home's part of a second. Latencies are zero when no punch was
-// due.
+// HomeSecond is a home's part of a second. Latencies are zero if no punch was due.
 type HomeSecond struct {
 	Home         string        `json:"home"`
 	Acknowledged int           `json:"acknowledged"`
@@ -24,7 +23,7 @@ type HomeSecond struct {
 	P99          time.Duration `json:"p99_ns"`
 }
 
-// timeline lays all punches out in seconds after begin.
+// timeline sorts all punches into the seconds after begin.
 func timeline(all []load.Outcome, homes []string, begin time.Time) []Second {
 	second := func(t time.Time) int { return max(0, int(t.Sub(begin)/time.Second)) }
 	last := 0

@@ -1,8 +1,7 @@
-// Package load generates a morning: an open-model load that sends each punch
-// when it is due, however slow the answers to others are, and measures from
-// that moment. A stall so shows in every punch that it delayed (what is called
-// coordinated omission cannot happen). It judges speed and answers; whether the
-// answers are true is for node/lab/drill.
+// Package load generates the load of a morning. It is an open model: each punch is sent when it is due, however slow
+// the answers to other punches are. Its latency counts from that moment, so a stall shows in every punch that it
+// delayed, and coordinated omission is impossible. The package measures speed and answers. Package
+// node/lab/drill/audit checks whether the answers are true.
 package load
 
 import (
@@ -20,35 +19,33 @@ import (
 	"github.com/punchclock/punchclock/node/punch"
 )
 
-// Journal keeps the evidence of a run. Intend comes before each request and
-// must have kept it when it returns; Settle comes after its outcome. Their
-// errors end the run, since it could no longer be judged.
+// Journal keeps the evidence of a run. Intend must have kept the request when it returns, before the request is sent.
+// Settle follows the outcome. An error of either ends the run, because the run could not be audited.
 type Journal interface {
 	Intend(intended time.Time, entryRegion string, claim punch.Request) (seq uint64, err error)
 	Settle(seq uint64, receipt punch.Receipt, err error) error
 }
 
-// Outcome is what became of one punch, without its planned repeats.
+// Outcome is the result of one punch, without its planned repeats.
 type Outcome struct {
 	Home     string
-	Entry    string    // region whose endpoints were tried first
-	Due      time.Time // when it was meant to be sent
+	Entry    string    // the region whose endpoints were tried first
+	Due      time.Time // when the punch was due
 	Settled  time.Time // when its receipt or its last error came
+	Received time.Time // the receipt's receive time; zero without a receipt
 	Attempts int
-	Err      error // nil when it was acknowledged
+	Err      error // nil if the punch was acknowledged
 }
 
-// Config is a rush. Only Load, Entries and Companies are needed.
+// Config is the configuration of a run. Load, Entries and Companies are required.
 type Config struct {
 	Load      Load
 	Entries   []cluster.Entry
 	Companies []cluster.Company
 	Journal   Journal
-	// Observe is called once for each punch that was sent, by many goroutines
-	// at once.
+	// Observe is called once for each punch that was sent, from many goroutines.
 	Observe func(Outcome)
-	// Stop ends the arrivals before their time when it is closed; the
-	// answers to those on their way are still waited for.
+	// Stop ends the arrivals early when it is closed. Run still waits for the punches under way.
 	Stop <-chan struct{}
 	// Progress is called about five times a second, and once at the end.
 	Progress func(Progress)
@@ -78,9 +75,8 @@ func (c *Config) home(name string) int {
 	return slices.IndexFunc(c.Entries, func(e cluster.Entry) bool { return e.Region == name })
 }
 
-// Run sends the whole rush, waits for the last answer and returns what came of
-// it. It ends early, with what it has and an error, when ctx ends or the
-// journal fails.
+// Run sends the whole load, waits for the last answer and returns the result. If ctx ends or the journal fails, it
+// ends early and returns what it has with the error.
 func Run(ctx context.Context, cfg Config) (Result, error) {
 	if err := cfg.validate(); err != nil {
 		return Result{}, fmt.Errorf("load: %w", err)
@@ -105,8 +101,8 @@ func Run(ctx context.Context, cfg Config) (Result, error) {
 	return g.tally.result(time.Since(g.tally.begin)), context.Cause(ctx)
 }
 
-// newTransport serves all clients: one connection per punch in flight, kept
-// for the next, so that the rush does not measure its own dialling.
+// newTransport returns the transport of all clients. It keeps a connection for each punch in flight, so that the load
+// does not measure its own connecting.
 func newTransport(maxInFlight int) *http.Transport {
 	return &http.Transport{
 		DialContext:         (&net.Dialer{Timeout: 3 * time.Second}).DialContext,
@@ -116,9 +112,8 @@ func newTransport(maxInFlight int) *http.Transport {
 	}
 }
 
-// newClients makes a client for each region and company: the region's own
-// endpoints first, beginning with another one for each company, then the
-// other regions'.
+// newClients makes a client for each region and company. Its endpoints are the region's own first, rotated by company,
+// and then those of the other regions.
 func newClients(cfg *Config, transport http.RoundTripper) ([][]*client.Client, error) {
 	clients := make([][]*client.Client, len(cfg.Entries))
 	for i := range cfg.Entries {
@@ -142,13 +137,13 @@ func newClients(cfg *Config, transport http.RoundTripper) ([][]*client.Client, e
 	return clients, nil
 }
 
-// runner is one run.
+// generator is one run.
 type generator struct {
 	cfg      *Config
 	clients  [][]*client.Client // by region and company
 	fail     context.CancelCauseFunc
 	arrivals []arrival
-	slots    chan struct{} // one in it for each punch in flight
+	slots    chan struct{} // holds one element for each punch in flight
 	tally    *tally
 }
 
@@ -163,7 +158,7 @@ func (g *generator) send(ctx context.Context) {
 		}
 		select {
 		case g.slots <- struct{}{}:
-		default: // waiting here would move the arrivals after it: a closed model
+		default: // waiting here would delay the next arrivals: a closed model
 			g.tally.drop()
 			continue
 		}
@@ -174,7 +169,7 @@ func (g *generator) send(ctx context.Context) {
 	}
 }
 
-// sleepUntil reports whether t came before the end of ctx and before Stop.
+// sleepUntil reports whether t came before ctx ended and before Stop was closed.
 func (g *generator) sleepUntil(ctx context.Context, t time.Time) bool {
 	timer := time.NewTimer(time.Until(t))
 	defer timer.Stop()
@@ -188,7 +183,7 @@ func (g *generator) sleepUntil(ctx context.Context, t time.Time) bool {
 	}
 }
 
-// punch sends one arrival, and again where that was planned.
+// punch sends one arrival, and sends it again if planned.
 func (g *generator) punch(ctx context.Context, a arrival, intended time.Time) {
 	claim := punch.Request{
 		Company: g.cfg.Companies[a.company].ID, Employee: fmt.Sprintf("e%06d", a.employee),
@@ -215,7 +210,7 @@ func (g *generator) settled(a arrival, intended, began time.Time, receipt client
 	}
 	g.cfg.Observe(Outcome{
 		Home: g.cfg.Companies[a.company].Home, Entry: g.cfg.Entries[a.entry].Region,
-		Due: intended, Settled: now, Attempts: attempts(receipt, err), Err: err,
+		Due: intended, Settled: now, Received: receipt.ReceivedAt, Attempts: attempts(receipt, err), Err: err,
 	})
 }
 

@@ -32,7 +32,7 @@ func TestPlan(t *testing.T) {
 		arrivals := plan(l, regions, companies(5), home)
 
 		expected := l.Rate * l.Duration.Seconds() / 2
-		// Six sigma, and a little for the smallest plans.
+		// Six standard deviations, and a little more for the smallest plans.
 		if d := math.Abs(float64(len(arrivals)) - expected); d > 6*math.Sqrt(expected)+8 {
 			t.Fatalf("%d arrivals, want about %.0f", len(arrivals), expected)
 		}
@@ -58,8 +58,7 @@ func TestPlan(t *testing.T) {
 	})
 }
 
-// TestPlanRisesAndFalls holds the arrivals in each tenth of the time against
-// the integral of a raised cosine.
+// TestPlanRisesAndFalls compares the arrivals in each tenth of the time with the integral of a raised cosine.
 func TestPlanRisesAndFalls(t *testing.T) {
 	l := defaultLoad()
 	l.Rate, l.Duration = 10_000, 20*time.Second

@@ -11,22 +11,22 @@ import (
 	"golang.org/x/term"
 )
 
-// Progress is how far a rush has come.
+// Progress says how far a run has come.
 type Progress struct {
-	Planned      int // punches in the whole rush
+	Planned      int // punches in the whole run
 	Settled      int // acknowledged, refused or given up
 	Acknowledged int
 	Dropped      int
 	Elapsed      time.Duration
 	Duration     time.Duration // of the arrivals; answers may take longer
-	Done         bool          // no further report comes
+	Done         bool          // no further report follows
 }
 
-// progressEvery is smooth for the eye and nothing for the processor.
+// progressEvery looks smooth and costs the processor nothing.
 const progressEvery = 200 * time.Millisecond
 
-// reportProgress calls Config.Progress until the returned function is called,
-// which reports the end and returns when no further call comes.
+// reportProgress calls Config.Progress until the returned function is called. That function reports the end and
+// returns after the last call.
 func (g *generator) reportProgress() (stop func()) {
 	if g.cfg.Progress == nil {
 		return func() {}
@@ -53,11 +53,11 @@ func (g *generator) reportProgress() (stop func()) {
 	}
 }
 
-// plainEvery keeps a log of a long rush short.
+// plainEvery keeps the log of a long run short.
 const plainEvery = 5 * time.Second
 
-// ShowProgress returns a Config.Progress that draws a bar when out is a
-// terminal and else writes a line every few seconds.
+// ShowProgress returns a Config.Progress. It draws a bar if out is a terminal, and otherwise writes a line every few
+// seconds.
 func ShowProgress(out *os.File) func(Progress) {
 	if !term.IsTerminal(int(out.Fd())) {
 		return plainProgress(out)
@@ -70,7 +70,7 @@ func ShowProgress(out *os.File) func(Progress) {
 				progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString("punches"),
 				progressbar.OptionSetWidth(30), progressbar.OptionSetPredictTime(false))
 		}
-		_ = bar.Set(p.Settled + p.Dropped) // only for the eye, as the next line
+		_ = bar.Set(p.Settled + p.Dropped) // output for people, like the next line
 		if p.Done {
 			_, _ = fmt.Fprintln(out)
 		}
@@ -84,7 +84,7 @@ func plainProgress(out io.Writer) func(Progress) {
 			return
 		}
 		next = p.Elapsed + plainEvery
-		_, _ = fmt.Fprintf(out, "morning rush: %5.1fs of %s, %d of %d punches, %d acknowledged\n", // only for the eye
+		_, _ = fmt.Fprintf(out, "morning rush: %5.1fs of %s, %d of %d punches, %d acknowledged\n", // output for people
 			p.Elapsed.Seconds(), p.Duration, p.Settled+p.Dropped, p.Planned, p.Acknowledged)
 	}
 }

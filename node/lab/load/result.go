@@ -9,48 +9,46 @@ import (
 	"time"
 )
 
-// Latencies are measured from the moment a punch was due until it was
-// acknowledged, refused or given up, to three digits.
+// Latencies are times from the moment at which a punch was due until it was acknowledged, refused or given up. They
+// have three significant digits.
 type Latencies struct {
 	P50 time.Duration `json:"p50_ns"`
 	P99 time.Duration `json:"p99_ns"`
 	Max time.Duration `json:"max_ns"`
 }
 
-// Counts are punches. Sent is Acknowledged, Refused and Unresolved together.
+// Counts are numbers of punches. Sent is the sum of Acknowledged, Refused and Unresolved.
 type Counts struct {
 	Sent         int `json:"sent"`
 	Acknowledged int `json:"acknowledged"`
 	Refused      int `json:"refused"`    // for good
 	Unresolved   int `json:"unresolved"` // a device would keep them
-	Crossed      int `json:"crossed"`    // acknowledged, entered outside their home
-	Retries      int `json:"retries"`    // attempts beyond the first
+	Crossed      int `json:"crossed"`    // acknowledged through a region that is not the home
+	Retries      int `json:"retries"`    // attempts after the first
 }
 
-// Result is what came of a rush.
+// Result is the result of a run.
 type Result struct {
 	Counts
 	Latencies
-	// Dropped were due and never sent, because MaxInFlight others were on
-	// their way. With any of them the numbers are of a smaller load than the
-	// one that was asked for.
+	// Dropped punches were due and never sent, because MaxInFlight others were under way. With any of them the figures
+	// belong to a smaller load than the configured one.
 	Dropped int `json:"dropped"`
-	// Repeated were sent again under the same id; RepeatsWrong of them got a
-	// receipt that was no replay of the first one, or none at all.
+	// Repeated punches were sent again under the same id. For RepeatsWrong of them the answer was not a replay of the
+	// first receipt.
 	Repeated     int `json:"repeated"`
 	RepeatsWrong int `json:"repeats_wrong"`
-	// Late is how long after its due time a punch was begun, at the 99th
-	// percentile: the generator's own share of the latencies.
+	// Late is how long after its due time a punch was begun, at the 99th percentile. It is the generator's own share
+	// of the latencies.
 	Late time.Duration `json:"late_ns"`
-	// Took is the time from the begin to the last answer, Rate the
-	// acknowledged punches in it per second.
+	// Took is the time from the begin to the last answer. Rate is the acknowledged punches per second of it.
 	Took    time.Duration  `json:"took_ns"`
 	Rate    float64        `json:"rate"`
 	Codes   map[string]int `json:"codes,omitempty"` // of the errors
 	Regions []RegionResult `json:"regions"`
 }
 
-// RegionResult is what came of the punches that entered in one region.
+// RegionResult is the result of the punches that entered in one region.
 type RegionResult struct {
 	Name string `json:"name"`
 	Counts
@@ -60,7 +58,7 @@ type RegionResult struct {
 // ErrVoid is returned for a run whose generator could not keep up.
 var ErrVoid = errors.New("the generator could not keep up: punches were due and not sent")
 
-// Void returns ErrVoid when the numbers are not of the load that was asked for.
+// Void returns ErrVoid if the figures are not those of the configured load.
 func (r *Result) Void() error {
 	if r.Dropped > 0 {
 		return fmt.Errorf("%w (%d of %d)", ErrVoid, r.Dropped, r.Dropped+r.Sent)
@@ -68,10 +66,10 @@ func (r *Result) Void() error {
 	return nil
 }
 
-// String is the result as an aligned table.
+// String returns the result as an aligned table.
 func (r *Result) String() string {
 	var s strings.Builder
-	row := func(format string, args ...any) { _, _ = fmt.Fprintf(&s, format+"\n", args...) } // a Builder takes everything
+	row := func(format string, args ...any) { _, _ = fmt.Fprintf(&s, format+"\n", args...) } // a Builder never fails
 	row("%-12s %8s %8s %8s %8s %8s %8s %10s %10s %10s",
 		"entry", "sent", "acked", "refused", "open", "crossed", "retries", "p50", "p99", "max")
 	line := func(name string, c Counts, l Latencies) {
@@ -93,7 +91,7 @@ func (r *Result) String() string {
 	return s.String()
 }
 
-// brief writes a latency with a sensible number of digits.
+// brief formats a latency with few digits.
 func brief(d time.Duration) string {
 	switch {
 	case d < 10*time.Millisecond:

@@ -11,7 +11,7 @@ import (
 	"github.com/punchclock/punchclock/node/punch"
 )
 
-// slowest is the longest latency that is told apart: beyond any patience.
+// slowest is the longest latency that the histogram tells apart. It is longer than any client's time limit.
 const slowest = 10 * time.Minute
 
 func newHistogram() *hdrhistogram.Histogram {
@@ -19,7 +19,7 @@ func newHistogram() *hdrhistogram.Histogram {
 }
 
 func record(h *hdrhistogram.Histogram, d time.Duration) {
-	_ = h.RecordValue(min(max(d, time.Microsecond), slowest).Microseconds()) // always in its range
+	_ = h.RecordValue(min(max(d, time.Microsecond), slowest).Microseconds()) // min and max keep the value in range
 }
 
 func quantile(h *hdrhistogram.Histogram, percent float64) time.Duration {
@@ -30,7 +30,7 @@ func latencies(h *hdrhistogram.Histogram) Latencies {
 	return Latencies{P50: quantile(h, 50), P99: quantile(h, 99), Max: time.Duration(h.Max()) * time.Microsecond}
 }
 
-// tally counts while a rush runs.
+// tally counts during a run.
 type tally struct {
 	begin time.Time
 
@@ -38,7 +38,7 @@ type tally struct {
 	total   Result
 	latency *hdrhistogram.Histogram
 	late    *hdrhistogram.Histogram
-	regions []*hdrhistogram.Histogram // as total.Regions
+	regions []*hdrhistogram.Histogram // in the order of total.Regions
 }
 
 func newTally(cfg *Config) *tally {
@@ -58,8 +58,7 @@ func (t *tally) drop() {
 	t.total.Dropped++
 }
 
-// settled counts a punch that was due at intended, begun at began and
-// answered, or given up, at ended.
+// settled counts a punch that was due at intended, begun at began, and answered or given up at ended.
 func (t *tally) settled(entry int, intended, began, ended time.Time, receipt client.Receipt, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -90,7 +89,7 @@ func (c *Counts) count(receipt client.Receipt, err error) {
 	}
 }
 
-// attempts is how many requests a punch took.
+// attempts returns how many requests a punch took.
 func attempts(receipt client.Receipt, err error) int {
 	if e, ok := errors.AsType[*client.Error](err); ok {
 		return e.Attempts
@@ -105,8 +104,7 @@ func codeOf(err error) string {
 	return "journal"
 }
 
-// repeated counts a punch that was sent again after its receipt: the answer
-// must be that receipt.
+// repeated counts a punch that was sent again after its receipt. The answer must be the same receipt.
 func (t *tally) repeated(first, again punch.Receipt, err error) {
 	first.Replayed, again.Replayed = true, again.Replayed || err != nil
 	t.mu.Lock()
@@ -117,7 +115,7 @@ func (t *tally) repeated(first, again punch.Receipt, err error) {
 	}
 }
 
-// progress is how far the rush has come.
+// progress returns how far the run has come.
 func (t *tally) progress(cfg *Config, planned int, done bool) Progress {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -127,7 +125,7 @@ func (t *tally) progress(cfg *Config, planned int, done bool) Progress {
 	}
 }
 
-// result is what was counted, of a rush that took so long.
+// result returns the counts of a run that took so long.
 func (t *tally) result(took time.Duration) Result {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -17,12 +17,11 @@ import (
 
 const contentType = "application/x-protobuf"
 
-// errTooLarge is returned for a request beyond Config.MaxRequest.
+// errTooLarge is returned for a request longer than Config.MaxRequest.
 var errTooLarge = errors.New("the request is too large")
 
-// Handler returns the handler of POST /v1/traces, OTLP's protobuf over HTTP,
-// plain or packed by gzip, and of what is to be looked at: GET /traces, a list,
-// and GET /traces/{id}, a tree.
+// Handler returns the handler of POST /v1/traces, which takes OTLP as protobuf over HTTP, plain or with gzip. People
+// read GET /traces, a list, and GET /traces/{id}, a tree.
 func (s *Sink) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/traces", s.receive)
@@ -51,7 +50,7 @@ func (s *Sink) receive(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", contentType)
-	_, _ = w.Write(answer) // a sender that is gone needs no answer
+	_, _ = w.Write(answer) // the sender may be gone
 }
 
 func (s *Sink) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
@@ -67,7 +66,7 @@ func (s *Sink) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	default:
 		return nil, fmt.Errorf("unknown content encoding %q", encoding)
 	}
-	// One byte more tells a full body from one that is too long.
+	// One byte more tells a full body from a body that is too long.
 	body, err := io.ReadAll(io.LimitReader(in, s.cfg.MaxRequest+1))
 	var tooLong *http.MaxBytesError
 	switch {
@@ -79,7 +78,7 @@ func (s *Sink) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	return body, nil
 }
 
-// take keeps the spans of one request and returns the answer to it.
+// take keeps the spans of one request and returns the answer.
 func (s *Sink) take(body []byte) ([]byte, error) {
 	var request coltracepb.ExportTraceServiceRequest
 	if err := proto.Unmarshal(body, &request); err != nil {
@@ -96,10 +95,10 @@ func (s *Sink) take(body []byte) ([]byte, error) {
 	return proto.Marshal(&answer)
 }
 
-// Server is a Sink that listens.
+// Server is a Sink with a listener.
 type Server struct {
 	*Sink
-	// URL is what OTEL_EXPORTER_OTLP_ENDPOINT takes.
+	// URL is a value for OTEL_EXPORTER_OTLP_ENDPOINT.
 	URL string
 
 	http *http.Server
@@ -123,8 +122,7 @@ func Start(addr string, cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// Close finishes the requests that are running, until ctx ends, and stops. The
-// traces can still be read.
+// Close stops the server. It waits for requests under way until ctx ends. The traces stay readable.
 func (s *Server) Close(ctx context.Context) error {
 	err := s.http.Shutdown(ctx)
 	if err != nil {

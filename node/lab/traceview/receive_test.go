@@ -41,7 +41,7 @@ func stringValue(s string) *commonpb.AnyValue {
 	return &commonpb.AnyValue{Value: &commonpb.AnyValue_StringValue{StringValue: s}}
 }
 
-// request holds one good span and two whose ids are none.
+// request holds one good span and two spans with invalid ids.
 func request() *coltracepb.ExportTraceServiceRequest {
 	traceID, spanID := bytes.Repeat([]byte{0xab}, 16), bytes.Repeat([]byte{0xcd}, 8)
 	return &coltracepb.ExportTraceServiceRequest{ResourceSpans: []*tracepb.ResourceSpans{{

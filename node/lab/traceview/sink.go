@@ -1,7 +1,5 @@
-// Package traceview receives spans over OTLP/HTTP into memory, so that traces
-// over several processes can be looked at on one machine, and checked by tests.
-// It is not a collector for production: it stores nothing, forwards nothing and asks
-// nobody who they are.
+// Package traceview receives spans over OTLP/HTTP into memory. People and tests read traces over several processes on
+// one machine. It is no collector for production: it stores nothing, forwards nothing and authenticates no caller.
 package traceview
 
 import (
@@ -14,35 +12,33 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// Config bounds a Sink.
+// Config limits a Sink.
 type Config struct {
-	// MaxBytes is about how much memory the kept spans may take. When it is
-	// reached the trace that began first goes.
+	// MaxBytes is the approximate memory for spans. Beyond it the Sink drops the trace that began first.
 	MaxBytes int
-	// MaxRequest is the longest request in bytes, unpacked.
+	// MaxRequest is the longest request in bytes, after gzip.
 	MaxRequest int64
 }
 
-// DefaultConfig keeps some 50,000 spans: a demo's sampled rush, several times.
-// An SDK sends 512 spans at a time: some 200 kB, or 13 MB if each of them were
-// a batch's with 512 links.
+// DefaultConfig keeps about 50,000 spans, several times those of a demo. An SDK sends 512 spans at a time: about 200
+// kB, or 13 MB if each were a batch's span with 512 links.
 func DefaultConfig() Config { return Config{MaxBytes: 64 << 20, MaxRequest: 16 << 20} }
 
-// Sink keeps the traces that it is sent. It is safe for concurrent use.
+// Sink keeps the traces that it receives. It is safe for concurrent use.
 type Sink struct {
 	cfg Config
 
 	mu sync.Mutex
 	// guarded by mu:
 	traces  map[string]*entry
-	order   []*entry // the one that began first comes first
+	order   []*entry // ordered by arrival of the first span
 	bytes   int
 	dropped int
 	version uint64        // counts the requests that changed something
 	changed chan struct{} // closed and replaced with each version
 }
 
-// entry is one trace as far as it is here.
+// entry is the received part of one trace.
 type entry struct {
 	id      string
 	spans   map[string]Span
@@ -50,12 +46,12 @@ type entry struct {
 	version uint64
 }
 
-// New makes an empty Sink.
+// New returns an empty Sink.
 func New(cfg Config) *Sink {
 	return &Sink{cfg: cfg, traces: make(map[string]*entry), changed: make(chan struct{})}
 }
 
-// Trace returns what is here of a trace, by its id of 32 hex digits.
+// Trace returns the received part of a trace, by its id of 32 hex digits.
 func (s *Sink) Trace(id string) (Trace, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -66,14 +62,13 @@ func (s *Sink) Trace(id string) (Trace, bool) {
 	return e.snapshot(), true
 }
 
-// Find returns the first trace, in the order in which they began to arrive,
-// for which match is true. A trace may still be incomplete.
+// Find returns the first trace for which match is true, in the order of arrival. A trace may still be incomplete.
 func (s *Sink) Find(match func(Trace) bool) (Trace, bool) {
 	t, ok, _, _ := s.findSince(0, match)
 	return t, ok
 }
 
-// All returns every trace, the one that began to arrive first comes first.
+// All returns every trace in the order of arrival.
 func (s *Sink) All() []Trace {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -84,10 +79,9 @@ func (s *Sink) All() []Trace {
 	return all
 }
 
-// WaitFor returns the first trace for which match is true, as soon as there is
-// one. Spans arrive a second or so after they ended, in any order, so match
-// must ask for everything that the caller is going to look at. When ctx ends it
-// returns an error that tells what is here.
+// WaitFor returns the first trace for which match is true, as soon as there is one. Spans arrive about a second after
+// their end, in any order. So match must require everything that the caller needs. If ctx ends first, the error says
+// how much has arrived.
 func (s *Sink) WaitFor(ctx context.Context, match func(Trace) bool) (Trace, error) {
 	var seen uint64
 	for {
@@ -105,8 +99,7 @@ func (s *Sink) WaitFor(ctx context.Context, match func(Trace) bool) (Trace, erro
 	}
 }
 
-// Len returns how many traces and spans are here, and how many spans had to go
-// or could not be kept.
+// Len returns the number of traces and spans, and how many spans were dropped.
 func (s *Sink) Len() (traces, spans, dropped int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -116,8 +109,7 @@ func (s *Sink) Len() (traces, spans, dropped int) {
 	return len(s.order), spans, s.dropped
 }
 
-// findSince looks at the traces that changed after a version. match runs
-// without the lock, so that it may ask the sink for other traces.
+// findSince looks at the traces that changed after a version. match runs without the lock, so it may call the sink.
 func (s *Sink) findSince(version uint64, match func(Trace) bool) (t Trace, ok bool, seen uint64, changed <-chan struct{}) {
 	s.mu.Lock()
 	var candidates []Trace
@@ -136,7 +128,7 @@ func (s *Sink) findSince(version uint64, match func(Trace) bool) (t Trace, ok bo
 	return Trace{}, false, seen, changed
 }
 
-// add keeps spans; a span that was sent before is kept once.
+// add keeps spans. A span that was sent before is kept once.
 func (s *Sink) add(spans []Span) {
 	if len(spans) == 0 {
 		return

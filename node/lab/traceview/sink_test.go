@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// span makes a span of a trace; ids are small numbers.
+// span makes a span of a trace. Ids are small numbers.
 func span(trace, id, parent int, name string) Span {
 	at := time.Date(2026, 3, 2, 8, 30, 0, 0, time.UTC).Add(time.Duration(id) * time.Millisecond)
 	s := Span{
@@ -92,7 +92,7 @@ func TestWaitForComesBackWhenTheLastSpanIsThere(t *testing.T) {
 			t.Errorf("WaitFor returned %+v, %v; want the trace with both spans", got, err)
 		}
 	})
-	<-looked // it has seen the incomplete trace
+	<-looked // match has seen the incomplete trace
 	s.add([]Span{span(2, 1, 0, "other")})
 	s.add([]Span{span(1, 2, 1, "commit")})
 	wg.Wait()

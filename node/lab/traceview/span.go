@@ -11,13 +11,13 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Trace is what has arrived of one trace.
+// Trace is the received part of one trace.
 type Trace struct {
 	ID    string // 32 hex digits
-	Spans []Span // by start time
+	Spans []Span // ordered by start time
 }
 
-// Span is one finished span. It is shared: nobody may change it.
+// Span is one finished span. Callers share it and must not change it.
 type Span struct {
 	TraceID string // 32 hex digits
 	ID      string // 16 hex digits
@@ -33,10 +33,10 @@ type Span struct {
 	Failed     bool
 	Message    string // why it failed
 
-	size int // about, in bytes of memory
+	size int // approximate bytes of memory
 }
 
-// Process is where a span was made.
+// Process is the process that made a span.
 type Process struct {
 	Service  string // service.name
 	Instance string // service.instance.id
@@ -47,10 +47,10 @@ type Process struct {
 // Link points at a span of another trace.
 type Link struct{ TraceID, SpanID string }
 
-// Duration returns how long the span took, never negative.
+// Duration returns how long the span took. It is never negative.
 func (s *Span) Duration() time.Duration { return max(0, s.End.Sub(s.Start)) }
 
-// Span returns the first span of the given name.
+// Span returns the first span with the given name.
 func (t Trace) Span(name string) (Span, bool) {
 	for _, s := range t.Spans {
 		if s.Name == name {
@@ -60,7 +60,7 @@ func (t Trace) Span(name string) (Span, bool) {
 	return Span{}, false
 }
 
-// Named returns all spans of the given name.
+// Named returns all spans with the given name.
 func (t Trace) Named(name string) []Span {
 	var named []Span
 	for _, s := range t.Spans {
@@ -71,7 +71,7 @@ func (t Trace) Named(name string) []Span {
 	return named
 }
 
-// Processes returns the instances that took part, in order of their first span.
+// Processes returns the processes of a trace, in the order of their first span.
 func (t Trace) Processes() []Process {
 	var all []Process
 	seen := make(map[Process]bool)
@@ -84,7 +84,7 @@ func (t Trace) Processes() []Process {
 	return all
 }
 
-// decode reads the spans of a request, and counts those without valid ids.
+// decode returns the spans of a request, and the number of spans without valid ids.
 func decode(resources []*tracepb.ResourceSpans) (spans []Span, rejected int64) {
 	for _, rs := range resources {
 		attrs := texts(rs.GetResource().GetAttributes())
@@ -106,7 +106,7 @@ func decode(resources []*tracepb.ResourceSpans) (spans []Span, rejected int64) {
 }
 
 func newSpan(pb *tracepb.Span, process Process) Span {
-	// A tenth to a half more than the heap showed, for spans of all kinds.
+	// These estimates are 10% to 50% above the measured heap, for spans of all kinds.
 	const fixed, perWireByte = 512, 3
 	s := Span{
 		TraceID:    hex.EncodeToString(pb.GetTraceId()),
@@ -145,7 +145,7 @@ func kind(k tracepb.Span_SpanKind) string {
 	}
 }
 
-// unixNano cuts what is no time of this age, instead of turning it around.
+// unixNano limits a time that does not fit into an int64. The conversion would make it negative.
 func unixNano(ns uint64) time.Time {
 	return time.Unix(0, int64(min(ns, math.MaxInt64))).UTC()
 }
@@ -158,8 +158,7 @@ func texts(kvs []*commonpb.KeyValue) map[string]string {
 	return m
 }
 
-// text writes simple values. Lists and maps, which Punchclock does not use, are
-// only hinted at.
+// text formats simple values. Punchclock uses no lists and maps, so they become an ellipsis.
 func text(v *commonpb.AnyValue) string {
 	switch v := v.GetValue().(type) {
 	case nil:

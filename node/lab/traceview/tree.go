@@ -12,16 +12,15 @@ import (
 )
 
 const (
-	// maxIndent keeps a trace of absurd depth from filling the screen.
+	// maxIndent keeps a very deep trace from filling the screen.
 	maxIndent = 24
-	// maxCell is the longest text from a span that is printed, in characters.
+	// maxCell is the longest text of a span that is printed, in characters.
 	maxCell = 100
 )
 
-// WriteTree prints a trace: a line for each span, children below their parent
-// in order of their start, with the offset from the trace's first start, the
-// duration, the process, and the attributes that tell something. Spans whose
-// parent has not arrived are printed at the left edge and say so.
+// WriteTree prints a trace, one line for each span. Children stand below their parent in the order of their start. A
+// line has the offset from the trace's start, the duration, the process and the most useful attributes. A span whose
+// parent has not arrived stands at the left edge and says so.
 func WriteTree(w io.Writer, t Trace) error {
 	var out strings.Builder
 	if len(t.Spans) == 0 {
@@ -50,7 +49,7 @@ func writeTable(out *strings.Builder, t Trace) {
 			millis(l.span.Start.Sub(first)), millis(l.span.Duration()),
 			l.indent, clean(l.span.Name), process(l.span.Process), details(l.span, l.orphan))
 	}
-	_ = table.Flush() // a strings.Builder takes everything
+	_ = table.Flush() // a strings.Builder never fails
 	for l := range strings.Lines(padded.String()) {
 		fmt.Fprintln(out, strings.TrimRight(l, " \n"))
 	}
@@ -63,8 +62,8 @@ type line struct {
 	orphan bool
 }
 
-// lines orders the spans. Each comes exactly once, whatever parents they claim:
-// what no root leads to, a ring of parents, is opened at its first span.
+// lines orders the spans. Each span comes exactly once, whatever parents the spans claim. A ring of parents, which no
+// root leads to, begins at its first span.
 func lines(t Trace) []line {
 	children := make(map[string][]Span)
 	known := make(map[string]bool, len(t.Spans))
@@ -133,7 +132,7 @@ func process(p Process) string {
 
 const ours = "punchclock."
 
-// telling are the attributes of others that a reader of a punch's trace wants.
+// telling lists attributes of other libraries that help to read a punch's trace.
 var telling = []string{"http.response.status_code", "error.type", "db.operation.name", "server.address"}
 
 func details(s Span, orphan bool) string {
@@ -165,7 +164,7 @@ func details(s Span, orphan bool) string {
 	return strings.Join(parts, " ")
 }
 
-// clean makes text from a span safe for a terminal and a table.
+// clean makes a span's text safe for a terminal and a table.
 func clean(s string) string {
 	var b strings.Builder
 	n := 0
@@ -182,7 +181,7 @@ func clean(s string) string {
 	return b.String()
 }
 
-// millis writes d in milliseconds with three digits, down to a microsecond.
+// millis formats d in milliseconds with three decimals.
 func millis(d time.Duration) string {
 	return fmt.Sprintf("%.3f", float64(d)/float64(time.Millisecond))
 }

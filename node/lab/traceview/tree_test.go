@@ -60,7 +60,7 @@ func TestTreePrintsEverySpanOnceWhateverTheParents(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(1, 60).Draw(t, "spans")
 		var spans []Span
-		for i := 1; i <= n; i++ { // parents may be missing, later, a ring, or the span itself
+		for i := 1; i <= n; i++ { // a parent may be missing, follow later, form a ring, or be the span itself
 			spans = append(spans, span(1, i, rapid.IntRange(0, n+1).Draw(t, "parent"), fmt.Sprint(i)))
 		}
 		trace := collect(spans...)

@@ -9,12 +9,11 @@ import (
 	"time"
 )
 
-// maxListed is a screen of traces, the newest: who wants an older one has its
-// id from a receipt.
+// maxListed traces fill a screen. The id of an older trace is in its receipt.
 const maxListed = 40
 
-// list is GET /traces: the newest traces whose first span has arrived, a line
-// each; only those whose name contains ?name= and that took ?min= or longer.
+// list serves GET /traces: the newest traces whose first span has arrived, one line each. ?name= filters by a part of
+// the name, ?min= by the duration.
 func (s *Sink) list(w http.ResponseWriter, r *http.Request) {
 	name, least := r.FormValue("name"), time.Duration(0)
 	if text := r.FormValue("min"); text != "" {
@@ -40,10 +39,10 @@ func (s *Sink) list(w http.ResponseWriter, r *http.Request) {
 		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%d\t%s\n", t.ID, span.Start.Format(time.TimeOnly), millis(span.Duration()),
 			len(t.Spans), len(t.Processes()), clean(span.Name))
 	}
-	_ = table.Flush() // a reader that is gone needs no answer
+	_ = table.Flush() // the reader may be gone
 }
 
-// show is GET /traces/{id}: one trace as a tree.
+// show serves GET /traces/{id}: one trace as a tree.
 func (s *Sink) show(w http.ResponseWriter, r *http.Request) {
 	t, ok := s.Trace(strings.ToLower(r.PathValue("id")))
 	if !ok {
@@ -51,5 +50,5 @@ func (s *Sink) show(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	_ = WriteTree(w, t) // as above
+	_ = WriteTree(w, t) // the reader may be gone
 }
