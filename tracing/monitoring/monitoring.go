@@ -249,7 +249,7 @@ func Dashboards() (map[string]Dashboard, error) {
 	return all, err
 }
 
-// variables are those that Grafana itself replaces before a query.
+// variables replaces the variables that Grafana itself replaces before a query.
 var variables = strings.NewReplacer("$__rate_interval", "5m", "$__range", "1h")
 
 func (d Dashboard) expressions(file string) (all []Expression) {

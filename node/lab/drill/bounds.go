@@ -46,7 +46,7 @@ func (o *Outcome) checkEvidence() {
 		}
 	}
 	o.checkNone("homes and entries without a receipt from the break on", silent)
-	o.checkNone("homes and entries that nobody served in the end", open)
+	o.checkNone("homes and entries that were not served at the end", open)
 }
 
 func (o *Outcome) checkLatencies(b Bounds) {
@@ -116,11 +116,11 @@ func (o *Outcome) checkRecovery(b Bounds, settle time.Duration) {
 		return
 	}
 	if b.LossSeen > 0 {
-		within("all others miss who is gone, after the break", o.Recovery.LossSeen, b.LossSeen)
+		within("time until all others miss the node, after the break", o.Recovery.LossSeen, b.LossSeen)
 	}
-	within("all nodes know each other, after the heal", o.Recovery.MembersBack, membersBack)
+	within("time until all nodes know each other, after the heal", o.Recovery.MembersBack, membersBack)
 	if o.hasLeases() {
-		within("all leases are at home, after the heal", o.Recovery.LeasesBack, settle)
+		within("time until all leases are at home, after the heal", o.Recovery.LeasesBack, settle)
 	}
 }
 
@@ -132,11 +132,11 @@ func (o *Outcome) checkOutboxes() {
 		return
 	}
 	if o.hasLeases() {
-		const what, limit = "punches that the victim did not take, kept by devices that reach it alone", "at least 1"
+		const what, limit = "punches that devices kept because they reach the victim alone", "at least 1"
 		o.Checks = append(o.Checks, Check{What: what, Limit: limit, Measured: fmt.Sprint(boxes.Kept), OK: boxes.Kept > 0})
 	}
 	o.checkZero("punches that still wait in an outbox", boxes.Waiting)
-	o.checkZero("punches that were refused and are in a quarantine", boxes.Refused)
+	o.checkZero("punches in a quarantine", boxes.Refused)
 	o.checkZero("punches in the ledger without an answer", o.Ledger.Unresolved)
 }
 

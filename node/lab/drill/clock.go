@@ -53,7 +53,7 @@ func (c *clocks) set(node string, ahead time.Duration) error {
 	return os.Rename(part, c.file(node))
 }
 
-// wrongBy is far beyond the second at which a node takes itself out of service, and beyond the two minutes that a device
+// wrongBy is far more than the second at which a node takes itself out of service. It is also more than a device's clock
 // may be ahead.
 const wrongBy = 10 * time.Minute
 
@@ -93,7 +93,7 @@ func rightClock(ctx context.Context, s *target) error {
 	if err := s.clocks.set(s.nodes()[0].Name, 0); err != nil {
 		return errors.Join(refused, err)
 	}
-	return errors.Join(refused, s.probe.until(ctx, http.StatusCreated))
+	return errors.Join(refused, s.probe.until(ctx, http.StatusCreated), s.probe.resend(ctx))
 }
 
 // probe punches as a device that asks one node first, and notes how that node answers. Like any device it may go on to
@@ -103,6 +103,7 @@ type probe struct {
 	node    string // base URL
 	company *cluster.Company
 	punches int
+	kept    []client.Request // without a receipt; a device keeps them and sends them again
 }
 
 const (
@@ -147,12 +148,39 @@ func (p *probe) ask(ctx context.Context) (status int, err error) {
 	}
 	defer c.Close()
 	p.punches++
-	device := recordingClient{ledger: p.s.ledger, company: p.company.ID, entry: p.s.victim, client: c}
-	_, err = device.Punch(ctx, client.Request{ID: punch.NewID(), Employee: fmt.Sprintf("probe-%06d", p.punches), Kind: punch.In})
-	if client.IsFinal(err) {
+	r := client.Request{ID: punch.NewID(), Employee: fmt.Sprintf("probe-%06d", p.punches), Kind: punch.In}
+	if err := p.send(ctx, c, r); client.IsFinal(err) {
 		return 0, fmt.Errorf("a good punch was refused for good: %w", err)
+	} else if err != nil {
+		p.kept = append(p.kept, r)
 	}
 	return int(note.status.Load()), nil
+}
+
+func (p *probe) send(ctx context.Context, c *client.Client, r client.Request) error {
+	device := recordingClient{ledger: p.s.ledger, company: p.company.ID, entry: p.s.victim, client: c}
+	_, err := device.Punch(ctx, r)
+	return err
+}
+
+// resend sends the kept punches again, as a device does.
+func (p *probe) resend(ctx context.Context) error {
+	transport := new(http.Transport)
+	defer transport.CloseIdleConnections()
+	c, err := client.New(client.Config{
+		Endpoints: []string{p.node}, Token: client.StaticToken(p.company.Token), HTTPClient: &http.Client{Transport: transport},
+	})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	for _, r := range p.kept {
+		if err := p.send(ctx, c, r); err != nil {
+			return fmt.Errorf("a punch that the device kept: %w", err)
+		}
+	}
+	p.kept = nil
+	return nil
 }
 
 // until returns when the node answers with the status.

@@ -20,18 +20,18 @@ import (
 
 // Command is `punchclock-lab drill`.
 type Command struct {
-	Name          string `arg:"" help:"Scenario, or all of them in turn. Without one they are listed." optional:""`
+	Name          string `arg:"" help:"Scenario to play, or all. Without a name the drill lists the scenarios." optional:""`
 	cluster.Setup `embed:""`
-	Cluster       string `help:"File that tells of a cluster that runs already, as 'punchclock-lab up' writes it; none is started then. Its companies must have no other traffic: a row that the drill did not send counts as a fault." type:"existingfile"`
-	Inject        string `help:"Shell command that breaks something, in place of the scenario's own way." placeholder:"CMD"`
-	Heal          string `help:"Shell command that undoes it." placeholder:"CMD"`
-	Region        string `help:"Region that is broken; the database's primary one when empty, which is the hardest to lose."`
+	Cluster       string `help:"State file of a cluster that runs already, as 'punchclock-lab up' writes it. Its companies must have no other traffic: a row that the drill did not send counts as a fault." type:"existingfile"`
+	Inject        string `help:"Shell command that breaks something, instead of the scenario's own break." placeholder:"CMD"`
+	Heal          string `help:"Shell command that heals it." placeholder:"CMD"`
+	Region        string `help:"Region to break. The default is the database's primary region, which is the hardest to lose."`
 	// Two cores that also run the whole cluster hold this rate easily. Each of nine pairs of home and entry gets
 	// eleven punches a second.
 	Rate   float64       `help:"Punches per second." default:"100"`
-	Before time.Duration `help:"How long the load is held before the break; the scenario's own when 0."`
-	During time.Duration `help:"How long the break lasts; the scenario's own when 0."`
-	After  time.Duration `help:"How long the load is held after the heal; the scenario's own when 0."`
+	Before time.Duration `help:"How long the load runs before the break; 0 means the scenario's own time."`
+	During time.Duration `help:"How long the break lasts; 0 means the scenario's own time."`
+	After  time.Duration `help:"How long the load runs after the heal; 0 means the scenario's own time."`
 	// After the loss of a database region, leases return within about a minute.
 	Settle time.Duration `help:"How long members and leases may take to be back after the heal." default:"90s"`
 	// make drill runs in the root of the source.
@@ -47,7 +47,7 @@ const ExitSkipped = 77
 var ErrSkipped = errors.New("the scenario cannot run here")
 
 // Run runs one drill or all, and writes summaries to out. It returns nil only if every ledger is clean and every bound
-// holds. Of all drills it skips those that cannot run here and names them. A drill named alone that cannot run is an
+// holds. Of all drills it skips a drill that cannot run here and names it. A drill named alone that cannot run is an
 // ErrSkipped.
 func (c *Command) Run(ctx context.Context, out io.Writer) error {
 	switch c.Name {
@@ -58,7 +58,7 @@ func (c *Command) Run(ctx context.Context, out io.Writer) error {
 	default:
 		sc, ok := find(c.Name)
 		if !ok {
-			return fmt.Errorf("no scenario is called %q; without a name they are listed", c.Name)
+			return fmt.Errorf("there is no scenario %q; without a name the drill lists the scenarios", c.Name)
 		}
 		err := c.one(ctx, sc, out)
 		if skip, ok := errors.AsType[*skipped](err); ok {
@@ -139,7 +139,7 @@ func (c *Command) one(ctx context.Context, sc Scenario, out io.Writer) (err erro
 		s.environment.Keep() // the evidence
 	}
 	if o.Error != "" {
-		s.say("reconcile by hand: %s", auditCommand(r.ledger, s.state.Database.URL))
+		s.say("audit it later: %s", auditCommand(r.ledger, s.state.Database.URL))
 	}
 	return err
 }
@@ -163,7 +163,7 @@ func (c *Command) adapt(sc *Scenario) error {
 		return nil
 	}
 	if c.Inject == "" || c.Heal == "" {
-		return fmt.Errorf("%s on a cluster that runs already needs --inject and --heal: it is not the drill's to break", sc.Name)
+		return fmt.Errorf("%s on a running cluster needs --inject and --heal: the drill did not start its processes", sc.Name)
 	}
 	sc.needs = needs{}
 	sc.inject, sc.heal = shell(c.Inject), shell(c.Heal)
@@ -195,7 +195,7 @@ func (c *Command) target(ctx context.Context, sc *Scenario) (s *target, stop fun
 		s.victim = s.state.Regions[0]
 	}
 	if !slices.Contains(s.state.Regions, s.victim) {
-		return s, stop, fmt.Errorf("--region: %q is none of %s", s.victim, strings.Join(s.state.Regions, ", "))
+		return s, stop, fmt.Errorf("--region: %q is not one of %s", s.victim, strings.Join(s.state.Regions, ", "))
 	}
 	if sc.needs.terraform {
 		err = s.handOver(ctx)
@@ -210,7 +210,7 @@ func (c *Command) find(s *target) error {
 		return err
 	}
 	if len(state.Regions) == 0 || len(state.Nodes) == 0 || len(state.Companies) == 0 {
-		return fmt.Errorf("%s: regions, nodes and companies are needed", c.Cluster)
+		return fmt.Errorf("%s: the file must list regions, nodes and companies", c.Cluster)
 	}
 	s.state = *state
 	s.binary, err = cluster.FindBinary(c.Binary)
@@ -240,7 +240,7 @@ func (c *Command) possible(sc *Scenario) error {
 	}
 	engine, err := cluster.FindEngine(c.Engine)
 	if err == nil && engine.Name != cluster.Cockroach {
-		err = &skipped{"needs CockroachDB: PostgreSQL is one process for all regions and cannot lose one of them"}
+		err = &skipped{"needs CockroachDB: PostgreSQL is one process for all regions and cannot lose one region"}
 	}
 	return err
 }
@@ -248,14 +248,14 @@ func (c *Command) possible(sc *Scenario) error {
 // load returns the steady load of a drill.
 func (c *Command) load(sc *Scenario) load.Load {
 	// This is longer than the longest break in which punches must be served: the 25 s of a frozen database region.
-	const patience = 45 * time.Second
+	const totalTimeout = 45 * time.Second
 	return load.Load{
 		Rate: c.Rate, Steady: true,
 		Duration: sc.Before + sc.During + sc.After + 2*actTimeout, // the end of the scenario stops it before
 		// Two of three punches enter outside their home, so that all pairs of home and entry get the same load.
 		CrossRegion: 2. / 3, Repeats: 0.02, Seed: uint64(time.Now().UnixNano()),
-		MaxInFlight:  int(c.Rate*patience.Seconds()) + 1000,
-		TotalTimeout: patience,
+		MaxInFlight:  int(c.Rate*totalTimeout.Seconds()) + 1000,
+		TotalTimeout: totalTimeout,
 	}
 }
 

@@ -23,8 +23,8 @@ const (
 	historyCalls   = 80
 	// historyPause is the longest pause after a call. The pauses give nodes time to die and come back.
 	historyPause = 120 * time.Millisecond
-	// historyPatience is short, so that some calls end without an answer.
-	historyPatience = 3 * time.Second
+	// historyTimeout is short, so that some calls end without an answer.
+	historyTimeout = 3 * time.Second
 )
 
 // recorder writes a history.
@@ -126,7 +126,7 @@ func (r *recorder) ask(c *client.Client, in call, request client.Request) (out a
 		for _, receipt := range receipts {
 			number, known := r.numberOf(receipt.ID)
 			if !known {
-				r.fault("%s was listed, and nobody sent it", receipt.ID)
+				r.fault("%s was listed, but no client sent it", receipt.ID)
 				continue
 			}
 			out.listed[number] = r.commit(receipt)
@@ -270,7 +270,7 @@ func mustDevice(t *testing.T, s *target, turn int) *client.Client {
 	turn %= len(endpoints)
 	c, err := client.New(client.Config{
 		Endpoints: append(endpoints[turn:len(endpoints):len(endpoints)], endpoints[:turn]...),
-		Token:     client.StaticToken(s.state.Companies[0].Token), AttemptTimeout: time.Second, TotalTimeout: historyPatience,
+		Token:     client.StaticToken(s.state.Companies[0].Token), AttemptTimeout: time.Second, TotalTimeout: historyTimeout,
 		Backoff: client.Backoff{CoolDown: 500 * time.Millisecond}, // short, so that clients soon ask killed nodes again
 	})
 	if err != nil {

@@ -33,8 +33,8 @@ type Outboxes struct {
 const (
 	// deviceEvery is the pace of a gate in the morning.
 	deviceEvery = 500 * time.Millisecond
-	// devicePatience is how long an employee waits at the gate for the receipt.
-	devicePatience = 5 * time.Second
+	// deviceTimeout is how long an employee waits at the gate for the receipt.
+	deviceTimeout = 5 * time.Second
 	// drainEvery is the pause between flushes after the arrivals have ended.
 	drainEvery = time.Second
 )
@@ -89,7 +89,7 @@ func newDevice(company *cluster.Company, endpoints []string, asks *recordingClie
 		return nil, err
 	}
 	asks.company = company.ID
-	asks.client, err = client.New(client.Config{Endpoints: endpoints, Token: client.StaticToken(company.Token), TotalTimeout: devicePatience})
+	asks.client, err = client.New(client.Config{Endpoints: endpoints, Token: client.StaticToken(company.Token), TotalTimeout: deviceTimeout})
 	if err != nil {
 		return nil, err
 	}

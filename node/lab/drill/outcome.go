@@ -28,14 +28,16 @@ type Outcome struct {
 	// milliseconds mean that the machine is too busy to be measured.
 	Late time.Duration `json:"late_ns"`
 	// WrongTimes counts receipts with a wrong receive time, of punches that were due after the break.
-	WrongTimes int           `json:"wrong_times"`
-	Failed     int           `json:"failed"` // not acknowledged within the client's time limit
-	Retries    int           `json:"retries"`
-	Homes      []HomeFigures `json:"homes"`
-	Gaps       []Gap         `json:"gaps"`
-	Recovery   Recovery      `json:"recovery"`
-	Checks     []Check       `json:"checks"`
-	Seconds    []Second      `json:"seconds"` // the timeline
+	WrongTimes int `json:"wrong_times"`
+	Failed     int `json:"failed"` // not acknowledged within the client's time limit
+	Retries    int `json:"retries"`
+	// Codes counts the errors of failed punches by code.
+	Codes    map[string]int `json:"codes,omitempty"`
+	Homes    []HomeFigures  `json:"homes"`
+	Gaps     []Gap          `json:"gaps"`
+	Recovery Recovery       `json:"recovery"`
+	Checks   []Check        `json:"checks"`
+	Seconds  []Second       `json:"seconds"` // the timeline
 }
 
 // Check is one bound with the measured value.

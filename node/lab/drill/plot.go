@@ -39,9 +39,9 @@ type tick struct {
 // plot draws rate, failures and latency of each home over time, with the moments of break and heal.
 func plot(o *Outcome) string {
 	var s strings.Builder
-	panels := []panel{ratePanel(o), troublePanel(o), latencyPanel()}
+	panels := []panel{ratePanel(o), failurePanel(o), latencyPanel()}
 	high := plotTop + float64(len(panels))*(panelHigh+panelGap) + plotBottom
-	out(&s, `<svg viewBox="0 0 %.0f %.0f" role="img" aria-label="rate, trouble and latency of each home over time">`, plotWidth, high)
+	out(&s, `<svg viewBox="0 0 %.0f %.0f" role="img" aria-label="rate, failures and latency of each home over time">`, plotWidth, high)
 	legend(&s, o)
 	for i, p := range panels {
 		top := plotTop + float64(i)*(panelHigh+panelGap) + panelGap/2
@@ -74,7 +74,7 @@ func ratePanel(o *Outcome) panel {
 	return linear("acknowledged per second", value, o)
 }
 
-func troublePanel(o *Outcome) panel {
+func failurePanel(o *Outcome) panel {
 	value := func(h HomeSecond) float64 { return float64(h.Failed + h.Retries) }
 	return linear("retried or failed per second", value, o)
 }

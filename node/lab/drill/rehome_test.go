@@ -12,8 +12,8 @@ import (
 const (
 	// moverLife is the longest time before a move is killed. Some moves never begin, and some end.
 	moverLife = 1500 * time.Millisecond
-	// moverPatience is far more than the move of a small company takes.
-	moverPatience = time.Minute
+	// moverTimeout is far more than the move of a small company takes.
+	moverTimeout = time.Minute
 )
 
 // TestConcurrentHistoryOfAMove is TestConcurrentHistory while the operator's command moves the company between regions
@@ -49,7 +49,7 @@ func moveAbout(t *testing.T, s *target, company string, stop <-chan struct{}) (k
 // regions, so it tries every region first.
 func (s *target) mustMove(t *testing.T, company, home string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), moverPatience)
+	ctx, cancel := context.WithTimeout(context.Background(), moverTimeout)
 	defer cancel()
 	for _, to := range s.state.Regions {
 		_, _ = s.move(ctx, company, to) // all but two of these are refused

@@ -177,7 +177,7 @@ func (r *run) heal(ctx context.Context) error {
 	if r.scenario.heal != nil {
 		r.target.say("healing")
 		if err := r.scenario.heal(ctx, r.target); err != nil {
-			return fmt.Errorf("healing, and it may still be broken: %w", err)
+			return fmt.Errorf("healing, and the cluster may still be broken: %w", err)
 		}
 	}
 	r.mark(func(m *Moments) *time.Time { return &m.Healed })
@@ -302,17 +302,17 @@ func (r *run) outcome(result *load.Result, report *audit.Report, boxes *Outboxes
 		Scenario: r.scenario.Name, About: r.scenario.About,
 		Engine: state.Database.Engine + " " + state.Database.Version, Nodes: len(state.Nodes),
 		Victim: r.target.victim, Rate: r.load.Rate, Notes: r.target.notes, Moments: r.moments, Recovery: r.seen.watch(&r.moments),
-		Ledger: report, Outboxes: boxes, WrongTimes: wrongTimes(r.samples.all, &r.moments), Dropped: result.Dropped, Late: result.Late, Failed: result.Sent - result.Acknowledged, Retries: result.Retries,
+		Ledger: report, Outboxes: boxes, WrongTimes: wrongTimes(r.samples.all, &r.moments), Dropped: result.Dropped, Late: result.Late, Failed: result.Sent - result.Acknowledged, Retries: result.Retries, Codes: result.Codes,
 		Homes:   homeFigures(r.samples.all, homes, &r.moments),
 		Gaps:    gaps(r.samples.all, homes, entries, &r.moments),
 		Seconds: timeline(r.samples.all, homes, r.moments.Begin),
 	}
 	if result.Late > lateAlready {
-		o.Notes = append(o.Notes, "the machine was busy: punches were begun "+brief(result.Late)+" late at the 99th percentile, so its figures are no measure of Punchclock")
+		o.Notes = append(o.Notes, "the machine was busy: the generator began punches "+brief(result.Late)+" late at the 99th percentile, so the figures do not measure Punchclock")
 	}
 	if state.Database.Engine == cluster.Postgres {
 		o.Recovery.LeasesBack = nil // PostgreSQL has no leases
-		o.Notes = append(o.Notes, "PostgreSQL stands in for the databases of all regions: this shows nothing of the loss of one of them")
+		o.Notes = append(o.Notes, "PostgreSQL takes the place of the databases of all regions, so this shows nothing about the loss of one database region")
 	}
 	return o
 }

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// operatorGrace lets an interrupted tool put its state in order. Terraform waits for what it has begun.
+// operatorGrace lets an interrupted tool put its state in order. Terraform waits for changes that it has begun.
 const operatorGrace = time.Minute
 
 // RegionVariable names the environment variable that tells an inject or heal command the broken region.

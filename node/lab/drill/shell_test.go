@@ -39,7 +39,7 @@ func gone(pid int) bool {
 
 // TestRunCommandInterruptsTheWholeGroup cancels an operator's command. The command may clean up, and none of its
 // children may go on afterwards.
-func TestObeyInterruptsTheWholeGroup(t *testing.T) {
+func TestRunCommandInterruptsTheWholeGroup(t *testing.T) {
 	for _, c := range []struct {
 		name, script string
 		grace        time.Duration
@@ -64,7 +64,7 @@ func TestObeyInterruptsTheWholeGroup(t *testing.T) {
 				t.Fatal(err)
 			}
 			if gone(child) {
-				t.Fatal("the child is gone before anybody has interrupted it")
+				t.Fatal("the child is gone before the interrupt")
 			}
 			cancel(reason)
 			if err := <-ended; !errors.Is(err, reason) {

@@ -1,7 +1,10 @@
 package drill
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 )
@@ -11,9 +14,9 @@ func (o *Outcome) String() string {
 	var s strings.Builder
 	line := func(format string, args ...any) { _, _ = fmt.Fprintf(&s, format+"\n", args...) } // a Builder never fails
 	line("\n%s: %s", o.Scenario, o.About)
-	line("%s, %d nodes, %.0f punches/s, %s was broken", o.Engine, o.Nodes, o.Rate, o.Victim)
+	line("%s, %d nodes, %.0f punches/s, the break hit %s", o.Engine, o.Nodes, o.Rate, o.Victim)
 	if o.Error != "" {
-		line("UNFINISHED, and so not judged: %s", o.Error)
+		line("UNFINISHED, so no bound was checked: %s", o.Error)
 	}
 	for _, note := range o.Notes {
 		line("NOTE: %s", note)
@@ -35,7 +38,7 @@ func (o *Outcome) String() string {
 	if o.Ledger != nil {
 		s.WriteString(o.Ledger.String())
 	}
-	line("%-13s%9d  not acknowledged within the client's patience", "failed", o.Failed)
+	line("%-13s%9d  not acknowledged within the client's time limit%s", "failed", o.Failed, codes(o.Codes))
 	line("%-13s%9d  requests beyond the first of a punch", "retries", o.Retries)
 	line("%-13s%9d  due and not sent\n", "dropped", o.Dropped)
 	for _, c := range o.Checks {
@@ -51,6 +54,18 @@ func (o *Outcome) String() string {
 		line("PASSED  %s: nothing lost, doubled, altered or in a wrong region", o.Scenario)
 	}
 	return s.String()
+}
+
+// codes lists errors by code, the most frequent code first.
+func codes(n map[string]int) string {
+	var list []string
+	for _, code := range slices.SortedFunc(maps.Keys(n), func(a, b string) int { return cmp.Or(n[b]-n[a], strings.Compare(a, b)) }) {
+		list = append(list, fmt.Sprintf("%d %s", n[code], code))
+	}
+	if len(list) == 0 {
+		return ""
+	}
+	return ": " + strings.Join(list, ", ")
 }
 
 func (o *Outcome) writeHomes(line func(string, ...any)) {
@@ -77,11 +92,11 @@ func (o *Outcome) writeGaps(line func(string, ...any)) {
 
 // members describes when nodes were missed and when they and the leases were back.
 func (o *Outcome) members() string {
-	missed := "no member was missed"
+	missed := "no node was missed"
 	if o.Recovery.LossSeen != nil {
-		missed = "members were missed " + brief(*o.Recovery.LossSeen) + " after the break"
+		missed = "the loss was seen " + brief(*o.Recovery.LossSeen) + " after the break"
 	}
-	return missed + "; all were there " + orNever(o.Recovery.MembersBack) + " after the heal" + o.leases()
+	return missed + "; all nodes knew each other " + orNever(o.Recovery.MembersBack) + " after the heal" + o.leases()
 }
 
 // outboxes describes the punches of devices with an outbox.
@@ -89,9 +104,9 @@ func (o *Outcome) outboxes() string {
 	b := o.Outboxes
 	emptied := "nothing waited at the heal"
 	if b.Emptied != nil {
-		emptied = "what waited at the heal was recorded within " + brief(*b.Emptied)
+		emptied = "the punches that waited at the heal were recorded within " + brief(*b.Emptied)
 	}
-	return fmt.Sprintf("%d devices that reach %s alone punched %d times: %d kept on disk, %d of them flushed, the oldest after %s; %s; %d still wait, %d are in quarantine",
+	return fmt.Sprintf("%d devices that reach %s alone made %d punches: %d were kept on disk, %d of them flushed, the oldest after %s; %s; %d still wait, %d are in quarantine",
 		b.Devices, o.Victim, b.Punched, b.Kept, b.Flushed, brief(b.Oldest), emptied, b.Waiting, b.Refused)
 }
 

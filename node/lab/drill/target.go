@@ -109,7 +109,7 @@ func thawDatabase(ctx context.Context, s *target) error {
 	}
 	for began := time.Now(); time.Since(began) < wakingUp; {
 		if !s.environment.Database.Running(s.victim) {
-			s.notes = append(s.notes, "the database of "+s.victim+" ended itself when it woke up, as CockroachDB does after 20 s without its disk; it was started again")
+			s.notes = append(s.notes, "the database of "+s.victim+" ended itself when it woke up, as CockroachDB does after 20 s without its disk; the drill started it again")
 			return s.environment.Database.Restart(ctx, s.victim)
 		}
 		if !pause(ctx, watchEvery) {
@@ -142,7 +142,7 @@ func rollingRestart(nodes func(*target) []*cluster.Node) func(context.Context, *
 // it goes on to the next node. Repeating the command sets the same switch.
 func switchRegion(verb string) func(context.Context, *target) error {
 	return func(ctx context.Context, s *target) error {
-		failed := errors.New("no node outside the region did it")
+		failed := errors.New("no node outside the region took the switch")
 		for _, n := range s.state.Nodes {
 			if n.Region == s.victim {
 				continue

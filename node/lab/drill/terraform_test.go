@@ -17,8 +17,7 @@ import (
 	"github.com/punchclock/punchclock/node/lab/cluster"
 )
 
-// mustLocal returns the folder terraform/local. CI has Terraform; who has not
-// is told by make test.
+// mustLocal returns the folder terraform/local, and skips the test without Terraform.
 func mustLocal(t *testing.T) string {
 	t.Helper()
 	local := localFolder(t)
@@ -37,8 +36,7 @@ func localFolder(t *testing.T) string {
 	return local
 }
 
-// TestTerraformLocalIsSound formats, validates and runs the tests that come
-// with the configuration. None of it starts a node.
+// TestTerraformLocalIsSound formats and validates the configuration and runs its own tests. It starts no node.
 func TestTerraformLocalIsSound(t *testing.T) {
 	s := &target{local: mustLocal(t), victim: "eu-west"}
 	s.env = []string{"TF_DATA_DIR=" + t.TempDir(), "TF_WORKSPACE=eu-west", "TF_INPUT=0", "CHECKPOINT_DISABLE=1"}
@@ -49,7 +47,7 @@ func TestTerraformLocalIsSound(t *testing.T) {
 	}
 }
 
-// runTerraform runs one of Terraform's commands and returns what it printed.
+// runTerraform runs one command of Terraform and returns its output.
 func runTerraform(t *testing.T, s *target, command string) (string, error) {
 	t.Helper()
 	cmd := exec.CommandContext(testContext(t), "terraform", append([]string{"-chdir=" + s.local}, strings.Fields(command)...)...)
@@ -58,8 +56,8 @@ func runTerraform(t *testing.T, s *target, command string) (string, error) {
 	return string(out), err
 }
 
-// mustTerraform returns the shared cluster with a region whose nodes Terraform
-// runs. They go back to the cluster when the test ends.
+// mustTerraform returns the shared cluster with a region whose nodes Terraform runs. After the test they return to the
+// cluster.
 func mustTerraform(t *testing.T) *target {
 	t.Helper()
 	local := mustLocal(t)
@@ -79,8 +77,7 @@ func mustTerraform(t *testing.T) *target {
 	return &s
 }
 
-// TestTerraformRegion plays the scenario by the commands that an operator gives
-// a drill on a cluster that runs already.
+// TestTerraformRegion plays the scenario with the commands that an operator gives to a drill on a running cluster.
 func TestTerraformRegion(t *testing.T) {
 	s := mustTerraform(t)
 	for _, setting := range s.env {
@@ -94,13 +91,12 @@ func TestTerraformRegion(t *testing.T) {
 	mustPass(t, sc, s)
 }
 
-// TestTerraformLocal: what is right is left alone, what differs is replaced one
-// node at a time, a dead node is started, and another region's state is not
-// mistaken for this one's.
+// TestTerraformLocal holds that apply leaves correct nodes alone, replaces changed nodes one at a time and starts a
+// dead node. It must not mistake another region's state for this region's.
 func TestTerraformLocal(t *testing.T) {
 	s := mustTerraform(t)
 	region := " -var region=" + s.victim
-	if out, err := runTerraform(t, s, "plan -detailed-exitcode"+region); err != nil { // status 2: something to do
+	if out, err := runTerraform(t, s, "plan -detailed-exitcode"+region); err != nil { // status 2 means that there is something to do
 		t.Errorf("a second apply would not be idle: %v\n%s", err, out)
 	}
 	if out, err := runTerraform(t, s, "destroy -auto-approve -var region="+s.state.Regions[0]); err == nil || !strings.Contains(out, "has its state in the workspace") {
@@ -144,8 +140,8 @@ func TestTerraformLocal(t *testing.T) {
 	}
 }
 
-// TestTerraformWholeRegion brings a fourth region with its part of the database to
-// a cluster that runs, and takes it away again, which is refused until it is empty.
+// TestTerraformWholeRegion adds a fourth region with its part of the database to a running cluster. It removes the
+// region again, which is refused until the region is empty.
 func TestTerraformWholeRegion(t *testing.T) {
 	if mustEngine(t) != cluster.Cockroach {
 		t.Skip("NOT CHECKED, there is no CockroachDB here: only it has a server in each region")
@@ -191,7 +187,7 @@ func TestTerraformWholeRegion(t *testing.T) {
 	}
 
 	mustTerraform("apply -auto-approve", "cockroach-sa-east is ready", "region sa-east was added", "sa-east-n2 is ready", "5 added")
-	mustTerraform("plan -detailed-exitcode", "No changes") // status 2: something to do
+	mustTerraform("plan -detailed-exitcode", "No changes") // status 2 means that there is something to do
 	company := s.state.Companies[0]
 	mustOperate("company", "move", company.ID, "--to", "sa-east")
 	out, err := runTerraform(t, &s, "destroy -auto-approve -var region=sa-east")
@@ -215,7 +211,7 @@ func TestTerraformWholeRegion(t *testing.T) {
 	if err != nil || !slices.Equal(state.Regions, s.state.Regions) || len(state.Nodes) != len(s.state.Nodes) || len(state.Database.Hosts) != 3 {
 		t.Errorf("the cluster's file tells of %v, %d nodes, %+v, %v", state.Regions, len(state.Nodes), state.Database.Hosts, err)
 	}
-	for _, region := range s.state.Regions { // which are not its to stop
+	for _, region := range s.state.Regions { // Terraform may not stop these
 		wantSaid(t, mustLab("database", "stop", region), "stays")
 		if !s.environment.Database.Running(region) {
 			t.Errorf("the cluster's own server in %s is gone", region)
@@ -227,12 +223,12 @@ func wantSaid(t *testing.T, said string, words ...string) {
 	t.Helper()
 	for _, w := range words {
 		if !strings.Contains(said, w) {
-			t.Errorf("nobody said %q:\n%s", w, said)
+			t.Errorf("the output has no %q:\n%s", w, said)
 		}
 	}
 }
 
-// processesOf returns the processes of the victim's nodes.
+// processesOf returns the process ids of the victim's nodes.
 func processesOf(t *testing.T, s *target) (pids []int) {
 	t.Helper()
 	for _, n := range s.nodes() {
@@ -244,7 +240,7 @@ func processesOf(t *testing.T, s *target) (pids []int) {
 	return pids
 }
 
-// awaitCrash returns once the cluster's file says that a node ended by itself.
+// awaitCrash returns when the cluster's file says that a node ended by itself.
 func awaitCrash(t *testing.T, s *target) {
 	t.Helper()
 	for ctx := testContext(t); ; pause(ctx, 20*time.Millisecond) {
@@ -258,8 +254,7 @@ func awaitCrash(t *testing.T, s *target) {
 	}
 }
 
-// watchRegion counts the victim's ready nodes again and again, until the
-// returned function is called, which tells the least.
+// watchRegion counts the victim's ready nodes until the returned function is called, which returns the smallest count.
 func watchRegion(t *testing.T, s *target) (least func() int) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(testContext(t))
@@ -292,7 +287,7 @@ func readyNodes(ctx context.Context, s *target) (n int, err error) {
 			return 0, ctx.Err()
 		}
 		if err != nil {
-			continue // not there
+			continue // the node does not run
 		}
 		if err := resp.Body.Close(); err != nil {
 			return 0, err
@@ -304,7 +299,7 @@ func readyNodes(ctx context.Context, s *target) (n int, err error) {
 	return n, nil
 }
 
-// TestTerraformIsMissing: what cannot be played is said.
+// TestTerraformIsMissing holds that the drill names the missing Terraform.
 func TestTerraformIsMissing(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	c := &Command{Name: "terraform-region", Terraform: localFolder(t), Rate: testRate, Out: t.TempDir()}

@@ -56,7 +56,7 @@ func (c *Config) validate() error {
 		return err
 	}
 	if len(c.Entries) == 0 || len(c.Companies) == 0 {
-		return errors.New("at least one region and one company are needed")
+		return errors.New("the load needs at least one region and one company")
 	}
 	for _, e := range c.Entries {
 		if len(e.Endpoints) == 0 {
@@ -65,7 +65,7 @@ func (c *Config) validate() error {
 	}
 	for _, company := range c.Companies {
 		if c.home(company.Home) == none {
-			return fmt.Errorf("company %s: its home %q is none of the regions", company.ID, company.Home)
+			return fmt.Errorf("company %s: its home %q is not one of the regions", company.ID, company.Home)
 		}
 	}
 	return nil
@@ -76,7 +76,7 @@ func (c *Config) home(name string) int {
 }
 
 // Run sends the whole load, waits for the last answer and returns the result. If ctx ends or the journal fails, it
-// ends early and returns what it has with the error.
+// ends early and returns the result so far with the error.
 func Run(ctx context.Context, cfg Config) (Result, error) {
 	if err := cfg.validate(); err != nil {
 		return Result{}, fmt.Errorf("load: %w", err)

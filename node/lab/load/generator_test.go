@@ -28,11 +28,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type service struct {
 	mu     sync.Mutex
 	stored map[string]map[string]any // receipts by id
-	// before is called with each request's id; false breaks the connection.
+	// before is called with each request's id. If it returns false, the connection breaks.
 	before func(region, id string) bool
-	// lose says that the answer to a punch that was stored is to be lost.
+	// lose reports whether the answer to a stored punch gets lost.
 	lose func(region, id string) bool
-	// status refuses a punch when it is not 0.
+	// status returns the status of a refusal, or 0.
 	status func(id string) int
 }
 
@@ -89,7 +89,7 @@ func (s *service) receipt(r *http.Request, region, id, employee, kind string) ma
 	return s.stored[id]
 }
 
-// homeName is the home of the companies c0, c1, …
+// homeName returns the home of the companies c0, c1, …
 func homeName(company string) string {
 	var i int
 	if _, err := fmt.Sscanf(company, "c%d", &i); err != nil {
@@ -98,7 +98,7 @@ func homeName(company string) string {
 	return regionNames[i%3]
 }
 
-// mustConfig is a rush of about 200 punches in a second over a new service.
+// mustConfig returns a load of about 200 punches in a second, and a new service.
 func mustConfig(t *testing.T) (Config, *service) {
 	t.Helper()
 	s := &service{stored: make(map[string]map[string]any)}
@@ -113,7 +113,7 @@ func mustConfig(t *testing.T) (Config, *service) {
 	return cfg, s
 }
 
-// memoryJournal remembers what was intended and settled.
+// memoryJournal keeps the lines in memory.
 type memoryJournal struct {
 	mu       sync.Mutex
 	intended map[string]int // by id
@@ -190,8 +190,8 @@ func TestRush(t *testing.T) {
 	}
 }
 
-// TestSendingDoesNotWaitForAnswers holds all answers back until many punches
-// are on their way, which a generator that waits for them never brings about.
+// TestSendingDoesNotWaitForAnswers holds all answers back until many punches are under way. A generator that waits for
+// answers never has so many.
 func TestSendingDoesNotWaitForAnswers(t *testing.T) {
 	t.Parallel()
 	cfg, s := mustConfig(t)
@@ -215,7 +215,7 @@ func TestSendingDoesNotWaitForAnswers(t *testing.T) {
 	if err != nil || r.Acknowledged != r.Sent || r.Unresolved != 0 {
 		t.Fatalf("%v\n%s", err, &r)
 	}
-	// The first punch waited for all the others, and that is in its latency.
+	// The first punch waited for all others, so its latency is at least that long.
 	if r.Max < released/2 {
 		t.Errorf("answers were held back for up to %s, the longest latency is %s", released, r.Max)
 	}

@@ -10,27 +10,25 @@ import (
 	"github.com/punchclock/punchclock/node/punch"
 )
 
-// Load is the shape of a rush, as flags.
+// Load is the shape of a load, as flags.
 type Load struct {
-	Rate     float64       `help:"Punches per second at the top of the rush; half of it on average." default:"500"`
-	Duration time.Duration `help:"How long the rush lasts, from the first early bird to the last." default:"25s"`
-	Steady   bool          `help:"Hold the rate all the time instead of rising and falling."`
-	// Crossing punches are the expensive ones and the ones to prove.
-	CrossRegion float64 `help:"Share of the punches that enter in another region than the company's home." default:"0.25"`
-	// A device that lost an answer asks again; more than a few in a hundred
-	// do so only during an outage.
+	Rate     float64       `help:"Punches per second at the peak; the average is half of it." default:"500"`
+	Duration time.Duration `help:"How long punches arrive." default:"25s"`
+	Steady   bool          `help:"Keep the rate constant instead of rising and falling."`
+	// Punches that cross regions cost the most, and their path has the most faults.
+	CrossRegion float64 `help:"Share of the punches that enter outside the company's home region." default:"0.25"`
+	// A device that lost an answer asks again. Only an outage causes more than a few in a hundred.
 	Repeats float64 `help:"Share of the punches that are sent again under the same id through another region." default:"0.02"`
-	Seed    uint64  `help:"Seed of arrivals and people; the same seed makes the same rush." default:"1"`
-	// At 500 punches a second, 4,000 wait when nothing was answered for 8 s,
-	// which is longer than a crashed database region takes to hand over.
-	MaxInFlight int `help:"Punches on their way at most; when more are due they are dropped and the run is void." default:"4000"`
-	// Three attempts of 15 s, a node's own deadline.
+	Seed    uint64  `help:"Seed of arrivals and employees; the same seed makes the same load." default:"1"`
+	// At 500 punches a second, 4,000 wait after 8 s without any answer. A crashed database region hands over in less.
+	MaxInFlight int `help:"Most punches under way at the same time. Beyond it punches are dropped, and the run is void." default:"4000"`
+	// Three attempts of 15 s, which is a node's own limit.
 	TotalTimeout time.Duration `help:"How long a punch is retried before it counts as unresolved." default:"45s"`
-	// The client's own default is for slow mobile links.
+	// The client's default is for slow mobile links.
 	AttemptTimeout time.Duration `help:"When a device gives up on one endpoint and tries the next; the client's default when 0." default:"0s"`
 }
 
-// maxPlanned bounds the memory of a plan: 5 million arrivals take 240 MB.
+// maxPlanned limits the memory of a plan: 5 million arrivals take 240 MB.
 const maxPlanned = 5_000_000
 
 func (l *Load) validate() error {
@@ -56,7 +54,7 @@ func (l *Load) validate() error {
 	}
 }
 
-// expected is how many punches the whole rush has on average.
+// expected returns the average number of punches of the load.
 func (l *Load) expected() float64 {
 	if l.Steady {
 		return l.Rate * l.Duration.Seconds()
@@ -64,15 +62,14 @@ func (l *Load) expected() float64 {
 	return l.Rate * l.Duration.Seconds() / 2
 }
 
-// arrival is one punch that is going to be made. Regions and companies are
-// indexes into the Config.
+// arrival is one planned punch. Regions and companies are indexes into the Config.
 type arrival struct {
-	at       time.Duration // after the rush's begin
-	behind   time.Duration // the device sends At, and it is this old; negative when it sends none
+	at       time.Duration // after the begin of the load
+	behind   time.Duration // age of the At that the device sends; negative if it sends none
 	company  int
 	employee int
 	entry    int
-	repeat   int // region through which it is sent again, or none
+	repeat   int // the region of the repeat, or none
 	kind     punch.Kind
 	source   string
 	note     string
@@ -87,9 +84,8 @@ func employeeCount(c *cluster.Company) int {
 	return 10_000
 }
 
-// plan draws all arrivals of a rush, in order. They are a Poisson process
-// whose rate rises and falls as a raised cosine, rate/2 · (1 − cos 2πt/T), or
-// is steady.
+// plan draws all arrivals of a load, in order. They are a Poisson process. Its rate is steady, or rises and falls as a
+// raised cosine, rate/2 · (1 − cos 2πt/T).
 func plan(l Load, regions int, companies []cluster.Company, home func(company int) int) []arrival {
 	random := rand.New(rand.NewPCG(l.Seed, 0))
 	total := l.Duration.Seconds()
@@ -106,7 +102,7 @@ func plan(l Load, regions int, companies []cluster.Company, home func(company in
 		company := random.IntN(len(companies))
 		a := arrival{
 			at: time.Duration(t * float64(time.Second)), company: company,
-			// One after the other: nobody punches again within seconds.
+			// Employees take turns, because an employee does not punch twice within seconds.
 			employee: employees[company] % employeeCount(&companies[company]),
 			entry:    home(company), repeat: none, behind: none,
 			kind: pickKind(random), source: pickSource(random), note: pickNote(random),
@@ -118,7 +114,7 @@ func plan(l Load, regions int, companies []cluster.Company, home func(company in
 		if random.Float64() < l.Repeats {
 			a.repeat = other(random, regions, a.entry)
 		}
-		if random.Float64() < 0.7 { // most terminals have a clock, a few leave it to the id
+		if random.Float64() < 0.7 { // most terminals send their clock, some rely on the id
 			a.behind = time.Duration(random.Int64N(int64(20 * time.Second)))
 		}
 		arrivals = append(arrivals, a)
@@ -126,11 +122,11 @@ func plan(l Load, regions int, companies []cluster.Company, home func(company in
 	return arrivals
 }
 
-// invert returns the time t ≥ from at which due arrivals are expected: the
-// integral of the rate reaches it. It rises, so halving the interval finds it.
+// invert returns the time t ≥ from at which the integral of the rate reaches due. The integral rises, so bisection
+// finds t.
 func invert(rate, total, from, due float64) float64 {
 	low, high := from, total
-	for range 50 { // to below a nanosecond, from days
+	for range 50 { // from days to less than a nanosecond
 		t := (low + high) / 2
 		if rate*(t/2-total/(4*math.Pi)*math.Sin(2*math.Pi*t/total)) < due {
 			low = t
@@ -141,7 +137,7 @@ func invert(rate, total, from, due float64) float64 {
 	return high
 }
 
-// other draws a region that is not the given one, where there is one.
+// other draws a region other than the given one. With one region it returns that region.
 func other(random *rand.Rand, regions, not int) int {
 	if regions == 1 {
 		return not
@@ -153,7 +149,7 @@ func other(random *rand.Rand, regions, not int) int {
 	return r
 }
 
-// pickKind: in the morning most people come, and the night shift goes.
+// pickKind draws a kind. In the morning most employees arrive, and the night shift leaves.
 func pickKind(random *rand.Rand) punch.Kind {
 	switch x := random.Float64(); {
 	case x < 0.80:
@@ -176,8 +172,7 @@ func pickSource(random *rand.Rand) string {
 	return fmt.Sprintf("gate-%d", 1+random.IntN(8))
 }
 
-// notes are what breaks a careless path: quotes, accents, wide characters, a
-// line break.
+// notes contain what faulty code breaks on: quotes, accents, wide characters, a line break.
 var notes = []string{
 	"forgot the badge", "späte Bahn, Gleis 3", "电梯故障，迟到五分钟", "said \"5 minutes\"; it's 10", "first line\nsecond line",
 }

@@ -66,7 +66,7 @@ func ShowProgress(out *os.File) func(Progress) {
 	return func(p Progress) {
 		if bar == nil {
 			bar = progressbar.NewOptions(p.Planned,
-				progressbar.OptionSetWriter(out), progressbar.OptionSetDescription("morning rush"),
+				progressbar.OptionSetWriter(out), progressbar.OptionSetDescription("load"),
 				progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString("punches"),
 				progressbar.OptionSetWidth(30), progressbar.OptionSetPredictTime(false))
 		}
@@ -84,7 +84,7 @@ func plainProgress(out io.Writer) func(Progress) {
 			return
 		}
 		next = p.Elapsed + plainEvery
-		_, _ = fmt.Fprintf(out, "morning rush: %5.1fs of %s, %d of %d punches, %d acknowledged\n", // output for people
+		_, _ = fmt.Fprintf(out, "load: %5.1fs of %s, %d of %d punches, %d acknowledged\n", // output for people
 			p.Elapsed.Seconds(), p.Duration, p.Settled+p.Dropped, p.Planned, p.Acknowledged)
 	}
 }

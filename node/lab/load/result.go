@@ -80,7 +80,7 @@ func (r *Result) String() string {
 		line(region.Name, region.Counts, region.Latencies)
 	}
 	line("all", r.Counts, r.Latencies)
-	row("%.0f punches/s over %s; %d sent again, %d of them without the same receipt; begun late by %s at p99",
+	row("%.0f punches/s over %s; %d sent again, %d of them without the same receipt; begun %s late at p99",
 		r.Rate, r.Took.Round(100*time.Millisecond), r.Repeated, r.RepeatsWrong, brief(r.Late))
 	for _, code := range slices.Sorted(maps.Keys(r.Codes)) {
 		row("  %d × %s", r.Codes[code], code)

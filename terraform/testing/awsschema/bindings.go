@@ -5,32 +5,30 @@ import (
 	"strings"
 )
 
-// bindings is what one folder tells about one resource, before it is put
-// together. They are generated TypeScript, compiled to JavaScript, and so of
-// one form: each class lists its properties with a comment on what they are,
-// each struct has a function that lists its entries with their types, and the
-// declarations say which of them are blocks.
+// bindings is the content of one folder of bindings, for one resource. The bindings are generated TypeScript, compiled
+// to JavaScript, so they all have one form. Each class lists its properties with a comment. Each struct has a function
+// that lists its entries with their types. The declarations say which entries are blocks.
 type bindings struct {
 	resource string // such as aws_vpc
-	class    string // its class, such as Vpc
-	// properties of each class, by their names in Terraform.
+	class    string // the resource's class, such as Vpc
+	// properties holds the properties of each class, by their names in Terraform.
 	properties map[string]map[string]property
-	// entries of each struct; those of the resource under the empty name.
+	// entries holds the entries of each struct. Those with the empty name belong to the resource.
 	entries map[string][]entry
-	// blocks names, for each interface, those entries that are blocks.
+	// blocks names the entries that are blocks, for each interface.
 	blocks map[string]map[string]bool
 }
 
-// property is what a class says of one of its attributes.
+// property is an attribute as a class describes it.
 type property struct {
 	computed, optional, required bool
 
 	getter     any    // type of a plain value
-	of         string // class of an object, and of the elements of a collection of them
+	of         string // class of an object, or of the elements of a collection
 	collection string // list, set or map; empty for one object
 }
 
-// entry is what can be set.
+// entry is an argument.
 type entry struct {
 	name       string
 	value      string // the expression that encodes it
@@ -38,7 +36,7 @@ type entry struct {
 	writeOnly  bool
 	kind       string // simple, list, set, map or struct
 	storage    string
-	structName string // of a nested one
+	structName string // of a nested entry
 }
 
 const outputSuffix = "OutputReference"
@@ -81,12 +79,12 @@ func parse(js, types string) *bindings {
 	return b
 }
 
-// reader keeps where in the JavaScript it is.
+// reader holds the position in the JavaScript.
 type reader struct {
 	b        *bindings
 	class    string
-	property string // the last one that a comment announced
-	// section is the struct whose entries come, while listing.
+	property string // the last property that a comment named
+	// section is the struct whose entries follow, while listing.
 	section string
 	listing bool
 }
@@ -172,7 +170,7 @@ func (r *reader) readEntry(line string) {
 	}
 }
 
-// getterType is the type behind a getter's name, such as NumberList.
+// getterType returns the type behind a getter's name, such as NumberList.
 func getterType(getter string) any {
 	if element, ok := strings.CutSuffix(getter, "Map"); ok {
 		return []any{"map", scalar(element)}
@@ -191,12 +189,12 @@ func scalar(name string) any {
 		return "bool"
 	case "any":
 		return "dynamic"
-	default: // String, and the lists of strings, whose getter is plain List
+	default: // String, and lists of strings, whose getter is plain List
 		return "string"
 	}
 }
 
-// plainType is the type of an entry that is no object.
+// plainType returns the type of an entry that is no object.
 func (e entry) plainType() any {
 	storage := strings.TrimSuffix(strings.TrimSuffix(e.storage, "List"), "Map")
 	switch {
@@ -211,7 +209,7 @@ func (e entry) plainType() any {
 	}
 }
 
-// wrap is the type of a nested attribute whose objects are of the given type.
+// wrap returns the type of a nested attribute with objects of the given type.
 func (e entry) wrap(object any) any {
 	if e.kind == "struct" {
 		return object
@@ -219,7 +217,7 @@ func (e entry) wrap(object any) any {
 	return []any{e.kind, object}
 }
 
-// nest is the block that the entry is.
+// nest returns the entry as a block.
 func (e entry) nest(block Block, required bool) Nested {
 	n := Nested{Nesting: e.kind, Block: block}
 	if e.kind == "struct" {
@@ -229,7 +227,7 @@ func (e entry) nest(block Block, required bool) Nested {
 	if required {
 		n.Min = 1
 	}
-	if !strings.Contains(e.value, "listMapper") { // not a list in the bindings: at most one
+	if !strings.Contains(e.value, "listMapper") { // no list in the bindings, so at most one
 		n.Max = 1
 	}
 	return n

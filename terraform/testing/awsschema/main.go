@@ -1,9 +1,7 @@
-// Command awsschema is a Terraform provider that knows the schema of
-// hashicorp/aws and nothing else, for init, validate and mocked tests where the
-// registry of providers cannot be reached. Started by Terraform it serves the
-// schema.json beside it; started by hand it makes that file from the published
-// bindings. It checks names, types, blocks and required arguments, never
-// values, and it cannot reach AWS.
+// Command awsschema is a Terraform provider that has the schema of hashicorp/aws and nothing else. It serves init,
+// validate and mocked tests where the registry of providers cannot be reached. Started by Terraform it serves the
+// schema.json beside it. Started by hand it makes that file from the published bindings. It checks names, types,
+// blocks and required arguments, never values, and it cannot reach AWS.
 package main
 
 import (
@@ -15,7 +13,7 @@ import (
 	"path/filepath"
 )
 
-// handshake is what go-plugin sets for a process that it starts as a plugin.
+// handshake is an environment variable that go-plugin sets for a plugin's process.
 const handshake = "TF_PLUGIN_MAGIC_COOKIE"
 
 // schemaFile lies beside the program.

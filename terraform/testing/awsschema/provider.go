@@ -11,10 +11,10 @@ import (
 	"github.com/hashicorp/terraform-plugin-go/tftypes"
 )
 
-// address is what the provider stands in for.
+// address is the provider whose schema this program serves.
 const address = "registry.terraform.io/hashicorp/aws"
 
-// serve answers Terraform until it is told to end.
+// serve answers Terraform until Terraform ends it.
 func serve(path string) error {
 	raw, err := os.ReadFile(path)
 	if err != nil {
@@ -31,8 +31,7 @@ func serve(path string) error {
 	return tf6server.Serve(address, func() tfprotov6.ProviderServer { return provider{schema: answer} })
 }
 
-// provider answers what init, validate and mocked tests ask. Whatever else is
-// asked comes after ConfigureProvider, which refuses.
+// provider answers init, validate and mocked tests. Every other request follows ConfigureProvider, which refuses.
 type provider struct {
 	tfprotov6.ProviderServer // nil
 

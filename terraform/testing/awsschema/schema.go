@@ -8,21 +8,21 @@ import (
 	"strings"
 )
 
-// Schema is everything the provider knows.
+// Schema is the schema of the provider.
 type Schema struct {
 	Provider  Block            `json:"provider"`
 	Resources map[string]Block `json:"resources"`
 	Data      map[string]Block `json:"data"`
 }
 
-// Block is a resource, a data source, or a block in one.
+// Block is a resource, a data source, or a block in one of them.
 type Block struct {
 	Attributes map[string]Attribute `json:"attributes,omitempty"`
 	Blocks     map[string]Nested    `json:"blocks,omitempty"`
 }
 
-// Attribute is one argument or one exported value. Type is a type constraint
-// in Terraform's JSON spelling, such as "string" or ["list","string"].
+// Attribute is an argument or an exported value. Type is a type constraint in Terraform's JSON form, such as "string"
+// or ["list","string"].
 type Attribute struct {
 	Type      any  `json:"type"`
 	Optional  bool `json:"optional,omitempty"`
@@ -35,7 +35,7 @@ type Attribute struct {
 type Nested struct {
 	Nesting string `json:"nesting"` // list, set or single
 	Min     int64  `json:"min,omitempty"`
-	Max     int64  `json:"max,omitempty"` // 0 is unbounded
+	Max     int64  `json:"max,omitempty"` // 0 means unlimited
 	Block   Block  `json:"block"`
 }
 
@@ -76,8 +76,8 @@ func readBindings(lib string) (Schema, error) {
 	return schema, nil
 }
 
-// block assembles a resource (structName empty) or a part of it. In a nested
-// attribute, unlike in a block, everything is an attribute.
+// block assembles a resource (structName empty) or a part of it. A nested attribute, unlike a block, holds attributes
+// only.
 func (b *bindings) block(structName, class string, inAttribute bool) Block {
 	out := Block{Attributes: make(map[string]Attribute), Blocks: make(map[string]Nested)}
 	if structName == "" {
@@ -105,7 +105,7 @@ func (b *bindings) block(structName, class string, inAttribute bool) Block {
 		}
 		out.Attributes[e.name] = Attribute{Type: e.wrap(child.object()), Optional: p.optional, Required: p.required, Computed: p.computed}
 	}
-	for name, p := range properties { // what is only exported is no entry
+	for name, p := range properties { // an exported value is no entry
 		if _, settable := out.Attributes[name]; settable || !p.computed || p.optional || p.required {
 			continue
 		}
@@ -114,7 +114,7 @@ func (b *bindings) block(structName, class string, inAttribute bool) Block {
 	return out
 }
 
-// exported is the type of a value that is only exported.
+// exported returns the type of a value that is exported only.
 func (b *bindings) exported(p property) any {
 	if p.of == "" {
 		return p.getter
@@ -130,7 +130,7 @@ func (b *bindings) exported(p property) any {
 	return []any{p.collection, object}
 }
 
-// object is the type that a block has as a value.
+// object returns the type of a block as a value.
 func (b Block) object() any {
 	fields := make(map[string]any, len(b.Attributes))
 	for name, a := range b.Attributes {

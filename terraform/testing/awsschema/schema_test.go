@@ -22,7 +22,7 @@ func TestWhatTheBindingsTell(t *testing.T) {
 			"proofs":    {Type: []any{"set", []any{"object", map[string]any{"record": "string"}}}, Computed: true},
 			"secret_wo": {Type: "string", Optional: true, WriteOnly: true},
 			"tags":      {Type: []any{"map", "string"}, Optional: true, Computed: true},
-			// Not called a block in the declarations: an attribute.
+			// The declarations do not call it a block, so it is an attribute.
 			"rule": {Type: []any{"set", []any{"object", map[string]any{"port": "number"}}}, Optional: true, Computed: true},
 		},
 		Blocks: map[string]Nested{
@@ -54,8 +54,7 @@ func mustJSON(t *testing.T, v any) string {
 	return string(b)
 }
 
-// TestWhatTerraformIsTold goes the whole way: a file of the schema, as it is
-// kept, and the protocol.
+// TestWhatTerraformIsTold writes a schema file and reads it through the plugin protocol.
 func TestWhatTerraformIsTold(t *testing.T) {
 	file := filepath.Join(t.TempDir(), schemaFile)
 	if err := run([]string{"-lib", "testdata/lib", "-out", file}); err != nil {
