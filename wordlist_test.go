@@ -8,6 +8,5 @@ var notPlainYet = []string{
 	"node/crdb/schema/postgres",
 	"node/keyrotation",
 	"node/rehome",
-	"region/dns",
 	"tracing",
 }

@@ -129,7 +129,7 @@ func TestDNSFollowsTheCluster(t *testing.T) {
 		}
 		awaitDNS(t, all, "clock.test", us...)
 		w.awaitMembers(t, 6)
-		if got := metricOf(t, far[0], "punchclock_dns_answers_total", `region="eu-west"`, `why="good"`); got == 0 {
+		if got := metricOf(t, far[0], "punchclock_dns_answers_total", `region="eu-west"`, `reason="good"`); got == 0 {
 			t.Error("no answer is counted")
 		}
 	})

@@ -26,7 +26,7 @@ func (n *Node) observe() error {
 	read, err5 := meter.Float64ObservableGauge("punchclock.database.last_success.age", metric.WithUnit("s"),
 		metric.WithDescription("Time since the evacuations were last read from the database. A node reads them every second, also at night."))
 	failures, err6 := meter.Int64ObservableCounter("punchclock.directory.failures", metric.WithUnit("{read}"),
-		metric.WithDescription("Reads of a company's home that failed. While memory has the company, its punches go on with the known home."))
+		metric.WithDescription("Failed reads of homes. Known companies go on with the home in memory."))
 	for _, err := range []error{err1, err2, err3, err4, err5, err6} {
 		if err != nil {
 			return fmt.Errorf("node metrics: %w", err)

@@ -115,7 +115,7 @@ func (s *spans) observe(meters metric.MeterProvider) error {
 	e := s.exporter
 	_, err := meters.Meter(scope).Int64ObservableCounter("punchclock.tracing.spans",
 		metric.WithUnit("{span}"),
-		metric.WithDescription("Sampled spans that ended, that a collector took, and that it did not take. Ended but neither of the others: queued, or dropped by a full queue."),
+		metric.WithDescription("Sampled spans, by outcome. Spans that ended and were not exported wait, failed, or were dropped."),
 		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
 			o.Observe(e.ended.Load(), metric.WithAttributes(attribute.String("outcome", "ended")))
 			o.Observe(e.exported.Load(), metric.WithAttributes(attribute.String("outcome", "exported")))

@@ -14,20 +14,18 @@ import (
 
 const (
 	headerSize = 12
-	// maxPacket is what no path fragments (the DNS flag day of 2020): we send
-	// no longer packets and read no longer queries.
+	// maxPacket is a length that no path fragments (the DNS flag day of 2020). Longer packets are neither sent nor
+	// read.
 	maxPacket = 1232
-	// maxAddresses in one answer: enough to try, and with 8 of the longest kind
-	// it fits into 512 bytes unless the name is very long.
+	// maxAddresses is enough for a client to try. Eight IPv6 addresses fit into 512 bytes unless the name is very long.
 	maxAddresses = 8
-	// The names of the servers do not change with what happens here.
+	// The names of the servers do not depend on the state of the cluster.
 	nameServerTTL = 3600
 )
 
-// respond returns the answer to a query in wire format, nil for none. A query
-// over TCP has no limit of its own.
+// respond returns the answer to a query in wire format, or nil for no answer.
 func (s *Server) respond(query []byte, from netip.Addr, udp bool) []byte {
-	// Answering an answer would never end.
+	// Two servers that answer answers would never stop.
 	if len(query) < headerSize || query[2]&0x80 != 0 {
 		s.metrics.drop(droppedNoQuery)
 		return nil
@@ -36,10 +34,10 @@ func (s *Server) respond(query []byte, from netip.Addr, udp bool) []byte {
 	if !udp {
 		limit = miekg.MaxMsgSize
 	}
-	reply.Truncate(limit) // and the rest is asked for over TCP
-	reply.Compress = true // however small it is: who asks in another's name shall gain nothing
+	reply.Truncate(limit) // the client asks again over TCP
+	reply.Compress = true // also small answers: a forged sender address must not amplify traffic
 	packed, err := reply.Pack()
-	if err != nil { // nothing that a query holds brings this about
+	if err != nil { // no query can cause this
 		s.log.Error("answer not sent", "error", err)
 		s.metrics.drop(droppedUnsent)
 		return nil
@@ -48,7 +46,7 @@ func (s *Server) respond(query []byte, from netip.Addr, udp bool) []byte {
 	return packed
 }
 
-// reply answers one query, and says how long the answer may be.
+// reply returns the answer to one query and the greatest length of its packet.
 func (s *Server) reply(query []byte, from netip.Addr) (reply *miekg.Msg, limit int) {
 	reply, limit = new(miekg.Msg), miekg.MinMsgSize
 	reply.Id = binary.BigEndian.Uint16(query)
@@ -60,7 +58,7 @@ func (s *Server) reply(query []byte, from netip.Addr) (reply *miekg.Msg, limit i
 		return reply, limit
 	}
 	var q miekg.Msg
-	if !plain(query) || q.Unpack(query) != nil || len(q.Question) != 1 { // a bare header is unpacked without a complaint
+	if !plain(query) || q.Unpack(query) != nil || len(q.Question) != 1 { // Unpack accepts a header without a question
 		reply.Rcode = miekg.RcodeFormatError
 		return reply, limit
 	}
@@ -75,16 +73,14 @@ func (s *Server) reply(query []byte, from netip.Addr) (reply *miekg.Msg, limit i
 	return reply, e.limit()
 }
 
-// plain says whether a query has the sections of one: a question, no answer, no
-// authority, and additional records for EDNS and a signature. It is looked at
-// before anything is unpacked, so that a small packet cannot ask for much work.
+// plain reports whether a query has the usual sections: one question, no answer, no authority, and at most EDNS and a
+// signature. The check comes before unpacking, so that a small packet cannot cause much work.
 func plain(query []byte) bool {
 	count := func(at int) uint16 { return binary.BigEndian.Uint16(query[at:]) }
 	return count(4) == 1 && count(6) == 0 && count(8) == 0 && count(10) <= 2
 }
 
-// resolve fills in the answer, and returns how many bits of the client's
-// address it depends on.
+// resolve fills in the answer, and returns how many bits of the client's address it depends on.
 func (s *Server) resolve(reply *miekg.Msg, client netip.Prefix) (scope int) {
 	q := reply.Question[0]
 	name := strings.ToLower(q.Name)
@@ -93,9 +89,9 @@ func (s *Server) resolve(reply *miekg.Msg, client netip.Prefix) (scope int) {
 		return 0
 	}
 	reply.Authoritative = true
-	// The apex as the caller spells it: some check that every letter comes back.
+	// The apex in the letters of the query: some clients compare them.
 	apex := q.Name[len(q.Name)-len(s.apex):]
-	p := s.plan.Load()
+	p := s.current.Load()
 	own := region.Name(strings.TrimSuffix(strings.TrimSuffix(name, s.apex), "."))
 	if _, known := p.regions[own]; !known && own != "" {
 		reply.Rcode = miekg.RcodeNameError
@@ -106,13 +102,13 @@ func (s *Server) resolve(reply *miekg.Msg, client netip.Prefix) (scope int) {
 	case miekg.TypeA, miekg.TypeAAAA:
 		of := func(a netip.Addr) bool { return a.Is4() == (q.Qtype == miekg.TypeA) }
 		if own != "" {
-			s.address(reply, p.regional(own, of), of)
+			s.address(reply, p.forRegion(own, of), of)
 			break
 		}
 		var near []region.Name
 		near, scope = s.cfg.Networks.near(client)
-		s.address(reply, p.general(near, of), of)
-	case miekg.TypeANY: // a little instead of all: RFC 8482
+		s.address(reply, p.forApex(near, of), of)
+	case miekg.TypeANY: // a short answer instead of all records: RFC 8482
 		reply.Answer = []miekg.RR{&miekg.HINFO{Hdr: s.header(q.Name, miekg.TypeHINFO), Cpu: "RFC8482"}}
 	case miekg.TypeSOA:
 		if own == "" {
@@ -129,11 +125,10 @@ func (s *Server) resolve(reply *miekg.Msg, client netip.Prefix) (scope int) {
 	return scope
 }
 
-// address answers with some addresses of those chosen that are of the family, in
-// another order each time, so that clients spread.
+// address answers with chosen addresses of the family, in a random order that spreads the clients.
 func (s *Server) address(reply *miekg.Msg, chosen choice, of family) {
 	q := reply.Question[0]
-	if len(chosen.addrs) == 0 { // another server may know somebody
+	if len(chosen.addrs) == 0 { // another server may know addresses
 		reply.Rcode, reply.Authoritative = miekg.RcodeServerFailure, false
 		return
 	}
@@ -162,8 +157,8 @@ func (s *Server) nameServers(name string) (list []miekg.RR) {
 	return list
 }
 
-// soa makes the record that says how long a negative answer is kept. Nobody
-// copies the zone; the serial moves on because it always changes.
+// soa returns the record that says how long a negative answer is kept. No server copies the zone, so the serial is the
+// time.
 func (s *Server) soa(name string) miekg.RR {
 	return &miekg.SOA{
 		Hdr: s.header(name, miekg.TypeSOA), Ns: miekg.Fqdn(s.cfg.NameServers[0]), Mbox: "hostmaster." + strings.TrimPrefix(s.apex, clock+"."),

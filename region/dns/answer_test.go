@@ -22,7 +22,7 @@ func TestAnswers(t *testing.T) {
 		qtype uint16
 		rcode int
 		addrs []netip.Addr
-		soa   bool // in the authority section: the answer is negative
+		soa   bool // the authority section has a SOA, because the answer is negative
 	}{
 		{"clock.example.com.", miekg.TypeA, miekg.RcodeSuccess, v4, false},
 		{"clock.example.com.", miekg.TypeAAAA, miekg.RcodeSuccess, v6, false},
@@ -53,18 +53,18 @@ func TestAnswers(t *testing.T) {
 		}
 		for _, rr := range reply.Answer {
 			if rr.Header().Ttl != 10 || rr.Header().Name != test.name {
-				t.Errorf("%s is answered with %s, want 10 s and the name as it was asked", test.name, rr)
+				t.Errorf("%s is answered with %s, want 10 s and the name in the letters of the query", test.name, rr)
 			}
 		}
 		if test.soa {
 			if soa := reply.Ns[0].(*miekg.SOA); soa.Hdr.Name != "clock.example.com." || soa.Hdr.Ttl != 10 || soa.Minttl != 10 {
-				t.Errorf("%s: the SOA is %s, want that of the zone, kept for 10 s", test.name, soa)
+				t.Errorf("%s: the SOA is %s, want the SOA of the zone, kept for 10 s", test.name, soa)
 			}
 		}
 	}
 }
 
-func TestTheZonesOwnRecords(t *testing.T) {
+func TestRecordsOfTheZone(t *testing.T) {
 	s := mustNew(t, newCluster())
 	reply := ask(t, s, question("clock.example.com.", miekg.TypeNS), true)
 	if got := fmt.Sprint(reply.Answer); strings.Count(got, "NS\tns") != 2 || !strings.Contains(got, "ns1.example.com.") || !strings.Contains(got, "ns2.example.net.") {
@@ -80,7 +80,7 @@ func TestTheZonesOwnRecords(t *testing.T) {
 	}
 }
 
-func TestTheNameComesBackAsItWasAsked(t *testing.T) {
+func TestAnswerKeepsTheLettersOfTheName(t *testing.T) {
 	s := mustNew(t, newCluster())
 	const name = "eU-wEst.ClOcK.eXamPle.COM."
 	reply := ask(t, s, question(name, miekg.TypeA), true)
@@ -93,8 +93,8 @@ func TestTheNameComesBackAsItWasAsked(t *testing.T) {
 	}
 }
 
-// A family that nobody in the region has is no reason to go elsewhere.
-func TestAFamilyThatIsNotThere(t *testing.T) {
+// TestMissingFamily holds that no other region answers for a family that no node of the region has.
+func TestMissingFamily(t *testing.T) {
 	c := newCluster()
 	c.set("us-east", func(m *region.Member) { m.PublicAddrs = m.PublicAddrs[:1] })
 	reply := ask(t, mustNew(t, c), question("clock.example.com.", miekg.TypeAAAA), true)
@@ -103,13 +103,14 @@ func TestAFamilyThatIsNotThere(t *testing.T) {
 	}
 }
 
-// A family that the name had is not lost with the region that had it.
-func TestAFamilyThatTheNextRegionDoesNotHave(t *testing.T) {
+// TestFamilyOutlastsItsRegion removes a region with both families. Its names must keep both, also if the next region
+// has one.
+func TestFamilyOutlastsItsRegion(t *testing.T) {
 	c := newCluster()
-	c.set("eu-west", func(m *region.Member) { m.PublicAddrs = m.PublicAddrs[:1] }) // the next one has IPv4 alone
+	c.set("eu-west", func(m *region.Member) { m.PublicAddrs = m.PublicAddrs[:1] }) // the next region has only IPv4
 	s := mustNew(t, c)
 	c.set("us-east", nil)
-	s.look()
+	s.refresh()
 	for _, name := range []string{"clock.example.com.", "us-east.clock.example.com."} {
 		if got := answered(ask(t, s, question(name, miekg.TypeA), true)); !slices.Equal(got, addrs("192.0.2.1", "192.0.2.2")) {
 			t.Errorf("%s A is answered %v", name, got)
@@ -118,30 +119,30 @@ func TestAFamilyThatTheNextRegionDoesNotHave(t *testing.T) {
 			t.Errorf("%s AAAA is answered %v, want the addresses of the region after the next", name, got)
 		}
 	}
-	// While the other family leads to somebody, addresses of those that are gone
-	// would only cost time; afterwards they are all there is.
+	// While the other family reaches a node, the last known addresses would only cost time. After that no others are
+	// left.
 	c.set("ap-south", nil)
-	s.look()
+	s.refresh()
 	if reply := ask(t, s, question("clock.example.com.", miekg.TypeAAAA), true); reply.Rcode != miekg.RcodeSuccess || len(reply.Answer) != 0 {
 		t.Errorf("with IPv6 nowhere AAAA is answered\n%s\nwant no data", reply)
 	}
 	c.set("eu-west", nil)
-	s.look()
+	s.refresh()
 	for qtype, want := range map[uint16][]netip.Addr{miekg.TypeA: addrs("192.0.1.1", "192.0.1.2"), miekg.TypeAAAA: addrs("2001:db8:1::1", "2001:db8:1::2")} {
 		if got := answered(ask(t, s, question("clock.example.com.", qtype), true)); !slices.Equal(got, want) {
-			t.Errorf("with nobody left %s is answered %v, want the last there were", miekg.TypeToString[qtype], got)
+			t.Errorf("without any node %s is answered %v, want the last known addresses", miekg.TypeToString[qtype], got)
 		}
 	}
 }
 
-func TestWithoutAnyNodeAnotherServerIsToBeAsked(t *testing.T) {
+func TestServFailWithoutNodes(t *testing.T) {
 	reply := ask(t, mustNew(t, &cluster{}), question("clock.example.com.", miekg.TypeA), true)
 	if reply.Rcode != miekg.RcodeServerFailure || reply.Authoritative || len(reply.Ns) != 0 {
 		t.Errorf("answered\n%s\nwant SERVFAIL", reply)
 	}
 }
 
-func TestAnswersAreBoundedAndRotate(t *testing.T) {
+func TestAnswersAreLimitedAndRotate(t *testing.T) {
 	c := newCluster()
 	c.members = nil
 	for i := range 20 {
@@ -171,7 +172,7 @@ func TestAnswersAreBoundedAndRotate(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoQuery(t *testing.T) {
+func TestInvalidQueries(t *testing.T) {
 	s := mustNew(t, newCluster())
 	pack := func(change func(*miekg.Msg)) []byte {
 		q := question("clock.example.com.", miekg.TypeA)
@@ -191,7 +192,7 @@ func TestWhatIsNoQuery(t *testing.T) {
 	}
 	for name, test := range map[string]struct {
 		query []byte
-		rcode int // -1 for no answer
+		rcode int // -1 means no answer
 	}{
 		"nothing":            {nil, -1},
 		"half a header":      {make([]byte, 11), -1},
@@ -215,7 +216,7 @@ func TestWhatIsNoQuery(t *testing.T) {
 		b := s.answer(test.query, netip.MustParseAddr("198.51.100.1"), true)
 		if test.rcode < 0 {
 			if b != nil {
-				t.Errorf("%s is answered %x, want silence", name, b)
+				t.Errorf("%s is answered %x, want no answer", name, b)
 			}
 			continue
 		}
@@ -225,7 +226,7 @@ func TestWhatIsNoQuery(t *testing.T) {
 			t.Errorf("%s is answered %v, %v; want %s", name, &reply, err, miekg.RcodeToString[test.rcode])
 		}
 		if len(b) > len(test.query) && reply.Rcode != miekg.RcodeSuccess {
-			t.Errorf("%s of %d bytes is answered with %d: no refusal may be longer than the query", name, len(test.query), len(b))
+			t.Errorf("%s of %d bytes is answered with %d: a refusal must not be longer than the query", name, len(test.query), len(b))
 		}
 	}
 }
@@ -263,7 +264,7 @@ func TestEDNS(t *testing.T) {
 	}
 }
 
-func TestTheClientsNetworkDecides(t *testing.T) {
+func TestClientNetworkDecides(t *testing.T) {
 	s := mustNew(t, newCluster(), func(c *Config, _ *Deps) { c.Networks = mustNetworks(t, offices+"198.51.100.0/24 ap-south\n") })
 	us, eu, ap := addrs("192.0.1.1", "192.0.1.2"), addrs("192.0.2.1", "192.0.2.2"), addrs("192.0.3.1", "192.0.3.2")
 	for name, test := range map[string]struct {
@@ -278,7 +279,7 @@ func TestTheClientsNetworkDecides(t *testing.T) {
 		"elsewhere":               {"clock.example.com.", subnet("203.0.113.0/24"), us, 5},
 		"does not want to say":    {"clock.example.com.", subnet("0.0.0.0/0"), us, 0},
 		"says even less":          {"clock.example.com.", &miekg.EDNS0_SUBNET{Code: miekg.EDNS0SUBNET}, us, 0},
-		"does not say":            {"clock.example.com.", nil, ap, 0}, // the resolver is in that office
+		"does not say":            {"clock.example.com.", nil, ap, 0}, // the resolver's address is in an office
 		"asks for a region":       {"us-east.clock.example.com.", subnet("10.20.128.0/24"), us, 0},
 		"asks for no such region": {"mars.clock.example.com.", subnet("10.20.128.0/24"), nil, 0},
 	} {
@@ -312,12 +313,12 @@ func TestTheClientsNetworkDecides(t *testing.T) {
 			t.Errorf("%s is answered\n%s\nwant FORMERR, with EDNS", name, reply)
 		}
 	}
-	// A client of 24 bits with an address of 32 in it, which Pack would cut.
+	// A subnet of 24 bits with an address of 32 bits. Pack would shorten the address.
 	packed, err := withEDNS(question("clock.example.com.", miekg.TypeA), 1232, subnet("10.20.30.0/24")).Pack()
 	if err != nil {
 		t.Fatal(err)
 	}
-	packed[len(packed)-5]-- // one bit less is announced than is there
+	packed[len(packed)-5]-- // the length is one bit less than the address has
 	packed[len(packed)-1] |= 1
 	var reply miekg.Msg
 	if err := reply.Unpack(s.answer(packed, netip.MustParseAddr("198.51.100.1"), true)); err != nil || reply.Rcode != miekg.RcodeFormatError {
@@ -325,8 +326,7 @@ func TestTheClientsNetworkDecides(t *testing.T) {
 	}
 }
 
-// crowded is a region with as many addresses as there may be in an answer, and
-// its name, of the greatest length.
+// crowded returns a region with as many addresses as an answer may have, and its name, which has the greatest length.
 func crowded() (c *cluster, name string) {
 	c, name = &cluster{}, strings.Repeat("r", 32)
 	for i := range maxAddresses {
@@ -338,18 +338,18 @@ func crowded() (c *cluster, name string) {
 	return c, name + ".clock." + strings.Repeat("abcdefghi.", 21) + "abc."
 }
 
-func TestWhatDoesNotFitIsAskedForOverTCP(t *testing.T) {
+func TestTruncatedAnswerFitsOverTCP(t *testing.T) {
 	c, name := crowded()
 	s := mustNew(t, c, func(cfg *Config, _ *Deps) { _, cfg.Zone, _ = strings.Cut(name, ".clock.") })
 
-	// Without a client's network even these fit.
+	// Without a client's network even these addresses fit.
 	if reply := ask(t, s, question(name, miekg.TypeAAAA), true); reply.Truncated || len(reply.Answer) != maxAddresses {
 		t.Errorf("over UDP: %d addresses, truncated: %v", len(reply.Answer), reply.Truncated)
 	}
 	query := func(size uint16) *miekg.Msg {
 		return withEDNS(question(name, miekg.TypeAAAA), size, subnet("2001:db8::1/128"))
 	}
-	reply := ask(t, s, query(100), true) // less than 512 counts as 512
+	reply := ask(t, s, query(100), true) // sizes below 512 count as 512
 	reply.Compress = true
 	if b, err := reply.Pack(); !reply.Truncated || len(reply.Answer) == maxAddresses || err != nil || len(b) > 512 {
 		t.Errorf("over UDP: %d addresses, truncated: %v", len(reply.Answer), reply.Truncated)
@@ -380,7 +380,7 @@ func BenchmarkAnswer(b *testing.B) {
 	}
 }
 
-// Whatever comes over the wire, what goes back is an answer to it.
+// FuzzAnswer sends any bytes. The reply must be a valid answer to them.
 func FuzzAnswer(f *testing.F) {
 	add := func(q *miekg.Msg) {
 		b, err := q.Pack()
@@ -392,7 +392,7 @@ func FuzzAnswer(f *testing.F) {
 	add(question("eu-west.clock.example.com.", miekg.TypeA))
 	add(question("clock.example.com.", miekg.TypeANY))
 	add(withEDNS(question("clock.example.com.", miekg.TypeAAAA), 4096, subnet("10.20.30.0/24"), &miekg.EDNS0_COOKIE{Code: miekg.EDNS0COOKIE, Cookie: "0123456789abcdef"}))
-	f.Add([]byte{0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0xc0, 12, 0, 1, 0, 1}, true) // a name that points at itself
+	f.Add([]byte{0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0xc0, 12, 0, 1, 0, 1}, true) // a name whose pointer points at itself
 	f.Add([]byte{0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0, 1, 0, 1, 0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 8, 0, 8, 0, 4, 0, 3, 32, 0}, false)
 	s := mustNew(f, newCluster(), func(c *Config, _ *Deps) { c.Networks = mustNetworks(f, offices) })
 	f.Fuzz(func(t *testing.T, query []byte, udp bool) {
@@ -405,7 +405,7 @@ func FuzzAnswer(f *testing.F) {
 		}
 		var reply miekg.Msg
 		if err := reply.Unpack(b); err != nil {
-			t.Fatalf("%x is answered %x, which cannot be read: %v", query, b, err)
+			t.Fatalf("%x is answered %x, which is not valid: %v", query, b, err)
 		}
 		if reply.Id != uint16(query[0])<<8|uint16(query[1]) || !reply.Response || reply.RecursionAvailable {
 			t.Errorf("%x is answered %s", query, &reply)

@@ -15,57 +15,52 @@ import (
 	"github.com/punchclock/punchclock/region"
 )
 
-// Config says what is answered.
+// Config says which names are answered, and how.
 type Config struct {
-	// Addr is the IP address and port to answer on, UDP and TCP. Port 0 takes a
-	// free one.
+	// Addr is the IP address and port to listen on, UDP and TCP. Port 0 is a free port.
 	Addr netip.AddrPort
-	// Zone is the domain in which clock.<zone> lies, such as example.com. Only
-	// clock.<zone> and what is below it is answered.
+	// Zone is the domain above clock.<zone>, such as example.com. Only clock.<zone> and names below it are answered.
 	Zone string
-	// TTL of addresses and of negative answers, 5 to 15 s.
+	// TTL is the time to live of addresses and of negative answers, 5 to 15 s.
 	TTL time.Duration
-	// Regions is the order in which regions are answered. Others follow, by
-	// name.
+	// Regions is the order in which regions are preferred. All other regions follow, by name.
 	Regions []region.Name
-	// Networks knows which regions are near to a client; nil knows nothing.
+	// Networks has the regions near to a client. It may be nil.
 	Networks *Networks
-	// NameServers are the names of the servers of clock.<zone>, at least one.
-	// They lie outside of it: here nobody knows their addresses.
+	// NameServers are the names of the servers of clock.<zone>, at least one. They must be outside of clock.<zone>,
+	// because this server cannot answer their addresses.
 	NameServers []string
 }
 
-// Deps is what a Server works with. The functions may be nil.
+// Deps are the parts that a Server works with. The functions may be nil, and are called five times a second.
 type Deps struct {
 	Cluster *region.Cluster
 	Log     *slog.Logger
 	Meter   metric.Meter
-	// Regions returns regions that exist beside those on the board, so that
-	// their names do. All of these functions are called five times a second.
+	// Regions returns the regions that exist, also without nodes, so that their names exist.
 	Regions func() []region.Name
 	// Evacuated reports whether a region is out of service.
 	Evacuated func(region.Name) bool
-	// Stuck returns the regions whose database commits nothing: they go last.
+	// Stuck returns the regions whose database commits nothing. clock.<zone> prefers other regions.
 	Stuck func() []region.Name
-	// Suspects returns the nodes that do not answer this one's calls.
+	// Suspects returns the nodes that do not answer this node's calls.
 	Suspects func() []string
 }
 
 const (
-	// A resolver keeps an answer for so long after it was withdrawn. Shorter
-	// than 5 s many ask for each punch, and some resolvers do not believe it;
-	// longer than 15 s is no faster than a client that tries its next endpoint.
+	// A resolver keeps an answer for the TTL after the answer has changed. Below 5 s many clients ask for each punch,
+	// and some resolvers ignore such a TTL. Above 15 s a client that tries its next endpoint is faster.
 	minTTL, maxTTL = 5 * time.Second, 15 * time.Second
-	// clock is the name below the zone.
+	// clock is the label below the zone.
 	clock = "clock"
-	// A region's name has 32 bytes at most, and a name 253 without the last dot.
+	// A region's name has at most 32 bytes, and a DNS name 253 without the last dot.
 	maxZone = 253 - len(clock+".") - 32 - 1
-	// maxNameServers is as many as fit into a packet of 512 bytes, nearly
-	// whatever they are called.
+	// Eight names of almost any length fit into a packet of 512 bytes.
 	maxNameServers = 8
 )
 
-func (c *Config) validate() error {
+// Validate returns an error that names the wrong field.
+func (c Config) Validate() error {
 	zone := strings.TrimSuffix(strings.ToLower(c.Zone), ".")
 	if _, ok := miekg.IsDomainName(zone); !ok || !hostname(zone) || len(zone) > maxZone {
 		return fmt.Errorf("dns: Zone must be a domain of at most %d bytes, is %q", maxZone, c.Zone)
@@ -82,7 +77,7 @@ func (c *Config) validate() error {
 		}
 	}
 	if len(c.NameServers) == 0 || len(c.NameServers) > maxNameServers {
-		return fmt.Errorf("dns: NameServers must be 1 to %d, there are %d", maxNameServers, len(c.NameServers))
+		return fmt.Errorf("dns: NameServers must be 1 to %d, are %d", maxNameServers, len(c.NameServers))
 	}
 	for _, ns := range c.NameServers {
 		name := strings.TrimSuffix(strings.ToLower(ns), ".")
@@ -90,7 +85,7 @@ func (c *Config) validate() error {
 			return fmt.Errorf("dns: NameServers must be names of hosts, one is %q", ns)
 		}
 		if miekg.IsSubDomain(apexOf(zone), name+".") {
-			return fmt.Errorf("dns: NameServers must lie outside of %s, which is asked for their addresses in vain; one is %q", apexOf(zone), ns)
+			return fmt.Errorf("dns: NameServers must lie outside of %s, because this server does not answer their addresses; one is %q", apexOf(zone), ns)
 		}
 	}
 	return nil
@@ -109,8 +104,7 @@ func (d *Deps) validate() error {
 	}
 }
 
-// hostname reports whether s is labels of letters, digits and hyphens, without
-// a dot at its end.
+// hostname reports whether s consists of labels of letters, digits and hyphens, without a dot at its end.
 func hostname(s string) bool {
 	if len(s) > 253 {
 		return false

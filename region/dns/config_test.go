@@ -9,7 +9,7 @@ import (
 	"github.com/punchclock/punchclock/region"
 )
 
-func TestAWrongConfigurationNamesTheSetting(t *testing.T) {
+func TestErrorNamesTheField(t *testing.T) {
 	for want, spoil := range map[string]func(*Config, *Deps){
 		"Zone must":             func(c *Config, _ *Deps) { c.Zone = "" },
 		"Zone must be":          func(c *Config, _ *Deps) { c.Zone = "exa mple.com" },

@@ -23,7 +23,7 @@ type Server struct {
 	ttl     uint32 // seconds
 	now     func() time.Time
 	idle    time.Duration // idleTimeout
-	plan    atomic.Pointer[plan]
+	current atomic.Pointer[snapshot]
 
 	life    sync.Mutex // guards udp to closed, and orders Start and Close
 	udp     *net.UDPConn
@@ -36,7 +36,7 @@ type Server struct {
 
 // New checks the configuration. It starts nothing.
 func New(cfg Config, deps Deps) (*Server, error) {
-	if err := cfg.validate(); err != nil {
+	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
 	if err := deps.validate(); err != nil {
@@ -50,19 +50,18 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		cfg: cfg, deps: deps, log: deps.Log, metrics: m, now: time.Now, idle: idleTimeout,
 		apex: apexOf(cfg.Zone), ttl: uint32(cfg.TTL / time.Second),
 	}
-	s.look()
+	s.refresh()
 	return s, nil
 }
 
-// lookEvery is how old the view may be that is answered: much less than the
-// second that news takes through gossip, and looking takes some microseconds.
-const lookEvery = 200 * time.Millisecond
+// refreshEvery is the age at which the state of the regions is computed again. Gossip takes about a second, so 200 ms
+// add little, and the computation takes some microseconds.
+const refreshEvery = 200 * time.Millisecond
 
-// look takes in how the regions stand. Queries read what it found, so that many
-// of them ask nobody else.
-func (s *Server) look() { s.plan.Store(next(s.plan.Load(), s.cfg.Regions, s.deps)) }
+// refresh computes the state of the regions. Queries read the result, so a flood of queries calls none of Deps.
+func (s *Server) refresh() { s.current.Store(newSnapshot(s.current.Load(), s.cfg.Regions, s.deps)) }
 
-// Start binds the address and begins to answer.
+// Start listens on the address and starts to answer.
 func (s *Server) Start(ctx context.Context) error {
 	s.life.Lock()
 	defer s.life.Unlock()
@@ -73,16 +72,16 @@ func (s *Server) Start(ctx context.Context) error {
 	if s.udp, s.tcp, err = listen(ctx, s.cfg.Addr); err != nil {
 		return fmt.Errorf("dns: Addr %s: %w", s.cfg.Addr, err)
 	}
-	looking, stop := context.WithCancel(context.Background())
+	refreshing, stop := context.WithCancel(context.Background())
 	s.stop = stop
 	s.running.Go(func() {
-		tick := time.NewTicker(lookEvery)
+		tick := time.NewTicker(refreshEvery)
 		defer tick.Stop()
 		for {
 			select {
 			case <-tick.C:
-				s.look()
-			case <-looking.Done():
+				s.refresh()
+			case <-refreshing.Done():
 				return
 			}
 		}
@@ -94,7 +93,7 @@ func (s *Server) Start(ctx context.Context) error {
 	return nil
 }
 
-// Addr returns where it answers. It is not known before Start has returned.
+// Addr returns the listening address. It is not valid before Start has returned.
 func (s *Server) Addr() netip.AddrPort {
 	s.life.Lock()
 	defer s.life.Unlock()
@@ -104,8 +103,7 @@ func (s *Server) Addr() netip.AddrPort {
 	return addrPort(s.udp.LocalAddr())
 }
 
-// Close stops answering and waits for all that Start began. It may be called
-// twice, and before Start.
+// Close stops answering and waits for all goroutines of Start. It may be called twice, and before Start.
 func (s *Server) Close() error {
 	s.life.Lock()
 	defer s.life.Unlock()
@@ -121,13 +119,12 @@ func (s *Server) Close() error {
 	return err
 }
 
-// answer is respond, for bytes from strangers: whatever they are, the node must
-// not end with them.
+// answer calls respond and catches a panic: no bytes from the network may end the node.
 func (s *Server) answer(query []byte, from netip.Addr, udp bool) (reply []byte) {
 	defer func() {
-		if why := recover(); why != nil {
+		if cause := recover(); cause != nil {
 			s.metrics.drop(droppedPanic)
-			s.log.Error("a DNS query was not foreseen", "why", fmt.Sprint(why), "query", fmt.Sprintf("%x", query), "stack", string(debug.Stack()))
+			s.log.Error("a DNS query caused a panic", "cause", fmt.Sprint(cause), "query", fmt.Sprintf("%x", query), "stack", string(debug.Stack()))
 			reply = nil
 		}
 	}()

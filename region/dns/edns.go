@@ -6,16 +6,17 @@ import (
 	miekg "github.com/miekg/dns"
 )
 
-// edns is what a query says by EDNS (RFC 6891).
+// edns is the EDNS data of a query (RFC 6891).
 type edns struct {
-	opt    *miekg.OPT // nil without
+	opt    *miekg.OPT // nil if the query has none
 	subnet *miekg.EDNS0_SUBNET
-	asker  netip.Prefix // of subnet
-	rcode  int
+	// clientSubnet is the prefix in subnet.
+	clientSubnet netip.Prefix
+	rcode        int
 }
 
-// readEDNS reads it, or says by the rcode what is wrong with it. Also what is
-// wrong is answered with EDNS (section 6.1.1), unless it is there twice.
+// readEDNS returns the EDNS data, or an rcode for data that is not valid. The answer to data that is not valid has
+// EDNS, too (section 6.1.1), unless the query has EDNS twice.
 func readEDNS(q *miekg.Msg) (e edns) {
 	for _, rr := range q.Extra {
 		opt, is := rr.(*miekg.OPT)
@@ -47,13 +48,12 @@ func readEDNS(q *miekg.Msg) (e edns) {
 	return e
 }
 
-// readSubnet takes the client's network; RFC 7871, section 7.1.2, says what is
-// not well formed.
+// readSubnet reads the client's network, and reports whether it is well formed (RFC 7871, section 7.1.2).
 func (e *edns) readSubnet() (ok bool) {
 	if e.subnet.SourceScope != 0 {
 		return false
 	}
-	if e.subnet.Family == 0 { // some send it with no bits at all
+	if e.subnet.Family == 0 { // some clients send an empty subnet
 		return true
 	}
 	addr, ok := netip.AddrFromSlice(e.subnet.Address)
@@ -63,21 +63,21 @@ func (e *edns) readSubnet() (ok bool) {
 	if e.subnet.Family == 1 {
 		addr = addr.Unmap()
 	}
-	e.asker = netip.PrefixFrom(addr, int(e.subnet.SourceNetmask))
-	return e.asker.IsValid() && e.asker == e.asker.Masked()
+	e.clientSubnet = netip.PrefixFrom(addr, int(e.subnet.SourceNetmask))
+	return e.clientSubnet.IsValid() && e.clientSubnet == e.clientSubnet.Masked()
 }
 
-// client returns whom the answer is for: the network that the query carries,
-// or else whoever asks. That a client does not want to be known is respected.
+// client returns the network that the answer is for: the network in the query, or else the sender's address. An empty
+// network in the query means that the client stays anonymous.
 func (e *edns) client(from netip.Addr) netip.Prefix {
 	if e.subnet != nil {
-		return e.asker
+		return e.clientSubnet
 	}
 	from = from.Unmap().WithZone("")
 	return netip.PrefixFrom(from, from.BitLen())
 }
 
-// limit returns how long an answer over UDP may be.
+// limit returns the greatest length of an answer over UDP.
 func (e *edns) limit() int {
 	if e.opt == nil {
 		return miekg.MinMsgSize
@@ -85,7 +85,7 @@ func (e *edns) limit() int {
 	return min(max(int(e.opt.UDPSize()), miekg.MinMsgSize), maxPacket)
 }
 
-// addTo answers EDNS with EDNS.
+// addTo adds EDNS to the answer if the query has EDNS.
 func (e *edns) addTo(reply *miekg.Msg, scope int) {
 	if e.opt == nil {
 		return

@@ -11,19 +11,18 @@ import (
 	"time"
 )
 
-// kdig asks as an operator does, with a program that shares nothing with this
-// package.
+// kdig asks as an operator does, with a program that shares no code with this package.
 func kdig(t *testing.T, s *Server, args ...string) string {
 	t.Helper()
 	program, err := exec.LookPath("kdig")
 	if err != nil {
 		t.Skip("SKIPPED: kdig was not found; `scripts/setup dns` installs it")
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
 	defer cancel()
 	args = append([]string{"@" + s.Addr().Addr().String(), "-p", fmt.Sprint(s.Addr().Port()), "+timeout=5", "+retry=1"}, args...)
 	out, err := exec.CommandContext(ctx, program, args...).CombinedOutput()
-	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) { // a refused transfer has one
+	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) { // kdig fails if a transfer is refused
 		t.Fatalf("kdig %v: %v\n%s", args, err, out)
 	}
 	return string(out)
@@ -67,8 +66,8 @@ func TestWithKdig(t *testing.T) {
 	}
 }
 
-// What does not fit makes kdig come again over TCP, by itself.
-func TestKdigComesAgainOverTCP(t *testing.T) {
+// TestKdigRetriesOverTCP holds that kdig asks again over TCP if an answer does not fit.
+func TestKdigRetriesOverTCP(t *testing.T) {
 	c, name := crowded()
 	s := mustStart(t, c, func(cfg *Config, _ *Deps) { _, cfg.Zone, _ = strings.Cut(name, ".clock.") })
 	out := kdig(t, s, "+bufsize=512", "+subnet=2001:db8::1/128", name, "AAAA")
@@ -76,6 +75,6 @@ func TestKdigComesAgainOverTCP(t *testing.T) {
 		t.Errorf("kdig shows\n%s\nwant %d addresses, over TCP", out, maxAddresses)
 	}
 	if out := kdig(t, s, "+ignore", "+bufsize=512", "+subnet=2001:db8::1/128", name, "AAAA"); !strings.Contains(out, " tc ") {
-		t.Errorf("kdig shows\n%s\nwant the answer cut", out)
+		t.Errorf("kdig shows\n%s\nwant a truncated answer", out)
 	}
 }

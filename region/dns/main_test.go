@@ -23,7 +23,7 @@ func addrs(list ...string) (out []netip.Addr) {
 	return out
 }
 
-// cluster is what a Server under test sees.
+// cluster is the cluster that a Server under test sees.
 type cluster struct {
 	cluster   region.Cluster
 	evacuated []region.Name
@@ -32,7 +32,7 @@ type cluster struct {
 	members   []region.Member
 }
 
-// three regions with two nodes each, of both families.
+// newCluster returns three regions with two nodes each. Each node has an address of both families.
 func newCluster() *cluster {
 	c := &cluster{}
 	for i, r := range []region.Name{"us-east", "eu-west", "ap-south"} {
@@ -52,7 +52,7 @@ func newCluster() *cluster {
 
 func (c *cluster) show() { c.cluster.Set(region.NewView("us-east-a", c.members)) }
 
-// set changes the members of a region; with no function they are gone.
+// set changes the members of a region. Without a function it removes them.
 func (c *cluster) set(r region.Name, change func(*region.Member)) {
 	members := slices.Clone(c.members)
 	if change == nil {
@@ -96,7 +96,7 @@ func mustNew(t testing.TB, c *cluster, change ...func(*Config, *Deps)) *Server {
 	return s
 }
 
-// ask sends a query through the wire format, and back.
+// ask passes a query to the server and returns the answer, both in wire format.
 func ask(t testing.TB, s *Server, q *miekg.Msg, udp bool) *miekg.Msg {
 	t.Helper()
 	packed, err := q.Pack()
@@ -106,7 +106,7 @@ func ask(t testing.TB, s *Server, q *miekg.Msg, udp bool) *miekg.Msg {
 	var reply miekg.Msg
 	b := s.answer(packed, netip.MustParseAddr("198.51.100.1"), udp)
 	if err := reply.Unpack(b); err != nil {
-		t.Fatalf("the answer %x to %s cannot be read: %v", b, q, err)
+		t.Fatalf("the answer %x to %s is not valid: %v", b, q, err)
 	}
 	if reply.Id != q.Id || !reply.Response || reply.RecursionAvailable {
 		t.Errorf("the answer to %d is %s", q.Id, reply.MsgHdr.String())
@@ -118,7 +118,7 @@ func question(name string, qtype uint16) *miekg.Msg {
 	return new(miekg.Msg).SetQuestion(name, qtype)
 }
 
-// answered returns the addresses in an answer, sorted.
+// answered returns the addresses of an answer, sorted.
 func answered(reply *miekg.Msg) (list []netip.Addr) {
 	for _, rr := range reply.Answer {
 		var raw []byte

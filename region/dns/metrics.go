@@ -9,12 +9,12 @@ import (
 	"go.opentelemetry.io/otel/metric"
 )
 
-// Why nothing was answered.
+// The reasons for no answer.
 const (
 	droppedNoQuery    = "no_query"   // too short, or an answer
 	droppedUnsent     = "unsent"     // the answer could not be written
-	droppedPanic      = "panic"      // a query that was not foreseen
-	droppedConnection = "connection" // one too many
+	droppedPanic      = "panic"      // a query caused a panic
+	droppedConnection = "connection" // too many connections
 )
 
 type metrics struct {
@@ -29,7 +29,7 @@ func newMetrics(meter metric.Meter) (*metrics, error) {
 	m.queries, errs[0] = meter.Int64Counter("punchclock.dns.queries", metric.WithUnit("{query}"),
 		metric.WithDescription("DNS queries answered, by response code and transport."))
 	m.answers, errs[1] = meter.Int64Counter("punchclock.dns.answers", metric.WithUnit("{answer}"),
-		metric.WithDescription("DNS answers for addresses, by the region whose they were, and whether it was good, only ready, or the last that was."))
+		metric.WithDescription("DNS answers with addresses, by the region of the addresses and the reason: good, ready or last."))
 	m.dropped, errs[2] = meter.Int64Counter("punchclock.dns.dropped", metric.WithUnit("{message}"),
 		metric.WithDescription("DNS messages and connections that got no answer, by reason."))
 	return m, errors.Join(errs[:]...)
@@ -46,9 +46,9 @@ func (m *metrics) query(rcode int, udp bool) {
 
 func (m *metrics) answer(c choice) {
 	m.answers.Add(context.Background(), 1, metric.WithAttributes(
-		attribute.String("region", string(c.region)), attribute.String("why", c.why)))
+		attribute.String("region", string(c.region)), attribute.String("reason", c.reason)))
 }
 
-func (m *metrics) drop(why string) {
-	m.dropped.Add(context.Background(), 1, metric.WithAttributes(attribute.String("why", why)))
+func (m *metrics) drop(reason string) {
+	m.dropped.Add(context.Background(), 1, metric.WithAttributes(attribute.String("reason", reason)))
 }

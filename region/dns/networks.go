@@ -11,10 +11,10 @@ import (
 	"github.com/punchclock/punchclock/region"
 )
 
-// maxNetworks keeps a look-up, which reads the whole table, at some 20 µs.
+// maxNetworks limits a look-up, which reads the whole table, to some 20 µs.
 const maxNetworks = 4096
 
-// Networks says which regions are near to whom.
+// Networks has the regions that are near to each network.
 type Networks struct {
 	list []network
 }
@@ -24,12 +24,11 @@ type network struct {
 	regions []region.Name // nearest first
 }
 
-// ParseNetworks reads a table with a network and its regions, nearest first, in
-// each line:
+// ParseNetworks reads a table. Each line has a network and its regions, the nearest first:
 //
 //	10.20.0.0/16   eu-west us-east   # Berlin
 //
-// The longest network that holds a client counts. Errors name the line.
+// The longest network that contains a client is used. Errors name the line.
 func ParseNetworks(r io.Reader) (*Networks, error) {
 	n := &Networks{}
 	seen := make(map[netip.Prefix]bool)
@@ -45,7 +44,7 @@ func ParseNetworks(r io.Reader) (*Networks, error) {
 		case err != nil:
 			return nil, fmt.Errorf("line %d: %w", number, err)
 		case seen[entry.prefix]:
-			return nil, fmt.Errorf("line %d: %s is there twice", number, entry.prefix)
+			return nil, fmt.Errorf("line %d: %s appears twice", number, entry.prefix)
 		case len(n.list) == maxNetworks:
 			return nil, fmt.Errorf("line %d: more than %d networks", number, maxNetworks)
 		}
@@ -57,10 +56,10 @@ func ParseNetworks(r io.Reader) (*Networks, error) {
 
 func parseNetwork(fields []string) (n network, err error) {
 	if n.prefix, err = netip.ParsePrefix(fields[0]); err != nil {
-		return n, fmt.Errorf("must begin with a network such as 10.20.0.0/16, begins with %q", fields[0])
+		return n, fmt.Errorf("must start with a network such as 10.20.0.0/16, starts with %q", fields[0])
 	}
 	if n.prefix != n.prefix.Masked() || n.prefix.Addr().Is4In6() {
-		return n, fmt.Errorf("%s is an address in a network, which is %s", n.prefix, n.prefix.Masked())
+		return n, fmt.Errorf("%s is an address in the network %s", n.prefix, n.prefix.Masked())
 	}
 	if len(fields) == 1 {
 		return n, fmt.Errorf("%s has no region", n.prefix)
@@ -75,14 +74,12 @@ func parseNetwork(fields []string) (n network, err error) {
 	return n, nil
 }
 
-// near returns the regions for a client of which only a prefix is known, and
-// the scope: how many bits of the client's address the answer depends on (RFC
-// 7871, section 7.2.1). Whoever shares so many bits with the client has the
-// same answer. A network that is smaller than the prefix is not taken: only
-// some of the prefix lie in it. A client that does not want to be known, whose
-// prefix has no bits, is near to nobody.
+// near returns the regions near to a client prefix, and the scope: the number of address bits that the answer depends
+// on (RFC 7871, section 7.2.1). All clients that share these bits get the same answer. A network smaller than the
+// prefix is ignored, because it contains only a part of the prefix. A prefix without bits, of an anonymous client, is
+// near to no region.
 func (n *Networks) near(client netip.Prefix) (regions []region.Name, scope int) {
-	if n == nil || client.Bits() <= 0 { // also when it is not valid
+	if n == nil || client.Bits() <= 0 { // also if the prefix is not valid
 		return nil, 0
 	}
 	longest := -1
@@ -99,14 +96,14 @@ func (n *Networks) near(client netip.Prefix) (regions []region.Name, scope int) 
 			scope = max(scope, e.prefix.Bits())
 		case inside:
 			scope = max(scope, e.prefix.Bits())
-		default: // one bit more than they have in common keeps it out
+		default: // one bit more than the common ones excludes the network
 			scope = max(scope, min(common(e.prefix.Addr(), client.Addr()), e.prefix.Bits()-1)+1)
 		}
 	}
 	return regions, scope
 }
 
-// common counts the leading bits that two addresses of a family share.
+// common returns the number of leading bits that two addresses of one family share.
 func common(a, b netip.Addr) (n int) {
 	x, y := a.AsSlice(), b.AsSlice()
 	for i := range x {

@@ -22,13 +22,13 @@ func mustNetworks(t testing.TB, table string) *Networks {
 }
 
 const offices = `
-# where people are
+# the offices
 10.20.0.0/16   eu-west us-east  # Berlin
 10.20.30.0/24  ap-south
 2001:db8::/32  ap-south
 `
 
-func TestTheLongestNetworkCounts(t *testing.T) {
+func TestLongestNetworkIsUsed(t *testing.T) {
 	n := mustNetworks(t, offices)
 	for client, want := range map[string]struct {
 		regions string
@@ -36,15 +36,15 @@ func TestTheLongestNetworkCounts(t *testing.T) {
 	}{
 		"10.20.30.7/32":   {"[ap-south]", 24},
 		"10.20.30.0/24":   {"[ap-south]", 24},
-		"10.20.30.0/23":   {"[eu-west us-east]", 24}, // half of it is elsewhere
-		"10.20.31.0/24":   {"[eu-west us-east]", 24}, // a bit fewer would take in .30
+		"10.20.30.0/23":   {"[eu-west us-east]", 24}, // the other half is in another network
+		"10.20.31.0/24":   {"[eu-west us-east]", 24}, // a scope of 23 would include 10.20.30.0
 		"10.20.128.0/24":  {"[eu-west us-east]", 17},
 		"10.21.0.0/16":    {"[]", 16},
 		"192.0.2.0/24":    {"[]", 1},
 		"2001:db8:1::/48": {"[ap-south]", 32},
 		"2001:db9::/48":   {"[]", 32},
 		"0.0.0.0/0":       {"[]", 0},
-		"0.0.0.0/1":       {"[]", 5}, // of 00001010
+		"0.0.0.0/1":       {"[]", 5}, // 10 is 00001010
 		"10.0.0.0/8":      {"[]", 12},
 	} {
 		regions, scope := n.near(netip.MustParsePrefix(client))
@@ -60,10 +60,10 @@ func TestTheLongestNetworkCounts(t *testing.T) {
 	}
 }
 
-// A resolver gives the answer to everybody in the scope, so all in it must have
-// the same.
-func TestAllInTheScopeHaveTheSameAnswer(t *testing.T) {
-	// Few different bits, so that networks lie in each other.
+// TestScopeHasOneAnswer holds that all clients in the scope get the same answer. A resolver gives one answer to all of
+// them.
+func TestScopeHasOneAnswer(t *testing.T) {
+	// Few different bits, so that some networks contain others.
 	draw := rapid.Custom(func(t *rapid.T) netip.Addr {
 		b := rapid.SliceOfN(rapid.SampledFrom([]byte{0, 1, 128, 129, 255}), 4, 4).Draw(t, "bytes")
 		return netip.AddrFrom4([4]byte(b))
@@ -92,14 +92,14 @@ func TestAllInTheScopeHaveTheSameAnswer(t *testing.T) {
 	})
 }
 
-func TestAWrongTableNamesTheLine(t *testing.T) {
+func TestErrorNamesTheLine(t *testing.T) {
 	for table, want := range map[string]string{
-		"\nhere eu-west":                         "line 2: must begin with a network",
-		"10.0.0.1/8 eu-west":                     "line 1: 10.0.0.1/8 is an address in a network, which is 10.0.0.0/8",
+		"\nhere eu-west":                         "line 2: must start with a network",
+		"10.0.0.1/8 eu-west":                     "line 1: 10.0.0.1/8 is an address in the network 10.0.0.0/8",
 		"10.0.0.0/8":                             "line 1: 10.0.0.0/8 has no region",
 		"10.0.0.0/8 # eu-west":                   "has no region",
 		"10.0.0.0/8 Mars!":                       `"Mars!"`,
-		"10.0.0.0/8 eu-west\n10.0.0.0/8 us-east": "line 2: 10.0.0.0/8 is there twice",
+		"10.0.0.0/8 eu-west\n10.0.0.0/8 us-east": "line 2: 10.0.0.0/8 appears twice",
 		"10.0.0.0/8 eu-west " + strings.Repeat("x", 70_000): "too long",
 		func() (all string) {
 			for i := range maxNetworks + 1 {

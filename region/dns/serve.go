@@ -16,29 +16,29 @@ import (
 )
 
 const (
-	// udpReaders answer side by side: an answer takes 3 µs and two system calls,
-	// so two are beyond what resolvers ask even of the last server that is left,
-	// and DNS cannot take the machine from the punches.
+	// udpReaders is the number of goroutines that answer UDP. An answer takes 3 µs and two system calls, so two
+	// goroutines serve more queries than resolvers send. A flood of queries cannot take the processors from the
+	// punches.
 	udpReaders = 2
-	// Resolvers come by TCP when an answer did not fit, which ours do, or to
-	// see whether we are real. More connections are closed at once.
+	// Resolvers use TCP if an answer does not fit, which is rare here, or to check the server. More connections are
+	// closed at once.
 	maxConnections = 128
-	// One address, or network of IPv6, must not hold all of them.
-	maxConnectionsOfOne = 16
-	// How long a connection may be silent or take for a query, and how many it
-	// may bring (RFC 7766 leaves both to the server).
+	// One address, or one IPv6 network of 64 bits, must not use all connections.
+	maxConnectionsPerClient = 16
+	// How long a connection may be idle or take for a query, and how many queries it may send. RFC 7766 leaves both to
+	// the server.
 	idleTimeout = 5 * time.Second
 	maxQueries  = 128
-	// A reader that does not read its answer for so long is gone.
+	// A client that does not read its answer for this long is gone.
 	writeTimeout = 2 * time.Second
-	// errorPause keeps a socket that only fails from being asked all the time.
+	// errorPause prevents a busy loop on a socket that always fails.
 	errorPause = 10 * time.Millisecond
 )
 
-// listen binds UDP and TCP to one port.
+// listen opens UDP and TCP on one port.
 func listen(ctx context.Context, addr netip.AddrPort) (*net.UDPConn, *net.TCPListener, error) {
 	tries := 1
-	if addr.Port() == 0 { // a free one of the one may be taken of the other
+	if addr.Port() == 0 { // a port that is free for UDP may be in use for TCP
 		tries = 10
 	}
 	var err error
@@ -59,9 +59,8 @@ func listenOnce(ctx context.Context, addr netip.AddrPort) (*net.UDPConn, *net.TC
 		return nil, nil, err
 	}
 	udp := packets.(*net.UDPConn)
-	// An answer must come from the address that was asked, which the system
-	// does not see to when the socket listens on all of them. One of the two
-	// families always fails.
+	// An answer must come from the address that the query was sent to. The system does not ensure this for a socket
+	// that listens on all addresses. One of the two families always fails.
 	err4 := ipv4.NewPacketConn(udp).SetControlMessage(ipv4.FlagDst|ipv4.FlagInterface, true)
 	err6 := ipv6.NewPacketConn(udp).SetControlMessage(ipv6.FlagDst|ipv6.FlagInterface, true)
 	if err4 != nil && err6 != nil && addr.Addr().IsUnspecified() {
@@ -112,14 +111,14 @@ func (s *Server) serveTCP() {
 		switch {
 		case errors.Is(err, net.ErrClosed):
 			return
-		case err != nil: // out of descriptors, for a moment
+		case err != nil: // no file descriptor is free at this moment
 			time.Sleep(errorPause)
 			continue
 		}
 		from := addrPort(c.RemoteAddr()).Addr()
 		if !s.conns.add(c, from) {
 			s.metrics.drop(droppedConnection)
-			_ = c.Close() // nothing was said
+			_ = c.Close() // there is nothing to send
 			continue
 		}
 		s.running.Go(func() {
@@ -129,8 +128,8 @@ func (s *Server) serveTCP() {
 	}
 }
 
-// serveConn answers what comes through a connection, one query after the other.
-// What ends it early is the caller's doing, and there is nobody else to tell.
+// serveConn answers the queries of a connection, one after the other. Errors are ignored: the client has caused them,
+// and it sees that the connection ends.
 func (s *Server) serveConn(c *net.TCPConn, from netip.Addr) {
 	buffer := make([]byte, maxPacket)
 	for range maxQueries {
@@ -141,7 +140,7 @@ func (s *Server) serveConn(c *net.TCPConn, from netip.Addr) {
 			return
 		}
 		size := int(binary.BigEndian.Uint16(buffer))
-		if size > len(buffer) { // no query is that long
+		if size > len(buffer) { // longer than any query
 			s.metrics.drop(droppedNoQuery)
 			return
 		}
@@ -161,17 +160,17 @@ func (s *Server) serveConn(c *net.TCPConn, from netip.Addr) {
 	}
 }
 
-// connections bounds and ends those that are open.
+// connections limits the open connections and closes them.
 type connections struct {
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards all fields below
 	open   map[*net.TCPConn]bool
-	of     map[netip.Addr]int // by holder
+	of     map[netip.Addr]int // open connections by client
 	closed bool
 }
 
-// holder is who a connection counts for: an address, of IPv6 the network of 64
-// bits, since whoever has one of these has all of its addresses.
-func holder(from netip.Addr) netip.Addr {
+// clientOf returns the client that a connection counts for. For IPv6 it is the network of 64 bits, because a client
+// usually has all addresses of such a network.
+func clientOf(from netip.Addr) netip.Addr {
 	from = from.Unmap().WithZone("")
 	if from.Is6() {
 		from = netip.PrefixFrom(from, 64).Masked().Addr()
@@ -179,12 +178,12 @@ func holder(from netip.Addr) netip.Addr {
 	return from
 }
 
-// add reports whether there is room.
+// add reports whether the connection may stay open.
 func (cs *connections) add(c *net.TCPConn, from netip.Addr) bool {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
-	from = holder(from)
-	if cs.closed || len(cs.open) >= maxConnections || cs.of[from] >= maxConnectionsOfOne {
+	from = clientOf(from)
+	if cs.closed || len(cs.open) >= maxConnections || cs.of[from] >= maxConnectionsPerClient {
 		return false
 	}
 	if cs.open == nil {
@@ -198,20 +197,20 @@ func (cs *connections) add(c *net.TCPConn, from netip.Addr) bool {
 func (cs *connections) remove(c *net.TCPConn, from netip.Addr) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
-	_ = c.Close() // all has been said
-	from = holder(from)
+	_ = c.Close() // all answers are sent
+	from = clientOf(from)
 	delete(cs.open, c)
 	if cs.of[from]--; cs.of[from] == 0 {
 		delete(cs.of, from)
 	}
 }
 
-// close ends all, and lets no other in.
+// close closes all connections and refuses later ones.
 func (cs *connections) close() {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	cs.closed = true
 	for c := range cs.open {
-		_ = c.Close() // the one who reads it sees it
+		_ = c.Close() // its goroutine sees the error and ends
 	}
 }
