@@ -10,12 +10,6 @@ import (
 	"strings"
 )
 
-// BuildFlagClock is a flag for Build: the clock of such a node can be set, see Config.Clocks.
-const BuildFlagClock = "-tags=lab_clock"
-
-// clockVariable names the file with a node's clock, in a binary that was built with BuildFlagClock.
-const clockVariable = "PUNCHCLOCK_LAB_CLOCK_FILE"
-
 // Build compiles the punchclock command into dir and returns its path. Flags such as -race go to go build. Linking takes
 // seconds: a test process calls it once, from TestMain.
 func Build(ctx context.Context, dir string, flags ...string) (string, error) {

@@ -38,8 +38,6 @@ type Config struct {
 	ExtraFlags []string
 	// Proxies puts a Proxy between the nodes and each region's database.
 	Proxies bool
-	// Clocks lets SetClock set a node's clock. Binary must be built with BuildFlagClock.
-	Clocks bool
 	// DNSZone makes every node answer DNS for clock.<zone> with the addresses of the nodes. Default: no DNS.
 	DNSZone string
 	// Networks gives each region a network of its own, with RoundTrip between them. Cut and Mend part and join them.

@@ -142,9 +142,6 @@ func TestControlOfALongPath(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), strings.Repeat("long", 30))
 	file := filepath.Join(dir, "cluster.json")
 	control := mustServe(t, c, file)
-	if err := os.WriteFile(file+".sock", nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
 	if err := mustFindController(t, file, "").RemoveNodes(testContext(t), "mars", nil); err != nil {
 		t.Error(err)
 	}

@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -113,11 +111,6 @@ func (n *Node) Wait(ctx context.Context) error {
 	}
 }
 
-// SetClock sets how far the node's clock is ahead of the machine's, while the node runs. It needs Config.Clocks.
-func (n *Node) SetClock(ahead time.Duration) error {
-	return os.WriteFile(n.clockFile(), []byte(ahead.String()), 0o600)
-}
-
 // addrs returns the addresses on which the node listens.
 func (n *Node) addrs() []string {
 	addrs := []string{address(n.PublicURL), address(n.OpsURL), n.PeerAddr, n.GossipAddr}
@@ -134,8 +127,6 @@ func (n *Node) release() {
 	}
 	n.reserved = nil
 }
-
-func (n *Node) clockFile() string { return filepath.Join(n.ws.dir, "clock-"+n.Name) }
 
 func (n *Node) current() *process {
 	n.mu.Lock()
@@ -225,9 +216,6 @@ func (c *Cluster) prepare(n *Node, l *launch) {
 	env := inheritedEnv("PUNCHCLOCK_") // a setting of this process is not one of the node's
 	if c.cfg.ExtraEnv != nil {
 		env = append(env, c.cfg.ExtraEnv(n)...)
-	}
-	if c.cfg.Clocks {
-		env = append(env, clockVariable+"="+n.clockFile())
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
