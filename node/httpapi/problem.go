@@ -62,8 +62,11 @@ func newProblem(e *punch.Error, traceID string) wireProblem {
 }
 
 // retryAfter returns whole seconds, rounded up, for a refusal after which the same id may be recorded. It returns 0 for
-// others: time alone does not make a wrong token right.
+// others: time alone does not make a wrong token right. It also returns 0 if the client should ask another node at once.
 func retryAfter(e *punch.Error) int64 {
+	if e.RetryAfter == elsewhere {
+		return 0
+	}
 	switch refusals[e.Code].status {
 	case http.StatusServiceUnavailable, http.StatusTooManyRequests, http.StatusUnprocessableEntity:
 		return max(1, int64(math.Ceil(e.RetryAfter.Seconds())))
@@ -75,7 +78,7 @@ func retryAfter(e *punch.Error) int64 {
 // refuse writes the problem into the call's buffer.
 func (c *call) refuse(e *punch.Error) reply {
 	problem := newProblem(e, tracing.TraceID(c.ctx))
-	if problem.RetryAfter > 0 {
+	if problem.RetryAfter > 0 || e.RetryAfter == elsewhere {
 		c.w.Header().Set("Retry-After", strconv.FormatInt(problem.RetryAfter, 10))
 	}
 	c.buf.Reset()

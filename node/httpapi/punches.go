@@ -42,9 +42,9 @@ func (a *API) recordBody(c *call) (punch.Receipt, error) {
 	return a.recordOne(c, request, c.at)
 }
 
-// clockWrongFor is when a node whose clock is wrong may be asked again. The clock is compared every few seconds, but
-// only a correction by the operator or by NTP makes it right.
-const clockWrongFor = 10 * time.Second
+// elsewhere becomes a Retry-After of 0: a client waits for Retry-After before it asks any node. Here only this node is at
+// fault, and the person at the device must not wait.
+const elsewhere = -time.Second
 
 // checkClock refuses every punch while the node's clock is wrong. Otherwise the node would tell devices with correct
 // clocks that their clocks are ahead. It would also store a false receive time, which is evidence for payroll and never
@@ -53,7 +53,7 @@ func (a *API) checkClock() error {
 	if !a.deps.ClockWrong() {
 		return nil
 	}
-	return punch.Retryable(punch.Unavailable, clockWrongFor,
+	return punch.Retryable(punch.Unavailable, elsewhere,
 		"this node's clock is wrong; send the punch to another node with the same id", nil)
 }
 

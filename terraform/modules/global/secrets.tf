@@ -1,6 +1,6 @@
 # Terraform creates the secrets and never sees their content. Each secret except the licence is a JSON object of
 # file names and contents, as the machines write them. scripts/aws-secrets fills them from a folder
-# of `punchclock dev-ca`. A certificate and its key are in one secret, so that one write rotates
+# of `punchclock dev-ca`. A certificate and its key are in one secret, so a single write rotates
 # both.
 
 locals {
