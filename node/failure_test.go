@@ -227,7 +227,7 @@ func TestHomesDoNotHurtEachOther(t *testing.T) {
 }
 
 func TestASecondSignalEndsAtOnce(t *testing.T) {
-	onEveryEngine(t, func(t *testing.T, w *world) {
+	onOneEngine(t, func(t *testing.T, w *world) {
 		victim := w.cluster.Region("ap-south")[1]
 		process := victim.PID()
 		// An unfinished request keeps the node from ending after the first signal, for up to 10 s.

@@ -65,9 +65,9 @@ func TestRulesAndPanelsNameExistingMetrics(t *testing.T) {
 // refused.
 func (w *world) punchInEveryWay(t *testing.T) {
 	t.Helper()
-	for _, n := range w.cluster.Nodes() {
-		for _, home := range regions {
-			tok := token(t, w.company(t, home))
+	for _, home := range regions {
+		tok := token(t, w.company(t, home))
+		for _, n := range w.cluster.Nodes() {
 			in := body{"id": punch.NewID().String(), "employee": "anna", "kind": "in"}
 			wantStatus(t, post(t, n, tok, in), http.StatusCreated, "")
 			wantStatus(t, post(t, n, tok, in), http.StatusOK, "")

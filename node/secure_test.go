@@ -106,7 +106,7 @@ func eventually(t *testing.T, what string, done func() bool) {
 // TestOnlyNodesMayCallNodes calls the peer listener of a running node in plain text and without a certificate. It also
 // calls with certificates of the same CA that are not a node's.
 func TestOnlyNodesMayCallNodes(t *testing.T) {
-	onEveryEngine(t, func(t *testing.T, w *world) {
+	onOneEngine(t, func(t *testing.T, w *world) {
 		n := w.cluster.Nodes()[0]
 		if res, err := http.Get("http://" + n.PeerAddr + "/"); err == nil {
 			_ = res.Body.Close()
@@ -166,7 +166,7 @@ func mustPool(t *testing.T, file string) *x509.CertPool {
 
 // TestThePublicListenerSpeaksTLS if it has a certificate.
 func TestThePublicListenerSpeaksTLS(t *testing.T) {
-	onEveryEngine(t, func(t *testing.T, w *world) {
+	onOneEngine(t, func(t *testing.T, w *world) {
 		settings := w.settings(t)
 		settings.Public.Addr = freeAddr(t)
 		settings.Public.CertFile, settings.Public.KeyFile = settings.Peer.CertFile, settings.Peer.KeyFile

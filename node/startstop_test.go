@@ -32,7 +32,7 @@ func (w *world) settings(t *testing.T) config.Node {
 		DB: config.DB{
 			URL: w.nodeURL("us-east"), ConnectionsPerHome: 1, ReadConnections: 1, ConnectTimeout: 2 * time.Second,
 		},
-		Tokens: config.Tokens{JWKS: shared.jwks, Issuer: "punchclock", Audience: "punchclock"},
+		Tokens: config.Tokens{JWKS: shared.jwks, Issuer: "punchclock", Audience: "punchclock", EmployeeClaim: "sub"},
 		Queue:  config.Queue{MaxItems: 10, MaxBytes: 1 << 20}, Batch: config.Batch{MaxItems: 10},
 		Directory:    config.Directory{Capacity: 1000, Refresh: time.Minute},
 		PunchTimeout: 15 * time.Second, ShutdownTimeout: 20 * time.Second, Development: true,

@@ -136,7 +136,7 @@ func (c *Node) Validate() error {
 		wrong.add("token-jwks", "is required: the keys that verify the callers' tokens")
 	}
 	if c.Tokens.EmployeeClaim == "" {
-		wrong.add("token-employee-claim", "is needed: the claim that names the employee, such as sub")
+		wrong.add("token-employee-claim", "is required: the claim with the employee id, such as sub")
 	}
 	c.checkAddresses(&wrong)
 	c.checkSecurity(&wrong)
