@@ -73,7 +73,7 @@ func (db *DB) location(ctx context.Context, name string) *time.Location {
 	if err == nil {
 		return loc
 	}
-	if _, told := db.strange.LoadOrStore(name, true); !told {
+	if _, told := db.unknownZones.LoadOrStore(name, true); !told {
 		db.log.ErrorContext(ctx, "punches get the offset of UTC because the time zone of their company is unknown; correct it with `punchclock company set-zone`",
 			"zone", name, "error", err)
 	}

@@ -28,7 +28,7 @@ func (db *DB) SetZone(ctx context.Context, company, name string) (c Company, err
 		return c, err
 	}
 	err = db.transaction(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		m, err := place(ctx, tx, company)
+		m, err := lockCompany(ctx, tx, company)
 		if err != nil {
 			return err
 		}

@@ -77,14 +77,14 @@ type DB struct {
 	Engine  Engine
 	Version string // as the database says it
 
-	cfg     Config
-	log     *slog.Logger
-	metrics metrics
-	files   *transport
-	hosts   *hosts
-	turns   sync.Map       // home region to chan struct{}: the reads it has in flight
-	strange sync.Map       // time zones that this machine does not know, once logged
-	refused rate.Sometimes // logs refusals by the schema
+	cfg          Config
+	log          *slog.Logger
+	metrics      metrics
+	files        *tlsFiles
+	gateways     *gateways
+	readSlots    sync.Map       // home region to chan struct{}: the reads it has in flight
+	unknownZones sync.Map       // time zones that this machine does not know, once logged
+	refusalLog   rate.Sometimes // logs refusals by the schema
 }
 
 // Open connects, finds out which engine answers, and prepares the pools. It
@@ -95,14 +95,14 @@ func Open(ctx context.Context, cfg Config, deps Deps) (*DB, error) {
 		return nil, fmt.Errorf("--database-url: %w", err)
 	}
 	base.ConnConfig.ConnectTimeout = cfg.ConnectTimeout
-	db := &DB{cfg: cfg, log: deps.Log, refused: rate.Sometimes{Interval: time.Minute}, files: &transport{url: cfg.URL, log: deps.Log}}
+	db := &DB{cfg: cfg, log: deps.Log, refusalLog: rate.Sometimes{Interval: time.Minute}, files: &tlsFiles{url: cfg.URL, log: deps.Log}}
 	if db.metrics, err = newMetrics(deps.Meter); err != nil {
 		return nil, err
 	}
 	if err := db.detect(ctx, base.ConnConfig); err != nil {
 		return nil, err
 	}
-	if db.hosts, err = db.openHosts(ctx, base, deps); err != nil {
+	if db.gateways, err = db.openGateways(ctx, base, deps); err != nil {
 		return nil, err
 	}
 	return db, nil
@@ -110,7 +110,7 @@ func Open(ctx context.Context, cfg Config, deps Deps) (*DB, error) {
 
 // Close closes all connections and waits for the statements on them, but not
 // long where the database does not answer.
-func (db *DB) Close() { db.hosts.close() }
+func (db *DB) Close() { db.gateways.close() }
 
 func (db *DB) detect(ctx context.Context, cc *pgx.ConnConfig) error {
 	for {
@@ -119,7 +119,7 @@ func (db *DB) detect(ctx context.Context, cc *pgx.ConnConfig) error {
 			fresh.ConnConfig.ConnectTimeout = cc.ConnectTimeout
 			cc = fresh.ConnConfig
 		}
-		version, err := askVersion(ctx, cc)
+		version, err := serverVersion(ctx, cc)
 		if err == nil {
 			db.Version, db.Engine = version, PostgreSQL
 			if strings.HasPrefix(version, "CockroachDB") {
@@ -131,13 +131,13 @@ func (db *DB) detect(ctx context.Context, cc *pgx.ConnConfig) error {
 			return fmt.Errorf("database: %w", err)
 		}
 		db.log.WarnContext(ctx, "the database does not answer yet", "error", err)
-		if !pause(ctx, askAgain) {
+		if !sleep(ctx, retryInterval) {
 			return fmt.Errorf("database: %w", errors.Join(context.Cause(ctx), err))
 		}
 	}
 }
 
-func askVersion(ctx context.Context, cc *pgx.ConnConfig) (string, error) {
+func serverVersion(ctx context.Context, cc *pgx.ConnConfig) (string, error) {
 	conn, err := pgx.ConnectConfig(ctx, cc.Copy())
 	if err != nil {
 		return "", err

@@ -32,12 +32,12 @@ const (
 	causeNoRegion    cause = "no_region"   // the region is unknown, or is being added or removed
 	causeRefused     cause = "refused"     // anything else the server will not do
 	causeUnknown     cause = "unknown"     // not an answer and not the network's: run again, it says nothing of the host
-	causeUnsettled   cause = "unsettled"   // no error, but some rows are still unexplained
+	causeUnresolved  cause = "unresolved"  // no error, but some rows are still unexplained
 )
 
-// answers reports whether the database said what it thinks of the statement
+// isAnswer reports whether the database said what it thinks of the statement
 // itself: running it again changes nothing.
-func (c cause) answers() bool {
+func (c cause) isAnswer() bool {
 	return c == causeData || c == causeConstraint || c == causeRefused || c == causeNoRegion
 }
 
@@ -123,8 +123,8 @@ func backoff(why cause, n int) time.Duration {
 	return wait/2 + rand.N(wait/2)
 }
 
-// pause waits for d and reports whether ctx still stands.
-func pause(ctx context.Context, d time.Duration) bool {
+// sleep waits for d and reports whether ctx still stands.
+func sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

@@ -78,7 +78,7 @@ func (db *DB) SetEvacuation(ctx context.Context, e region.Evacuation) (region.Ev
 		}
 		e.Version = max(e.Version, version+1)
 		byRegion[string(e.Region)] = storedEvacuation{On: e.On, Version: e.Version, Until: e.Until}
-		if err := someRegionStays(ctx, tx, db.Engine, e, byRegion); err != nil {
+		if err := checkRemaining(ctx, tx, db.Engine, e, byRegion); err != nil {
 			return err
 		}
 		b, err := json.Marshal(byRegion)
@@ -91,9 +91,9 @@ func (db *DB) SetEvacuation(ctx context.Context, e region.Evacuation) (region.Ev
 	return e, err
 }
 
-// someRegionStays refuses a region that does not exist, and the evacuation
+// checkRemaining refuses a region that does not exist, and the evacuation
 // that would leave none.
-func someRegionStays(ctx context.Context, tx pgx.Tx, engine Engine, e region.Evacuation, byRegion map[string]storedEvacuation) error {
+func checkRemaining(ctx context.Context, tx pgx.Tx, engine Engine, e region.Evacuation, byRegion map[string]storedEvacuation) error {
 	labels, err := labels(ctx, tx, engine)
 	if err != nil {
 		return err

@@ -16,10 +16,10 @@ import (
 	"github.com/punchclock/punchclock/node/punch"
 )
 
-// gateway is a TCP proxy in front of a database host that can fail as a
+// proxy is a TCP proxy in front of a database host that can fail as a
 // gateway fails: it can lose the answer to a statement that was committed, and
 // it can turn gray, which is to accept everything and answer nothing.
-type gateway struct {
+type proxy struct {
 	net.Listener
 	target string
 	wg     sync.WaitGroup
@@ -35,13 +35,13 @@ type gateway struct {
 	conns []net.Conn
 }
 
-func mustGateway(tb testing.TB, target string) *gateway {
+func mustProxy(tb testing.TB, target string) *proxy {
 	tb.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)
 	}
-	g := &gateway{Listener: listener, target: target, thaw: make(chan struct{})}
+	g := &proxy{Listener: listener, target: target, thaw: make(chan struct{})}
 	g.wg.Go(g.accept)
 	tb.Cleanup(func() {
 		_ = listener.Close()
@@ -56,7 +56,7 @@ func mustGateway(tb testing.TB, target string) *gateway {
 	return g
 }
 
-func (g *gateway) accept() {
+func (g *proxy) accept() {
 	for {
 		client, err := g.Accept()
 		if err != nil {
@@ -76,7 +76,7 @@ func (g *gateway) accept() {
 	}
 }
 
-func (g *gateway) answer(client, server net.Conn) {
+func (g *proxy) answer(client, server net.Conn) {
 	defer client.Close() //nolint:errcheck // both ends go together
 	buf := make([]byte, 64<<10)
 	for {
@@ -99,7 +99,7 @@ func (g *gateway) answer(client, server net.Conn) {
 
 // through replaces the first host of a connection URL by the gateway and
 // leaves the given number of hosts behind it.
-func through(tb testing.TB, g *gateway, dsn string, others int) string {
+func through(tb testing.TB, g *proxy, dsn string, others int) string {
 	tb.Helper()
 	u, err := url.Parse(dsn)
 	if err != nil {
@@ -127,7 +127,7 @@ func firstHost(tb testing.TB, dsn string) string {
 func TestLostAnswerIsSettledByRunningAgain(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
 		dsn := s.server.URL("us-east")
-		g := mustGateway(t, firstHost(t, dsn))
+		g := mustProxy(t, firstHost(t, dsn))
 		db := mustOpen(t, s.server, through(t, g, dsn, 0))
 		company := db.company("us-east")
 		w := db.Writer("us-east")
@@ -152,7 +152,7 @@ func TestLostAnswerIsSettledByRunningAgain(t *testing.T) {
 func TestGrayHostIsLedAround(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
 		dsn := s.server.URL("us-east")
-		g := mustGateway(t, firstHost(t, dsn))
+		g := mustProxy(t, firstHost(t, dsn))
 		cfg := testConfig(through(t, g, dsn, 1))
 		cfg.AttemptTimeout = time.Second
 		gray, err := Open(s.ctx, cfg, testDeps())
@@ -168,13 +168,13 @@ func TestGrayHostIsLedAround(t *testing.T) {
 		}
 		g.mute.Store(true)
 		wantCode(t, w.Write(s.ctx, []punch.Item{s.item(company, "us-east", "during")})[0], "")
-		awaitAway(t, gray, true)
+		awaitDown(t, gray, true)
 		missing := s.item(company, "us-east", "x")
 		if _, err := gray.Find(s.ctx, "us-east", missing.Key()); punch.CodeOf(err) != punch.NotFound {
 			t.Errorf("a read around the gray host: %v", err)
 		}
 		g.mute.Store(false)
-		awaitAway(t, gray, false)
+		awaitDown(t, gray, false)
 		wantCode(t, w.Write(s.ctx, []punch.Item{s.item(company, "us-east", "after")})[0], "")
 	})
 }
@@ -183,7 +183,7 @@ func TestGrayHostIsLedAround(t *testing.T) {
 // punch, and a gray host before it.
 func TestAForwardedPunchReachesTheSecondHost(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
-		db, g := s.behind(1, 5*time.Second, testDeps())
+		db, g := s.openBehindProxy(1, 5*time.Second, testDeps())
 		company := s.company("us-east")
 		g.mute.Store(true)
 		ctx, cancel := context.WithTimeout(s.ctx, 4700*time.Millisecond) // what is left of a third of 15 s
@@ -196,31 +196,31 @@ func TestAForwardedPunchReachesTheSecondHost(t *testing.T) {
 // fails, and other hosts answer sooner.
 func TestSlowHostIsLedAround(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
-		db, g := s.behind(1, 10*time.Second, testDeps())
+		db, g := s.openBehindProxy(1, 10*time.Second, testDeps())
 		company := s.company("us-east")
 		w := db.Writer("us-east")
 		write := func(employee string) {
 			wantCode(t, w.Write(s.ctx, []punch.Item{s.item(company, "us-east", employee)})[0], "")
 		}
 		write("before")
-		g.delay.Store(int64(slowAnswer) + int64(slowAnswer)/2)
+		g.delay.Store(int64(slowPing) + int64(slowPing)/2)
 		write("during")
-		awaitAway(t, db, true)
+		awaitDown(t, db, true)
 		// To connect anew takes longer than a ping may: so it would be away for good.
-		await(t, "the host is slow", func() bool { return trouble(db.hosts.all[0].trouble.Load()) == slow })
+		await(t, "the host is slow", func() bool { return health(db.gateways.all[0].health.Load()) == slow })
 		connections := g.opened.Load()
 		write("around")
-		if h := db.hosts.pick(0); h == db.hosts.all[0] || h == db.hosts.pick(1) != (len(db.hosts.all) == 2) {
-			t.Errorf("attempts go to %s and %s", h.addr, db.hosts.pick(1).addr)
+		if h := db.gateways.pick(0); h == db.gateways.all[0] || h == db.gateways.pick(1) != (len(db.gateways.all) == 2) {
+			t.Errorf("attempts go to %s and %s", h.addr, db.gateways.pick(1).addr)
 		}
 		if g.opened.Load() > connections+1 { // a ping
 			t.Error("the slow host was still used")
 		}
 		g.delay.Store(0)
-		for range promptPings { // sooner than the watcher's own
-			db.hosts.probe <- db.hosts.all[0]
+		for range promptPingsNeeded { // sooner than the watcher's own
+			db.gateways.probes <- db.gateways.all[0]
 		}
-		awaitAway(t, db, false)
+		awaitDown(t, db, false)
 	})
 }
 
@@ -229,33 +229,33 @@ func TestSlowHostIsLedAround(t *testing.T) {
 func TestAllHostsSlowAreAllUsed(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
 		dsn := s.server.URL("us-east")
-		near, far := mustGateway(t, firstHost(t, dsn)), mustGateway(t, firstHost(t, dsn))
+		near, far := mustProxy(t, firstHost(t, dsn)), mustProxy(t, firstHost(t, dsn))
 		cfg := testConfig(strings.Replace(through(t, near, dsn, 0), near.Addr().String(), near.Addr().String()+","+far.Addr().String(), 1))
 		db := s.mustOpenWith(cfg, testDeps())
 		await(t, "a connection to each lies idle", func() bool {
-			return !slices.ContainsFunc(db.hosts.all, func(h *host) bool { return h.control.Stat().IdleConns() == 0 })
+			return !slices.ContainsFunc(db.gateways.all, func(h *gateway) bool { return h.control.Stat().IdleConns() == 0 })
 		})
-		for _, g := range []*gateway{near, far} {
-			g.delay.Store(int64(slowAnswer) + int64(slowAnswer)/5)
+		for _, g := range []*proxy{near, far} {
+			g.delay.Store(int64(slowPing) + int64(slowPing)/5)
 		}
-		for _, h := range db.hosts.all {
-			if db.hosts.judge(s.ctx, h); trouble(h.trouble.Load()) == slow {
+		for _, h := range db.gateways.all {
+			if db.gateways.probe(s.ctx, h); health(h.health.Load()) == slow {
 				t.Errorf("%s is slow, and the other is no faster", h.addr)
 			}
 		}
-		if h := db.hosts.pick(0); h != db.hosts.all[0] {
+		if h := db.gateways.pick(0); h != db.gateways.all[0] {
 			t.Errorf("the first attempt goes to %s", h.addr)
 		}
 	})
 }
 
-// awaitAway waits until the first host is known to be in trouble, or to be fine.
-func awaitAway(t *testing.T, db *DB, want bool) {
+// awaitDown waits until the first host is known to be in trouble, or to be fine.
+func awaitDown(t *testing.T, db *DB, want bool) {
 	t.Helper()
 	deadline := time.Now().Add(20 * time.Second)
-	for (trouble(db.hosts.all[0].trouble.Load()) != fine) != want {
+	for (health(db.gateways.all[0].health.Load()) != up) != want {
 		if time.Now().After(deadline) {
-			t.Fatalf("the first host is %s", trouble(db.hosts.all[0].trouble.Load()))
+			t.Fatalf("the first host is %s", health(db.gateways.all[0].health.Load()))
 		}
 		time.Sleep(20 * time.Millisecond) // poll
 	}
@@ -264,7 +264,7 @@ func awaitAway(t *testing.T, db *DB, want bool) {
 func TestDeadHostIsLedAround(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
 		dsn := s.server.URL("us-east")
-		g := mustGateway(t, firstHost(t, dsn))
+		g := mustProxy(t, firstHost(t, dsn))
 		url := through(t, g, dsn, 1)
 		_ = g.Close() // refuses from now on; the start must find the second host
 		db := mustOpen(t, s.server, url)

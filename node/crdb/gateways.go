@@ -45,56 +45,56 @@ func addresses(cc *pgx.ConnConfig) []address {
 }
 
 // host is one gateway of the database with pools of its own.
-type host struct {
-	addr    string
-	hot     *pgxpool.Pool   // writes punches
-	reads   *pgxpool.Pool   // reads punches
-	control *pgxpool.Pool   // everything else
-	moves   *pgxpool.Pool   // carries rows from home to home; nil where nothing is moved
-	probe   *pgx.ConnConfig // for pings where no connection lies idle: a pool without one is no dead host
-	files   *transport      // asked before every connection
-	trouble atomic.Int32    // a trouble: what is believed of it
-	prompt  int             // pings in a row that were answered promptly; the watcher's
-	pinged  rate.Sometimes  // pings because of slow attempts
+type gateway struct {
+	addr        string
+	writes      *pgxpool.Pool   // writes punches
+	reads       *pgxpool.Pool   // reads punches
+	control     *pgxpool.Pool   // everything else
+	moves       *pgxpool.Pool   // carries rows from home to home; nil where nothing is moved
+	pingConfig  *pgx.ConnConfig // for pings where no connection lies idle: a pool without one is no dead host
+	files       *tlsFiles       // asked before every connection
+	health      atomic.Int32    // a trouble: what is believed of it
+	promptPings int             // pings in a row that were answered promptly; the watcher's
+	pingLimit   rate.Sometimes  // pings because of slow attempts
 
-	renewals map[*pgxpool.Pool]*rate.Sometimes // of the pools above, complete once they are open
+	resets map[*pgxpool.Pool]*rate.Sometimes // of the pools above, complete once they are open
 }
 
-func (h *host) controlPool() *pgxpool.Pool { return h.control }
-func (h *host) movesPool() *pgxpool.Pool   { return h.moves }
+func (g *gateway) controlPool() *pgxpool.Pool { return g.control }
+func (g *gateway) movesPool() *pgxpool.Pool   { return g.moves }
 
 // trouble is what keeps a host from being used, the lesser the better.
-type trouble int32
+type health int32
 
 const (
-	fine trouble = iota
-	slow         // answers, but others answer much sooner
-	away         // lost a connection, or did not answer a ping
+	up   health = iota
+	slow        // answers, but others answer much sooner
+	down        // lost a connection, or did not answer a ping
 )
 
-func (t trouble) String() string { return [...]string{"fine", "slow", "away"}[t] }
+func (t health) String() string { return [...]string{"up", "slow", "down"}[t] }
 
-func newHost(addr string, files *transport) *host {
-	return &host{addr: addr, files: files, pinged: rate.Sometimes{Interval: probeEvery}, renewals: make(map[*pgxpool.Pool]*rate.Sometimes)}
+func newGateway(addr string, files *tlsFiles) *gateway {
+	return &gateway{addr: addr, files: files, pingLimit: rate.Sometimes{Interval: probeEvery}, resets: make(map[*pgxpool.Pool]*rate.Sometimes)}
 }
 
-// renew gives the pool new connections. A change of regions fails the
+// resetPool gives the pool new connections. A change of regions fails the
 // statements of all homes at once, and each reset costs all of them their
 // connections. One is enough until the change is through everywhere, which takes
 // seconds.
-func (h *host) renew(pool *pgxpool.Pool) { h.renewals[pool].Do(pool.Reset) }
+func (g *gateway) resetPool(pool *pgxpool.Pool) { g.resets[pool].Do(pool.Reset) }
 
 // hosts chooses the gateway for each attempt: the nearest of those in the least
 // trouble. A gray host, one that accepts and never answers, counts as away once
 // a ping to it has timed out, and as slow once its pings take long while
 // another host's do not.
-type hosts struct {
-	all []*host
+type gateways struct {
+	all []*gateway
 	log *slog.Logger
 
-	stop  context.CancelFunc
-	wg    sync.WaitGroup
-	probe chan *host
+	stop   context.CancelFunc
+	wg     sync.WaitGroup
+	probes chan *gateway
 }
 
 const (
@@ -106,26 +106,26 @@ const (
 	// One round trip between the farthest regions is about 300 ms. An attempt
 	// that takes longer may be slow by its host or by one home's ranges: a ping
 	// tells. A host that takes longer for that is worth a look at the others.
-	slowAnswer = 500 * time.Millisecond
+	slowPing = 500 * time.Millisecond
 	// A slow host is only slow while it is used, if load is what makes it slow:
 	// ten seconds of prompt pings before it is tried again.
-	promptPings = 5
+	promptPingsNeeded = 5
 	// What a statement needs to end, and a connection to say goodbye, where
 	// the database answers.
-	closePatience = 2 * time.Second
+	closeTimeout = 2 * time.Second
 )
 
-func (hs *hosts) start() {
+func (gs *gateways) start() {
 	ctx, cancel := context.WithCancel(context.Background())
-	hs.stop = cancel
-	hs.probe = make(chan *host, len(hs.all))
-	hs.wg.Go(func() { hs.watch(ctx) })
+	gs.stop = cancel
+	gs.probes = make(chan *gateway, len(gs.all))
+	gs.wg.Go(func() { gs.watch(ctx) })
 }
 
-func (hs *hosts) close() {
-	if hs.stop != nil {
-		hs.stop()
-		hs.wg.Wait()
+func (gs *gateways) close() {
+	if gs.stop != nil {
+		gs.stop()
+		gs.wg.Wait()
 	}
 	// pgx waits up to 15 s for a frozen server to take its leave. What is not
 	// closed in time ends by itself then, or with the process.
@@ -133,8 +133,8 @@ func (hs *hosts) close() {
 	go func() {
 		defer close(closed)
 		var pools sync.WaitGroup
-		for _, h := range hs.all {
-			for _, pool := range []*pgxpool.Pool{h.hot, h.reads, h.control, h.moves} {
+		for _, g := range gs.all {
+			for _, pool := range []*pgxpool.Pool{g.writes, g.reads, g.control, g.moves} {
 				if pool != nil {
 					pools.Go(pool.Close)
 				}
@@ -142,114 +142,114 @@ func (hs *hosts) close() {
 		}
 		pools.Wait()
 	}()
-	patience := time.NewTimer(closePatience)
+	patience := time.NewTimer(closeTimeout)
 	defer patience.Stop()
 	select {
 	case <-closed:
 	case <-patience.C:
-		hs.log.Warn("database connections are left to close by themselves")
+		gs.log.Warn("database connections are left to close by themselves")
 	}
 }
 
 // pick returns the host for the given attempt, counted from 0. Attempts walk
 // over the hosts in the least trouble, the nearest first.
-func (hs *hosts) pick(attempt int) *host {
-	best, least := make([]*host, 0, 8), away
-	for _, h := range hs.all {
-		switch t := trouble(h.trouble.Load()); {
+func (gs *gateways) pick(attempt int) *gateway {
+	best, least := make([]*gateway, 0, 8), down
+	for _, g := range gs.all {
+		switch t := health(g.health.Load()); {
 		case t < least:
-			best, least = append(best[:0], h), t
+			best, least = append(best[:0], g), t
 		case t == least:
-			best = append(best, h)
+			best = append(best, g)
 		}
 	}
 	return best[attempt%len(best)]
 }
 
-// note takes in how an attempt through h ended. A lost connection proves the
+// observe takes in how an attempt through h ended. A lost connection proves the
 // host away; silence and slowness may be the fault of one home's ranges only,
 // so the host is pinged before other homes are led around it.
-func (hs *hosts) note(h *host, why cause, took time.Duration) {
-	if len(hs.all) == 1 {
+func (gs *gateways) observe(g *gateway, why cause, took time.Duration) {
+	if len(gs.all) == 1 {
 		return // there is nowhere else to go
 	}
 	switch {
 	case why == causeConnection, why == causeDraining:
-		hs.believe(h, away)
-	case why == causeTimeout, took > slowAnswer:
-		h.pinged.Do(func() {
+		gs.setHealth(g, down)
+	case why == causeTimeout, took > slowPing:
+		g.pingLimit.Do(func() {
 			select {
-			case hs.probe <- h:
+			case gs.probes <- g:
 			default: // probes are waiting already
 			}
 		})
 	}
 }
 
-func (hs *hosts) believe(h *host, t trouble) {
-	if before := trouble(h.trouble.Swap(int32(t))); before != t {
-		hs.log.Warn("database host", "addr", h.addr, "is", t.String(), "was", before.String())
+func (gs *gateways) setHealth(g *gateway, t health) {
+	if before := health(g.health.Swap(int32(t))); before != t {
+		gs.log.Warn("database host", "addr", g.addr, "is", t.String(), "was", before.String())
 	}
 }
 
-func (hs *hosts) watch(ctx context.Context) {
+func (gs *gateways) watch(ctx context.Context) {
 	tick := time.NewTicker(probeEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case h := <-hs.probe:
-			hs.judge(ctx, h)
+		case g := <-gs.probes:
+			gs.probe(ctx, g)
 		case <-tick.C:
-			for _, h := range hs.all {
-				if trouble(h.trouble.Load()) != fine {
-					hs.judge(ctx, h)
+			for _, g := range gs.all {
+				if health(g.health.Load()) != up {
+					gs.probe(ctx, g)
 				}
 			}
 		}
 	}
 }
 
-// judge pings a host and decides what to believe of it.
-func (hs *hosts) judge(ctx context.Context, h *host) {
-	took, err := h.ping(ctx)
+// probe pings a host and decides what to setHealth of it.
+func (gs *gateways) probe(ctx context.Context, g *gateway) {
+	took, err := g.ping(ctx)
 	if ctx.Err() != nil {
 		return
 	}
-	was := trouble(h.trouble.Load())
+	was := health(g.health.Load())
 	switch {
 	case err != nil:
-		h.prompt = 0
-		hs.believe(h, away)
-	case took > slowAnswer && hs.anotherIsFaster(ctx, h, took):
-		h.prompt = 0
-		hs.believe(h, slow)
-	case was == slow && h.prompt+1 < promptPings:
-		h.prompt++
+		g.promptPings = 0
+		gs.setHealth(g, down)
+	case took > slowPing && gs.fasterExists(ctx, g, took):
+		g.promptPings = 0
+		gs.setHealth(g, slow)
+	case was == slow && g.promptPings+1 < promptPingsNeeded:
+		g.promptPings++
 	default:
-		h.prompt = 0
-		hs.believe(h, fine)
+		g.promptPings = 0
+		gs.setHealth(g, up)
 	}
 }
 
-// anotherIsFaster reports whether some other host answers in half the time: it
+// fasterExists reports whether some other host answers in half the time: it
 // must be worth the longer way. When all are slow it is not the host, but this
 // machine, or the network.
-func (hs *hosts) anotherIsFaster(ctx context.Context, than *host, took time.Duration) bool {
+func (gs *gateways) fasterExists(ctx context.Context, than *gateway, took time.Duration) bool {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // the slower ones need not be waited for
-	found := make(chan bool, len(hs.all))
-	for _, h := range hs.all {
-		if h == than {
+	found := make(chan bool, len(gs.all))
+	for _, g := range gs.all {
+		if g == than {
 			continue
 		}
-		hs.wg.Go(func() {
-			other, err := h.ping(ctx)
+		gs.wg.Go(func() {
+			other, err := g.ping(ctx)
 			found <- err == nil && other < took/2
 		})
 	}
-	for range len(hs.all) - 1 {
+	for range len(gs.all) - 1 {
 		if <-found {
 			return true
 		}
@@ -260,18 +260,18 @@ func (hs *hosts) anotherIsFaster(ctx context.Context, than *host, took time.Dura
 // ping returns how long an empty statement takes: one round trip, in which the
 // server has answered. It takes a connection that lies idle, since to connect
 // takes a slow host several times as long, and else connects anew.
-func (h *host) ping(ctx context.Context) (time.Duration, error) {
+func (g *gateway) ping(ctx context.Context) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
-	if idle := h.idle(ctx); idle != nil {
+	if idle := g.idleConn(ctx); idle != nil {
 		took, err := roundTrip(ctx, idle.Conn())
 		idle.Release()
 		if err == nil || ctx.Err() != nil {
 			return took, err
 		}
 	}
-	cc := h.probe.Copy()
-	h.files.refresh(ctx, cc)
+	cc := g.pingConfig.Copy()
+	g.files.refresh(ctx, cc)
 	conn, err := pgx.ConnectConfig(ctx, cc)
 	if err != nil {
 		return 0, err
@@ -287,10 +287,10 @@ func roundTrip(ctx context.Context, conn *pgx.Conn) (time.Duration, error) {
 	return time.Since(began), err
 }
 
-// idle returns a connection that nobody uses, nil if there is none. It waits for
+// idleConn returns a connection that nobody uses, nil if there is none. It waits for
 // nothing.
-func (h *host) idle(ctx context.Context) *pgxpool.Conn {
-	all := h.control.AcquireAllIdle(ctx)
+func (g *gateway) idleConn(ctx context.Context) *pgxpool.Conn {
+	all := g.control.AcquireAllIdle(ctx)
 	if len(all) == 0 {
 		return nil
 	}

@@ -9,14 +9,14 @@ import (
 )
 
 type metrics struct {
-	retries  metric.Int64Counter
-	rows     metric.Int64Counter
-	arriving metric.Int64Counter
+	retries   metric.Int64Counter
+	rows      metric.Int64Counter
+	inTransit metric.Int64Counter
 }
 
 // retriedCauses are those after which an attempt is repeated.
 var retriedCauses = []cause{
-	causeConflict, causeAmbiguous, causeConnection, causeTimeout, causeDraining, causeUnavailable, causeLicence, causeStale, causeUnknown, causeUnsettled,
+	causeConflict, causeAmbiguous, causeConnection, causeTimeout, causeDraining, causeUnavailable, causeLicence, causeStale, causeUnknown, causeUnresolved,
 }
 
 func newMetrics(provider metric.MeterProvider) (m metrics, err error) {
@@ -29,7 +29,7 @@ func newMetrics(provider metric.MeterProvider) (m metrics, err error) {
 		metric.WithDescription("Punches settled by the database, by home region and result.")); err != nil {
 		return m, fmt.Errorf("database metrics: %w", err)
 	}
-	if m.arriving, err = meter.Int64Counter("punchclock.database.punches.in_transit", metric.WithUnit("{punch}"),
+	if m.inTransit, err = meter.Int64Counter("punchclock.database.punches.in_transit", metric.WithUnit("{punch}"),
 		metric.WithDescription("Punches of companies whose rows are still being carried from another region, by home region.")); err != nil {
 		return m, fmt.Errorf("database metrics: %w", err)
 	}
@@ -39,15 +39,15 @@ func newMetrics(provider metric.MeterProvider) (m metrics, err error) {
 	return m, nil
 }
 
-func (m metrics) arrived(ctx context.Context, home string, n int) {
-	m.arriving.Add(ctx, int64(n), metric.WithAttributes(attribute.String("home_region", home)))
+func (m metrics) countInTransit(ctx context.Context, home string, n int) {
+	m.inTransit.Add(ctx, int64(n), metric.WithAttributes(attribute.String("home_region", home)))
 }
 
 func (m metrics) retried(ctx context.Context, why cause) {
 	m.retries.Add(ctx, 1, metric.WithAttributes(attribute.String("cause", string(why))))
 }
 
-func (m metrics) settled(ctx context.Context, home, result string, n int) {
+func (m metrics) results(ctx context.Context, home, result string, n int) {
 	if n > 0 {
 		m.rows.Add(ctx, int64(n), metric.WithAttributes(attribute.String("home_region", home), attribute.String("result", result)))
 	}

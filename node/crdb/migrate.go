@@ -44,35 +44,35 @@ func Migrate(ctx context.Context, url string, regions []string, log *slog.Logger
 		}
 	}
 	var done Migrations
-	err := alone(ctx, log, func() (err error) {
+	err := retryConcurrent(ctx, log, func() (err error) {
 		done, err = migrateOnce(ctx, url, regions, log)
 		return err
 	})
 	return done, err
 }
 
-// alone runs a change of the schema, and again when it met another one.
-func alone(ctx context.Context, log *slog.Logger, change func() error) error {
+// retryConcurrent runs a change of the schema, and again when it met another one.
+func retryConcurrent(ctx context.Context, log *slog.Logger, change func() error) error {
 	for attempt := 1; ; attempt++ {
 		err := change()
 		// Two runs that create the same thing at the same moment: one of
 		// them is told that it exists. On CockroachDB the other's change of
 		// regions takes some seconds; twenty attempts outlast it.
-		if err == nil || attempt == 20 || !metAnother(err) || !pause(ctx, backoff(causeUnavailable, attempt)) {
+		if err == nil || attempt == 20 || !isConcurrentDDL(err) || !sleep(ctx, backoff(causeUnavailable, attempt)) {
 			return err
 		}
 		log.InfoContext(ctx, "another migration is at work, trying again", "error", err)
 	}
 }
 
-// meetings are what two migrations at once tell each other: it exists, it is
+// concurrentDDLCodes are what two migrations at once tell each other: it exists, it is
 // being changed, it is not there yet. XX000 is PostgreSQL's for a right or an
 // owner that both change.
-var meetings = []string{"40001", "42P07", "42710", "23505", "55006", "22023", "55000", "42704", "XX000"}
+var concurrentDDLCodes = []string{"40001", "42P07", "42710", "23505", "55006", "22023", "55000", "42704", "XX000"}
 
-func metAnother(err error) bool {
+func isConcurrentDDL(err error) bool {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && slices.Contains(meetings, pg.Code)
+	return ok && slices.Contains(concurrentDDLCodes, pg.Code)
 }
 
 func migrateOnce(ctx context.Context, url string, regions []string, log *slog.Logger) (done Migrations, err error) {
@@ -85,7 +85,7 @@ func migrateOnce(ctx context.Context, url string, regions []string, log *slog.Lo
 		return done, fmt.Errorf("connect to the database: %w", err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // nothing is pending on it
-	version, err := askVersion(ctx, cc)
+	version, err := serverVersion(ctx, cc)
 	if err != nil {
 		return done, fmt.Errorf("ask the database's version: %w", err)
 	}
@@ -133,7 +133,7 @@ func applySchema(ctx context.Context, cc *pgx.ConnConfig, done *Migrations, log 
 	if err != nil {
 		return err
 	}
-	db := stdlib.OpenDB(*cc, stdlib.OptionAfterConnect(becomeMigrator))
+	db := stdlib.OpenDB(*cc, stdlib.OptionAfterConnect(setRole))
 	defer db.Close() //nolint:errcheck // its statements have ended
 	provider, err := goose.NewProvider(goose.DialectPostgres, db, files,
 		goose.WithLocker(locker), goose.WithSlog(log), goose.WithDisableGlobalRegistry(true))

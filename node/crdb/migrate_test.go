@@ -42,7 +42,7 @@ func TestMigrateTwiceAndAtOnce(t *testing.T) {
 		if s.Engine == CockroachDB {
 			db := mustOpen(t, s.server, url)
 			var goal string
-			if err := db.hosts.pick(0).reads.QueryRow(s.ctx, `SELECT survival_goal FROM [SHOW SURVIVAL GOAL FROM DATABASE `+name+`]`).Scan(&goal); err != nil || goal != "region" {
+			if err := db.gateways.pick(0).reads.QueryRow(s.ctx, `SELECT survival_goal FROM [SHOW SURVIVAL GOAL FROM DATABASE `+name+`]`).Scan(&goal); err != nil || goal != "region" {
 				t.Errorf("the database survives the loss of a %s, %v", goal, err)
 			}
 		}

@@ -31,7 +31,7 @@ const (
 // The statements of a move: what node/rehome needs of its store. Its DESIGN.md
 // says why they are right together with the writer's.
 
-const placeSQL = `SELECT company_id, home_region::text, coalesce(moving_from::text, ''), epoch FROM companies `
+const moveSQL = `SELECT company_id, home_region::text, coalesce(moving_from::text, ''), epoch FROM companies `
 
 // MovesOf returns the companies that have their home in the region or rows
 // there, in the order of their ids. A region that the database does not have is
@@ -40,7 +40,7 @@ func (db *DB) MovesOf(ctx context.Context, name region.Name) (list []region.Move
 	for after := ""; ; {
 		var page []region.Move
 		err := db.query(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
-			rows, err := pool.Query(ctx, placeSQL+`WHERE company_id > $2
+			rows, err := pool.Query(ctx, moveSQL+`WHERE company_id > $2
 				AND (home_region = $1::text::crdb_internal_region OR moving_from = $1::text::crdb_internal_region)
 				ORDER BY company_id LIMIT $3`, string(name), after, companiesPage)
 			if err != nil {
@@ -64,7 +64,7 @@ func (db *DB) MovesOf(ctx context.Context, name region.Name) (list []region.Move
 // plain read has not.
 func (db *DB) Where(ctx context.Context, company string) (m region.Move, err error) {
 	err = db.transaction(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		m, err = place(ctx, tx, company)
+		m, err = lockCompany(ctx, tx, company)
 		return err
 	})
 	return m, err
@@ -82,7 +82,7 @@ func (db *DB) Flip(ctx context.Context, company string, to region.Name) (m regio
 		return m, punch.InvalidField("home_region", "must be one of the database's regions %v, is %q", regions, to)
 	}
 	err = db.transaction(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		if m, err = place(ctx, tx, company); err != nil || m.Home == to {
+		if m, err = lockCompany(ctx, tx, company); err != nil || m.Home == to {
 			return err
 		}
 		if m.Carrying() && m.From != to {
@@ -103,9 +103,9 @@ func explainRegion(err error, name region.Name) error {
 	return err
 }
 
-// place locks the company's row, so that moves of one company take turns.
-func place(ctx context.Context, tx pgx.Tx, company string) (region.Move, error) {
-	rows, err := tx.Query(ctx, placeSQL+`WHERE company_id = $1 FOR UPDATE`, company)
+// lockCompany locks the company's row, so that moves of one company take turns.
+func lockCompany(ctx context.Context, tx pgx.Tx, company string) (region.Move, error) {
+	rows, err := tx.Query(ctx, moveSQL+`WHERE company_id = $1 FOR UPDATE`, company)
 	if err != nil {
 		return region.Move{}, err
 	}
@@ -119,7 +119,7 @@ func place(ctx context.Context, tx pgx.Tx, company string) (region.Move, error) 
 // lockFence lets no punch pass the fence until the commit. On CockroachDB
 // changing its row is enough. On PostgreSQL a lock on a row that others share is
 // not queued for, and punches of a busy company would share it for ever; table
-// locks are. It comes after place and before anything else on homes.
+// locks are. It comes after lockCompany and before anything else on homes.
 func (db *DB) lockFence(ctx context.Context, tx pgx.Tx) error {
 	if db.Engine != PostgreSQL {
 		return nil
@@ -170,7 +170,7 @@ func execOne(ctx context.Context, tx pgx.Tx, sql string, args ...any) error {
 // by another row stops it: none are carried, and the first few are returned.
 // NotHome means that the move is over or was turned round.
 func (db *DB) Carry(ctx context.Context, m region.Move, limit int) (carried int, differing []punch.Key, err error) {
-	err = db.transactionOn(ctx, (*host).movesPool, func(ctx context.Context, tx pgx.Tx) error {
+	err = db.transactionOn(ctx, (*gateway).movesPool, func(ctx context.Context, tx pgx.Tx) error {
 		carried, differing, err = carry(ctx, tx, m, limit)
 		return err
 	})
@@ -185,10 +185,10 @@ func (db *DB) Carry(ctx context.Context, m region.Move, limit int) (carried int,
 
 // carry carries rows in tx. It returns errDiffers together with the keys of rows that are at both homes and not the same.
 func carry(ctx context.Context, tx pgx.Tx, m region.Move, limit int) (carried int, differing []punch.Key, err error) {
-	if err := held(ctx, tx, m); err != nil {
+	if err := checkMove(ctx, tx, m); err != nil {
 		return 0, nil, err
 	}
-	keys, err := newest(ctx, tx, m, limit)
+	keys, err := lockNewest(ctx, tx, m, limit)
 	if err != nil || len(keys) == 0 {
 		return 0, nil, err
 	}
@@ -199,7 +199,7 @@ func carry(ctx context.Context, tx pgx.Tx, m region.Move, limit int) (carried in
 		return 0, nil, err
 	}
 	if tag.RowsAffected() != int64(len(keys)) {
-		if differing, err = unlike(ctx, tx, m.Company, span); err != nil {
+		if differing, err = findMismatches(ctx, tx, m.Company, span); err != nil {
 			return 0, nil, err // such as a conflict: the rows were not compared, and the transaction is run again
 		}
 		if len(differing) > 0 {
@@ -216,9 +216,9 @@ func carry(ctx context.Context, tx pgx.Tx, m region.Move, limit int) (carried in
 // errDiffers rolls a transaction back; it is never returned.
 var errDiffers = punch.Errorf(punch.Conflict, "a row is at both homes and not the same")
 
-// held checks that the move is still the one that is under way. FOR SHARE keeps
+// checkMove checks that the move is still the one that is under way. FOR SHARE keeps
 // it so until the commit on PostgreSQL, beside punches, which share it too.
-func held(ctx context.Context, tx pgx.Tx, m region.Move) error {
+func checkMove(ctx context.Context, tx pgx.Tx, m region.Move) error {
 	var one int
 	err := tx.QueryRow(ctx, `SELECT 1 FROM homes WHERE crdb_region = $1::text::crdb_internal_region AND company_id = $2
 		AND epoch = $3 AND moving_from = $4::text::crdb_internal_region FOR SHARE`, string(m.Home), m.Company, m.Epoch, string(m.From)).Scan(&one)
@@ -233,9 +233,9 @@ type dayKey struct {
 	day time.Time
 }
 
-// newest locks the newest rows where they are, so that two movers take turns
+// lockNewest locks the newest rows where they are, so that two movers take turns
 // instead of failing each other, and returns their keys, newest first.
-func newest(ctx context.Context, tx pgx.Tx, m region.Move, limit int) ([]dayKey, error) {
+func lockNewest(ctx context.Context, tx pgx.Tx, m region.Move, limit int) ([]dayKey, error) {
 	rows, err := tx.Query(ctx, newestSQL, string(m.From), m.Company, limit)
 	if err != nil {
 		return nil, err
@@ -246,7 +246,7 @@ func newest(ctx context.Context, tx pgx.Tx, m region.Move, limit int) ([]dayKey,
 	})
 }
 
-func unlike(ctx context.Context, tx pgx.Tx, company string, span []any) ([]punch.Key, error) {
+func findMismatches(ctx context.Context, tx pgx.Tx, company string, span []any) ([]punch.Key, error) {
 	rows, err := tx.Query(ctx, differingSQL, span...)
 	if err != nil {
 		return nil, err
@@ -262,13 +262,13 @@ func unlike(ctx context.Context, tx pgx.Tx, company string, span []any) ([]punch
 // NotHome means that it is over already or was turned round.
 func (db *DB) Finish(ctx context.Context, m region.Move) (done bool, err error) {
 	err = db.transaction(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		if _, err := place(ctx, tx, m.Company); err != nil {
+		if _, err := lockCompany(ctx, tx, m.Company); err != nil {
 			return err
 		}
 		if err := db.lockFence(ctx, tx); err != nil {
 			return err
 		}
-		if err := held(ctx, tx, m); err != nil {
+		if err := checkMove(ctx, tx, m); err != nil {
 			return err
 		}
 		var left bool

@@ -43,7 +43,7 @@ func TestPlan(t *testing.T) {
 				t.Fatal(err)
 			}
 			rows := rowsToPlan(db, 200)
-			plan := explain(t, db, db.hosts.pick(0).hot, db.insertSQL(), insertArgs("us-east", rows)...)
+			plan := explain(t, db, db.gateways.pick(0).writes, db.insertSQL(), insertArgs("us-east", rows)...)
 			t.Logf("with %d companies:\n%s", companies, plan)
 			checkPlan(t, db.Engine, plan)
 			checkOtherPlans(t, db, rows)
@@ -52,7 +52,7 @@ func TestPlan(t *testing.T) {
 }
 
 func analyze(db *store) error {
-	pool := db.hosts.pick(0).reads
+	pool := db.gateways.pick(0).reads
 	if _, err := pool.Exec(db.ctx, "ANALYZE homes"); err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ func rowsToPlan(db *store, n int) []*row {
 		items[i] = db.item(fmt.Sprintf("c%d", i%3*3), "us-east", fmt.Sprintf("e%d", i))
 		items[i].Ctx = context.Background()
 	}
-	return rowsOf(items)
+	return groupRows(items)
 }
 
 func explain(t *testing.T, db *store, pool *pgxpool.Pool, sql string, args ...any) string {
@@ -91,7 +91,7 @@ func checkOtherPlans(t *testing.T, db *store, rows []*row) {
 	if db.Engine != CockroachDB {
 		return
 	}
-	h, key, now := db.hosts.pick(0), rows[0].punch.Key(), time.Now()
+	h, key, now := db.gateways.pick(0), rows[0].punch.Key(), time.Now()
 	id, day := [16]byte(key.ID), key.ID.Day()
 	span := []any{"eu-west", "us-east", key.Company, day, key.Employee, id}
 	list := daysOf(punch.Query{From: now.Add(-24 * time.Hour), To: now})
@@ -100,8 +100,8 @@ func checkOtherPlans(t *testing.T, db *store, rows []*row) {
 		pool              *pgxpool.Pool
 		args              []any
 	}{
-		{"insert while rows are carried", db.arrivingSQL(), "", h.hot, insertArgs("us-east", rows)},
-		{"read-back", db.readbackSQL(), "", h.hot, keyArgs("us-east", rows)},
+		{"insert while rows are carried", db.inTransitSQL(), "", h.writes, insertArgs("us-east", rows)},
+		{"read-back", db.readbackSQL(), "", h.writes, keyArgs("us-east", rows)},
 		{"find", findSQL, "/eu-west", h.reads, []any{"us-east", "us-east", key.Company, day, key.Employee, id}},
 		{"list", listSQL, "/eu-west", h.reads, []any{"us-east", "us-east", key.Company, list, key.Employee, now.Add(-24 * time.Hour), now, now.Add(-24 * time.Hour), id, 100}},
 		{"carry", carrySQL, "", h.control, span},

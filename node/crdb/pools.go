@@ -21,18 +21,18 @@ const maxHomes = 16
 // More than one or two, since a look-up of a global row may wait for its lease.
 const controlConnections = 4
 
-// renewEvery is longer than the gateways take to hear of a change of regions.
-const renewEvery = 10 * time.Second
+// resetEvery is longer than the gateways take to hear of a change of regions.
+const resetEvery = 10 * time.Second
 
-func (db *DB) openHosts(ctx context.Context, base *pgxpool.Config, deps Deps) (*hosts, error) {
+func (db *DB) openGateways(ctx context.Context, base *pgxpool.Config, deps Deps) (*gateways, error) {
 	tracer := otelpgx.NewTracer(
 		otelpgx.WithDisableAcquireTracer(), otelpgx.WithDisableConnectionDetailsInAttributes(),
 		otelpgx.WithTracerProvider(deps.Tracer), otelpgx.WithMeterProvider(deps.Meter),
 	)
-	hs := &hosts{log: deps.Log}
+	gs := &gateways{log: deps.Log}
 	for _, addr := range addresses(base.ConnConfig) {
-		h := newHost(addr.String(), db.files)
-		hs.all = append(hs.all, h) // at once, so that it is closed whatever fails
+		g := newGateway(addr.String(), db.files)
+		gs.all = append(gs.all, g) // at once, so that it is closed whatever fails
 		for _, pool := range []struct {
 			target **pgxpool.Pool
 			name   string
@@ -41,10 +41,10 @@ func (db *DB) openHosts(ctx context.Context, base *pgxpool.Config, deps Deps) (*
 			params map[string]string
 			warm   func(context.Context, *pgx.Conn) error
 		}{
-			{&h.hot, "punches", db.cfg.ConnectionsPerHome * maxHomes, db.cfg.ConnectionsPerHome, db.hotParams(), db.prepare},
-			{&h.reads, "reads", db.cfg.ReadConnections, 1, db.readParams("reads"), nil},
-			{&h.control, "control", max(controlConnections, db.cfg.MoveConnections), 1, db.readParams("control"), nil}, // a flip for each that is carried
-			{&h.moves, "moves", db.cfg.MoveConnections, 1, db.moveParams(), nil},
+			{&g.writes, "punches", db.cfg.ConnectionsPerHome * maxHomes, db.cfg.ConnectionsPerHome, db.writeParams(), db.prepare},
+			{&g.reads, "reads", db.cfg.ReadConnections, 1, db.readParams("reads"), nil},
+			{&g.control, "control", max(controlConnections, db.cfg.MoveConnections), 1, db.readParams("control"), nil}, // a flip for each that is carried
+			{&g.moves, "moves", db.cfg.MoveConnections, 1, db.moveParams(), nil},
 		} {
 			if pool.size == 0 {
 				continue
@@ -54,19 +54,19 @@ func (db *DB) openHosts(ctx context.Context, base *pgxpool.Config, deps Deps) (*
 			p, err := pgxpool.NewWithConfig(ctx, cfg)
 			if err == nil {
 				err = otelpgx.RecordStats(p, otelpgx.WithStatsMeterProvider(deps.Meter),
-					otelpgx.WithStatsAttributes(poolName(pool.name), hostAddr(h.addr)))
+					otelpgx.WithStatsAttributes(poolName(pool.name), hostAddr(g.addr)))
 			}
 			if err != nil {
-				hs.close()
-				return nil, fmt.Errorf("database pool for %s: %w", h.addr, err)
+				gs.close()
+				return nil, fmt.Errorf("database pool for %s: %w", g.addr, err)
 			}
 			*pool.target = p
-			h.renewals[p] = &rate.Sometimes{Interval: renewEvery}
+			g.resets[p] = &rate.Sometimes{Interval: resetEvery}
 		}
-		h.probe = db.poolConfig(base, addr, 1, 0, map[string]string{"application_name": "punchclock probe"}).ConnConfig
+		g.pingConfig = db.poolConfig(base, addr, 1, 0, map[string]string{"application_name": "punchclock probe"}).ConnConfig
 	}
-	hs.start()
-	return hs, nil
+	gs.start()
+	return gs, nil
 }
 
 func (db *DB) poolConfig(base *pgxpool.Config, addr address, size, idle int, params map[string]string) *pgxpool.Config {
@@ -104,7 +104,7 @@ func (db *DB) prepare(ctx context.Context, conn *pgx.Conn) error {
 	return err
 }
 
-func (db *DB) hotParams() map[string]string {
+func (db *DB) writeParams() map[string]string {
 	params := map[string]string{
 		"application_name": "punchclock punches",
 		// Above the attempt's own time-out: it only ends statements whose

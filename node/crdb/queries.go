@@ -16,9 +16,9 @@ var (
 	listSQL = statement("list")
 )
 
-// scanned takes one stored punch from a result. Its fields are pointers where
+// scannedPunch takes one stored punch from a result. Its fields are pointers where
 // an outer join may leave them out.
-type scanned struct {
+type scannedPunch struct {
 	Home                              *string // when the punch was recorded
 	Kind                              *string
 	PunchedAt, ReceivedAt, RecordedAt *time.Time
@@ -29,14 +29,14 @@ type scanned struct {
 
 // targets are the columns home_region … trace_id in the order of the
 // statements.
-func (s *scanned) targets() []any {
+func (s *scannedPunch) targets() []any {
 	return []any{
 		&s.Home, &s.Kind, &s.PunchedAt, &s.ReceivedAt, &s.RecordedAt, &s.Zone, &s.UTCOffset,
 		&s.EntryRegion, &s.Late, &s.Review, &s.TraceID,
 	}
 }
 
-func (s *scanned) stored(key punch.Key) *punch.Stored {
+func (s *scannedPunch) stored(key punch.Key) *punch.Stored {
 	stored := &punch.Stored{Receipt: punch.Receipt{
 		Company: key.Company, Employee: key.Employee, ID: key.ID, Kind: punch.Kind(*s.Kind),
 		PunchedAt: s.PunchedAt.UTC(), ReceivedAt: s.ReceivedAt.UTC(), RecordedAt: s.RecordedAt.UTC(),
@@ -54,7 +54,7 @@ func (s *scanned) stored(key punch.Key) *punch.Stored {
 func (db *DB) Find(ctx context.Context, home string, key punch.Key) (*punch.Stored, error) {
 	args := []any{key.Company, key.ID.Day(), key.Employee, [16]byte(key.ID)}
 	var stored *punch.Stored
-	err := db.readAt(ctx, home, findSQL, args, func() { stored = nil }, func(r *scanned, k punch.Key) {
+	err := db.readAt(ctx, home, findSQL, args, func() { stored = nil }, func(r *scannedPunch, k punch.Key) {
 		k.Company = key.Company
 		stored = r.stored(k)
 	})
@@ -69,7 +69,7 @@ func (db *DB) Find(ctx context.Context, home string, key punch.Key) (*punch.Stor
 func (db *DB) List(ctx context.Context, home string, q punch.Query) ([]punch.Receipt, error) {
 	args := []any{q.Company, daysOf(q), q.Employee, q.From, q.To, q.After.PunchedAt, [16]byte(q.After.ID), q.Limit}
 	var receipts []punch.Receipt
-	err := db.readAt(ctx, home, listSQL, args, func() { receipts = receipts[:0] }, func(r *scanned, k punch.Key) {
+	err := db.readAt(ctx, home, listSQL, args, func() { receipts = receipts[:0] }, func(r *scannedPunch, k punch.Key) {
 		k.Company = q.Company
 		receipts = append(receipts, r.stored(k).Receipt)
 	})
@@ -83,7 +83,7 @@ const maxSources = 3
 // readAt runs a statement that reads punches at a home and, while rows are
 // being carried there, where from. reset is called before take sees the rows of
 // another attempt.
-func (db *DB) readAt(ctx context.Context, home, sql string, args []any, reset func(), take func(*scanned, punch.Key)) error {
+func (db *DB) readAt(ctx context.Context, home, sql string, args []any, reset func(), take func(*scannedPunch, punch.Key)) error {
 	from := home
 	for range maxSources {
 		fence, err := db.readOnce(ctx, home, sql, append([]any{home, from}, args...), reset, take)
@@ -108,7 +108,7 @@ type fenced struct {
 	from string // the region that rows are being carried from, empty when none
 }
 
-func (db *DB) readOnce(ctx context.Context, home, sql string, args []any, reset func(), take func(*scanned, punch.Key)) (fence fenced, err error) {
+func (db *DB) readOnce(ctx context.Context, home, sql string, args []any, reset func(), take func(*scannedPunch, punch.Key)) (fence fenced, err error) {
 	err = db.readPunches(ctx, home, func(ctx context.Context, pool *pgxpool.Pool) error {
 		rows, err := pool.Query(ctx, sql, args...)
 		if err != nil {
@@ -117,7 +117,7 @@ func (db *DB) readOnce(ctx context.Context, home, sql string, args []any, reset 
 		var (
 			from, employee *string
 			id             *[16]byte
-			rec            scanned
+			rec            scannedPunch
 		)
 		fence = fenced{}
 		reset()

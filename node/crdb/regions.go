@@ -45,8 +45,8 @@ func (db *DB) RegionUses(ctx context.Context) ([]RegionUse, error) {
 	return uses, err
 }
 
-// use returns the entry of a region, which a change may have taken away.
-func use(uses []RegionUse, name string) *RegionUse {
+// find returns the entry of a region, which a change may have taken away.
+func find(uses []RegionUse, name string) *RegionUse {
 	for i := range uses {
 		if uses[i].Name == name {
 			return &uses[i]
@@ -67,10 +67,10 @@ func (db *DB) countHomes(ctx context.Context, uses []RegionUse) error {
 		var home, from string
 		var n int
 		_, err = pgx.ForEachRow(rows, []any{&home, &from, &n}, func() error {
-			use(uses, home).Homes += n
+			find(uses, home).Homes += n
 			if from != "" {
-				use(uses, home).Arriving += n
-				use(uses, from).Leaving += n
+				find(uses, home).Arriving += n
+				find(uses, from).Leaving += n
 			}
 			return nil
 		})
@@ -86,7 +86,7 @@ func (db *DB) findPrimary(ctx context.Context, uses []RegionUse) error {
 	err := db.query(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
 		return pool.QueryRow(ctx, `SELECT region FROM [SHOW REGIONS FROM DATABASE] WHERE "primary"`).Scan(&primary)
 	})
-	use(uses, primary).Primary = true
+	find(uses, primary).Primary = true
 	return err
 }
 
@@ -94,7 +94,7 @@ func (db *DB) findEvacuated(ctx context.Context, uses []RegionUse) error {
 	list, err := db.Evacuations(ctx)
 	now := time.Now()
 	for _, e := range list {
-		u := use(uses, string(e.Region))
+		u := find(uses, string(e.Region))
 		if u.Evacuated = e.ActiveAt(now); u.Evacuated && !e.Until.IsZero() {
 			u.Until = &e.Until
 		}
@@ -120,7 +120,7 @@ func (db *DB) AddRegion(ctx context.Context, name string, say func(step string))
 	if _, err := region.ParseName(name); err != nil {
 		return false, fmt.Errorf("region %q: %w", name, err)
 	}
-	err = alone(ctx, db.log, func() error {
+	err = retryConcurrent(ctx, db.log, func() error {
 		conn, err := db.connect(ctx)
 		if err != nil {
 			return err
@@ -135,7 +135,7 @@ func (db *DB) AddRegion(ctx context.Context, name string, say func(step string))
 			say("making partitions for " + name)
 			return postgresRegions(ctx, conn, []string{name})
 		}
-		if err := serverRuns(ctx, conn, name); err != nil {
+		if err := requireServer(ctx, conn, name); err != nil {
 			return err
 		}
 		say("adding the region to the database")
@@ -147,8 +147,8 @@ func (db *DB) AddRegion(ctx context.Context, name string, say func(step string))
 	return existed, err
 }
 
-// serverRuns refuses a region without a server of the database.
-func serverRuns(ctx context.Context, conn *pgx.Conn, name string) error {
+// requireServer refuses a region without a server of the database.
+func requireServer(ctx context.Context, conn *pgx.Conn, name string) error {
 	rows, err := conn.Query(ctx, `SELECT region FROM [SHOW REGIONS FROM CLUSTER] WHERE region IS NOT NULL`)
 	if err != nil {
 		return fmt.Errorf("read the cluster's regions: %w", err)
@@ -161,9 +161,9 @@ func serverRuns(ctx context.Context, conn *pgx.Conn, name string) error {
 	return err
 }
 
-// regionPatience is how often a region that is still being added is looked at:
+// regionPollInterval is how often a region that is still being added is looked at:
 // CockroachDB takes half a second for it on three idle nodes.
-const regionPatience = 500 * time.Millisecond
+const regionPollInterval = 500 * time.Millisecond
 
 // awaitRegion returns when rows can be stored in the region: each regional table
 // has its partition, and each gateway takes its label. They hear of it one after
@@ -175,7 +175,7 @@ func (db *DB) awaitRegion(ctx context.Context, conn *pgx.Conn, name string, say 
 		return err
 	}
 	for told := ""; ; {
-		missing, err := db.missingFrom(ctx, conn, tables, name)
+		missing, err := db.missingPart(ctx, conn, tables, name)
 		if err != nil || missing == "" {
 			return err
 		}
@@ -183,14 +183,14 @@ func (db *DB) awaitRegion(ctx context.Context, conn *pgx.Conn, name string, say 
 			say("waiting for " + missing)
 			told = missing
 		}
-		if !pause(ctx, regionPatience) {
+		if !sleep(ctx, regionPollInterval) {
 			return fmt.Errorf("region %s is not usable yet, %s is missing; run this again: %w", name, missing, context.Cause(ctx))
 		}
 	}
 }
 
-// missingFrom names the first thing that the region does not have yet.
-func (db *DB) missingFrom(ctx context.Context, conn *pgx.Conn, tables []string, name string) (string, error) {
+// missingPart names the first thing that the region does not have yet.
+func (db *DB) missingPart(ctx context.Context, conn *pgx.Conn, tables []string, name string) (string, error) {
 	for _, table := range tables {
 		var partitions int
 		query := `SELECT count(*) FROM [SHOW PARTITIONS FROM TABLE ` + pgx.Identifier{table}.Sanitize() + `] WHERE partition_name = $1`
@@ -201,23 +201,23 @@ func (db *DB) missingFrom(ctx context.Context, conn *pgx.Conn, tables []string, 
 			return "the partition of " + table, nil
 		}
 	}
-	for _, h := range db.hosts.all {
-		err := takesLabel(ctx, h, name)
+	for _, g := range db.gateways.all {
+		err := acceptsLabel(ctx, g, name)
 		switch classify(err) {
 		case causeNone:
 		case causeNoRegion, causeStale:
-			return "the label at gateway " + h.addr, nil
+			return "the label at gateway " + g.addr, nil
 		default: // a gateway that is away finds the label there when it is back
-			db.log.WarnContext(ctx, "a gateway was not asked for the new region", "gateway", h.addr, "error", err)
+			db.log.WarnContext(ctx, "a gateway was not asked for the new region", "gateway", g.addr, "error", err)
 		}
 	}
 	return "", nil
 }
 
-func takesLabel(ctx context.Context, h *host, name string) error {
+func acceptsLabel(ctx context.Context, g *gateway, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
-	_, err := h.control.Exec(ctx, `SELECT EXISTS (SELECT 1 FROM homes WHERE crdb_region = $1::text::crdb_internal_region)`, name)
+	_, err := g.control.Exec(ctx, `SELECT EXISTS (SELECT 1 FROM homes WHERE crdb_region = $1::text::crdb_internal_region)`, name)
 	return err
 }
 
@@ -269,7 +269,7 @@ func removePartitions(ctx context.Context, conn *pgx.Conn, name string) error {
 			}
 		}
 		for _, table := range tables {
-			company, err := someCompany(ctx, tx, table, name)
+			company, err := anyCompany(ctx, tx, table, name)
 			if err != nil {
 				return err
 			}
@@ -284,9 +284,9 @@ func removePartitions(ctx context.Context, conn *pgx.Conn, name string) error {
 	})
 }
 
-// someCompany returns a company with rows of the table in the region, empty
+// anyCompany returns a company with rows of the table in the region, empty
 // when there is none. Every regional key begins with region and company.
-func someCompany(ctx context.Context, q querier, table, name string) (string, error) {
+func anyCompany(ctx context.Context, q querier, table, name string) (string, error) {
 	query := `SELECT company_id FROM ` + pgx.Identifier{table}.Sanitize() + ` WHERE crdb_region = $1::text::crdb_internal_region LIMIT 1`
 	rows, err := q.Query(ctx, query, name)
 	if err != nil {

@@ -89,7 +89,7 @@ func TestRemoveAndAddRegion(t *testing.T) {
 		item := db.item(db.company("ap-south"), "ap-south", "anna")
 		wantCode(t, db.Writer("ap-south").Write(db.ctx, []punch.Item{item})[0], "")
 		uses, err := db.RegionUses(db.ctx)
-		if u := use(uses, "ap-south"); err != nil || u.Homes != 1 || !u.Evacuated {
+		if u := find(uses, "ap-south"); err != nil || u.Homes != 1 || !u.Evacuated {
 			t.Errorf("%+v, %v: want a home, and the region still evacuated", uses, err)
 		}
 	})

@@ -20,16 +20,16 @@ func (db *DB) RegionObstacles(ctx context.Context, name string, served bool) (li
 	if err != nil {
 		return nil, false, err
 	}
-	u := use(uses, name)
+	u := find(uses, name)
 	if u.Name == "" {
 		return nil, false, nil
 	}
 	list = u.inService(served)
-	lives, err := db.inhabitants(ctx, u)
+	lives, err := db.companiesIn(ctx, u)
 	if err != nil {
 		return nil, true, err
 	}
-	last, err := db.needed(ctx, uses, u)
+	last, err := db.requiredBy(ctx, uses, u)
 	return append(append(list, lives...), last...), true, err
 }
 
@@ -46,8 +46,8 @@ func (u *RegionUse) inService(served bool) []string {
 	}
 }
 
-// inhabitants are the companies and rows that live in the region.
-func (db *DB) inhabitants(ctx context.Context, u *RegionUse) (list []string, err error) {
+// companiesIn are the companies and rows that live in the region.
+func (db *DB) companiesIn(ctx context.Context, u *RegionUse) (list []string, err error) {
 	err = db.query(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
 		list = nil
 		for _, side := range []struct {
@@ -60,7 +60,7 @@ func (db *DB) inhabitants(ctx context.Context, u *RegionUse) (list []string, err
 			if side.n == 0 {
 				continue
 			}
-			some, err := someCompanies(ctx, pool, side.column, u.Name)
+			some, err := sampleCompanies(ctx, pool, side.column, u.Name)
 			if err != nil {
 				return err
 			}
@@ -70,12 +70,12 @@ func (db *DB) inhabitants(ctx context.Context, u *RegionUse) (list []string, err
 		if len(list) > 0 {
 			return nil // rows follow from it
 		}
-		return strays(ctx, pool, u.Name, &list)
+		return orphanRows(ctx, pool, u.Name, &list)
 	})
 	return list, err
 }
 
-func someCompanies(ctx context.Context, q querier, column, name string) ([]string, error) {
+func sampleCompanies(ctx context.Context, q querier, column, name string) ([]string, error) {
 	rows, err := q.Query(ctx, `SELECT company_id FROM companies WHERE `+column+` = $1::text::crdb_internal_region ORDER BY company_id LIMIT 5`, name)
 	if err != nil {
 		return nil, err
@@ -83,15 +83,15 @@ func someCompanies(ctx context.Context, q querier, column, name string) ([]strin
 	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
 
-// strays are rows of companies that have nothing to do with the region. There
+// orphanRows are rows of companies that have nothing to do with the region. There
 // must not be any.
-func strays(ctx context.Context, q querier, name string, list *[]string) error {
+func orphanRows(ctx context.Context, q querier, name string, list *[]string) error {
 	tables, err := regionalTables(ctx, q)
 	if err != nil {
 		return err
 	}
 	for _, table := range tables {
-		company, err := someCompany(ctx, q, table, name)
+		company, err := anyCompany(ctx, q, table, name)
 		if err != nil {
 			return err
 		}
@@ -102,8 +102,8 @@ func strays(ctx context.Context, q querier, name string, list *[]string) error {
 	return nil
 }
 
-// needed tells what the database itself would lose with the region.
-func (db *DB) needed(ctx context.Context, uses []RegionUse, u *RegionUse) (list []string, err error) {
+// requiredBy tells what the database itself would lose with the region.
+func (db *DB) requiredBy(ctx context.Context, uses []RegionUse, u *RegionUse) (list []string, err error) {
 	if len(uses) == 1 {
 		return []string{"it is the database's last region"}, nil
 	}

@@ -14,48 +14,48 @@ import (
 )
 
 const (
-	// askAgain is how often a start asks a database that does not answer: seldom
+	// retryInterval is how often a start asks a database that does not answer: seldom
 	// enough to be no load and often enough to be no delay.
-	askAgain = time.Second
-	// transactionPatience ends the attempts of a caller that named no end:
+	retryInterval = time.Second
+	// transactionTimeout ends the attempts of a caller that named no end:
 	// longer than any failover, shorter than an operator's patience.
-	transactionPatience = 5 * time.Minute
+	transactionTimeout = 5 * time.Minute
 )
 
 // transaction runs do in a transaction of several statements, and again while
 // that can help; do must not mind, and must use the context it is given. A
 // refusal of do's own, an *punch.Error, is returned as it is.
 func (db *DB) transaction(ctx context.Context, do func(context.Context, pgx.Tx) error) error {
-	return db.transactionOn(ctx, (*host).controlPool, do)
+	return db.transactionOn(ctx, (*gateway).controlPool, do)
 }
 
-func (db *DB) transactionOn(ctx context.Context, pool func(*host) *pgxpool.Pool, do func(context.Context, pgx.Tx) error) error {
-	ctx, cancel := context.WithTimeout(ctx, transactionPatience)
+func (db *DB) transactionOn(ctx context.Context, pool func(*gateway) *pgxpool.Pool, do func(context.Context, pgx.Tx) error) error {
+	ctx, cancel := context.WithTimeout(ctx, transactionTimeout)
 	defer cancel()
 	for n := 0; ; n++ {
-		h := db.hosts.pick(n)
+		g := db.gateways.pick(n)
 		began := time.Now()
 		attempt, cancel := context.WithTimeout(ctx, db.cfg.AttemptTimeout)
-		err := executeTx(attempt, pool(h), func(tx pgx.Tx) error { return do(attempt, tx) })
+		err := executeTx(attempt, pool(g), func(tx pgx.Tx) error { return do(attempt, tx) })
 		cancel()
 		why := classify(err)
-		db.hosts.note(h, why, time.Since(began))
+		db.gateways.observe(g, why, time.Since(began))
 		if _, refused := errors.AsType[*punch.Error](err); err == nil || refused {
 			return err
 		}
 		if why == causeStale {
-			h.renew(pool(h))
+			g.resetPool(pool(g))
 		}
-		if why.answers() || !pause(ctx, backoff(why, n+1)) {
+		if why.isAnswer() || !sleep(ctx, backoff(why, n+1)) {
 			return err
 		}
 		db.metrics.retried(ctx, why)
 	}
 }
 
-// maxInPlace is how often a conflict is retried inside one transaction, which keeps its priority. Then a new transaction
+// maxRestarts is how often a conflict is retried inside one transaction, which keeps its priority. Then a new transaction
 // begins, perhaps through another gateway.
-const maxInPlace = 5
+const maxRestarts = 5
 
 // executeTx runs do in a transaction by cockroach-go: on a conflict it returns to a savepoint and runs do again.
 //
@@ -67,7 +67,7 @@ func executeTx(ctx context.Context, pool *pgxpool.Pool, do func(pgx.Tx) error) e
 		return err
 	}
 	recorder := &commitRecorder{tx: tx}
-	if err := crdb.ExecuteInTx(crdb.WithMaxRetries(ctx, maxInPlace), recorder, func() error { return do(tx) }); err != nil {
+	if err := crdb.ExecuteInTx(crdb.WithMaxRetries(ctx, maxRestarts), recorder, func() error { return do(tx) }); err != nil {
 		return err
 	}
 	return recorder.err
@@ -96,7 +96,7 @@ func (r *commitRecorder) Rollback(ctx context.Context) error { return r.tx.Rollb
 
 // query runs do on the control pool: for everything but the punches themselves.
 func (db *DB) query(ctx context.Context, do func(context.Context, *pgxpool.Pool) error) error {
-	return db.read(ctx, (*host).controlPool, do)
+	return db.read(ctx, (*gateway).controlPool, do)
 }
 
 // retryUntilAnswer asks until there is an answer, or ctx ends: for what a start needs.
@@ -104,11 +104,11 @@ func (db *DB) query(ctx context.Context, do func(context.Context, *pgxpool.Pool)
 func (db *DB) retryUntilAnswer(ctx context.Context, do func(context.Context, *pgxpool.Pool) error) error {
 	for {
 		err := db.query(ctx, do)
-		if why := classify(err); why == causeNone || why.answers() || errors.Is(err, pgx.ErrNoRows) {
+		if why := classify(err); why == causeNone || why.isAnswer() || errors.Is(err, pgx.ErrNoRows) {
 			return err
 		}
 		db.log.WarnContext(ctx, "the database does not answer yet", "error", err)
-		if !pause(ctx, askAgain) {
+		if !sleep(ctx, retryInterval) {
 			return fmt.Errorf("database: %w", errors.Join(context.Cause(ctx), err))
 		}
 	}
@@ -117,9 +117,9 @@ func (db *DB) retryUntilAnswer(ctx context.Context, do func(context.Context, *pg
 // readPunches runs do on the reads pool once the home has its turn. A home has
 // half of the connections at most: one that is away must not hold them all.
 func (db *DB) readPunches(ctx context.Context, home string, do func(context.Context, *pgxpool.Pool) error) error {
-	found, ok := db.turns.Load(home)
+	found, ok := db.readSlots.Load(home)
 	if !ok {
-		found, _ = db.turns.LoadOrStore(home, make(chan struct{}, max(1, db.cfg.ReadConnections/2)))
+		found, _ = db.readSlots.LoadOrStore(home, make(chan struct{}, max(1, db.cfg.ReadConnections/2)))
 	}
 	turn := found.(chan struct{})
 	select {
@@ -128,7 +128,7 @@ func (db *DB) readPunches(ctx context.Context, home string, do func(context.Cont
 	case <-ctx.Done():
 		return punch.Retryable(punch.Overloaded, time.Second, "too many reads of this home region are waiting; ask again", ctx.Err())
 	}
-	return db.read(ctx, func(h *host) *pgxpool.Pool { return h.reads }, do)
+	return db.read(ctx, func(g *gateway) *pgxpool.Pool { return g.reads }, do)
 }
 
 // maxStale is how often a read is run again while the gateways hear of a change
@@ -137,39 +137,39 @@ const maxStale = 10
 
 // read runs do on a pool of the nearest host that works, and once more on
 // another host when that one failed or did not answer.
-func (db *DB) read(ctx context.Context, pool func(*host) *pgxpool.Pool, do func(context.Context, *pgxpool.Pool) error) error {
+func (db *DB) read(ctx context.Context, pool func(*gateway) *pgxpool.Pool, do func(context.Context, *pgxpool.Pool) error) error {
 	const attempts = 2 // a read is repeated by its caller, so two hosts are enough
 	stale := 0
 	for i := 0; ; {
-		h := db.hosts.pick(i)
+		g := db.gateways.pick(i)
 		began := time.Now()
-		attempt, cancel := context.WithTimeout(ctx, db.share(ctx, attempts-i))
-		err := do(attempt, pool(h))
+		attempt, cancel := context.WithTimeout(ctx, db.attemptTimeout(ctx, attempts-i))
+		err := do(attempt, pool(g))
 		cancel()
 		why := classify(err)
-		db.hosts.note(h, why, time.Since(began))
+		db.gateways.observe(g, why, time.Since(began))
 		if err == nil || errors.Is(err, pgx.ErrNoRows) {
 			return err
 		}
-		if why.answers() {
+		if why.isAnswer() {
 			return err
 		}
 		if why == causeStale && stale < maxStale {
-			h.renew(pool(h))
+			g.resetPool(pool(g))
 			stale++
 		} else if i++; i == attempts {
 			return err
 		}
-		if !pause(ctx, backoff(why, i+stale)) {
+		if !sleep(ctx, backoff(why, i+stale)) {
 			return err
 		}
 		db.metrics.retried(ctx, why)
 	}
 }
 
-// share is how long an attempt may take when so many are left, itself included:
+// attemptTimeout is how long an attempt may take when so many are left, itself included:
 // the last host must be reached within the caller's deadline.
-func (db *DB) share(ctx context.Context, left int) time.Duration {
+func (db *DB) attemptTimeout(ctx context.Context, left int) time.Duration {
 	deadline, ok := ctx.Deadline()
 	if !ok {
 		return db.cfg.AttemptTimeout

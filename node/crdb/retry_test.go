@@ -15,11 +15,11 @@ import (
 	"github.com/punchclock/punchclock/node/punch"
 )
 
-// behind opens the database through a gateway, with that many hosts after it.
-func (s *store) behind(others int, attempt time.Duration, deps Deps) (*DB, *gateway) {
+// openBehindProxy opens the database through a gateway, with that many hosts after it.
+func (s *store) openBehindProxy(others int, attempt time.Duration, deps Deps) (*DB, *proxy) {
 	s.tb.Helper()
 	dsn := s.server.URL("us-east")
-	g := mustGateway(s.tb, firstHost(s.tb, dsn))
+	g := mustProxy(s.tb, firstHost(s.tb, dsn))
 	cfg := testConfig(through(s.tb, g, dsn, others))
 	cfg.AttemptTimeout = attempt
 	return s.mustOpenWith(cfg, deps), g
@@ -29,7 +29,7 @@ func (s *store) behind(others int, attempt time.Duration, deps Deps) (*DB, *gate
 // take, while the first host is gray.
 func TestReadsReachTheSecondHostInTime(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
-		db, g := s.behind(1, time.Minute, testDeps())
+		db, g := s.openBehindProxy(1, time.Minute, testDeps())
 		nobody := s.item(s.company("us-east"), "us-east", "x")
 		missing := nobody.Key()
 		find := func() punch.Code {
@@ -45,13 +45,13 @@ func TestReadsReachTheSecondHostInTime(t *testing.T) {
 		if code := find(); code != punch.NotFound {
 			t.Fatalf("around the gray gateway: %s", code)
 		}
-		awaitAway(t, db, true)
+		awaitDown(t, db, true)
 	})
 }
 
 func TestTransactionsGoAroundAGrayHost(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
-		db, g := s.behind(1, 3*time.Second, testDeps())
+		db, g := s.openBehindProxy(1, 3*time.Second, testDeps())
 		g.mute.Store(true)
 		c := Company{ID: "c-" + punch.NewID().String(), Name: "x", HomeRegion: "us-east", TimeZone: "UTC"}
 		ctx, cancel := context.WithTimeout(s.ctx, 30*time.Second)
@@ -59,14 +59,14 @@ func TestTransactionsGoAroundAGrayHost(t *testing.T) {
 		if out, err := db.CreateCompanies(ctx, []Company{c}); err != nil || out[0] != nil {
 			t.Fatalf("%v, %v", out, err)
 		}
-		awaitAway(t, db, true)
+		awaitDown(t, db, true)
 	})
 }
 
 func TestStartWaitsForTheDatabase(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
 		logged := new(logs)
-		db, g := s.behind(0, 200*time.Millisecond, logged.deps())
+		db, g := s.openBehindProxy(0, 200*time.Millisecond, logged.deps())
 		g.mute.Store(true)
 		checked := make(chan error, 1)
 		go func() { checked <- db.CheckSchema(s.ctx) }()
@@ -89,7 +89,7 @@ func TestReadsStarveNobody(t *testing.T) {
 		db := s.mustOpenWith(testConfig(s.server.URL("us-east")), testDeps())
 		company := s.company("us-east")
 		var held []interface{ Release() }
-		for _, h := range db.hosts.all {
+		for _, h := range db.gateways.all {
 			for range h.reads.Config().MaxConns {
 				conn, err := h.reads.Acquire(s.ctx)
 				if err != nil {
@@ -104,8 +104,8 @@ func TestReadsStarveNobody(t *testing.T) {
 		if _, _, err := db.ClockOffset(s.ctx, time.Now); err != nil {
 			t.Errorf("clock: %v", err)
 		}
-		for _, h := range db.hosts.all {
-			if db.hosts.judge(s.ctx, h); trouble(h.trouble.Load()) != fine {
+		for _, h := range db.gateways.all {
+			if db.gateways.probe(s.ctx, h); health(h.health.Load()) != up {
 				t.Errorf("%s counts as away", h.addr)
 			}
 		}
@@ -120,7 +120,7 @@ func TestReadsStarveNobody(t *testing.T) {
 			}()
 		}
 		await(t, "the home takes its share", func() bool {
-			turn, ok := db.turns.Load("us-east")
+			turn, ok := db.readSlots.Load("us-east")
 			return ok && len(turn.(chan struct{})) == cap(reads)
 		})
 		short, cancel := context.WithTimeout(s.ctx, 50*time.Millisecond)
@@ -141,7 +141,7 @@ func TestReadsStarveNobody(t *testing.T) {
 
 func TestACallerWhoLeavesMarksNoHost(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
-		db := s.mustOpenWith(testConfig(through(t, mustGateway(t, firstHost(t, s.server.URL("us-east"))), s.server.URL("us-east"), 1)), testDeps())
+		db := s.mustOpenWith(testConfig(through(t, mustProxy(t, firstHost(t, s.server.URL("us-east"))), s.server.URL("us-east"), 1)), testDeps())
 		ctx, cancel := context.WithCancel(s.ctx)
 		cancel()
 		for range 5 {
@@ -149,7 +149,7 @@ func TestACallerWhoLeavesMarksNoHost(t *testing.T) {
 				t.Fatalf("%v", err)
 			}
 		}
-		if trouble(db.hosts.all[0].trouble.Load()) != fine {
+		if health(db.gateways.all[0].health.Load()) != up {
 			t.Error("the host counts as away")
 		}
 	})
@@ -167,7 +167,7 @@ func TestStaleSchemaResetsSeldom(t *testing.T) {
 		deps := testDeps()
 		deps.Meter = sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))
 		cfg := db.cfg // one host, so that every attempt is its
-		cfg.URL = through(t, mustGateway(t, firstHost(t, cfg.URL)), cfg.URL, 0)
+		cfg.URL = through(t, mustProxy(t, firstHost(t, cfg.URL)), cfg.URL, 0)
 		cfg.ConnectionsPerHome = 1 // so few lie idle
 		measured := s.mustOpenWith(cfg, deps)
 		ctx, cancel := context.WithCancel(s.ctx)
@@ -178,8 +178,8 @@ func TestStaleSchemaResetsSeldom(t *testing.T) {
 		const attempts = 10
 		await(t, "it fails often", func() bool { return retries(t, reader, causeStale) >= attempts })
 		made := int64(0)
-		for _, h := range measured.hosts.all {
-			made = max(made, h.hot.Stat().NewConnsCount())
+		for _, h := range measured.gateways.all {
+			made = max(made, h.writes.Stat().NewConnsCount())
 		}
 		if made > 5 { // one at the start, one after the reset, and one more at hand each time
 			t.Errorf("%d connections were made for %d attempts", made, attempts)
@@ -245,13 +245,13 @@ func TestEveryHostIsMeasured(t *testing.T) {
 		reader := sdkmetric.NewManualReader()
 		deps := testDeps()
 		deps.Meter = sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))
-		db, _ := s.behind(1, time.Second, deps)
+		db, _ := s.openBehindProxy(1, time.Second, deps)
 		var got metricdata.ResourceMetrics
 		if err := reader.Collect(s.ctx, &got); err != nil {
 			t.Fatal(err)
 		}
 		text := fmt.Sprintf("%+v", got)
-		for _, h := range db.hosts.all {
+		for _, h := range db.gateways.all {
 			if !strings.Contains(text, h.addr) {
 				t.Errorf("no statistics of the pools for %s", h.addr)
 			}
@@ -264,7 +264,7 @@ func TestEveryHostIsMeasured(t *testing.T) {
 func TestCloseDoesNotWaitForAFrozenServer(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
 		logged := new(logs)
-		db, g := s.behind(0, 200*time.Millisecond, logged.deps())
+		db, g := s.openBehindProxy(0, 200*time.Millisecond, logged.deps())
 		company := s.company("us-east")
 		if _, err := db.Home(s.ctx, company); err != nil {
 			t.Fatal(err)
@@ -287,7 +287,7 @@ func TestANewConnectionKnowsTheStatements(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
 		cfg := testConfig(s.server.URLOf(mustParse(t, s.DB.files.url).Database, "us-east"))
 		cfg.Home = "us-east"
-		conn, err := s.mustOpenWith(cfg, testDeps()).hosts.pick(0).hot.Acquire(s.ctx)
+		conn, err := s.mustOpenWith(cfg, testDeps()).gateways.pick(0).writes.Acquire(s.ctx)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -72,24 +72,24 @@ func prepareRoles(ctx context.Context, conn *pgx.Conn, engine Engine) error {
 	if err := runAll(ctx, conn, engine, statements); err != nil {
 		return err
 	}
-	if err := disarm(ctx, conn, engine); err != nil {
+	if err := revokeExtras(ctx, conn, engine); err != nil {
 		return err
 	}
-	if err := handOver(ctx, conn, engine); err != nil {
+	if err := transferOwnership(ctx, conn, engine); err != nil {
 		return err
 	}
-	return becomeMigrator(ctx, conn)
+	return setRole(ctx, conn)
 }
 
-// disarm takes from the node's and the operator's role what would lead around
+// revokeExtras takes from the node's and the operator's role what would lead around
 // the rights on tables: being somebody else, being above all rights, and making
 // roles, databases and schemas.
-func disarm(ctx context.Context, conn *pgx.Conn, engine Engine) error {
+func revokeExtras(ctx context.Context, conn *pgx.Conn, engine Engine) error {
 	attributes := `NOCREATEDB NOCREATEROLE`
 	if engine == PostgreSQL {
 		attributes += ` NOSUPERUSER NOREPLICATION NOBYPASSRLS`
 	}
-	statements, err := askStrings(ctx, conn, `
+	statements, err := queryStrings(ctx, conn, `
 		SELECT 'REVOKE ' || quote_ident(pg_get_userbyid(m.roleid)) || ' FROM ' || r.rolname
 		FROM pg_auth_members AS m JOIN pg_roles AS r ON r.oid = m.member WHERE r.rolname = ANY ($1::text[])
 		UNION ALL
@@ -104,9 +104,9 @@ func disarm(ctx context.Context, conn *pgx.Conn, engine Engine) error {
 	return runAll(ctx, conn, engine, statements)
 }
 
-// becomeMigrator lets an administrator's connection go on as the migrator, so
+// setRole lets an administrator's connection go on as the migrator, so
 // that this owns what is made.
-func becomeMigrator(ctx context.Context, conn *pgx.Conn) error {
+func setRole(ctx context.Context, conn *pgx.Conn) error {
 	_, err := conn.Exec(ctx, `SET ROLE `+MigratorRole)
 	if err != nil {
 		return fmt.Errorf("go on as %s: %w", MigratorRole, err)
@@ -114,11 +114,11 @@ func becomeMigrator(ctx context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
-// handOver makes the migrator the owner of everything, also of what somebody
+// transferOwnership makes the migrator the owner of everything, also of what somebody
 // else has made, such as the administrator who restored a backup; and takes
 // from everybody the right to make tables, which CockroachDB gives.
-func handOver(ctx context.Context, conn *pgx.Conn, engine Engine) error {
-	statements, err := askStrings(ctx, conn, `
+func transferOwnership(ctx context.Context, conn *pgx.Conn, engine Engine) error {
+	statements, err := queryStrings(ctx, conn, `
 		SELECT statement FROM (
 			SELECT 1, 'ALTER DATABASE ' || quote_ident(datname) || ' OWNER TO ' || $1 FROM pg_database
 			WHERE datname = current_database() AND pg_get_userbyid(datdba) <> $1
@@ -144,7 +144,7 @@ func handOver(ctx context.Context, conn *pgx.Conn, engine Engine) error {
 		question = `SELECT 'ALTER TYPE ' || typname || ' OWNER TO ' || $1 FROM pg_type
 			WHERE typname = 'crdb_internal_region' AND pg_get_userbyid(typowner) <> $1`
 	}
-	more, err := askStrings(ctx, conn, question, MigratorRole)
+	more, err := queryStrings(ctx, conn, question, MigratorRole)
 	if err != nil {
 		return fmt.Errorf("ask who owns the rest: %w", err)
 	}
@@ -170,7 +170,7 @@ func applyGrants(ctx context.Context, conn *pgx.Conn, engine Engine) error {
 // rights of grants, and everybody none: what is more was given by hand, or by an
 // older release.
 func missingGrants(ctx context.Context, conn *pgx.Conn) (statements []string, err error) {
-	have, err := askStrings(ctx, conn, `
+	have, err := queryStrings(ctx, conn, `
 		SELECT lower(grantee) || ' ' || table_name || ' ' || privilege_type FROM information_schema.table_privileges
 		WHERE table_schema = 'public' AND lower(grantee) = ANY ($1::text[])`, append([]string{"public"}, limited...))
 	if err != nil {
@@ -203,7 +203,7 @@ func missingGrants(ctx context.Context, conn *pgx.Conn) (statements []string, er
 // columnGrants is missingGrants for columns, of which PostgreSQL has rights of
 // their own.
 func columnGrants(ctx context.Context, conn *pgx.Conn) (statements []string, err error) {
-	statements, err = askStrings(ctx, conn, `
+	statements, err = queryStrings(ctx, conn, `
 		SELECT 'REVOKE ' || x.privilege_type || ' (' || quote_ident(a.attname) || ') ON TABLE ' || quote_ident(c.relname) || ' FROM '
 			|| CASE x.grantee WHEN 0 THEN 'public' ELSE pg_get_userbyid(x.grantee) END
 		FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace, aclexplode(a.attacl) AS x
@@ -239,7 +239,7 @@ func runAll(ctx context.Context, conn *pgx.Conn, engine Engine, statements []str
 	})
 }
 
-func askStrings(ctx context.Context, q querier, sql string, args ...any) ([]string, error) {
+func queryStrings(ctx context.Context, q querier, sql string, args ...any) ([]string, error) {
 	rows, err := q.Query(ctx, sql, args...)
 	if err != nil {
 		return nil, err

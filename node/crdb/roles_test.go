@@ -204,14 +204,14 @@ func TestClientCertificatesAreReadAnew(t *testing.T) {
 		renew(life)
 		began := time.Now()
 		db := s.mustOpenWith(testConfig(url), testDeps())
-		pool := db.hosts.pick(0).reads
+		pool := db.gateways.pick(0).reads
 		held, err := pool.Acquire(s.ctx)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer held.Release()
 		fresh := func() error {
-			cc := db.hosts.pick(0).probe.Copy()
+			cc := db.gateways.pick(0).pingConfig.Copy()
 			db.files.refresh(s.ctx, cc)
 			conn, err := pgx.ConnectConfig(s.ctx, cc)
 			if err == nil {

@@ -17,10 +17,10 @@ type row struct {
 	err     error
 }
 
-func (r *row) settled() bool { return r.stored != nil || r.err != nil }
+func (r *row) resolved() bool { return r.stored != nil || r.err != nil }
 
-// rowsOf groups a batch by key and sorts it by the stored key.
-func rowsOf(items []punch.Item) []*row {
+// groupRows groups a batch by key and sorts it by the stored key.
+func groupRows(items []punch.Item) []*row {
 	byKey := make(map[punch.Key]*row, len(items))
 	rows := make([]*row, 0, len(items))
 	for i := range items {
@@ -51,9 +51,9 @@ func compareKeys(a, b *punch.Punch) int {
 	return bytes.Compare(a.ID[:], b.ID[:])
 }
 
-// answer gives each caller its own outcome: callers of one key may have sent
+// outcomesOf gives each caller its own outcome: callers of one key may have sent
 // different content, and only the one whose stamp is stored has not replayed.
-func answer(items []punch.Item, rows []*row) []punch.Outcome {
+func outcomesOf(items []punch.Item, rows []*row) []punch.Outcome {
 	outcomes := make([]punch.Outcome, len(items))
 	for _, r := range rows {
 		fresh := false

@@ -62,9 +62,9 @@ func CertificateFiles(dsn string) (certificate, key, authority string) {
 	return value("sslcert", "PGSSLCERT"), value("sslkey", "PGSSLKEY"), authority
 }
 
-// transport reads the files of a connection URL anew for each connection, so
+// tlsFiles reads the files of a connection URL anew for each connection, so
 // that a replaced certificate is used without breaking connections.
-type transport struct {
+type tlsFiles struct {
 	url string
 	log *slog.Logger
 
@@ -75,7 +75,7 @@ type transport struct {
 // refresh gives a connection that is about to be made the TLS configuration of
 // its host as the files have it now. Files that are not in order leave the
 // last good one.
-func (t *transport) refresh(ctx context.Context, cc *pgx.ConnConfig) {
+func (t *tlsFiles) refresh(ctx context.Context, cc *pgx.ConnConfig) {
 	addr := address{host: cc.Host, port: cc.Port}.String()
 	fresh, err := pgx.ParseConfig(t.url)
 	t.mu.Lock()
@@ -94,7 +94,7 @@ func (t *transport) refresh(ctx context.Context, cc *pgx.ConnConfig) {
 }
 
 // beforeConnect is refresh for a pool.
-func (t *transport) beforeConnect(ctx context.Context, cc *pgx.ConnConfig) error {
+func (t *tlsFiles) beforeConnect(ctx context.Context, cc *pgx.ConnConfig) error {
 	t.refresh(ctx, cc)
 	return nil
 }

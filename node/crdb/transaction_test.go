@@ -166,7 +166,7 @@ func TestAPreloadGoesOnWhereItStopped(t *testing.T) {
 		slices.Sort(want)
 		logged := new(logs)
 		dsn := s.cfg.URL
-		g := mustGateway(t, firstHost(t, dsn))
+		g := mustProxy(t, firstHost(t, dsn))
 		cfg := testConfig(through(t, g, dsn, 0))
 		cfg.AttemptTimeout = 300 * time.Millisecond
 		db := s.mustOpenWith(cfg, logged.deps())

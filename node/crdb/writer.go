@@ -19,23 +19,23 @@ var (
 	readbackSQL = statement("readback")
 	existSQL    = `SELECT company_id FROM companies WHERE company_id = ANY ($1::text[])`
 
-	// arrivingSQL is insertSQL for companies whose rows are still being carried
+	// inTransitSQL is insertSQL for companies whose rows are still being carried
 	// from another region. It comes after a read-back that has found the row
 	// neither here nor there: once the fence is here, nothing is inserted there
 	// any more, and what is carried arrives in the transaction in which it leaves.
-	arrivingSQL = replace(insertSQL, "\n    AND h.moving_from IS NULL", "")
+	inTransitSQL = replace(insertSQL, "\n    AND h.moving_from IS NULL", "")
 
-	insertLookupSQL   = lookups(insertSQL)
-	arrivingLookupSQL = lookups(arrivingSQL)
-	readbackLookupSQL = lookups(readbackSQL)
+	insertLookupSQL    = withLookupJoins(insertSQL)
+	inTransitLookupSQL = withLookupJoins(inTransitSQL)
+	readbackLookupSQL  = withLookupJoins(readbackSQL)
 )
 
-// lookups is a statement for CockroachDB. With few companies and fresh
+// withLookupJoins is a statement for CockroachDB. With few companies and fresh
 // statistics it would scan all of a home's fence rows and make every punch wait
 // for any company's change; PostgreSQL does not know the hint. To lock the fence
 // does nothing where transactions are serializable, and there it would take the
 // right to change homes.
-func lookups(sql string) string {
+func withLookupJoins(sql string) string {
 	return strings.NewReplacer("\nJOIN", "\nINNER LOOKUP JOIN", "\nLEFT JOIN", "\nLEFT LOOKUP JOIN", "\nFOR SHARE OF h", "").Replace(sql)
 }
 
@@ -46,17 +46,17 @@ func replace(sql, old, with string) string {
 	return strings.Replace(sql, old, with, 1)
 }
 
-// spelled returns a statement as the engine takes it.
-func (db *DB) spelled(cockroach, postgres string) string {
+// dialect returns a statement as the engine takes it.
+func (db *DB) dialect(cockroach, postgres string) string {
 	if db.Engine == CockroachDB {
 		return cockroach
 	}
 	return postgres
 }
 
-func (db *DB) insertSQL() string   { return db.spelled(insertLookupSQL, insertSQL) }
-func (db *DB) arrivingSQL() string { return db.spelled(arrivingLookupSQL, arrivingSQL) }
-func (db *DB) readbackSQL() string { return db.spelled(readbackLookupSQL, readbackSQL) }
+func (db *DB) insertSQL() string    { return db.dialect(insertLookupSQL, insertSQL) }
+func (db *DB) inTransitSQL() string { return db.dialect(inTransitLookupSQL, inTransitSQL) }
+func (db *DB) readbackSQL() string  { return db.dialect(readbackLookupSQL, readbackSQL) }
 
 // Writer commits batches of punches of one home. Each attempt is one implicit
 // transaction of one statement; whatever it leaves open is settled by reading
@@ -71,33 +71,33 @@ type Writer struct {
 // database's regions.
 func (db *DB) Writer(home string) *Writer { return &Writer{db: db, home: home} }
 
-// maxUnsettled is how often rows that neither came back nor can be explained
+// maxUnresolved is how often rows that neither came back nor can be explained
 // are run again: each time needs another statement on the same key, or a move
 // of the company, to have come between insert and read-back.
-const maxUnsettled = 4
+const maxUnresolved = 4
 
 // Write settles every punch of the batch and returns one outcome per punch, in
 // order. It tries until ctx is done; then what is open is Unavailable.
 func (w *Writer) Write(ctx context.Context, items []punch.Item) []punch.Outcome {
-	rows := rowsOf(items)
+	rows := groupRows(items)
 	refusals := maxRefusals
-	w.settle(ctx, rows, &refusals)
-	outcomes := answer(items, rows)
+	w.resolve(ctx, rows, &refusals)
+	outcomes := outcomesOf(items, rows)
 	w.count(ctx, outcomes)
 	return outcomes
 }
 
-// settle runs the rows until each has a stored row or an error. refusals is how many refused statements the batch may
+// resolve runs the rows until each has a stored row or an error. refusals is how many refused statements the batch may
 // still cost.
-func (w *Writer) settle(ctx context.Context, rows []*row, refusals *int) {
-	unsettled := 0
+func (w *Writer) resolve(ctx context.Context, rows []*row, refusals *int) {
+	unresolved := 0
 	for attempt := 0; ; attempt++ {
-		h := w.db.hosts.pick(attempt)
+		g := w.db.gateways.pick(attempt)
 		began := time.Now()
-		err := w.attempt(ctx, h, rows, attempt)
+		err := w.attempt(ctx, g, rows, attempt)
 		why := classify(err)
-		w.db.hosts.note(h, why, time.Since(began))
-		if rows = open(rows); len(rows) == 0 {
+		w.db.gateways.observe(g, why, time.Since(began))
+		if rows = openRows(rows); len(rows) == 0 {
 			return
 		}
 		switch why {
@@ -105,17 +105,17 @@ func (w *Writer) settle(ctx context.Context, rows []*row, refusals *int) {
 			w.isolate(ctx, rows, why, err, refusals)
 			return
 		case causeNone:
-			why, unsettled = causeUnsettled, unsettled+1
+			why, unresolved = causeUnresolved, unresolved+1
 		case causeNoRegion:
 			fail(rows, notHome(0))
 			return
 		case causeLicence:
 			w.db.log.ErrorContext(ctx, "the database is throttled for want of a licence: punches are being refused", "error", err)
 		case causeStale:
-			h.renew(h.hot)
+			g.resetPool(g.writes)
 		}
 		w.db.metrics.retried(ctx, why)
-		if unsettled > maxUnsettled || !pause(ctx, backoff(why, attempt+1)) {
+		if unresolved > maxUnresolved || !sleep(ctx, backoff(why, attempt+1)) {
 			fail(rows, punch.Retryable(punch.Unavailable, time.Second,
 				"the database did not confirm the punch in time; send it again with the same id", errors.Join(err, ctx.Err())))
 			return
@@ -127,9 +127,9 @@ func (w *Writer) settle(ctx context.Context, rows []*row, refusals *int) {
 // every row, halving further would cost a thousand statements.
 const maxRefusals = 64
 
-// schemaPatience is how long a device should wait after a rule of the schema has refused its punch. An operator must act
+// schemaRetryAfter is how long a device should wait after a rule of the schema has refused its punch. An operator must act
 // first, and the punch must not fill the queue meanwhile.
-const schemaPatience = time.Minute
+const schemaRetryAfter = time.Minute
 
 // isolate finds the rows that the database refuses, by halving: the other rows must not fail with them. Only a value that
 // cannot be stored at all makes the refusal final.
@@ -137,15 +137,15 @@ func (w *Writer) isolate(ctx context.Context, rows []*row, why cause, err error,
 	*refusals--
 	switch {
 	case len(rows) > 1 && *refusals > 0:
-		w.settle(ctx, rows[:len(rows)/2], refusals)
-		w.settle(ctx, rows[len(rows)/2:], refusals)
+		w.resolve(ctx, rows[:len(rows)/2], refusals)
+		w.resolve(ctx, rows[len(rows)/2:], refusals)
 	case len(rows) == 1 && why == causeData:
 		fail(rows, &punch.Error{Code: punch.Invalid, Message: "the database cannot store a value of this punch", Err: err})
 	default:
-		w.db.refused.Do(func() {
+		w.db.refusalLog.Do(func() {
 			w.db.log.ErrorContext(ctx, "the database refuses valid punches; is this node newer than the schema?", "punches", len(rows), "error", err)
 		})
-		fail(rows, punch.Retryable(punch.Unavailable, schemaPatience,
+		fail(rows, punch.Retryable(punch.Unavailable, schemaRetryAfter,
 			"the punch could not be stored; keep it and send it again with the same id", err))
 	}
 }
@@ -156,35 +156,35 @@ const shortestAttempt = time.Second
 
 // attempt runs the insert and reads back what it did not return. Rows of
 // companies that have just moved here take the second insert.
-func (w *Writer) attempt(ctx context.Context, h *host, rows []*row, n int) error {
+func (w *Writer) attempt(ctx context.Context, g *gateway, rows []*row, n int) error {
 	// What a peer sent has less than a caller's deadline: the second host must
 	// be reached within it, too.
-	ctx, cancel := context.WithTimeout(ctx, max(w.db.share(ctx, 2), shortestAttempt))
+	ctx, cancel := context.WithTimeout(ctx, max(w.db.attemptTimeout(ctx, 2), shortestAttempt))
 	defer cancel()
-	trace.SpanFromContext(ctx).SetAttributes(tracing.Attempt.Int(n+1), attribute.String("punchclock.database.host", h.addr))
-	if err := w.insert(ctx, h, w.db.insertSQL(), rows); err != nil {
+	trace.SpanFromContext(ctx).SetAttributes(tracing.Attempt.Int(n+1), attribute.String("punchclock.database.host", g.addr))
+	if err := w.insert(ctx, g, w.db.insertSQL(), rows); err != nil {
 		return err
 	}
-	rows = open(rows)
+	rows = openRows(rows)
 	if len(rows) == 0 {
 		return nil
 	}
-	strangers, arriving, err := w.readBack(ctx, h, rows)
+	missing, inTransit, err := w.readBack(ctx, g, rows)
 	if err != nil {
 		return err
 	}
-	if len(strangers) > 0 {
-		w.tellStrangers(ctx, h, strangers)
+	if len(missing) > 0 {
+		w.resolveMissing(ctx, g, missing)
 	}
-	if len(arriving) == 0 {
+	if len(inTransit) == 0 {
 		return nil
 	}
-	w.db.metrics.arrived(ctx, w.home, len(arriving))
-	return w.insert(ctx, h, w.db.arrivingSQL(), arriving)
+	w.db.metrics.countInTransit(ctx, w.home, len(inTransit))
+	return w.insert(ctx, g, w.db.inTransitSQL(), inTransit)
 }
 
-func (w *Writer) insert(ctx context.Context, h *host, sql string, rows []*row) error {
-	returned, err := h.hot.Query(ctx, sql, insertArgs(w.home, rows)...)
+func (w *Writer) insert(ctx context.Context, g *gateway, sql string, rows []*row) error {
+	returned, err := g.writes.Query(ctx, sql, insertArgs(w.home, rows)...)
 	if err != nil {
 		return err
 	}
@@ -219,8 +219,8 @@ func (w *Writer) insert(ctx context.Context, h *host, sql string, rows []*row) e
 // already, or the company's home is elsewhere by now. It returns those whose
 // company has no home in this region, and those that are nowhere although the
 // company's rows are still being carried here.
-func (w *Writer) readBack(ctx context.Context, h *host, rows []*row) (strangers, arriving []*row, err error) {
-	found, err := h.hot.Query(ctx, w.db.readbackSQL(), keyArgs(w.home, rows)...)
+func (w *Writer) readBack(ctx context.Context, g *gateway, rows []*row) (missing, inTransit []*row, err error) {
+	found, err := g.writes.Query(ctx, w.db.readbackSQL(), keyArgs(w.home, rows)...)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -228,7 +228,7 @@ func (w *Writer) readBack(ctx context.Context, h *host, rows []*row) (strangers,
 		ord      int64
 		epoch    *int64
 		carrying bool
-		rec      scanned
+		rec      scannedPunch
 	)
 	_, err = pgx.ForEachRow(found, append([]any{&ord, &epoch, &carrying}, rec.targets()...), func() error {
 		r := rows[ord-1]
@@ -236,29 +236,29 @@ func (w *Writer) readBack(ctx context.Context, h *host, rows []*row) (strangers,
 		case rec.Kind != nil:
 			r.stored = rec.stored(r.punch.Key())
 		case epoch == nil:
-			strangers = append(strangers, r)
+			missing = append(missing, r)
 		case *epoch != r.punch.Epoch:
 			r.err = notHome(*epoch)
 		case carrying:
-			arriving = append(arriving, r)
+			inTransit = append(inTransit, r)
 		}
 		return nil
 	})
-	return strangers, arriving, err
+	return missing, inTransit, err
 }
 
-// strangerPatience bounds what rows that are stored already wait for strangers:
+// missingTimeout bounds what rows that are stored already wait for strangers:
 // many times what reading the global table takes while it can be read.
-const strangerPatience = 500 * time.Millisecond
+const missingTimeout = 500 * time.Millisecond
 
-// tellStrangers tells a company that has its home elsewhere from one that does
+// resolveMissing tells a company that has its home elsewhere from one that does
 // not exist. Only here is the global table asked: reading it waits while the
 // region that holds its lease is away. Whoever cannot be told is NotHome, which
 // makes the entry node ask the database itself.
-func (w *Writer) tellStrangers(ctx context.Context, h *host, rows []*row) {
-	ctx, cancel := context.WithTimeout(ctx, strangerPatience)
+func (w *Writer) resolveMissing(ctx context.Context, g *gateway, rows []*row) {
+	ctx, cancel := context.WithTimeout(ctx, missingTimeout)
 	defer cancel()
-	exists, err := existing(ctx, h, rows)
+	exists, err := existingCompanies(ctx, g, rows)
 	for _, r := range rows {
 		if err != nil || exists[r.punch.Company] {
 			r.err = notHome(0)
@@ -268,12 +268,12 @@ func (w *Writer) tellStrangers(ctx context.Context, h *host, rows []*row) {
 	}
 }
 
-func existing(ctx context.Context, h *host, rows []*row) (map[string]bool, error) {
+func existingCompanies(ctx context.Context, g *gateway, rows []*row) (map[string]bool, error) {
 	ids := make([]string, len(rows))
 	for i, r := range rows {
 		ids[i] = r.punch.Company
 	}
-	found, err := h.hot.Query(ctx, existSQL, ids)
+	found, err := g.writes.Query(ctx, existSQL, ids)
 	if err != nil {
 		return nil, err
 	}
@@ -289,10 +289,10 @@ func notHome(epoch int64) error {
 	return punch.Errorf(punch.NotHome, "the company's home has moved on, to epoch %d", epoch)
 }
 
-func open(rows []*row) []*row {
+func openRows(rows []*row) []*row {
 	var left []*row
 	for _, r := range rows {
-		if !r.settled() {
+		if !r.resolved() {
 			left = append(left, r)
 		}
 	}
@@ -318,6 +318,6 @@ func (w *Writer) count(ctx context.Context, outcomes []punch.Outcome) {
 		}
 	}
 	for result, n := range counts {
-		w.db.metrics.settled(ctx, w.home, result, n)
+		w.db.metrics.results(ctx, w.home, result, n)
 	}
 }
