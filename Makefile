@@ -46,6 +46,7 @@ up: build database ## Start the same cluster and leave it running until Ctrl-C
 .PHONY: drill
 drill: DRILL = all
 drill: build database ## Break the cluster in every way under load and audit every punch (DRILL=kill-node for one)
+	CGO_ENABLED=0 go build -trimpath -tags lab_clock -o bin/punchclock-lab-clock ./node/cmd/punchclock
 	@exec bin/punchclock-lab drill $(DRILL) $(ARGS)
 
 .PHONY: test
