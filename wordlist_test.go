@@ -8,5 +8,4 @@ var notPlainYet = []string{
 	"node/crdb/schema/postgres",
 	"node/keyrotation",
 	"node/rehome",
-	"tracing",
 }

@@ -159,11 +159,11 @@ func (n *Node) startDispatch(context.Context) (err error) {
 				return nil, err
 			}
 			return n.openBatcher(home, n.db.Writer(string(home)), "database", n.cfg.DB.ConnectionsPerHome,
-				tracing.Work{Name: "batch.write", Kind: trace.SpanKindInternal, Item: "punch.commit", ItemKind: trace.SpanKindInternal})
+				tracing.BatchSpec{Name: "batch.write", Kind: trace.SpanKindInternal, Item: "punch.commit", ItemKind: trace.SpanKindInternal})
 		},
 		OpenRemote: func(home region.Name, w dispatch.Writer) (dispatch.Batcher, error) {
 			return n.openBatcher(home, w, "peer", n.cfg.Peer.MaxCalls,
-				tracing.Work{Name: "batch.forward", Kind: trace.SpanKindInternal, Item: "peer.call", ItemKind: trace.SpanKindClient})
+				tracing.BatchSpec{Name: "batch.forward", Kind: trace.SpanKindInternal, Item: "peer.call", ItemKind: trace.SpanKindClient})
 		},
 		Tracer: n.telemetry.TracerProvider, Meter: n.telemetry.MeterProvider, Log: n.log,
 	})
@@ -179,7 +179,7 @@ func (n *Node) present(node string) bool {
 	return slices.ContainsFunc(n.members(), func(m region.Member) bool { return m.Node == node })
 }
 
-func (n *Node) openBatcher(home region.Name, w dispatch.Writer, kind string, maxWrites int, spans tracing.Work) (dispatch.Batcher, error) {
+func (n *Node) openBatcher(home region.Name, w dispatch.Writer, kind string, maxWrites int, spans tracing.BatchSpec) (dispatch.Batcher, error) {
 	return batcher.New(batcher.Config{
 		Home: string(home), Kind: kind, MaxItems: n.cfg.Queue.MaxItems, MaxBytes: n.cfg.Queue.MaxBytes,
 		MaxBatchItems: n.cfg.Batch.MaxItems, MaxWrites: maxWrites, Spans: spans,

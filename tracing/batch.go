@@ -8,56 +8,52 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// Work names what is done for many items at once.
-type Work struct {
-	Name string         // of the batch's span, such as "lane.flush"
-	Kind trace.SpanKind // of the batch's span
-	// Item names the span that each sampled item gets in its own trace, for
-	// as long as the work takes, such as "punch.commit".
+// BatchSpec names the spans of a batch.
+type BatchSpec struct {
+	Name string         // the name of the batch's span, such as "batch.write"
+	Kind trace.SpanKind // the kind of the batch's span
+	// Item is the name of the span that each sampled item gets in its own trace, such as "punch.commit".
 	Item     string
 	ItemKind trace.SpanKind
 }
 
-// Batch follows work that is done for many items at once, such as one
-// statement for many punches. No item's trace can be the parent of such work,
-// so it has a trace of its own, linked with the items' traces both ways, and
-// each item's trace has a span that shows how long the work took. Items that
-// are not sampled cost nothing; if none is, the batch is not recorded either.
+// Batch traces work for many items at once, such as one statement for many punches. No item's trace can be the parent
+// of such work, so the batch has its own trace. Links connect it with the items' traces in both directions. Each item's
+// trace has a span that shows how long the work took.
 //
-// One goroutine at a time may use a Batch.
+// Items without sampling cost nothing. If no item is sampled, the batch is not recorded. One goroutine at a time may
+// use a Batch.
 type Batch struct {
 	span  trace.Span
 	items []context.Context
-	own   []started // parallel to items; nil when no item is sampled
+	own   []started // parallel to items; nil if no item is sampled
 }
 
 type started struct {
 	ctx  context.Context
-	span trace.Span // nil when not sampled or ended
+	span trace.Span // nil if not sampled, or ended
 }
 
-// StartBatch starts the batch's trace and the items' spans. The context it
-// returns is ctx with the batch's span, for doing the work: what is started
-// below it, such as SQL, belongs to the batch. It does not take deadlines from
-// the items. Batch.End must be called.
-func StartBatch(ctx context.Context, tracer trace.Tracer, work Work, items []context.Context) (context.Context, *Batch) {
+// StartBatch starts the batch's trace and the items' spans. The returned context is ctx with the batch's span: spans
+// below it, such as SQL, belong to the batch. It has no deadlines of the items. Batch.End must be called.
+func StartBatch(ctx context.Context, tracer trace.Tracer, spec BatchSpec, items []context.Context) (context.Context, *Batch) {
 	links := Links(items)
 	ctx = context.WithValue(ctx, batchKey{}, len(links) > 0)
-	opts := []trace.SpanStartOption{trace.WithNewRoot(), trace.WithSpanKind(work.Kind)}
+	opts := []trace.SpanStartOption{trace.WithNewRoot(), trace.WithSpanKind(spec.Kind)}
 	if len(links) > 0 {
 		opts = append(opts, trace.WithLinks(links...), trace.WithAttributes(BatchSize.Int(len(items))))
 	}
-	ctx, span := tracer.Start(ctx, work.Name, opts...)
+	ctx, span := tracer.Start(ctx, spec.Name, opts...)
 	b := &Batch{span: span, items: items}
 	if len(links) > 0 {
-		b.startItems(tracer, work)
+		b.startItems(tracer, spec)
 	}
 	return ctx, b
 }
 
-func (b *Batch) startItems(tracer trace.Tracer, work Work) {
+func (b *Batch) startItems(tracer trace.Tracer, spec BatchSpec) {
 	opts := []trace.SpanStartOption{
-		trace.WithSpanKind(work.ItemKind),
+		trace.WithSpanKind(spec.ItemKind),
 		trace.WithLinks(trace.Link{SpanContext: b.span.SpanContext()}),
 		trace.WithAttributes(BatchSize.Int(len(b.items))),
 	}
@@ -65,18 +61,15 @@ func (b *Batch) startItems(tracer trace.Tracer, work Work) {
 	sampled := 0
 	for i, item := range b.items {
 		if Sampled(item) {
-			b.own[i].ctx, b.own[i].span = tracer.Start(item, work.Item, opts...) //nolint:spancheck // End and EndItem end it
+			b.own[i].ctx, b.own[i].span = tracer.Start(item, spec.Item, opts...) //nolint:spancheck // End and EndItem end it
 			sampled++
 		}
 	}
 	b.span.SetAttributes(BatchSampled.Int(sampled))
 }
 
-// Span returns the batch's own span.
-func (b *Batch) Span() trace.Span { return b.span }
-
-// Item returns the i-th item's context with its span for this work, or as it
-// was when the item is not sampled. It is what travels with the item.
+// Item returns the i-th item's context with its span for this work, or its unchanged context if the item is not
+// sampled. Send this context with the item.
 func (b *Batch) Item(i int) context.Context {
 	if b.own == nil || b.own[i].ctx == nil {
 		return b.items[i]
@@ -84,18 +77,18 @@ func (b *Batch) Item(i int) context.Context {
 	return b.own[i].ctx
 }
 
-// EndItem ends the i-th item's span with the item's own outcome.
+// EndItem ends the i-th item's span with the item's own result.
 func (b *Batch) EndItem(i int, err error, attrs ...attribute.KeyValue) {
 	if b.own == nil || b.own[i].span == nil {
 		return
 	}
-	// A copy, so that attrs stays on the caller's stack when nothing is sampled.
+	// The copy keeps attrs on the caller's stack if nothing is sampled.
 	b.own[i].span.SetAttributes(slices.Clone(attrs)...)
 	End(b.own[i].span, err)
 	b.own[i].span = nil
 }
 
-// End ends the batch, and with the same error every item that has not ended.
+// End ends the batch and, with the same error, every item that has not ended.
 func (b *Batch) End(err error) {
 	for i := range b.own {
 		b.EndItem(i, err)

@@ -12,10 +12,10 @@ import (
 	"github.com/punchclock/punchclock/tracing"
 )
 
-var flush = tracing.Work{Name: "lane.flush", Item: "punch.commit", ItemKind: trace.SpanKindClient}
+var write = tracing.BatchSpec{Name: "batch.write", Item: "punch.commit", ItemKind: trace.SpanKindClient}
 
-// requests starts n requests and returns their contexts; every third one is
-// not sampled, whatever the sampler says.
+// requests starts n requests and returns their contexts. Every third request is not sampled, whatever the sampler
+// decides.
 func requests(t *testing.T, tracer trace.Tracer, n int) (items []context.Context, sampled int) {
 	t.Helper()
 	for i := range n {
@@ -41,26 +41,24 @@ func TestBatchIsLinkedWithEverySampledItemBothWays(t *testing.T) {
 	tracer := tel.TracerProvider.Tracer("test")
 	items, sampled := requests(t, tracer, 512)
 
-	ctx, batch := tracing.StartBatch(t.Context(), tracer, flush, items)
+	ctx, batch := tracing.StartBatch(t.Context(), tracer, write, items)
 	_, sql := tracer.Start(ctx, "INSERT")
 	sql.End()
 	batch.EndItem(1, errors.New("poison"), tracing.Company.String("acme"))
-	batch.EndItem(2, nil, tracing.Replayed.Bool(true)) // not sampled: nothing happens
+	batch.EndItem(2, nil, tracing.Replayed.Bool(true)) // not sampled, so nothing happens
 	for i := range items {
 		batch.EndItem(i, nil)
 	}
 	batch.End(nil)
-	if err := tel.Shutdown(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	mustFlush(t, tel)
 
-	root, err := sink.WaitFor(t.Context(), func(tr traceview.Trace) bool { _, ok := tr.Span("lane.flush"); return ok })
+	root, err := sink.WaitFor(t.Context(), func(tr traceview.Trace) bool { _, ok := tr.Span("batch.write"); return ok })
 	if err != nil {
 		t.Fatal(err)
 	}
-	work, _ := root.Span("lane.flush")
+	work, _ := root.Span("batch.write")
 	if len(root.Spans) != 2 || work.Parent != "" || root.Spans[1].Parent != work.ID {
-		t.Errorf("the batch's trace is %+v, want a root lane.flush with INSERT below it", root.Spans)
+		t.Errorf("the batch's trace is %+v, want a root batch.write with INSERT below it", root.Spans)
 	}
 	if len(work.Links) != sampled {
 		t.Errorf("the batch has %d links, want one to each of %d sampled items", len(work.Links), sampled)
@@ -98,7 +96,7 @@ func TestBatchIsSampledExactlyWhenAnItemIs(t *testing.T) {
 			}
 			for _, want := range []bool{true, false} {
 				var flags trace.TraceFlags
-				ctx, batch := tracing.StartBatch(t.Context(), tracer, flush, with(flags.WithSampled(want)))
+				ctx, batch := tracing.StartBatch(t.Context(), tracer, write, with(flags.WithSampled(want)))
 				if got := tracing.Sampled(ctx); got != want {
 					t.Errorf("a batch with a sampled item %v is sampled %v", want, got)
 				}
@@ -111,17 +109,15 @@ func TestBatchIsSampledExactlyWhenAnItemIs(t *testing.T) {
 	}
 }
 
-func TestBatchEndsTheItemsThatNobodyEnded(t *testing.T) {
+func TestBatchEndsTheRemainingItems(t *testing.T) {
 	sink := startSink(t, nil)
 	tel := mustSetup(t, "n1", "us-east", io.Discard)
 	tracer := tel.TracerProvider.Tracer("test")
 	items, _ := requests(t, tracer, 2)
-	_, batch := tracing.StartBatch(t.Context(), tracer, flush, items)
+	_, batch := tracing.StartBatch(t.Context(), tracer, write, items)
 	batch.EndItem(0, nil)
 	batch.End(errors.New("the database is gone"))
-	if err := tel.Shutdown(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	mustFlush(t, tel)
 	for i, failed := range []bool{false, true} {
 		own, _ := sink.Trace(tracing.TraceID(items[i]))
 		if commit, ok := own.Span("punch.commit"); !ok || commit.Failed != failed {
@@ -158,11 +154,11 @@ func TestUnsampledItemsCostNothing(t *testing.T) {
 	tracer := mustSetup(t, "n1", "us-east", io.Discard).TracerProvider.Tracer("test")
 	ctx, _ := tracer.Start(t.Context(), "request")
 	items := []context.Context{ctx, ctx}
-	_, batch := tracing.StartBatch(t.Context(), tracer, flush, items)
+	_, batch := tracing.StartBatch(t.Context(), tracer, write, items)
 	defer batch.End(nil)
 	for name, f := range map[string]func(){
 		"StartItem": func() {
-			item, span := tracing.StartItem(ctx, tracer, "lane.wait", trace.SpanKindInternal)
+			item, span := tracing.StartItem(ctx, tracer, "queue.wait", trace.SpanKindInternal)
 			if item != ctx {
 				t.Error("StartItem changed the context of an item that is not sampled")
 			}
@@ -172,7 +168,11 @@ func TestUnsampledItemsCostNothing(t *testing.T) {
 		"EndItem": func() { batch.EndItem(1, nil, tracing.Replayed.Bool(true), tracing.Attempt.Int(1)) },
 		"Item":    func() { _ = batch.Item(1) },
 	} {
-		if allocs := testing.AllocsPerRun(100, f); allocs != 0 {
+		allocs := testing.AllocsPerRun(100, f)
+		for range 10 { // AllocsPerRun also counts the allocations of other goroutines
+			allocs = min(allocs, testing.AllocsPerRun(100, f))
+		}
+		if allocs != 0 {
 			t.Errorf("%s allocates %v times for an item that is not sampled, want 0", name, allocs)
 		}
 	}
@@ -199,7 +199,7 @@ func benchmarkBatch(b *testing.B, sampled int) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer tel.Shutdown(context.Background()) //nolint:errcheck // nobody listens
+	defer tel.Shutdown(context.Background()) //nolint:errcheck // no collector listens
 	tracer := tel.TracerProvider.Tracer("bench")
 	items := make([]context.Context, 512)
 	for i := range items {
@@ -209,7 +209,7 @@ func benchmarkBatch(b *testing.B, sampled int) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		_, batch := tracing.StartBatch(b.Context(), tracer, flush, items)
+		_, batch := tracing.StartBatch(b.Context(), tracer, write, items)
 		for i := range items {
 			batch.EndItem(i, nil, tracing.Attempt.Int(1))
 		}

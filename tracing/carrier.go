@@ -7,22 +7,20 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// maxTraceState is the longest tracestate that is taken from a peer, in bytes:
-// what W3C Trace Context asks everyone to carry. A longer one is left behind.
+// maxTraceState is the longest accepted tracestate of a peer, in bytes. W3C Trace Context requires to carry this
+// length. A longer tracestate is dropped.
 const maxTraceState = 512
 
-// Inject returns the W3C traceparent and tracestate of the span in ctx, for an
-// item that travels in a batch: a request's headers belong to the batch. Both
-// are empty when there is no span.
+// Inject returns the W3C traceparent and tracestate of the span in ctx, or two empty strings without a span. It is for
+// an item in a batch, because the headers of the request belong to the batch.
 func Inject(ctx context.Context) (traceparent, tracestate string) {
 	var c carrier
 	propagation.TraceContext{}.Inject(ctx, &c)
 	return c.traceparent, c.tracestate
 }
 
-// Extract returns ctx with the remote span that Inject described. When there
-// is none, or it makes no sense, the context has no span at all: an item must
-// not end up in the trace of the batch that brought it.
+// Extract returns ctx with the remote span of Inject. If there is none, or it is not valid, the returned context has no
+// span: an item must not join the trace of the batch that carried it.
 func Extract(ctx context.Context, traceparent, tracestate string) context.Context {
 	if len(tracestate) > maxTraceState {
 		tracestate = ""
@@ -49,7 +47,7 @@ func (c *carrier) Get(key string) string {
 	}
 }
 
-// Set keeps one of the two headers.
+// Set stores one of the two headers.
 func (c *carrier) Set(key, value string) {
 	switch key {
 	case "traceparent":
@@ -59,5 +57,5 @@ func (c *carrier) Set(key, value string) {
 	}
 }
 
-// Keys names the two headers.
+// Keys returns the names of the two headers.
 func (c *carrier) Keys() []string { return []string{"traceparent", "tracestate"} }

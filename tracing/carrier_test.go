@@ -11,7 +11,7 @@ import (
 	"github.com/punchclock/punchclock/tracing"
 )
 
-func TestItemKeepsItsContextOnTheWay(t *testing.T) {
+func TestItemKeepsItsContext(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var c trace.SpanContextConfig
 		copy(c.TraceID[:], rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "trace"))
@@ -23,7 +23,7 @@ func TestItemKeepsItsContextOnTheWay(t *testing.T) {
 		got := trace.SpanContextFromContext(tracing.Extract(context.Background(), parent, state))
 		if !sent.IsValid() {
 			if parent != "" || got.IsValid() {
-				t.Fatalf("no span was sent, %q travelled and %v arrived", parent, got)
+				t.Fatalf("no span was sent, but Inject returned %q and Extract %v", parent, got)
 			}
 			return
 		}
@@ -38,7 +38,7 @@ func inBatch() (context.Context, trace.SpanContext) {
 	return trace.ContextWithSpanContext(context.Background(), sc), sc
 }
 
-func TestItemWithoutContextDoesNotJoinTheBatchThatBroughtIt(t *testing.T) {
+func TestItemWithoutContextDoesNotJoinTheBatch(t *testing.T) {
 	for _, parent := range []string{"", "nonsense", "00-00000000000000000000000000000000-0000000000000000-01"} {
 		ctx, _ := inBatch()
 		if id := tracing.TraceID(tracing.Extract(ctx, parent, "")); id != "" {
@@ -72,7 +72,7 @@ func FuzzExtract(f *testing.F) {
 		}
 		again := trace.SpanContextFromContext(tracing.Extract(ctx, first(tracing.Inject(trace.ContextWithSpanContext(ctx, sc))), sc.TraceState().String()))
 		if again.TraceID() != sc.TraceID() || again.SpanID() != sc.SpanID() || again.IsSampled() != sc.IsSampled() {
-			t.Fatalf("Extract(%q, %q) is %v and became %v on the next hop", parent, state, sc, again)
+			t.Fatalf("Extract(%q, %q) is %v and became %v after another Inject and Extract", parent, state, sc, again)
 		}
 	})
 }

@@ -15,23 +15,21 @@ import (
 )
 
 const (
-	// A second's worth of a well sampled rush, some 16 MB. What does not fit
-	// is dropped: a punch never waits for its spans.
+	// The spans of one busy second, some 16 MB. A full queue drops spans: a punch never waits for its spans.
 	queueSpans = 8192
-	// OpenTelemetry waits 5 s. Whoever looks for the trace of a receipt he
-	// just got should not have to; it is at most one small request a second.
+	// OpenTelemetry waits 5 s. With 1 s a person finds the trace of a new receipt at once, at the cost of one small
+	// request a second.
 	exportDelay = time.Second
-	// OpenTelemetry allows 30 s. A collector in the same region answers in
-	// milliseconds; one that hangs keeps the queue full for as long.
+	// OpenTelemetry allows 30 s. A collector in the same region answers in milliseconds. A collector that hangs keeps
+	// the queue full for this long.
 	exportTimeout = 5 * time.Second
-	// OpenTelemetry's 128 would cut the links of a full batch, 512 by default.
+	// OpenTelemetry's 128 would cut the links of a full batch, which has 512 items by default.
 	maxLinks = 1024
-	// abandonGrace is how long an abandoned export may take to notice. Only
-	// one that writes to a blocked pipe does not notice at once.
+	// abandonGrace is how long an export may go on after abandon. Only a write to a blocked pipe does not end at once.
 	abandonGrace = 500 * time.Millisecond
 )
 
-// exportDefaults are the options whose environment variable is not set.
+// exportDefaults returns the options whose environment variables are not set.
 func exportDefaults() []sdktrace.BatchSpanProcessorOption {
 	var opts []sdktrace.BatchSpanProcessorOption
 	for variable, opt := range map[string]sdktrace.BatchSpanProcessorOption{
@@ -46,13 +44,13 @@ func exportDefaults() []sdktrace.BatchSpanProcessorOption {
 	return opts
 }
 
-// spans is the provider with its way out; exporter is nil when there is none.
+// spans is the provider and its exporter, which is nil if no spans are exported.
 type spans struct {
 	provider *sdktrace.TracerProvider
 	exporter *exporter
 }
 
-func newSpans(ctx context.Context, res *resource.Resource, sampler sdktrace.Sampler, complain *complaints) (*spans, error) {
+func newSpans(ctx context.Context, res *resource.Resource, sampler sdktrace.Sampler, log *rateLimitedLog) (*spans, error) {
 	limits := sdktrace.NewSpanLimits()
 	if os.Getenv("OTEL_SPAN_LINK_COUNT_LIMIT") == "" {
 		limits.LinkCountLimit = maxLinks
@@ -63,16 +61,16 @@ func newSpans(ctx context.Context, res *resource.Resource, sampler sdktrace.Samp
 		return nil, fmt.Errorf("OTEL_TRACES_EXPORTER and OTEL_EXPORTER_OTLP_*: %w", err)
 	}
 	if next == nil {
-		// Ids are made all the same; recording what nobody gets is waste.
+		// Requests still get trace ids. Recording spans would be waste.
 		return &spans{provider: sdktrace.NewTracerProvider(append(opts, sdktrace.WithSampler(sdktrace.NeverSample()))...)}, nil
 	}
-	e := newExporter(next, complain)
+	e := newExporter(next, log)
 	queue := countingQueue{sdktrace.NewBatchSpanProcessor(e, exportDefaults()...), &e.ended}
 	provider := sdktrace.NewTracerProvider(append(opts, sdktrace.WithSampler(sampler), sdktrace.WithSpanProcessor(queue))...)
 	return &spans{provider: provider, exporter: e}, nil
 }
 
-// newSpanExporter returns nil when spans are not to be exported.
+// newSpanExporter returns nil if the settings export no spans.
 func newSpanExporter(ctx context.Context) (sdktrace.SpanExporter, error) {
 	if os.Getenv("OTEL_TRACES_EXPORTER") == "" &&
 		os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") == "" && os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") == "" {
@@ -85,15 +83,15 @@ func newSpanExporter(ctx context.Context) (sdktrace.SpanExporter, error) {
 	return e, nil
 }
 
-// shutdown sends what is queued until ctx ends, and drops the rest.
+// shutdown sends the queued spans until ctx ends, and drops the rest.
 func (s *spans) shutdown(ctx context.Context) error {
 	if s.exporter == nil {
 		return s.provider.Shutdown(ctx)
 	}
 	defer s.exporter.abandon()
 	defer context.AfterFunc(ctx, s.exporter.abandon)()
-	// The provider gets more time than there is: it does not stop its queue
-	// under a context that has ended, and is quick once exports are abandoned.
+	// The provider gets a longer context: with an ended context it does not stop its queue. It stops at once when
+	// abandon ends the exports.
 	longer, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownLimit+abandonGrace)
 	defer cancel()
 	err := s.provider.Shutdown(longer)
@@ -106,8 +104,7 @@ func (s *spans) shutdown(ctx context.Context) error {
 	return nil
 }
 
-// observe offers the fate of spans as a metric: a dead collector is nowhere
-// else to be seen.
+// observe registers a metric of the spans. Nothing else shows that the collector is away.
 func (s *spans) observe(meters metric.MeterProvider) error {
 	if s.exporter == nil {
 		return nil
@@ -127,8 +124,7 @@ func (s *spans) observe(meters metric.MeterProvider) error {
 
 const scope = "github.com/punchclock/punchclock/tracing"
 
-// countingQueue is the SDK's bounded queue, which drops when it is full and
-// never blocks.
+// countingQueue counts the spans that enter the SDK's bounded queue. A full queue drops spans and never blocks.
 type countingQueue struct {
 	sdktrace.SpanProcessor
 	ended *atomic.Int64
@@ -140,39 +136,37 @@ func (q countingQueue) OnEnd(s sdktrace.ReadOnlySpan) {
 	q.SpanProcessor.OnEnd(s)
 }
 
-// exporter keeps a failing collector in its place: it counts and complains,
-// seldom, and it can be told to give up, which the SDK's queue cannot: that
-// one would go on for as many time-outs as it has batches.
+// exporter limits the effect of a failing collector. It counts and logs lost spans, and abandon ends its exports. The
+// SDK's queue cannot give up: its shutdown takes one timeout for each queued batch.
 type exporter struct {
-	next     sdktrace.SpanExporter
-	complain *complaints
+	next sdktrace.SpanExporter
+	log  *rateLimitedLog
 
 	ended, exported, failed atomic.Int64
 
-	// The lifetime of all exports; cancelled by abandon.
+	// lifetime is the context of all exports. abandon cancels it.
 	lifetime context.Context
 	abandon  context.CancelFunc
 }
 
-func newExporter(next sdktrace.SpanExporter, complain *complaints) *exporter {
+func newExporter(next sdktrace.SpanExporter, log *rateLimitedLog) *exporter {
 	lifetime, abandon := context.WithCancel(context.Background())
-	return &exporter{next: next, complain: complain, lifetime: lifetime, abandon: abandon}
+	return &exporter{next: next, log: log, lifetime: lifetime, abandon: abandon}
 }
 
-// ExportSpans sends spans or drops them. It returns no error: the SDK could
-// only print it.
+// ExportSpans sends spans or drops them. It returns no error, because the SDK could only print it.
 func (e *exporter) ExportSpans(ctx context.Context, batch []sdktrace.ReadOnlySpan) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(e.lifetime, cancel)()
 	if err := e.next.ExportSpans(ctx, batch); err != nil {
 		lost := e.failed.Add(int64(len(batch)))
-		e.complain.say("spans lost: the trace collector does not take them", "error", err, "lost_so_far", lost)
+		e.log.warn("spans lost: the trace collector does not accept them", "error", err, "lost_so_far", lost)
 		return nil
 	}
 	e.exported.Add(int64(len(batch)))
 	return nil
 }
 
-// Shutdown is called once the queue is empty.
+// Shutdown ends the exporter after the queue is empty.
 func (e *exporter) Shutdown(ctx context.Context) error { return e.next.Shutdown(ctx) }

@@ -8,14 +8,12 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 )
 
-// Sampled reports whether the trace in ctx is recorded. Ask before computing
-// what only a span would show.
+// Sampled reports whether the trace in ctx is recorded. Check it before computing a value that only a span shows.
 func Sampled(ctx context.Context) bool {
 	return trace.SpanContextFromContext(ctx).IsSampled()
 }
 
-// TraceID returns the id of the trace in ctx as 32 hex digits, sampled or not,
-// and "" when there is none.
+// TraceID returns the id of the trace in ctx as 32 hex digits, sampled or not. Without a trace it returns "".
 func TraceID(ctx context.Context) string {
 	if id := trace.SpanContextFromContext(ctx).TraceID(); id.IsValid() {
 		return id.String()
@@ -23,10 +21,8 @@ func TraceID(ctx context.Context) string {
 	return ""
 }
 
-// StartItem starts a span for one item, such as a punch, in the item's own
-// trace. When that trace is not sampled, or there is none, it returns ctx as it
-// is and a span that does nothing, and allocates nothing: it never starts a
-// trace. End may be called from another goroutine.
+// StartItem starts a span for one item, such as a punch, in the item's own trace. It never starts a trace. Without a
+// sampled trace it returns ctx and a span that does nothing, and allocates nothing. Another goroutine may call End.
 func StartItem(ctx context.Context, tracer trace.Tracer, name string, kind trace.SpanKind) (context.Context, trace.Span) {
 	if !Sampled(ctx) {
 		return ctx, noop.Span{}
@@ -34,7 +30,7 @@ func StartItem(ctx context.Context, tracer trace.Tracer, name string, kind trace
 	return tracer.Start(ctx, name, trace.WithSpanKind(kind)) //nolint:spancheck // the caller ends it
 }
 
-// End ends a span, marked as failed when err is not nil.
+// End ends a span and marks it as failed if err is not nil.
 func End(span trace.Span, err error) {
 	if err != nil && span.IsRecording() {
 		span.SetStatus(codes.Error, err.Error())
@@ -42,8 +38,8 @@ func End(span trace.Span, err error) {
 	span.End()
 }
 
-// Links returns a link to each sampled item, in order; items of one span in a
-// row, such as those of one request, share a link.
+// Links returns a link to each sampled item, in order. Neighbouring items of one span, such as the punches of one
+// request, share a link.
 func Links(items []context.Context) []trace.Link {
 	var links []trace.Link
 	var last trace.SpanContext

@@ -8,22 +8,21 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// NewLogHandler returns a handler that adds trace_id and span_id from the
-// context to each record, at the top level whatever group is open, and passes
-// it on to next.
+// NewLogHandler returns a handler that adds the trace_id and span_id of the context to each record and passes the
+// record on to next. Both are at the top level, even if a group is open.
 func NewLogHandler(next slog.Handler) slog.Handler {
 	return &logHandler{root: next, next: next}
 }
 
 type logHandler struct {
 	next slog.Handler
-	// root and since tell how next came to be, from the first group on: what
-	// is added behind a group would land inside it.
+	// root is the handler before the first group, and since are the steps from root to next. Attributes that are added
+	// after a group would be inside the group, so Handle adds the ids to root and repeats the steps.
 	root  slog.Handler
 	since []func(slog.Handler) slog.Handler
 }
 
-// Enabled asks the handler behind.
+// Enabled asks the next handler.
 func (h *logHandler) Enabled(ctx context.Context, level slog.Level) bool {
 	return h.next.Enabled(ctx, level)
 }
@@ -47,7 +46,7 @@ func (h *logHandler) Handle(ctx context.Context, r slog.Record) error {
 	return next.Handle(ctx, r)
 }
 
-// WithAttrs returns a handler whose records have attrs, too.
+// WithAttrs returns a handler that adds attrs to its records.
 func (h *logHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	if len(attrs) == 0 {
 		return h
@@ -59,7 +58,7 @@ func (h *logHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return h.with(next, func(n slog.Handler) slog.Handler { return n.WithAttrs(attrs) })
 }
 
-// WithGroup returns a handler whose records' attributes are in a group.
+// WithGroup returns a handler that puts the attributes of its records into a group.
 func (h *logHandler) WithGroup(name string) slog.Handler {
 	if name == "" {
 		return h

@@ -14,7 +14,7 @@ import (
 
 func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-func TestLogHandlerKeepsSlogsRules(t *testing.T) {
+func TestLogHandlerKeepsTheRulesOfSlog(t *testing.T) {
 	var out bytes.Buffer
 	slogtest.Run(t, func(*testing.T) slog.Handler {
 		out.Reset()
@@ -26,18 +26,18 @@ func lastLine(t *testing.T, b []byte) map[string]any {
 	t.Helper()
 	var m map[string]any
 	if err := json.Unmarshal(b, &m); err != nil {
-		t.Fatalf("the log line %s is no JSON: %v", b, err)
+		t.Fatalf("the log line %s is not JSON: %v", b, err)
 	}
 	return m
 }
 
-func TestLogLinesSayTheirTrace(t *testing.T) {
+func TestLogLinesHaveTheirTrace(t *testing.T) {
 	ctx, _ := inBatch()
 	wantTrace, wantSpan := trace.TraceID{9}.String(), trace.SpanID{9}.String()
 	for name, with := range map[string]func(*slog.Logger) *slog.Logger{
 		"plain":           func(l *slog.Logger) *slog.Logger { return l },
-		"with attributes": func(l *slog.Logger) *slog.Logger { return l.With("part", "lane") },
-		"in a group":      func(l *slog.Logger) *slog.Logger { return l.With("part", "lane").WithGroup("g").With("a", 1) },
+		"with attributes": func(l *slog.Logger) *slog.Logger { return l.With("part", "batcher") },
+		"in a group":      func(l *slog.Logger) *slog.Logger { return l.With("part", "batcher").WithGroup("g").With("a", 1) },
 		"in two groups":   func(l *slog.Logger) *slog.Logger { return l.WithGroup("g").With("a", 1).WithGroup("h") },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -21,21 +21,20 @@ import (
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 )
 
-// scrapesAtOnce bounds what a mis-set scraper costs: two that are meant to
-// scrape, and as many people who look.
+// scrapesAtOnce limits the cost of a scraper with a wrong interval. It has room for two scrapers and two people.
 const scrapesAtOnce = 4
 
-// newMetrics makes the meters and the handler that serves them.
+// newMetrics returns the meter provider and the handler that serves its metrics.
 func newMetrics(ctx context.Context, res *resource.Resource, cfg Config) (*sdkmetric.MeterProvider, http.Handler, error) {
 	registry := prometheus.NewRegistry()
-	// CPU, memory and open files as the kernel counts them; of the region, too,
-	// or whoever chose one on a dashboard would see nothing.
+	// CPU, memory and open files as the kernel counts them. Without the region's label a dashboard for one region would
+	// not show them.
 	inRegion := prometheus.WrapRegistererWith(prometheus.Labels{"cloud_region": cfg.Region}, registry)
 	if err := inRegion.Register(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})); err != nil {
 		return nil, nil, fmt.Errorf("process metrics: %w", err)
 	}
 	served, err := promexporter.New(promexporter.WithRegisterer(registry), promexporter.WithProducer(runtime.NewProducer()),
-		// Rules and dashboards ask by region; which it is, no scraper has to be told.
+		// Rules and dashboards select by region, so that no scraper needs a setting for it.
 		promexporter.WithResourceAsConstantLabels(attribute.NewAllowKeysFilter(semconv.CloudRegionKey)))
 	if err != nil {
 		return nil, nil, fmt.Errorf("metrics for Prometheus: %w", err)
@@ -56,12 +55,12 @@ func newMetrics(ctx context.Context, res *resource.Resource, cfg Config) (*sdkme
 		ErrorLog:            slog.NewLogLogger(cfg.Log.Handler(), slog.LevelWarn),
 		ErrorHandling:       promhttp.ContinueOnError, // one broken metric must not hide the others
 		MaxRequestsInFlight: scrapesAtOnce,
-		EnableOpenMetrics:   true, // carries exemplars: from a slow bucket to a trace
+		EnableOpenMetrics:   true, // has exemplars, which lead from a slow bucket to a trace
 	}), nil
 }
 
-// newMetricReader returns nil when metrics are only to be served: "prometheus"
-// would open a second listener for what MetricsHandler shows already.
+// newMetricReader returns nil if the settings push no metrics. The exporter "prometheus" would open a second listener
+// for the metrics that MetricsHandler serves.
 func newMetricReader(ctx context.Context) (sdkmetric.Reader, error) {
 	switch os.Getenv("OTEL_METRICS_EXPORTER") {
 	case "", "none", "prometheus":
@@ -71,15 +70,14 @@ func newMetricReader(ctx context.Context) (sdkmetric.Reader, error) {
 	}
 }
 
-// OpenTelemetry's own boundaries are made for milliseconds counted in whole
-// numbers; ours follow the unit.
+// The boundaries depend on the unit. OpenTelemetry's own boundaries are made for whole milliseconds.
 var (
-	// From a local commit to twice the deadline of a punch, which is 15 s. The
-	// bound at 2 s is the promise that tracing/monitoring counts by.
+	// From a local commit to twice the deadline of a punch, which is 15 s. The boundary at 2 s is the SLO that
+	// tracing/monitoring counts.
 	secondBuckets = []float64{.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10, 15, 30}
-	// Batches: 512 by default.
+	// A batch has at most 512 items by default.
 	countBuckets = []float64{1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024}
-	// From one punch to the largest request body, 1 MiB by default.
+	// From one punch to the largest request body, which has 1 MiB by default.
 	byteBuckets = []float64{256, 1024, 4096, 16384, 65536, 262144, 1048576}
 )
 

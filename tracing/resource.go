@@ -7,15 +7,15 @@ import (
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 )
 
-// newResource describes this process. The environment may rename the service
-// and add attributes; which node this is, it cannot change.
+// newResource describes this process. The environment may rename the service and add attributes. It cannot change the
+// node.
 func newResource(ctx context.Context, cfg Config) (*resource.Resource, error) {
 	defaults, err := resource.New(ctx,
 		resource.WithTelemetrySDK(),
 		resource.WithHost(),
 		resource.WithProcessPID(),
 		resource.WithAttributes(semconv.ServiceName(cfg.Service), semconv.ServiceVersion(cfg.Version)),
-		resource.WithFromEnv(), // the later one wins
+		resource.WithFromEnv(), // the last option wins
 	)
 	if err != nil {
 		return nil, err

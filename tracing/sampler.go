@@ -16,8 +16,8 @@ const (
 	envSamplerArg = "OTEL_TRACES_SAMPLER_ARG"
 )
 
-// samplerFromEnv makes the deployment's sampler. The SDK reads the same
-// variables, but falls back to sampling everything when they are wrong.
+// samplerFromEnv returns the deployment's sampler. The SDK reads the same variables, but samples everything if they are
+// wrong.
 func samplerFromEnv() (sdktrace.Sampler, error) {
 	name := strings.ToLower(strings.TrimSpace(os.Getenv(envSampler)))
 	ratio := 1.0
@@ -42,21 +42,19 @@ func samplerFromEnv() (sdktrace.Sampler, error) {
 	case "traceidratio":
 		s = sdktrace.TraceIDRatioBased(ratio)
 	default:
-		return nil, fmt.Errorf("%s: must be always_on, always_off or traceidratio, each also with parentbased_ before it, is %q", envSampler, name)
+		return nil, fmt.Errorf("%s: must be always_on, always_off or traceidratio, with or without parentbased_ before it, is %q", envSampler, name)
 	}
 	return batchSampler{s}, nil
 }
 
-// batchKey marks the context of a batch's root span; its value says whether
-// any item of the batch is sampled.
+// batchKey marks the context of a batch's root span. Its value is true if any item of the batch is sampled.
 type batchKey struct{}
 
-// batchSampler samples the root of a batch exactly when one of its items is
-// sampled. Left to chance, at one percent, the batch that a sampled punch
-// links to would hardly ever be there to look at.
+// batchSampler samples the root of a batch if one of its items is sampled. With an independent choice at one percent,
+// the batch of a sampled punch would almost never be recorded.
 type batchSampler struct{ sdktrace.Sampler }
 
-// ShouldSample decides about one span.
+// ShouldSample decides whether to sample a span.
 func (s batchSampler) ShouldSample(p sdktrace.SamplingParameters) sdktrace.SamplingResult {
 	if trace.SpanContextFromContext(p.ParentContext).IsValid() {
 		return s.Sampler.ShouldSample(p)

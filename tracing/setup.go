@@ -1,7 +1,6 @@
-// Package tracing is how Punchclock shows what it does: it sets OpenTelemetry
-// up from the standard OTEL_* environment variables, names the attributes, and
-// follows single punches through work that is done in batches. It decides
-// nothing about a punch, and when nobody listens it costs next to nothing.
+// Package tracing sets up OpenTelemetry from the standard OTEL_* environment variables. It names the attributes of
+// spans, and traces single punches through batches. It decides nothing about a punch. Without a collector it costs
+// almost nothing.
 package tracing
 
 import (
@@ -14,27 +13,23 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
-	"go.opentelemetry.io/otel/propagation"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/trace"
 )
 
-// Config says which process this is.
+// Config describes this process.
 type Config struct {
-	Service string // service.name, unless OTEL_SERVICE_NAME gives another
+	Service string // service.name, unless OTEL_SERVICE_NAME is set
 	Version string // service.version
-	Node    string // service.instance.id, unique per process start
+	Node    string // service.instance.id, unique for each start of the process
 	Region  string // cloud.region
 	Log     *slog.Logger
 }
 
-// Telemetry is what a process observes itself with. Nothing of it is global.
+// Telemetry has the tracer provider, the meter provider and the metrics handler of a process. Nothing of it is global.
 type Telemetry struct {
 	TracerProvider trace.TracerProvider
 	MeterProvider  metric.MeterProvider
-	// Propagator carries the W3C trace context and nothing else: baggage
-	// would let a caller put data into every call between nodes.
-	Propagator propagation.TextMapPropagator
 	// MetricsHandler serves all metrics in Prometheus' format.
 	MetricsHandler http.Handler
 
@@ -44,24 +39,21 @@ type Telemetry struct {
 	stopErr  error
 }
 
-// shutdownLimit bounds Shutdown whatever its context allows. A node has
-// about 25 s to stop, and a dead collector must not use them up.
+// shutdownLimit is the limit of Shutdown, even if its context allows more. A node has about 25 s to stop, and a dead
+// collector must not use them.
 const shutdownLimit = 3 * time.Second
 
-// Setup reads the OTEL_* environment variables and starts what they ask for.
-// An error names the variable that is wrong. It opens no connection, so a
-// collector that is away delays nothing.
+// Setup reads the OTEL_* environment variables and starts the exporters. An error names the wrong variable. Setup opens
+// no connection, so a collector that is away delays nothing.
 //
-// Where it differs from OpenTelemetry's defaults:
-//   - without OTEL_TRACES_EXPORTER spans are exported (by OTLP) only if an OTLP
-//     endpoint is given; when they are not, no span is sampled, yet every
-//     request has a trace id for its receipt and its log lines;
-//   - metrics are always served by MetricsHandler; OTEL_METRICS_EXPORTER adds
-//     otlp or console to that;
-//   - queue, delay and time-out of the export are those of exportDefaults, and
-//     a span takes maxLinks links, each unless its variable is set.
+// It differs from OpenTelemetry's defaults:
+//   - Without OTEL_TRACES_EXPORTER, spans are exported by OTLP only if an OTLP endpoint is set. If spans are not exported,
+//     no span is sampled, but every request still has a trace id for its receipt and its log lines.
+//   - MetricsHandler always serves the metrics. OTEL_METRICS_EXPORTER adds otlp or console.
+//   - exportDefaults sets queue, delay and timeout of the export, and a span may have maxLinks links, unless the variables
+//     are set.
 func Setup(ctx context.Context, cfg Config) (*Telemetry, error) {
-	complain := newComplaints(cfg.Log)
+	log := newRateLimitedLog(cfg.Log)
 	res, err := newResource(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("OTEL_RESOURCE_ATTRIBUTES: %w", err)
@@ -70,7 +62,7 @@ func Setup(ctx context.Context, cfg Config) (*Telemetry, error) {
 	if err != nil {
 		return nil, err
 	}
-	spans, err := newSpans(ctx, res, sampler, complain)
+	spans, err := newSpans(ctx, res, sampler, log)
 	if err != nil {
 		return nil, err
 	}
@@ -84,15 +76,14 @@ func Setup(ctx context.Context, cfg Config) (*Telemetry, error) {
 	return &Telemetry{
 		TracerProvider: spans.provider,
 		MeterProvider:  meters,
-		Propagator:     propagation.TraceContext{},
 		MetricsHandler: handler,
 		spans:          spans,
 		metrics:        meters,
 	}, nil
 }
 
-// Shutdown sends what is still queued, for at most shutdownLimit, and stops.
-// Call it last: metrics end with it. Further calls return the first result.
+// Shutdown sends the queued spans, for at most 3 s, and stops. Call it last, because metrics end with it. Further calls
+// return the first result.
 func (t *Telemetry) Shutdown(ctx context.Context) error {
 	t.stopOnce.Do(func() {
 		ctx, cancel := context.WithTimeout(ctx, shutdownLimit)

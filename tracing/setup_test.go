@@ -23,7 +23,7 @@ import (
 	"github.com/punchclock/punchclock/tracing"
 )
 
-// setenv sets the given OTEL_ variables and clears every other one.
+// setenv sets the given OTEL_ variables and clears all others.
 func setenv(t *testing.T, vars map[string]string) {
 	t.Helper()
 	for _, kv := range os.Environ() {
@@ -63,7 +63,7 @@ func mustSetup(t *testing.T, node, region string, log io.Writer) *tracing.Teleme
 	if err != nil {
 		t.Fatalf("Setup: %v", err)
 	}
-	t.Cleanup(func() { _ = tel.Shutdown(context.Background()) }) // the result is the test's to check
+	t.Cleanup(func() { _ = tel.Shutdown(context.Background()) }) // each test checks the result itself
 	return tel
 }
 
@@ -83,13 +83,13 @@ func TestWithoutExporterThereAreIDsAndNoSpans(t *testing.T) {
 				t.Errorf("trace id is %q, want 32 hex digits", id)
 			}
 			if span.IsRecording() || tracing.Sampled(ctx) {
-				t.Error("the span is recorded although nobody gets it")
+				t.Error("the span is recorded although no exporter gets it")
 			}
 		})
 	}
 }
 
-func TestSetupNamesTheVariableThatIsWrong(t *testing.T) {
+func TestErrorNamesTheVariable(t *testing.T) {
 	for name, vars := range map[string]map[string]string{
 		"OTEL_TRACES_SAMPLER":     {"OTEL_TRACES_SAMPLER": "sometimes"},
 		"OTEL_TRACES_SAMPLER_ARG": {"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "NaN"},
@@ -107,7 +107,7 @@ func TestSetupNamesTheVariableThatIsWrong(t *testing.T) {
 	}
 }
 
-// startSink receives spans of everything that is set up later in the test.
+// startSink starts a collector that receives the spans of each later Setup of the test.
 func startSink(t *testing.T, vars map[string]string) *traceview.Server {
 	t.Helper()
 	sink, err := traceview.Start("127.0.0.1:0", traceview.DefaultConfig())
@@ -119,14 +119,15 @@ func startSink(t *testing.T, vars map[string]string) *traceview.Server {
 			t.Errorf("closing the sink: %v", err)
 		}
 	})
-	setenv(t, map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": sink.URL})
+	// A busy machine may be slow. No span may be lost to a timeout.
+	setenv(t, map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": sink.URL, "OTEL_BSP_EXPORT_TIMEOUT": "60000", "OTEL_EXPORTER_OTLP_TIMEOUT": "60000"})
 	for name, value := range vars {
 		t.Setenv(name, value)
 	}
 	return sink
 }
 
-func TestSamplingIsTheDeploymentsChoiceAndPeersFollowIt(t *testing.T) {
+func TestSampling(t *testing.T) {
 	remote := func(flags trace.TraceFlags) context.Context {
 		return trace.ContextWithRemoteSpanContext(t.Context(), trace.NewSpanContext(trace.SpanContextConfig{
 			TraceID: trace.TraceID{1}, SpanID: trace.SpanID{2}, TraceFlags: flags,
@@ -153,10 +154,10 @@ func TestSamplingIsTheDeploymentsChoiceAndPeersFollowIt(t *testing.T) {
 				parent context.Context
 				want   bool
 			}{
-				"a root":                  {t.Context(), c.root},
-				"below a sampled parent":  {remote(trace.FlagsSampled), c.belowSampled},
-				"below a dropped parent":  {remote(0), c.belowDropped},
-				"a public root, as HTTP ": {trace.ContextWithSpanContext(remote(trace.FlagsSampled), trace.SpanContext{}), c.root},
+				"a root":                     {t.Context(), c.root},
+				"below a sampled parent":     {remote(trace.FlagsSampled), c.belowSampled},
+				"below a dropped parent":     {remote(0), c.belowDropped},
+				"a root of a public request": {trace.ContextWithSpanContext(remote(trace.FlagsSampled), trace.SpanContext{}), c.root},
 			} {
 				ctx, span := tracer.Start(check.parent, "x")
 				span.End()
@@ -168,21 +169,54 @@ func TestSamplingIsTheDeploymentsChoiceAndPeersFollowIt(t *testing.T) {
 	}
 }
 
-func TestResourceSaysWhichProcessItIs(t *testing.T) {
+// waitLimit is the limit of every wait in these tests. A test that passes never needs it.
+const waitLimit = time.Minute
+
+// mustFlush sends all queued spans. Shutdown alone could lose them, because it takes at most 3 s.
+func mustFlush(t *testing.T, list ...*tracing.Telemetry) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), waitLimit)
+	defer cancel()
+	for _, tel := range list {
+		if err := tel.TracerProvider.(interface{ ForceFlush(context.Context) error }).ForceFlush(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if err := tel.Shutdown(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestResourceDescribesTheProcess(t *testing.T) {
 	sink := startSink(t, map[string]string{"OTEL_SERVICE_NAME": "punchclock-staging", "OTEL_EXPORTER_OTLP_COMPRESSION": "gzip"})
 	tel := mustSetup(t, "eu-west-a-7", "eu-west", io.Discard)
 	_, span := tel.TracerProvider.Tracer("test").Start(t.Context(), "request")
 	span.End()
-	if err := tel.Shutdown(t.Context()); err != nil {
-		t.Fatalf("Shutdown: %v", err)
-	}
+	mustFlush(t, tel)
 	got, ok := sink.Trace(span.SpanContext().TraceID().String())
 	if !ok {
-		t.Fatalf("the trace did not arrive before Shutdown returned; here is %v", sink.All())
+		t.Fatalf("the trace did not arrive; the sink has %v", sink.All())
 	}
 	p := got.Spans[0].Process
 	if p.Service != "punchclock-staging" || p.Instance != "eu-west-a-7" || p.Region != "eu-west" || p.PID == "" {
 		t.Errorf("process is %+v, want punchclock-staging, eu-west-a-7 in eu-west, with a pid", p)
+	}
+}
+
+// TestShutdownSendsQueuedSpans ends a process right after a span has ended.
+func TestShutdownSendsQueuedSpans(t *testing.T) {
+	sink := startSink(t, map[string]string{"OTEL_BSP_SCHEDULE_DELAY": "3600000"}) // only Shutdown can send the span
+	tel := mustSetup(t, "n1", "us-east", io.Discard)
+	_, span := tel.TracerProvider.Tracer("test").Start(t.Context(), "request")
+	span.End()
+	err := tel.Shutdown(t.Context())
+	_, arrived := sink.Trace(span.SpanContext().TraceID().String())
+	if err == nil && !arrived {
+		t.Error("Shutdown reports success, but the span has not arrived")
+	}
+	// A machine that is too busy for one request in 3 s may lose the span. Then Shutdown must report it.
+	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Shutdown returns %v, want nil or a deadline exceeded", err)
 	}
 }
 
@@ -215,27 +249,26 @@ func silentCollector(t *testing.T) string {
 	return "http://" + listener.Addr().String()
 }
 
-// closedPort is an address where nobody listens.
+// closedPort returns the URL of an address at which no process listens.
 func closedPort(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer listener.Close() //nolint:errcheck // its address is all that is wanted
+	defer listener.Close() //nolint:errcheck // only its address is needed
 	return "http://" + listener.Addr().String()
 }
 
-func TestDeadCollectorCostsSpansAndNothingElse(t *testing.T) {
-	// More than fit the queue and all batches in flight, so that something
-	// has to give; if End waited for even one export time-out per batch, it
-	// would take minutes.
+func TestDeadCollectorCostsOnlySpans(t *testing.T) {
+	// More spans than the queue and all batches in flight have room for. If End waited for one export timeout for each
+	// batch, it would take five minutes.
 	const spans = 30_000
-	for name, start := range map[string]func(*testing.T) string{"nobody listens": closedPort, "never answers": silentCollector} {
+	for name, start := range map[string]func(*testing.T) string{"no listener": closedPort, "never answers": silentCollector} {
 		for _, protocol := range []string{"http/protobuf", "grpc"} {
 			t.Run(name+" "+protocol, func(t *testing.T) {
 				setenv(t, map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": start(t), "OTEL_EXPORTER_OTLP_PROTOCOL": protocol})
-				log := &syncBuffer{}
+				log, started := &syncBuffer{}, time.Now()
 				tel := mustSetup(t, "n1", "us-east", log)
 				tracer := tel.TracerProvider.Tracer("test")
 				began := time.Now()
@@ -243,25 +276,30 @@ func TestDeadCollectorCostsSpansAndNothingElse(t *testing.T) {
 					_, span := tracer.Start(t.Context(), "request")
 					span.End()
 				}
-				if took := time.Since(began); took > 15*time.Second {
+				if took := time.Since(began); took > waitLimit {
 					t.Errorf("%d spans took %v, so something waited for the collector", spans, took)
 				}
 				ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 				defer cancel()
 				began = time.Now()
-				_ = tel.Shutdown(ctx) // may fail or not, it is too early to know
-				if took := time.Since(began); took > 15*time.Second {
-					t.Errorf("Shutdown took %v with 200 ms to go", took)
+				_ = tel.Shutdown(ctx) // it may succeed or fail
+				if took := time.Since(began); took > waitLimit {
+					t.Errorf("Shutdown took %v under a context of 200 ms", took)
 				}
-				if n := strings.Count(log.String(), "spans lost"); n != 1 {
-					t.Errorf("the loss was logged %d times, want once:\n%s", n, log)
+				lost := func() int { return strings.Count(log.String(), "spans lost") }
+				for deadline := time.Now().Add(waitLimit); lost() == 0 && time.Now().Before(deadline); {
+					time.Sleep(10 * time.Millisecond)
+				}
+				// One line in 30 s. A busy machine may take longer than that for this test.
+				if n, most := lost(), 1+int(time.Since(started)/(30*time.Second)); n < 1 || n > most {
+					t.Errorf("the loss was logged %d times in %s, want 1 to %d:\n%s", n, time.Since(started), most, log)
 				}
 			})
 		}
 	}
 }
 
-func TestShutdownIsBoundedByItself(t *testing.T) {
+func TestShutdownHasALimit(t *testing.T) {
 	setenv(t, map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": silentCollector(t), "OTEL_BSP_EXPORT_TIMEOUT": "3600000"})
 	tel := mustSetup(t, "n1", "us-east", io.Discard)
 	_, span := tel.TracerProvider.Tracer("test").Start(t.Context(), "request")
@@ -271,7 +309,7 @@ func TestShutdownIsBoundedByItself(t *testing.T) {
 		t.Errorf("Shutdown returned %v, want a deadline exceeded: the span was not sent", first)
 	}
 	if again := tel.Shutdown(context.Background()); again == nil || again.Error() != first.Error() {
-		t.Errorf("the second Shutdown returned %v, want what the first did: %v", again, first)
+		t.Errorf("the second Shutdown returned %v, want the first result: %v", again, first)
 	}
 }
 
@@ -284,10 +322,10 @@ func TestShutdownUnderAnEndedContextStopsEverything(t *testing.T) {
 	cancel()
 	if err := tel.Shutdown(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("Shutdown returned %v, want context canceled", err)
-	} // goleak looks for what is left running
+	} // goleak looks for remaining goroutines
 }
 
-// scrape asks as Prometheus does when it accepts such types.
+// scrape asks for the metrics as Prometheus does, with these accepted types.
 func scrape(t *testing.T, handler http.Handler, accept ...string) string {
 	t.Helper()
 	w := httptest.NewRecorder()
@@ -304,15 +342,15 @@ func TestMetricsAreServedAndNotShared(t *testing.T) {
 	startSink(t, nil)
 	first := mustSetup(t, "n1", "us-east", io.Discard)
 	second := mustSetup(t, "n2", "us-east", io.Discard)
-	wait, err := first.MeterProvider.Meter("lane").Float64Histogram("punchclock.queue.wait.duration", metric.WithUnit("s"))
+	wait, err := first.MeterProvider.Meter("batcher").Float64Histogram("punchclock.queue.wait.duration", metric.WithUnit("s"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	size, err := first.MeterProvider.Meter("lane").Int64Histogram("punchclock.batch.size", metric.WithUnit("{punch}"))
+	size, err := first.MeterProvider.Meter("batcher").Int64Histogram("punchclock.batch.size", metric.WithUnit("{punch}"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	punches, err := first.MeterProvider.Meter("lane").Int64Counter("punchclock.lane.punches", metric.WithUnit("{punch}"))
+	punches, err := first.MeterProvider.Meter("batcher").Int64Counter("punchclock.batch.punches", metric.WithUnit("{punch}"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -324,8 +362,8 @@ func TestMetricsAreServedAndNotShared(t *testing.T) {
 	span.End()
 	got := scrape(t, first.MetricsHandler)
 	for _, want := range []string{
-		`punchclock_queue_wait_duration_seconds_bucket{cloud_region="us-east",otel_scope_name="lane",otel_scope_schema_url="",otel_scope_version="",le="0.001"} 1`,
-		`punchclock_batch_size_bucket{cloud_region="us-east",otel_scope_name="lane",otel_scope_schema_url="",otel_scope_version="",le="512"} 1`,
+		`punchclock_queue_wait_duration_seconds_bucket{cloud_region="us-east",otel_scope_name="batcher",otel_scope_schema_url="",otel_scope_version="",le="0.001"} 1`,
+		`punchclock_batch_size_bucket{cloud_region="us-east",otel_scope_name="batcher",otel_scope_schema_url="",otel_scope_version="",le="512"} 1`,
 		`le="2"} 2`,
 		`outcome="new"} 300`,
 		`outcome="ended"} 1`,
@@ -335,20 +373,19 @@ func TestMetricsAreServedAndNotShared(t *testing.T) {
 			t.Errorf("the metrics lack %s:\n%s", want, got)
 		}
 	}
-	// From a slow bucket to a trace; and the bound of the promise, which rules
-	// know in both spellings.
+	// The exemplar leads from a slow bucket to a trace. Rules know the boundary of 2 s as 2 and as 2.0.
 	open := scrape(t, first.MetricsHandler, "application/openmetrics-text; version=1.0.0")
 	_, slow, _ := strings.Cut(open, `le="2.0"} 2 # {`)
 	slow, _, _ = strings.Cut(slow, "\n")
 	if id := span.SpanContext().TraceID().String(); !strings.Contains(slow, `trace_id="`+id+`"`) {
 		t.Errorf("the bucket up to 2 s has no exemplar of trace %s but %q:\n%s", id, slow, open)
 	}
-	if other := scrape(t, second.MetricsHandler); strings.Contains(other, "punchclock_lane") {
-		t.Errorf("metrics of one process show up in another:\n%s", other)
+	if other := scrape(t, second.MetricsHandler); strings.Contains(other, "punchclock_batch") {
+		t.Errorf("metrics of one process appear in another:\n%s", other)
 	}
 }
 
-func TestErrorHandlerComplainsSeldom(t *testing.T) {
+func TestErrorHandlerIsRateLimited(t *testing.T) {
 	log := &syncBuffer{}
 	handler := tracing.NewErrorHandler(slog.New(slog.NewTextHandler(log, nil)))
 	for range 100 {

@@ -33,7 +33,7 @@ type Config struct {
 	MaxBatchItems int    // most items in one write
 	MaxWrites     int    // most writes in flight, and so the connections that they use
 	// Spans names the spans of a write: one of the batch and one of each item.
-	Spans tracing.Work
+	Spans tracing.BatchSpec
 }
 
 // Validate names the field that is wrong.
