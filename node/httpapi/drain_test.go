@@ -107,7 +107,15 @@ func TestANodeWithAWrongClockTakesNoPunch(t *testing.T) {
 	if got := h.get(t, "/v1/employees/e-1/punches", auth.Manager, "boss"); got.status != http.StatusOK {
 		t.Errorf("a read was answered %d", got.status)
 	}
+	// By a wrong clock a good token may have expired: 401 would make the device believe it.
+	read := request{method: http.MethodGet, path: "/v1/employees/e-1/punches", authorization: "Bearer expired"}
+	if got := h.send(t, read); got.status != http.StatusServiceUnavailable {
+		t.Errorf("a token that does not hold by a wrong clock was answered %d", got.status)
+	}
 	h.clockWrong.Store(false)
+	if got := h.send(t, read); got.status != http.StatusUnauthorized {
+		t.Errorf("a token that does not hold by a right clock was answered %d", got.status)
+	}
 	if got := h.punch(t, good); got.status != http.StatusCreated {
 		t.Errorf("after the clock was corrected: %d %s", got.status, got.body)
 	}
