@@ -6,6 +6,5 @@ var notPlainYet = []string{
 	"node/crdb/dml",
 	"node/crdb/schema/cockroach",
 	"node/crdb/schema/postgres",
-	"node/keyrotation",
 	"node/rehome",
 }

@@ -12,9 +12,9 @@ import (
 	"github.com/punchclock/punchclock/region/gossip"
 )
 
-// file is a keyring file as it was read.
+// file is the content of a keyring file.
 type file struct {
-	path string // what a link points at: a rename must not replace the link
+	path string // the target of a link: a rename must not replace the link
 	info os.FileInfo
 	keys [][]byte
 }
@@ -35,7 +35,7 @@ func open(path string) (*file, error) {
 	return &file{path: path, info: info, keys: keys}, nil
 }
 
-// index returns where the key of that fingerprint is.
+// index returns the position of the key with that fingerprint.
 func (f *file) index(fingerprint string) (int, error) {
 	i := slices.IndexFunc(f.keys, func(k []byte) bool { return gossip.FingerprintOf(k).String() == fingerprint })
 	if i < 0 {
@@ -44,18 +44,17 @@ func (f *file) index(fingerprint string) (int, error) {
 	return i, nil
 }
 
-// write replaces the file: a node that reads it meanwhile sees the old keys or
-// the new ones. It keeps the owner, and what the owner and the group may do;
-// others may do nothing.
+// write replaces the file, so that a node reads either the old keys or the new keys. It keeps the owner and the
+// permissions of owner and group. Others get no permission.
 func (f *file) write(keys [][]byte) error {
 	content := Format(keys)
-	if _, err := gossip.ParseKeys(content); err != nil { // or every node would refuse it
+	if _, err := gossip.ParseKeys(content); err != nil { // otherwise every node would refuse the file
 		return fmt.Errorf("keyring: %s: %w", f.path, err)
 	}
 	if now, err := gossip.ReadKeys(f.path); err != nil || !slices.EqualFunc(now, f.keys, bytes.Equal) {
-		return fmt.Errorf("keyring: %s has been changed by somebody else meanwhile; look at it and begin this step again", f.path)
+		return fmt.Errorf("keyring: %s has changed meanwhile; check it and begin this step again", f.path)
 	}
-	temp, err := os.CreateTemp(filepath.Dir(f.path), ".keyring-*") // readable for us alone
+	temp, err := os.CreateTemp(filepath.Dir(f.path), ".keyring-*") // readable for this account alone
 	if err != nil {
 		return fmt.Errorf("keyring: %w", err)
 	}
@@ -70,7 +69,7 @@ func (f *file) write(keys [][]byte) error {
 	return nil
 }
 
-// Format writes keys as a keyring file holds them.
+// Format returns keys in the format of a keyring file.
 func Format(keys [][]byte) []byte {
 	var content []byte
 	for _, k := range keys {
@@ -79,7 +78,7 @@ func Format(keys [][]byte) []byte {
 	return content
 }
 
-// Fingerprints names the keys in their order.
+// Fingerprints returns the fingerprints of keys, in their order.
 func Fingerprints(keys [][]byte) []string {
 	list := make([]string, len(keys))
 	for i, k := range keys {

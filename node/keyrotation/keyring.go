@@ -1,7 +1,6 @@
-// Package keyrotation changes the keys that encrypt gossip, step by step: it edits
-// the keyring file and waits until every node says that it has followed. A step
-// that would part the nodes is refused. It sends no key anywhere: the file is
-// how keys spread, be it one file for all nodes or one in each region.
+// Package keyrotation changes the keys that encrypt gossip, step by step. It edits the keyring file and waits until
+// every node reports the change. It refuses a step that would split the cluster. It sends no key: keys spread with the
+// file, be it one file for all nodes or one file in each region.
 package keyrotation
 
 import (
@@ -18,32 +17,31 @@ import (
 	"github.com/punchclock/punchclock/region/gossip"
 )
 
-// Rotation takes the steps. Any node that answers will do to ask.
+// Rotation runs the steps. It may ask any node.
 type Rotation struct {
-	// Ask returns what a node knows of every node's keys.
+	// Ask returns a node's view of every node's keys.
 	Ask func(context.Context) (adminapi.Keyrings, error)
-	// Timeout bounds the wait of one step.
+	// Timeout limits the wait of one step.
 	Timeout time.Duration
-	// Progress is told what is waited for, for a person.
+	// Progress shows a person what a step waits for.
 	Progress io.Writer
 }
 
-// keySize is AES-256's, memberlist's largest.
+// keySize is the key size of AES-256, the largest in memberlist.
 const keySize = 32
 
-// pollEvery is as often as a node may have read its file anew.
+// pollEvery is short: nodes read their files once a second.
 const pollEvery = 500 * time.Millisecond
 
-// NewKey returns a key that nobody can guess.
+// NewKey returns a random key.
 func NewKey() []byte {
 	key := make([]byte, keySize)
 	_, _ = rand.Read(key) // never fails, see crypto/rand
 	return key
 }
 
-// Add appends a new key to the file and waits until every node has it. It
-// returns the key's fingerprint as soon as the key is in the file, also together
-// with an error.
+// Add appends a new key to the file and waits until every node has it. It returns the key's fingerprint after the key
+// is in the file, also with an error.
 func (r Rotation) Add(ctx context.Context, path string) (fingerprint string, err error) {
 	f, err := open(path)
 	if err != nil {
@@ -61,9 +59,8 @@ func (r Rotation) Add(ctx context.Context, path string) (fingerprint string, err
 	return fingerprint, r.AwaitAdded(ctx, fingerprint)
 }
 
-// Use makes the file's key of that fingerprint the one that sends, and waits
-// until every node sends with it. It refuses while a node does not have it: that
-// node would hear nothing any more.
+// Use makes the file's key with that fingerprint the sending key, and waits until every node sends with it. It refuses
+// while a node does not have the key: that node could not read gossip any more.
 func (r Rotation) Use(ctx context.Context, path, fingerprint string) error {
 	f, err := open(path)
 	if err != nil {
@@ -83,9 +80,8 @@ func (r Rotation) Use(ctx context.Context, path, fingerprint string) error {
 	return r.AwaitUsed(ctx, fingerprint)
 }
 
-// Remove takes the key of that fingerprint out of the file and waits until no
-// node has it. It refuses while a node sends with it, or with any key that is
-// not in the file: the others would not hear that node.
+// Remove takes the key with that fingerprint out of the file and waits until no node has it. It refuses while a node
+// sends with this key or with a key that is not in the file: other nodes could not read that node's gossip.
 func (r Rotation) Remove(ctx context.Context, path, fingerprint string) error {
 	f, err := open(path)
 	if err != nil {
@@ -96,7 +92,7 @@ func (r Rotation) Remove(ctx context.Context, path, fingerprint string) error {
 		return err
 	}
 	if i == 0 {
-		return fmt.Errorf("keyring: %s is the key that sends; use another one first", fingerprint)
+		return fmt.Errorf("keyring: %s is the sending key; make another key the sending key first", fingerprint)
 	}
 	left := slices.Delete(slices.Clone(f.keys), i, i+1)
 	known := Fingerprints(left)
@@ -126,7 +122,7 @@ func (r Rotation) AwaitRemoved(ctx context.Context, fingerprint string) error {
 	return r.await(ctx, "are without "+fingerprint, func(k adminapi.Keyring) bool { return k.Known && !k.Has(fingerprint) })
 }
 
-// all refuses unless every node is as it must be.
+// all returns an error unless is holds for every node.
 func (r Rotation) all(ctx context.Context, what string, is func(adminapi.Keyring) bool) error {
 	rings, err := r.Ask(ctx)
 	if err != nil {
@@ -138,10 +134,10 @@ func (r Rotation) all(ctx context.Context, what string, is func(adminapi.Keyring
 	return nil
 }
 
-var errTimeout = errors.New("waited in vain; the file is as it shall be, and nodes that read it later follow: see which do not, and wait again")
+var errTimeout = errors.New("some nodes have not followed in time; the file is correct, and nodes follow when they read it: repair these nodes, then wait again")
 
-// await asks until every node is as it must be. A node that cannot be asked for
-// a moment is asked again, but for the first time.
+// await asks until is holds for every node. If the first request fails, it gives up. It repeats later requests that
+// fail.
 func (r Rotation) await(ctx context.Context, what string, is func(adminapi.Keyring) bool) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, r.Timeout, errTimeout)
 	defer cancel()
@@ -176,7 +172,7 @@ func (r Rotation) await(ctx context.Context, what string, is func(adminapi.Keyri
 	}
 }
 
-// not names the nodes that are not as they must be.
+// not returns the nodes for which is does not hold.
 func not(rings adminapi.Keyrings, is func(adminapi.Keyring) bool) (names []string) {
 	for _, k := range rings.Nodes {
 		switch {

@@ -22,12 +22,11 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// pool is nodes that each say what is in the keyring file they read, through a
-// real operations API.
+// pool is a set of nodes. Each node reports the keyring file that it read, through a real operations API.
 type pool struct {
 	*testing.T
-	files map[string]string // by node; "" for a node that says nothing
-	// wait is short for steps that are to be waited for in vain.
+	files map[string]string // by node; "" for a node that reports nothing
+	// wait is short for steps whose wait must end in an error.
 	wait     time.Duration
 	progress bytes.Buffer
 }
@@ -198,8 +197,7 @@ func TestStepsThatWouldPartTheNodesAreRefused(t *testing.T) {
 	})
 }
 
-// The file is right and a node does not follow: that is told by its name, and
-// waiting goes on where it ended.
+// The file is right, but one node does not follow. The error names that node, and a later call goes on from there.
 func TestWaitingHasAnEnd(t *testing.T) {
 	p := newPool(t)
 	p.wait = 100 * time.Millisecond
@@ -258,6 +256,6 @@ func TestTheFileKeepsItsPlaceAndItsOwner(t *testing.T) {
 	if err := os.WriteFile(path, Format([][]byte{old}), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p.refused(f.write([][]byte{NewKey()}), "changed by somebody else")
+	p.refused(f.write([][]byte{NewKey()}), "has changed meanwhile")
 	p.has(path, old)
 }

@@ -4,5 +4,5 @@ package keyrotation
 
 import "os"
 
-// keepOwner has nothing to keep.
+// keepOwner does nothing: this system has no owners to keep.
 func keepOwner(*os.File, os.FileInfo) error { return nil }

@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// keepOwner gives the file the owner of the one whose place it takes: a node
-// that runs under another account than the operator must be able to read it.
+// keepOwner gives the new file the owner of the old file. The node may run under another account than the operator and
+// must be able to read the file.
 func keepOwner(f *os.File, old os.FileInfo) error {
 	owner, ok := old.Sys().(*syscall.Stat_t)
 	if !ok {
@@ -19,7 +19,7 @@ func keepOwner(f *os.File, old os.FileInfo) error {
 		return err
 	}
 	if own, ok := info.Sys().(*syscall.Stat_t); ok && own.Uid == owner.Uid && own.Gid == owner.Gid {
-		return nil // else nobody but root could change his own file
+		return nil // otherwise only root could change the file
 	}
 	return f.Chown(int(owner.Uid), int(owner.Gid))
 }

@@ -141,13 +141,13 @@ func mustClient(t *testing.T, endpoint, token string) *client.Client {
 // correct node.
 func TestCatchesAcknowledgingBeforeCommit(t *testing.T) {
 	s := mustTarget(t, mustEngine(t))
-	early := mustSabotage(t, edit{"node/crdb/writer.go", `	w.settle(ctx, rows)
-	outcomes := answer(items, rows)`, `	later := rowsOf(items)
-	time.AfterFunc(300*time.Millisecond, func() { w.settle(context.WithoutCancel(ctx), later) })
+	early := mustSabotage(t, edit{"node/crdb/writer.go", `	w.resolve(ctx, rows, &refusals)
+	outcomes := outcomesOf(items, rows)`, `	later := groupRows(items)
+	time.AfterFunc(300*time.Millisecond, func() { w.resolve(context.WithoutCancel(ctx), later, &refusals) })
 	for _, r := range rows {
 		r.stored = &punch.Stored{Receipt: r.punch.Receipt(time.Now().UTC().Truncate(time.Microsecond))}
 	}
-	outcomes := answer(items, rows)`})
+	outcomes := outcomesOf(items, rows)`})
 	for _, build := range []struct {
 		name, binary string
 		clean        bool
@@ -209,21 +209,19 @@ func TestCatchesAMissingConflictCheck(t *testing.T) {
 // with correct devices.
 func TestCatchesAFreshIDPerRetry(t *testing.T) {
 	s := mustTarget(t, mustEngine(t))
-	binary := mustSabotage(t, edit{"node/client/client.go", `		answer, err := c.send(ctx, endpoint, http.MethodPost, "/v1/punches", body, maxReceiptBytes)
-		if err != nil {
-			return err
+	binary := mustSabotage(t, edit{"node/client/client.go", `			clock.hear(err, c.cfg.MaxClockAhead)
 		}
-		receipt, err = answer.receiptFor(r.Employee, r.ID)
 		return err
-	})`, `		answer, err := c.send(ctx, endpoint, http.MethodPost, "/v1/punches", body, maxReceiptBytes)
-		if err != nil {
+	})
+	if failure != nil {
+		failure.ID`, `			clock.hear(err, c.cfg.MaxClockAhead)
 			r.ID = punch.NewID()
-			body, _ = encodePunch(r)
-			return err
+			body, _ = r.JSON()
 		}
-		receipt, err = answer.receiptFor(r.Employee, r.ID)
 		return err
-	})`})
+	})
+	if failure != nil {
+		failure.ID`})
 	state := mustStateFile(t, s)
 	s.environment.Proxy(s.victim).Delay(250 * time.Millisecond) // a round trip takes longer than a device waits
 	defer s.environment.Proxy(s.victim).Delay(0)
