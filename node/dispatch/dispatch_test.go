@@ -138,8 +138,8 @@ func mustDispatch(tb testing.TB, w *world) *Dispatch {
 				return w.settle(items)
 			}), func() { w.note("close local") }}, nil
 		},
-		OpenRemote: func(_ region.Name, hop Writer) (Batcher, error) {
-			return direct{hop, func() { w.note("close remote") }}, nil
+		OpenRemote: func(_ region.Name, forward Writer) (Batcher, error) {
+			return direct{forward, func() { w.note("close remote") }}, nil
 		},
 		Tracer: tracenoop.NewTracerProvider(), Meter: metricnoop.NewMeterProvider(), Log: slog.New(slog.DiscardHandler),
 	})
