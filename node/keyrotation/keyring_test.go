@@ -114,7 +114,7 @@ func TestARotation(t *testing.T) {
 	if err != nil || len(keys) != 2 || !bytes.Equal(keys[0], old) || name(keys[1]) != added || len(keys[1]) != 32 {
 		t.Fatalf("after adding %s the file holds %v, %v", added, Fingerprints(keys), err)
 	}
-	p.refused(r.Remove(t.Context(), path, name(old)), "use another one first")
+	p.refused(r.Remove(t.Context(), path, name(old)), "make another key the sending key first")
 	if err := r.Use(t.Context(), path, added); err != nil {
 		t.Fatal(err)
 	}

@@ -78,6 +78,7 @@ func TestSelection(t *testing.T) {
 		heal: restartRegion,
 	}
 	o := mustPass(t, sc, s)
+	t.Logf("%d punches failed%s", o.Failed, codes(o.Codes))
 	if o.Outboxes == nil || o.Outboxes.Kept == 0 || o.Outboxes.Flushed != o.Outboxes.Kept {
 		t.Errorf("devices that reach %s alone kept punches while it was dead, and flushed them later: %+v", s.victim, o.Outboxes)
 	}
@@ -137,7 +138,7 @@ func TestPointedAtARunningCluster(t *testing.T) {
 	file, out := mustStateFile(t, s), t.TempDir()
 	told := filepath.Join(t.TempDir(), "told")
 	c := &Command{
-		Name: "freeze-node", Cluster: file, Region: s.state.Regions[1], Rate: testRate, Settle: time.Minute, Out: out,
+		Name: "freeze-node", Setup: cluster.Setup{Binary: mustBinary(t)}, Cluster: file, Region: s.state.Regions[1], Rate: testRate, Settle: time.Minute, Out: out,
 		Before: time.Second, During: time.Second, After: time.Second,
 		Inject: fmt.Sprintf(`echo "$PUNCHCLOCK_LAB_DRILL_REGION" >%s && kill -STOP %d`, told, s.environment.Region(s.state.Regions[1])[0].PID()),
 		Heal:   fmt.Sprintf("kill -CONT %d", s.environment.Region(s.state.Regions[1])[0].PID()),
