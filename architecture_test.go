@@ -81,7 +81,7 @@ var testsMayImport = map[string][]string{
 	"node":                {"node/...", "region/...", "tracing/monitoring"},
 	"node/cmd/punchclock": {"node/client/clienttest", "node/lab/cluster"},
 	"tracing":             {"node/lab/traceview"},
-	"tracing/monitoring":  {"node/lab/traceview"},
+	"tracing/monitoring":  {"node/lab/cluster", "node/lab/traceview"},
 	"node/httpapi":        {"node/client"},
 	"node/peer":           {"node/punch/punchtest", "node/certs", "node/batcher", "node/lab/traceview"},
 	"node/dispatch":       {"node/punch/punchtest", "node/zone", "node/batcher", "node/peer", "node/lab/traceview"},

@@ -15,6 +15,7 @@ import (
 
 	"github.com/punchclock/punchclock/node"
 	"github.com/punchclock/punchclock/node/config"
+	"github.com/punchclock/punchclock/node/lab/cluster"
 )
 
 var deps = node.Deps{Log: discard, Clock: time.Now}
@@ -43,12 +44,11 @@ func (w *world) settings(t *testing.T) config.Node {
 
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addrs, err := cluster.FreeAddrs(1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close() //nolint:errcheck // nobody connected
-	return l.Addr().String()
+	return addrs[0]
 }
 
 // TestStartStopStress stops nodes at many moments of their start and after it. No stop may hang or leave a goroutine.

@@ -24,6 +24,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"gopkg.in/yaml.v3"
 
+	"github.com/punchclock/punchclock/node/lab/cluster"
 	"github.com/punchclock/punchclock/node/lab/traceview"
 	"github.com/punchclock/punchclock/tracing"
 )
@@ -250,25 +251,14 @@ func TestCollectorSamples(t *testing.T) {
 	}
 }
 
-// freeAddrs returns addresses that no process listens on at this moment.
-func freeAddrs(t *testing.T, n int) (addrs []string) {
-	t.Helper()
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = l.Close() }() // closed at the end, so that no address comes twice
-		addrs = append(addrs, l.Addr().String())
-	}
-	return addrs
-}
-
 // startCollector runs the collector with our configuration, on free addresses, with a larger share of ordinary traces
 // and a short wait. It returns the collector's URL.
 func startCollector(t *testing.T, binary, sink string) string {
 	t.Helper()
-	addrs := freeAddrs(t, 4)
+	addrs, err := cluster.FreeAddrs(4)
+	if err != nil {
+		t.Fatal(err)
+	}
 	_, port, _ := net.SplitHostPort(addrs[3])
 	log, err := os.Create(filepath.Join(t.TempDir(), "otelcol.log"))
 	if err != nil {

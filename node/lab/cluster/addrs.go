@@ -44,6 +44,10 @@ func (l loopback) nodeHost(region, node int) string {
 	return fmt.Sprintf("127.%d.%d.%d", l.cluster, region, 1+node%254)
 }
 
+// FreeAddrs returns addresses on 127.0.0.1 that no process uses now. Another process will hardly take one before the
+// caller does, because port 0 never gives such a port. A test uses it for a listener that must be told its address.
+func FreeAddrs(n int) ([]string, error) { return freeAddrs("127.0.0.1", n) }
+
 // freeAddrs returns n different addresses host:port that no process uses now.
 func freeAddrs(host string, n int) ([]string, error) {
 	const tries = 50 // if every second port is taken, this fails once in 2^50

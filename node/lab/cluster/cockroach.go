@@ -157,7 +157,7 @@ func until(ctx context.Context, conn *pgx.Conn, question string, args ...any) er
 		if yes {
 			return nil
 		}
-		if !pause(ctx, pollEvery) {
+		if !Pause(ctx, pollEvery) {
 			return fmt.Errorf("cockroach: not yet: %s: %w", question, ctx.Err())
 		}
 	}

@@ -61,7 +61,7 @@ func TestControl(t *testing.T) {
 
 	mustCrash(t, c.Nodes()[0]) // the file shows it without any change that is asked for
 	for ctx := testContext(t); state.Nodes[0].Crashes == 0; {
-		if !pause(ctx, pollEvery) {
+		if !Pause(ctx, pollEvery) {
 			t.Fatal("the crash is not in the file")
 		}
 		if state, err = ReadState(file); err != nil {

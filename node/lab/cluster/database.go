@@ -261,8 +261,8 @@ func poll(ctx context.Context, p *process, try func(context.Context) error) erro
 	}
 }
 
-// pause waits for a time and reports whether ctx is still valid.
-func pause(ctx context.Context, d time.Duration) bool {
+// Pause waits for a time and reports whether ctx is still valid.
+func Pause(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

@@ -55,7 +55,7 @@ func (d *Database) decommissionBy(ctx context.Context, addr, region string, say 
 			say("%s is decommissioned after %.1f s", serverName(region), time.Since(began).Seconds())
 			return nil
 		}
-		if !pause(ctx, time.Second) { // each look is a process that takes a third of it
+		if !Pause(ctx, time.Second) { // each look is a process that takes a third of it
 			return ctx.Err()
 		}
 	}

@@ -289,7 +289,7 @@ func mustLog(t *testing.T, path, text string, times int) {
 		if log, err := os.ReadFile(path); err == nil && strings.Count(string(log), text) >= times {
 			return
 		}
-		if !pause(ctx, pollEvery) {
+		if !Pause(ctx, pollEvery) {
 			t.Fatalf("%s does not have %q %d times", path, text, times)
 		}
 	}

@@ -81,7 +81,7 @@ func (p *Proxy) carry(ctx context.Context, from, to net.Conn) {
 	defer close(held)
 	writer.Go(func() {
 		for c := range held {
-			if !pause(ctx, time.Until(c.due)) {
+			if !Pause(ctx, time.Until(c.due)) {
 				continue
 			}
 			if _, err := to.Write(c.data); err != nil {

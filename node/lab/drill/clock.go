@@ -193,7 +193,7 @@ func (p *probe) until(ctx context.Context, want int) error {
 		if status == want {
 			return nil
 		}
-		if !pause(ctx, probeEvery) {
+		if !cluster.Pause(ctx, probeEvery) {
 			return fmt.Errorf("the node answers %d, not %d: %w", status, want, context.Cause(ctx))
 		}
 	}

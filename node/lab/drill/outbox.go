@@ -173,7 +173,7 @@ func (d *device) drain(ctx context.Context, settle time.Duration) {
 	for {
 		done, err := d.box.Flush(ctx, d.asks)
 		d.flushed(done, whileOpen(ctx, err))
-		if err != nil || done.Kept == 0 || !pause(ctx, drainEvery) {
+		if err != nil || done.Kept == 0 || !cluster.Pause(ctx, drainEvery) {
 			return // outboxes counts the punches that still wait
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/punchclock/punchclock/node/lab/cluster"
 	"github.com/punchclock/punchclock/node/lab/drill/audit"
 )
 
@@ -42,7 +43,7 @@ func (p *drillProcess) file(t *testing.T, name string) string {
 		if err == nil && len(found) == 1 {
 			return found[0]
 		}
-		if !pause(ctx, 10*time.Millisecond) {
+		if !cluster.Pause(ctx, 10*time.Millisecond) {
 			t.Fatalf("%s: %q, %v", name, found, err)
 		}
 	}

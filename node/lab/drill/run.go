@@ -116,7 +116,7 @@ func distinct(errs ...error) (joined error) {
 // runScenario breaks and heals. After the break has begun it always heals, also if the break fails or ctx ends: a cluster
 // that the drill did not start must not stay broken.
 func (r *run) runScenario(ctx context.Context) error {
-	if !pause(ctx, r.scenario.Before) {
+	if !cluster.Pause(ctx, r.scenario.Before) {
 		return context.Cause(ctx)
 	}
 	r.awaitServed(ctx, time.Time{})
@@ -124,7 +124,7 @@ func (r *run) runScenario(ctx context.Context) error {
 	if err := errors.Join(broke, r.heal(context.WithoutCancel(ctx))); err != nil {
 		return err
 	}
-	if !pause(ctx, r.scenario.After) {
+	if !cluster.Pause(ctx, r.scenario.After) {
 		return context.Cause(ctx)
 	}
 	r.awaitServed(ctx, r.now().Healed)
@@ -141,7 +141,7 @@ func (r *run) awaitServed(ctx context.Context, since time.Time) {
 	ctx, cancel := context.WithTimeout(ctx, servedTimeout)
 	defer cancel()
 	for homes := r.target.homes(); !r.samples.served(homes, since); {
-		if !pause(ctx, watchEvery) {
+		if !cluster.Pause(ctx, watchEvery) {
 			return
 		}
 	}
@@ -163,7 +163,7 @@ func (r *run) inject(ctx context.Context) error {
 		return fmt.Errorf("breaking: %w", err)
 	}
 	r.mark(func(m *Moments) *time.Time { return &m.Broken })
-	if !pause(ctx, r.scenario.During) {
+	if !cluster.Pause(ctx, r.scenario.During) {
 		return context.Cause(ctx)
 	}
 	return nil
@@ -196,18 +196,6 @@ func (r *run) now() Moments {
 	return r.moments
 }
 
-// pause reports whether d passed before ctx ended.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return ctx.Err() == nil
-	case <-ctx.Done():
-		return false
-	}
-}
-
 // observe watches the cluster from the break on. It returns after the arrivals have ended, when the cluster is whole
 // or the time to settle has passed.
 func (r *run) observe(ctx context.Context, enough <-chan struct{}) error {
@@ -229,7 +217,7 @@ func (r *run) observe(ctx context.Context, enough <-chan struct{}) error {
 			}
 		default:
 		}
-		if !pause(ctx, watchEvery) {
+		if !cluster.Pause(ctx, watchEvery) {
 			return context.Cause(ctx)
 		}
 	}

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/punchclock/punchclock/node/lab/cluster"
 )
 
 // waitForFile returns a file's text when done accepts it.
@@ -22,7 +24,7 @@ func waitForFile(t *testing.T, path string, done func(text string) bool) string 
 		if err == nil && done(string(text)) {
 			return string(text)
 		}
-		if !pause(ctx, 10*time.Millisecond) {
+		if !cluster.Pause(ctx, 10*time.Millisecond) {
 			t.Fatalf("%s never got so far: %q, %v", path, text, err)
 		}
 	}
@@ -71,7 +73,7 @@ func TestRunCommandInterruptsTheWholeGroup(t *testing.T) {
 				t.Errorf("it ended with %v, want %v", err, reason)
 			}
 			for ctx := testContext(t); !gone(child); {
-				if !pause(ctx, 10*time.Millisecond) {
+				if !cluster.Pause(ctx, 10*time.Millisecond) {
 					t.Fatalf("its child %d goes on", child)
 				}
 			}

@@ -112,7 +112,7 @@ func thawDatabase(ctx context.Context, s *target) error {
 			s.notes = append(s.notes, "the database of "+s.victim+" ended itself when it woke up, as CockroachDB does after 20 s without its disk; the drill started it again")
 			return s.environment.Database.Restart(ctx, s.victim)
 		}
-		if !pause(ctx, watchEvery) {
+		if !cluster.Pause(ctx, watchEvery) {
 			return context.Cause(ctx)
 		}
 	}
@@ -283,7 +283,7 @@ func (s *target) rest(ctx context.Context) error {
 		if home {
 			return errors.Join(err, s.whole(ctx))
 		}
-		if !pause(ctx, watchEvery) {
+		if !cluster.Pause(ctx, watchEvery) {
 			return errors.Join(errors.New("leases did not come home before the drill"), err)
 		}
 	}
@@ -311,7 +311,7 @@ func (s *target) await(ctx context.Context, what, without string, seen func([]vi
 		if seen(views) {
 			return nil
 		}
-		if !pause(ctx, watchEvery) {
+		if !cluster.Pause(ctx, watchEvery) {
 			err := fmt.Errorf("did not come: %s: %w", what, context.Cause(ctx))
 			for _, v := range views {
 				err = errors.Join(err, v.err)

@@ -243,7 +243,7 @@ func processesOf(t *testing.T, s *target) (pids []int) {
 // awaitCrash returns when the cluster's file says that a node ended by itself.
 func awaitCrash(t *testing.T, s *target) {
 	t.Helper()
-	for ctx := testContext(t); ; pause(ctx, 20*time.Millisecond) {
+	for ctx := testContext(t); ; cluster.Pause(ctx, 20*time.Millisecond) {
 		state, err := cluster.ReadState(s.environment.Path("cluster.json"))
 		if err == nil && slices.ContainsFunc(state.Nodes, func(n cluster.NodeState) bool { return n.Region == s.victim && n.Crashes > 0 }) {
 			return
@@ -261,7 +261,7 @@ func watchRegion(t *testing.T, s *target) (least func() int) {
 	few := len(s.nodes())
 	var watching sync.WaitGroup
 	watching.Go(func() {
-		for pause(ctx, 20*time.Millisecond) {
+		for cluster.Pause(ctx, 20*time.Millisecond) {
 			n, err := readyNodes(ctx, s)
 			if err == nil {
 				few = min(few, n)
