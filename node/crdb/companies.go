@@ -16,28 +16,28 @@ import (
 	"github.com/punchclock/punchclock/region"
 )
 
-// Company is a company as the operator manages it.
+// Company is a company as an operator manages it.
 type Company struct {
 	ID         string
 	Name       string
 	HomeRegion string
-	MovingFrom string // the region that rows are being carried from, empty when none
+	MovingFrom string // region that still has rows of the company; empty when the company is not moving
 	TimeZone   string // IANA name
 	Epoch      int64
 	Version    int64
 	CreatedAt  time.Time
 }
 
-// Validate checks what the operator gives; regions are those of the database.
+// Validate checks the values that an operator gives. regions are the regions of the database.
 // The error is an Invalid *punch.Error that names the field.
 func (c *Company) Validate(regions []string) error {
 	if !punch.ValidCompany(c.ID) {
 		return punch.InvalidField("company", "%s, is %q", punch.NameRule, c.ID)
 	}
-	if c.Name == "" || len(c.Name) > 200 { // long enough for any registered name
+	if c.Name == "" || len(c.Name) > 200 { // longer than any registered name
 		return punch.InvalidField("name", "must be 1 to 200 bytes, has %d", len(c.Name))
 	}
-	if !utf8.ValidString(c.Name) || strings.ContainsRune(c.Name, 0) { // a text column takes neither
+	if !utf8.ValidString(c.Name) || strings.ContainsRune(c.Name, 0) { // a text column refuses both
 		return punch.InvalidField("name", "must be valid UTF-8 without NUL, is %q", c.Name)
 	}
 	known := false
@@ -50,8 +50,8 @@ func (c *Company) Validate(regions []string) error {
 	return validZone(c.TimeZone)
 }
 
-// Home is the authority behind the company directory. It returns
-// region.ErrUnknownCompany when the database has no such company.
+// Home reads a company's home for the directory. It returns region.ErrUnknownCompany when the database has no such
+// company.
 func (db *DB) Home(ctx context.Context, company string) (home region.Home, err error) {
 	err = db.query(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
 		var name, zone string
@@ -66,27 +66,27 @@ func (db *DB) Home(ctx context.Context, company string) (home region.Home, err e
 	return home, err
 }
 
-// location loads a zone that was checked when it was stored. If this build does not know it, punches get the offset of
-// UTC and the log says so once. A punch is worth more than a zone.
+// location loads a zone that was checked when it was stored. If this build does not know the zone, the company's
+// punches get the offset of UTC, and the log says so once. Refusing the punches would be worse.
 func (db *DB) location(ctx context.Context, name string) *time.Location {
 	loc, err := zone.Load(name)
 	if err == nil {
 		return loc
 	}
 	if _, told := db.unknownZones.LoadOrStore(name, true); !told {
-		db.log.ErrorContext(ctx, "punches get the offset of UTC because the time zone of their company is unknown; correct it with `punchclock company set-zone`",
+		db.log.ErrorContext(ctx, "punches get the offset of UTC, because this build does not know their company's time zone; correct it with `punchclock company set-zone`",
 			"zone", name, "error", err)
 	}
 	return time.UTC
 }
 
-// companiesPage is how many companies one statement reads where all of them are wanted. A page must end within an
-// attempt, also through a cold gateway.
+// companiesPage is the number of companies per page. A page must be read within one attempt, also
+// through a slow gateway.
 const companiesPage = 5_000
 
-// Homes passes up to limit companies to put, for preloading a directory. It reads page by page in the order of the ids,
-// and tries each page until ctx is done: a failed statement costs its page and not the pages before. A company of a page
-// that failed half way may be passed twice.
+// Homes passes up to limit companies to put, to preload a directory. It reads pages in the order of the ids and repeats
+// each page until ctx is done. So a failed statement costs a single page. A company may be passed twice when its page
+// failed half way.
 func (db *DB) Homes(ctx context.Context, limit int, put func(company string, home region.Home)) error {
 	return db.homes(ctx, limit, companiesPage, put)
 }
@@ -164,10 +164,10 @@ func companies(ctx context.Context, q querier, where string, args ...any) ([]Com
 	return pgx.CollectRows(rows, pgx.RowToStructByPos[Company])
 }
 
-// CreateCompanies creates the companies that do not exist, all of them or none, and
-// returns one outcome each: nil for created or already there with the same
-// values, Conflict when the id is taken by a company with other values. The
-// caller has validated them and given each id once.
+// CreateCompanies creates all companies of the list that do not exist, or none of them. It returns one outcome for each
+// company.
+// The outcome is nil when the company was created or exists with the same values. It is Conflict when a company with
+// other values has the id. The caller must validate the companies and pass each id once.
 func (db *DB) CreateCompanies(ctx context.Context, list []Company) ([]error, error) {
 	outcomes := make([]error, len(list))
 	err := db.transaction(ctx, func(ctx context.Context, tx pgx.Tx) error { return createCompanies(ctx, tx, list, outcomes) })
@@ -196,12 +196,12 @@ func createCompanies(ctx context.Context, tx pgx.Tx, list []Company, outcomes []
 	if err != nil {
 		return err
 	}
-	there, err := companies(ctx, tx, `WHERE company_id = ANY ($1::text[])`, ids)
+	stored, err := companies(ctx, tx, `WHERE company_id = ANY ($1::text[])`, ids)
 	if err != nil {
 		return err
 	}
-	byID := make(map[string]Company, len(there))
-	for _, c := range there {
+	byID := make(map[string]Company, len(stored))
+	for _, c := range stored {
 		byID[c.ID] = c
 	}
 	for i, c := range list {

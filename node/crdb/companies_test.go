@@ -15,13 +15,13 @@ func TestCompanies(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
 		id := "c-" + punch.NewID().String()
 		if _, err := s.Home(s.ctx, id); !errors.Is(err, region.ErrUnknownCompany) {
-			t.Fatalf("home of a company that is not there: %v", err)
+			t.Fatalf("home of a unknown company: %v", err)
 		}
 		if _, err := s.Company(s.ctx, id); punch.CodeOf(err) != punch.UnknownCompany {
-			t.Fatalf("company that is not there: %v", err)
+			t.Fatalf("unknown company: %v", err)
 		}
 		c := Company{ID: id, Name: "Über & Söhne", HomeRegion: "ap-south", TimeZone: "Asia/Kolkata"}
-		for range 2 { // creating it again changes nothing
+		for range 2 { // the second time changes nothing
 			if out, err := s.CreateCompanies(s.ctx, []Company{c}); err != nil || out[0] != nil {
 				t.Fatalf("create: %v, %v", out, err)
 			}
@@ -102,7 +102,7 @@ func TestFindAndList(t *testing.T) {
 		for i := range batch {
 			at := start.Add(time.Duration(i) * time.Hour)
 			batch[i] = s.item(company, "us-east", "anna")
-			batch[i].ID = punch.IDAt(at.Add(23 * time.Hour)) // as far from the punch's time as is allowed
+			batch[i].ID = punch.IDAt(at.Add(23 * time.Hour)) // the largest allowed distance from the punch's time
 			batch[i].At = at
 		}
 		batch[49] = s.item(company, "us-east", "ben")

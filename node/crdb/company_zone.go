@@ -17,12 +17,12 @@ func validZone(name string) error {
 	return nil
 }
 
-// SetZone corrects the time zone of a company and returns the company as it is then. Punches that are stored already
-// keep the zone and the offset that they were recorded with.
+// SetZone corrects the time zone of a company and returns the changed company. Stored punches keep their zone and
+// offset.
 //
-// The epoch grows, in the company's row and in the fence. So a node that still has the old zone in its directory cannot
-// store a punch with it: the fence answers NotHome, and the node reads the company again. A company with that zone is
-// left as it is. A company whose rows are being carried is refused as Conflict, because the move depends on the epoch.
+// The epoch grows in the company's row and in the fence. So a node with the old zone in its directory cannot store a
+// punch: the fence answers NotHome, and the node reads the company again. Nothing changes when the company has this
+// zone already. SetZone refuses a company that is moving with Conflict, because the move depends on the epoch.
 func (db *DB) SetZone(ctx context.Context, company, name string) (c Company, err error) {
 	if err := validZone(name); err != nil {
 		return c, err
@@ -36,7 +36,7 @@ func (db *DB) SetZone(ctx context.Context, company, name string) (c Company, err
 			return err
 		}
 		if m.Carrying() {
-			return punch.Errorf(punch.Conflict, "company %s is still being moved from %s to %s; finish the move, then set the zone", company, m.From, m.Home)
+			return punch.Errorf(punch.Conflict, "company %s is still moving from %s to %s; finish the move, then set the zone", company, m.From, m.Home)
 		}
 		if err := db.lockFence(ctx, tx); err != nil {
 			return err

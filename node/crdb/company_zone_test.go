@@ -6,8 +6,8 @@ import (
 	"github.com/punchclock/punchclock/node/punch"
 )
 
-// TestZonesOfTheTableAlone refuses names that other machines may not know, or take for another zone.
-func TestZonesOfTheTableAlone(t *testing.T) {
+// TestOnlyZonesOfTheTable refuses names that another machine does not know or takes for another zone.
+func TestOnlyZonesOfTheTable(t *testing.T) {
 	for _, name := range []string{"", "Local", "localtime", "posixrules", "Factory", "right/UTC", "posix/UTC", "Europe//Berlin", "europe/berlin", "Mars/Base"} {
 		c := Company{ID: "acme", Name: "Acme", HomeRegion: "us-east", TimeZone: name}
 		if err := c.Validate([]string{"us-east"}); punch.CodeOf(err) != punch.Invalid || punch.AsError(err).Field != "time_zone" {
@@ -20,7 +20,7 @@ func TestZonesOfTheTableAlone(t *testing.T) {
 	}
 }
 
-// TestSetZone holds that no punch is stored with the old zone once the zone is corrected.
+// TestSetZone shows that no punch is stored with the old zone after the correction.
 func TestSetZone(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
 		company := s.company("us-east")
@@ -71,7 +71,7 @@ func TestSetZone(t *testing.T) {
 		if _, err := s.SetZone(s.ctx, company, "UTC"); punch.CodeOf(err) != punch.Conflict {
 			t.Errorf("while the company moves: %v, want a conflict", err)
 		}
-		s.exec(`DELETE FROM punches WHERE company_id = $1`, company) // instead of carrying them
+		s.exec(`DELETE FROM punches WHERE company_id = $1`, company) // in place of a mover
 		if done, err := s.Finish(s.ctx, move); !done || err != nil {
 			t.Fatalf("the move has ended: %t, %v", done, err)
 		}

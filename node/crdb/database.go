@@ -1,7 +1,6 @@
-// Package crdb keeps punches and companies in CockroachDB, or in PostgreSQL
-// where that stands in on one machine: the schema, the batch writer, the
-// queries, the company directory's source, and what each database error means.
-// It does not queue and does not route.
+// Package crdb stores punches and companies in CockroachDB. On one machine PostgreSQL may stand in for it. The package
+// holds the schema, the batch writer, the queries, and the meaning of each database error. It does not queue and does
+// not route. DESIGN.md has the reasons.
 package crdb
 
 import (
@@ -28,15 +27,15 @@ var dml embed.FS
 func statement(name string) string {
 	b, err := dml.ReadFile("dml/" + name + ".sql")
 	if err != nil {
-		panic(err) // embedded at build time: only a misspelt name gets here
+		panic(err) // the files are embedded: only a misspelt name fails
 	}
 	return string(b)
 }
 
-// Engine is the kind of database behind the URL.
+// Engine is the kind of database that the URL leads to.
 type Engine string
 
-// The engines. PostgreSQL cannot show the loss of a database region.
+// The engines. PostgreSQL cannot show how the loss of a region is survived.
 const (
 	CockroachDB Engine = "cockroach"
 	PostgreSQL  Engine = "postgres"
@@ -44,51 +43,50 @@ const (
 
 // Config says how to reach the database.
 type Config struct {
-	// URL may name several hosts, the nearest first. Each host gets pools of
-	// its own, so that an attempt can be repeated through another one.
+	// URL may name several gateways, the nearest first. Each gateway has its own pools, so that an attempt can be
+	// repeated through another gateway.
 	URL string
-	// Home is the region whose statements a new connection for punches learns
-	// before it is used; none when empty.
+	// Home is the region whose statements a new connection for punches prepares before its first use. Empty means that
+	// it prepares none.
 	Home string
-	// ConnectionsPerHome bounds the statements in flight per home; the lanes
-	// hold to it, the pool only guards it. As many connections lie idle.
+	// ConnectionsPerHome limits the concurrent statements of one home. Batchers keep to it, and the pool enforces it.
+	// As many connections are kept idle.
 	ConnectionsPerHome int
-	// ReadConnections bounds the reads of punches in flight; one home takes
-	// half of them at most. Look-ups of companies have connections of their own.
+	// ReadConnections limits the concurrent reads of punches. One home can use half of them. Lookups of companies have
+	// their own connections.
 	ReadConnections int
-	// MoveConnections bounds the companies that are carried at the same time. A
-	// node carries none and needs none.
+	// MoveConnections limits the companies whose rows are carried at the same time. A node needs none.
 	MoveConnections int
 	ConnectTimeout  time.Duration
-	// AttemptTimeout bounds one statement, so that a host that accepts and
-	// never answers leaves time for another.
+	// AttemptTimeout limits one statement. A gateway that accepts and never answers must leave time for another
+	// gateway.
 	AttemptTimeout time.Duration
 }
 
-// Deps is what the database reports to.
+// Deps are the sinks for logs, metrics and traces.
 type Deps struct {
 	Log    *slog.Logger
 	Meter  metric.MeterProvider
 	Tracer trace.TracerProvider
 }
 
-// DB is the database as one node uses it. It is safe for concurrent use.
+// DB is the database for one node. It is safe for concurrent use.
 type DB struct {
 	Engine  Engine
-	Version string // as the database says it
+	Version string // the server's own text
 
 	cfg          Config
 	log          *slog.Logger
 	metrics      metrics
 	files        *tlsFiles
 	gateways     *gateways
-	readSlots    sync.Map       // home region to chan struct{}: the reads it has in flight
-	unknownZones sync.Map       // time zones that this machine does not know, once logged
-	refusalLog   rate.Sometimes // logs refusals by the schema
+	readSlots    sync.Map       // home region to chan struct{}: a slot for each concurrent read
+	unknownZones sync.Map       // time zones that this build does not know and that were logged
+	refusalLog   rate.Sometimes // limits the log of refusals by the schema
 }
 
-// Open connects, finds out which engine answers, and prepares the pools. It
-// tries until ctx is done: a node may start before its database.
+// Open connects, detects the engine and prepares the pools. It tries until ctx is done, because a node may start before
+// its database.
 func Open(ctx context.Context, cfg Config, deps Deps) (*DB, error) {
 	base, err := pgxpool.ParseConfig(cfg.URL)
 	if err != nil {
@@ -108,13 +106,12 @@ func Open(ctx context.Context, cfg Config, deps Deps) (*DB, error) {
 	return db, nil
 }
 
-// Close closes all connections and waits for the statements on them, but not
-// long where the database does not answer.
+// Close waits a short time for running statements, and closes all connections.
 func (db *DB) Close() { db.gateways.close() }
 
 func (db *DB) detect(ctx context.Context, cc *pgx.ConnConfig) error {
 	for {
-		// Each time as the URL's files are now: they may have been what failed.
+		// The URL's files are read again each time, because a bad file may have been the failure.
 		if fresh, err := pgxpool.ParseConfig(db.cfg.URL); err == nil {
 			fresh.ConnConfig.ConnectTimeout = cc.ConnectTimeout
 			cc = fresh.ConnConfig
@@ -142,21 +139,19 @@ func serverVersion(ctx context.Context, cc *pgx.ConnConfig) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // the answer is in hand
+	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // the version was read
 	var version string
 	err = conn.QueryRow(ctx, "SELECT version()").Scan(&version)
 	return version, err
 }
 
-// permanent tells errors that waiting does not mend: a wrong password, user or
-// database name.
+// permanent reports errors that waiting does not fix: a wrong password, user or database name.
 func permanent(err error) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && (strings.HasPrefix(pg.Code, "28") || strings.HasPrefix(pg.Code, "3D"))
 }
 
-// Regions returns the labels of the database's regions. It tries until ctx is
-// done.
+// Regions returns the labels of the database's regions. It tries until ctx is done.
 func (db *DB) Regions(ctx context.Context) (list []string, err error) {
 	err = db.retryUntilAnswer(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
 		list, err = labels(ctx, pool, db.Engine)
@@ -165,10 +160,11 @@ func (db *DB) Regions(ctx context.Context) (list []string, err error) {
 	return list, err
 }
 
-// ClockOffset returns how far the clock is ahead of the database's, give or take half of the returned round trip.
+// ClockOffset returns how far this clock is ahead of the database's clock. The error is at most half of the returned
+// round trip.
 func (db *DB) ClockOffset(ctx context.Context, clock func() time.Time) (offset, roundTrip time.Duration, err error) {
 	err = db.query(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
-		conn, err := pool.Acquire(ctx) // before the clock is read: connecting is not part of the trip
+		conn, err := pool.Acquire(ctx) // before the clock is read, because connecting is not part of the round trip
 		if err != nil {
 			return err
 		}

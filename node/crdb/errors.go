@@ -13,42 +13,40 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// cause is why an attempt failed, in the terms that decide what to do next. It
-// is the label under which retries are counted.
+// cause is the reason why an attempt failed, as far as it decides the next step. It is the metric label of retries.
 type cause string
 
 const (
 	causeNone        cause = ""
-	causeConflict    cause = "conflict"    // 40001, 40P01: not committed, run again
-	causeAmbiguous   cause = "ambiguous"   // 40003: may be committed, run again to see
-	causeConnection  cause = "connection"  // lost or refused: may be committed, another host
-	causeTimeout     cause = "timeout"     // no answer in time: may be committed, another host
-	causeDraining    cause = "draining"    // 57P01: the server goes, another host
-	causeUnavailable cause = "unavailable" // ranges or resources away: wait
-	causeLicence     cause = "licence"     // CockroachDB throttles for want of a licence
-	causeStale       cause = "stale"       // XX000: a cached plan saw the regions change
-	causeData        cause = "data"        // values that no database would store: the caller's fault
-	causeConstraint  cause = "constraint"  // a rule of this schema refuses a row: not known to be the caller's fault
+	causeConflict    cause = "conflict"    // 40001, 40P01: not committed; run it again
+	causeAmbiguous   cause = "ambiguous"   // 40003: may be committed; run it again to find out
+	causeConnection  cause = "connection"  // lost or refused: may be committed; use another gateway
+	causeTimeout     cause = "timeout"     // no answer in time: may be committed; use another gateway
+	causeDraining    cause = "draining"    // 57P01: the server shuts down; use another gateway
+	causeUnavailable cause = "unavailable" // ranges or resources are unavailable; wait
+	causeLicence     cause = "licence"     // CockroachDB throttles because it has no licence
+	causeStale       cause = "stale"       // XX000: a cached plan is older than a change of regions
+	causeData        cause = "data"        // a value that no database can store: the caller's fault
+	causeConstraint  cause = "constraint"  // a rule of this schema refuses a row: maybe not the caller's fault
 	causeNoRegion    cause = "no_region"   // the region is unknown, or is being added or removed
-	causeRefused     cause = "refused"     // anything else the server will not do
-	causeUnknown     cause = "unknown"     // not an answer and not the network's: run again, it says nothing of the host
-	causeUnresolved  cause = "unresolved"  // no error, but some rows are still unexplained
+	causeRefused     cause = "refused"     // any other refusal of the server
+	causeUnknown     cause = "unknown"     // neither an answer nor a network error: run it again; the gateway is not blamed
+	causeUnresolved  cause = "unresolved"  // no error, but the outcome of some rows is unknown
 )
 
-// isAnswer reports whether the database said what it thinks of the statement
-// itself: running it again changes nothing.
+// isAnswer reports whether the database judged the statement itself. Running the statement again would change nothing.
 func (c cause) isAnswer() bool {
 	return c == causeData || c == causeConstraint || c == causeRefused || c == causeNoRegion
 }
 
-// classify reads the error's class from its SQLSTATE and type, never from its
-// text. What is not known for certain counts as maybe committed.
+// classify reads the cause from the SQLSTATE and the type of an error, never from its text. An error of an unknown kind
+// counts as maybe committed.
 func classify(err error) cause {
 	if err == nil {
 		return causeNone
 	}
 	if _, ok := errors.AsType[*crdb.AmbiguousCommitError](err); ok {
-		return causeAmbiguous // whatever SQLSTATE is inside: the commit was under way
+		return causeAmbiguous // for any SQLSTATE inside: the commit had begun
 	}
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return classifyState(pg.Code)
@@ -58,7 +56,7 @@ func classify(err error) cause {
 	switch {
 	case errors.Is(err, context.DeadlineExceeded), pgconn.Timeout(err), network && broken.Timeout():
 		return causeTimeout
-	case errors.Is(err, context.Canceled): // by the caller
+	case errors.Is(err, context.Canceled): // the caller left
 		return causeUnknown
 	case network, unconnected,
 		errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, pgconn.ErrConnClosed):
@@ -74,7 +72,7 @@ func classifyState(code string) cause {
 		return causeConflict
 	case "40003":
 		return causeAmbiguous
-	case "57014": // statement_timeout, or a cancel that overtook the answer
+	case "57014": // statement_timeout, or a cancel request that overtook the answer
 		return causeTimeout
 	case "57P01", "57P02", "57P03":
 		return causeDraining
@@ -84,12 +82,12 @@ func classifyState(code string) cause {
 		return causeLicence
 	case "XX000":
 		return causeStale
-	// The region's label is the only text that a statement casts, so the route is at fault and not a row. 22P02: no such
-	// label. 22023: CockroachDB is adding or removing the region, and its label is not public.
+	// The region's label is the only text that a statement casts. So the route is wrong, and no row. 22P02: there is no
+	// such label. 22023: CockroachDB is adding or removing the region, and the label is not public.
 	case "22P02", "22023":
 		return causeNoRegion
-	// The only codes that may make a refusal final: each names a value that cannot be stored at all. A code that is not
-	// in this list is retried, because a device would set a good punch aside for ever.
+	// Only these codes may make a refusal final. Each names a value that cannot be stored at all. Every other code is
+	// retried, because a final refusal makes a device give up a good punch.
 	case "22001", // too long
 		"22003", // a number out of range
 		"22007", // not a date or time
@@ -110,10 +108,9 @@ func classifyState(code string) cause {
 	}
 }
 
-// backoff returns how long to wait before attempt n, counted from 1. Conflicts
-// pass as soon as the other statement ends; everything else gives the database
-// time to hand over leases, without letting seconds go by after it has. Half
-// of each wait is random, so that lanes do not come back in step.
+// backoff returns the wait before attempt n, counted from 1. A conflict passes when the other statement ends. Every
+// other failure needs some time, such as for a transfer of leases. Half of each wait is random, so that batchers do not
+// retry in step.
 func backoff(why cause, n int) time.Duration {
 	ceiling := 500 * time.Millisecond
 	if why == causeConflict {
@@ -123,7 +120,7 @@ func backoff(why cause, n int) time.Duration {
 	return wait/2 + rand.N(wait/2)
 }
 
-// sleep waits for d and reports whether ctx still stands.
+// sleep waits for d. It returns false when ctx ended first.
 func sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -45,7 +45,7 @@ func TestClassify(t *testing.T) {
 	}
 }
 
-// newAmbiguousCommit is what cockroach-go returns when RELEASE fails with an error that is not a conflict.
+// newAmbiguousCommit returns the error of cockroach-go when RELEASE fails with an error other than a conflict.
 func newAmbiguousCommit(t *testing.T, code string) error {
 	t.Helper()
 	err := crdb.ExecuteInTx(t.Context(), releaseFails(code), func() error { return nil })
@@ -67,8 +67,8 @@ func (r releaseFails) Exec(_ context.Context, sql string, _ ...any) error {
 func (releaseFails) Commit(context.Context) error   { return nil }
 func (releaseFails) Rollback(context.Context) error { return nil }
 
-// TestFewCodesAreFinal tries every code of the two classes that are about values: what the list does not name must not
-// make a device give its punch up.
+// TestFewCodesAreFinal tries every code of the two classes about values. A code that is not in the list must not make a
+// device give up its punch.
 func TestFewCodesAreFinal(t *testing.T) {
 	const digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 	var final []string

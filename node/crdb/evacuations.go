@@ -14,17 +14,17 @@ import (
 	"github.com/punchclock/punchclock/region"
 )
 
-// evacuations names the row of controls that holds them all.
+// evacuations is the name of the row in controls that holds the evacuations of all regions.
 const evacuations = "evacuations"
 
-// storedEvacuation is one of them as it is kept, by region.
+// storedEvacuation is the stored form of a region's evacuation.
 type storedEvacuation struct {
 	On      bool      `json:"on"`
 	Version int64     `json:"version"`
 	Until   time.Time `json:"until,omitzero"`
 }
 
-// Evacuations returns the operator's switches as the database has them.
+// Evacuations returns the stored evacuations.
 func (db *DB) Evacuations(ctx context.Context) ([]region.Evacuation, error) {
 	var value string
 	err := db.query(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
@@ -34,7 +34,7 @@ func (db *DB) Evacuations(ctx context.Context) ([]region.Evacuation, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read the switches: %w", err)
+		return nil, fmt.Errorf("read the evacuations: %w", err)
 	}
 	byRegion, err := decodeEvacuations(value)
 	if err != nil {
@@ -53,17 +53,16 @@ func decodeEvacuations(value string) (map[string]storedEvacuation, error) {
 		return byRegion, nil
 	}
 	if err := json.Unmarshal([]byte(value), &byRegion); err != nil {
-		return nil, fmt.Errorf("the switches in the database make no sense: %w", err)
+		return nil, fmt.Errorf("the stored evacuations are not valid JSON: %w", err)
 	}
 	return byRegion, nil
 }
 
-// SetEvacuation stores a switch under a version that is above all stored ones
-// and not below the given one, and returns it as stored. It refuses, as
-// Conflict, to evacuate the last region that is in service.
+// SetEvacuation stores an evacuation and returns it as stored. Its version is above all stored versions and not below
+// the given version. SetEvacuation refuses to evacuate the last region in service with Conflict.
 func (db *DB) SetEvacuation(ctx context.Context, e region.Evacuation) (region.Evacuation, error) {
 	err := db.transaction(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		// The row is there before it is locked, so that two operators take turns.
+		// The row must exist before it is locked, so that two operators take turns.
 		if _, err := tx.Exec(ctx, `INSERT INTO controls (name, value, version) VALUES ($1, '', 0) ON CONFLICT (name) DO NOTHING`, evacuations); err != nil {
 			return err
 		}
@@ -91,8 +90,7 @@ func (db *DB) SetEvacuation(ctx context.Context, e region.Evacuation) (region.Ev
 	return e, err
 }
 
-// checkRemaining refuses a region that does not exist, and the evacuation
-// that would leave none.
+// checkRemaining refuses an unknown region, and an evacuation that would leave no region in service.
 func checkRemaining(ctx context.Context, tx pgx.Tx, engine Engine, e region.Evacuation, byRegion map[string]storedEvacuation) error {
 	labels, err := labels(ctx, tx, engine)
 	if err != nil {
@@ -110,7 +108,7 @@ func checkRemaining(ctx context.Context, tx pgx.Tx, engine Engine, e region.Evac
 	case !known:
 		return punch.InvalidField("region", "must be one of the database's regions %v, is %q", labels, e.Region)
 	case serving == 0:
-		return punch.Errorf(punch.Conflict, "%s is the last region in service; restore another one first", e.Region)
+		return punch.Errorf(punch.Conflict, "%s is the last region in service; restore another region first", e.Region)
 	default:
 		return nil
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/punchclock/punchclock/region"
 )
 
-// mustOwnDatabase opens a database of the test's own on the shared server.
+// mustOwnDatabase opens a new database on the shared server.
 func mustOwnDatabase(t *testing.T, s *store) *store {
 	t.Helper()
 	name := "d" + strings.ReplaceAll(punch.NewID().String(), "-", "")
@@ -37,13 +37,13 @@ func TestEvacuations(t *testing.T) {
 		until := time.Now().Add(time.Hour).UTC().Truncate(time.Second)
 		second, err := db.SetEvacuation(db.ctx, region.Evacuation{Region: "eu-west", On: true, Version: 7, Until: until})
 		if err != nil || second.Version != 7 {
-			t.Fatalf("%+v, %v: a version that is known elsewhere must be passed", second, err)
+			t.Fatalf("%+v, %v: must exceed a version that another node knows", second, err)
 		}
 		if _, err := db.SetEvacuation(db.ctx, region.Evacuation{Region: "ap-south", On: true}); punch.CodeOf(err) != punch.Conflict {
 			t.Fatalf("the last region: %v", err)
 		}
 		if _, err := db.SetEvacuation(db.ctx, region.Evacuation{Region: "mars", On: true}); punch.CodeOf(err) != punch.Invalid {
-			t.Fatalf("a region that is not there: %v", err)
+			t.Fatalf("an unknown region: %v", err)
 		}
 		if third, err := db.SetEvacuation(db.ctx, region.Evacuation{Region: "us-east"}); err != nil || third.Version != 8 {
 			t.Fatalf("%+v, %v", third, err)
@@ -62,8 +62,8 @@ func TestEvacuations(t *testing.T) {
 	})
 }
 
-// TestTwoOperatorsCannotEvacuateEverything lets three operators take out a
-// region each at the same moment. One region must stay.
+// TestTwoOperatorsCannotEvacuateEverything lets three operators evacuate one region each at the same moment. One region
+// must stay in service.
 func TestTwoOperatorsCannotEvacuateEverything(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
 		db := mustOwnDatabase(t, s)

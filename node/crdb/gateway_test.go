@@ -16,19 +16,18 @@ import (
 	"github.com/punchclock/punchclock/node/punch"
 )
 
-// proxy is a TCP proxy in front of a database host that can fail as a
-// gateway fails: it can lose the answer to a statement that was committed, and
-// it can turn gray, which is to accept everything and answer nothing.
+// proxy is a TCP proxy in front of a database gateway, and fails as a gateway can fail. It can lose the answer to a
+// committed statement. It can be silent: it accepts connections and answers nothing.
 type proxy struct {
 	net.Listener
 	target string
 	wg     sync.WaitGroup
 
-	mute    atomic.Bool  // swallow all answers from now on
+	mute    atomic.Bool  // drop all answers from now on
 	delay   atomic.Int64 // nanoseconds before each answer
-	frozen  atomic.Bool  // with mute: close no connection either
+	frozen  atomic.Bool  // with mute: keep all connections open
 	thaw    chan struct{}
-	cutNext atomic.Bool  // hand on the next statement and cut the connection instead of the answer
+	cutNext atomic.Bool  // pass on the next statement, then cut the connection in place of the answer
 	opened  atomic.Int64 // connections accepted
 
 	mu    sync.Mutex // guards conns
@@ -77,7 +76,7 @@ func (g *proxy) accept() {
 }
 
 func (g *proxy) answer(client, server net.Conn) {
-	defer client.Close() //nolint:errcheck // both ends go together
+	defer client.Close() //nolint:errcheck // both ends close together
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := server.Read(buf)
@@ -90,15 +89,14 @@ func (g *proxy) answer(client, server net.Conn) {
 		if g.mute.Load() {
 			continue
 		}
-		time.Sleep(time.Duration(g.delay.Load())) // the failure itself
+		time.Sleep(time.Duration(g.delay.Load())) // this delay is the failure
 		if _, err := client.Write(buf[:n]); err != nil {
 			return
 		}
 	}
 }
 
-// through replaces the first host of a connection URL by the gateway and
-// leaves the given number of hosts behind it.
+// through replaces the first gateway of a connection URL by the proxy and keeps the given number of others after it.
 func through(tb testing.TB, g *proxy, dsn string, others int) string {
 	tb.Helper()
 	u, err := url.Parse(dsn)
@@ -115,7 +113,7 @@ func through(tb testing.TB, g *proxy, dsn string, others int) string {
 	return u.String()
 }
 
-func firstHost(tb testing.TB, dsn string) string {
+func firstAddress(tb testing.TB, dsn string) string {
 	tb.Helper()
 	u, err := url.Parse(dsn)
 	if err != nil {
@@ -124,10 +122,10 @@ func firstHost(tb testing.TB, dsn string) string {
 	return strings.Split(u.Host, ",")[0]
 }
 
-func TestLostAnswerIsSettledByRunningAgain(t *testing.T) {
+func TestALostAnswerIsFoundByRepeating(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
 		dsn := s.server.URL("us-east")
-		g := mustProxy(t, firstHost(t, dsn))
+		g := mustProxy(t, firstAddress(t, dsn))
 		db := mustOpen(t, s.server, through(t, g, dsn, 0))
 		company := db.company("us-east")
 		w := db.Writer("us-east")
@@ -138,10 +136,10 @@ func TestLostAnswerIsSettledByRunningAgain(t *testing.T) {
 		o := w.Write(db.ctx, []punch.Item{item})[0]
 		wantCode(t, o, "")
 		if g.cutNext.Load() {
-			t.Fatal("no answer was cut: the test shows nothing")
+			t.Fatal("no answer was cut: the test proves nothing")
 		}
 		if o.Receipt.Replayed {
-			t.Error("the caller's own punch is called a replay")
+			t.Error("the caller's own punch counts as a replay")
 		}
 		if n := s.count(`SELECT count(*) FROM punches WHERE company_id = $1 AND employee_id = 'anna'`, company); n != 1 {
 			t.Fatalf("%d rows, want 1", n)
@@ -149,10 +147,10 @@ func TestLostAnswerIsSettledByRunningAgain(t *testing.T) {
 	})
 }
 
-func TestGrayHostIsLedAround(t *testing.T) {
+func TestASilentGatewayIsAvoided(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
 		dsn := s.server.URL("us-east")
-		g := mustProxy(t, firstHost(t, dsn))
+		g := mustProxy(t, firstAddress(t, dsn))
 		cfg := testConfig(through(t, g, dsn, 1))
 		cfg.AttemptTimeout = time.Second
 		gray, err := Open(s.ctx, cfg, testDeps())
@@ -164,37 +162,36 @@ func TestGrayHostIsLedAround(t *testing.T) {
 		w := gray.Writer("us-east")
 		wantCode(t, w.Write(s.ctx, []punch.Item{s.item(company, "us-east", "before")})[0], "")
 		if g.opened.Load() == 0 {
-			t.Fatal("the gateway was not used: the test shows nothing")
+			t.Fatal("the proxy was not used: the test proves nothing")
 		}
 		g.mute.Store(true)
 		wantCode(t, w.Write(s.ctx, []punch.Item{s.item(company, "us-east", "during")})[0], "")
-		awaitDown(t, gray, true)
+		awaitUnhealthy(t, gray, true)
 		missing := s.item(company, "us-east", "x")
 		if _, err := gray.Find(s.ctx, "us-east", missing.Key()); punch.CodeOf(err) != punch.NotFound {
-			t.Errorf("a read around the gray host: %v", err)
+			t.Errorf("a read that avoids the silent gateway: %v", err)
 		}
 		g.mute.Store(false)
-		awaitDown(t, gray, false)
+		awaitUnhealthy(t, gray, false)
 		wantCode(t, w.Write(s.ctx, []punch.Item{s.item(company, "us-east", "after")})[0], "")
 	})
 }
 
-// TestAForwardedPunchReachesTheSecondHost has less time than a caller's own
-// punch, and a gray host before it.
-func TestAForwardedPunchReachesTheSecondHost(t *testing.T) {
+// TestAForwardedPunchReachesTheSecondGateway has less time than a caller's own punch, and its first gateway is silent.
+func TestAForwardedPunchReachesTheSecondGateway(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
 		db, g := s.openBehindProxy(1, 5*time.Second, testDeps())
 		company := s.company("us-east")
 		g.mute.Store(true)
-		ctx, cancel := context.WithTimeout(s.ctx, 4700*time.Millisecond) // what is left of a third of 15 s
+		ctx, cancel := context.WithTimeout(s.ctx, 4700*time.Millisecond) // a third of 15 s, less the way
 		defer cancel()
 		wantCode(t, db.Writer("us-east").Write(ctx, []punch.Item{s.item(company, "us-east", "anna")})[0], "")
 	})
 }
 
-// TestSlowHostIsLedAround delays the answers of the nearest host: no attempt
-// fails, and other hosts answer sooner.
-func TestSlowHostIsLedAround(t *testing.T) {
+// TestASlowGatewayIsAvoided delays the answers of the nearest gateway. No attempt fails, and other gateways answer
+// sooner.
+func TestASlowGatewayIsAvoided(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
 		db, g := s.openBehindProxy(1, 10*time.Second, testDeps())
 		company := s.company("us-east")
@@ -205,34 +202,33 @@ func TestSlowHostIsLedAround(t *testing.T) {
 		write("before")
 		g.delay.Store(int64(slowPing) + int64(slowPing)/2)
 		write("during")
-		awaitDown(t, db, true)
-		// To connect anew takes longer than a ping may: so it would be away for good.
-		await(t, "the host is slow", func() bool { return health(db.gateways.all[0].health.Load()) == slow })
+		awaitUnhealthy(t, db, true)
+		// A new connection would take longer than a ping may. So the gateway would stay down for ever.
+		await(t, "the gateway is slow", func() bool { return health(db.gateways.all[0].health.Load()) == slow })
 		connections := g.opened.Load()
 		write("around")
 		if h := db.gateways.pick(0); h == db.gateways.all[0] || h == db.gateways.pick(1) != (len(db.gateways.all) == 2) {
 			t.Errorf("attempts go to %s and %s", h.addr, db.gateways.pick(1).addr)
 		}
-		if g.opened.Load() > connections+1 { // a ping
-			t.Error("the slow host was still used")
+		if g.opened.Load() > connections+1 { // one ping
+			t.Error("the slow gateway was still used")
 		}
 		g.delay.Store(0)
-		for range promptPingsNeeded { // sooner than the watcher's own
+		for range promptPingsNeeded { // sooner than the watcher's own pings
 			db.gateways.probes <- db.gateways.all[0]
 		}
-		awaitDown(t, db, false)
+		awaitUnhealthy(t, db, false)
 	})
 }
 
-// TestAllHostsSlowAreAllUsed delays the answers of the only two hosts: there is
-// no way around, and the nearest stays the first.
-func TestAllHostsSlowAreAllUsed(t *testing.T) {
+// TestGatewaysThatAreAllSlowAreUsed delays the answers of both gateways. The nearest stays the first.
+func TestGatewaysThatAreAllSlowAreUsed(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
 		dsn := s.server.URL("us-east")
-		near, far := mustProxy(t, firstHost(t, dsn)), mustProxy(t, firstHost(t, dsn))
+		near, far := mustProxy(t, firstAddress(t, dsn)), mustProxy(t, firstAddress(t, dsn))
 		cfg := testConfig(strings.Replace(through(t, near, dsn, 0), near.Addr().String(), near.Addr().String()+","+far.Addr().String(), 1))
 		db := s.mustOpenWith(cfg, testDeps())
-		await(t, "a connection to each lies idle", func() bool {
+		await(t, "each gateway has an idle connection", func() bool {
 			return !slices.ContainsFunc(db.gateways.all, func(h *gateway) bool { return h.control.Stat().IdleConns() == 0 })
 		})
 		for _, g := range []*proxy{near, far} {
@@ -240,7 +236,7 @@ func TestAllHostsSlowAreAllUsed(t *testing.T) {
 		}
 		for _, h := range db.gateways.all {
 			if db.gateways.probe(s.ctx, h); health(h.health.Load()) == slow {
-				t.Errorf("%s is slow, and the other is no faster", h.addr)
+				t.Errorf("%s counts as slow, and the other is no faster", h.addr)
 			}
 		}
 		if h := db.gateways.pick(0); h != db.gateways.all[0] {
@@ -249,24 +245,24 @@ func TestAllHostsSlowAreAllUsed(t *testing.T) {
 	})
 }
 
-// awaitDown waits until the first host is known to be in trouble, or to be fine.
-func awaitDown(t *testing.T, db *DB, want bool) {
+// awaitUnhealthy waits until the first gateway is unhealthy, or healthy again.
+func awaitUnhealthy(t *testing.T, db *DB, want bool) {
 	t.Helper()
 	deadline := time.Now().Add(20 * time.Second)
 	for (health(db.gateways.all[0].health.Load()) != up) != want {
 		if time.Now().After(deadline) {
-			t.Fatalf("the first host is %s", health(db.gateways.all[0].health.Load()))
+			t.Fatalf("the first gateway is %s", health(db.gateways.all[0].health.Load()))
 		}
 		time.Sleep(20 * time.Millisecond) // poll
 	}
 }
 
-func TestDeadHostIsLedAround(t *testing.T) {
+func TestADeadGatewayIsAvoided(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
 		dsn := s.server.URL("us-east")
-		g := mustProxy(t, firstHost(t, dsn))
+		g := mustProxy(t, firstAddress(t, dsn))
 		url := through(t, g, dsn, 1)
-		_ = g.Close() // refuses from now on; the start must find the second host
+		_ = g.Close() // refuses from now on; Open must find the second gateway
 		db := mustOpen(t, s.server, url)
 		company := s.company("us-east")
 		wantCode(t, db.Writer("us-east").Write(s.ctx, []punch.Item{s.item(company, "us-east", "anna")})[0], "")
@@ -274,7 +270,7 @@ func TestDeadHostIsLedAround(t *testing.T) {
 }
 
 func TestAddresses(t *testing.T) {
-	for dsn, want := range map[string]string{ // how often each host is tried, with TLS and without
+	for dsn, want := range map[string]string{ // how often each gateway is tried, with TLS and without
 		"postgres://a:1,b:2,c:3/x?sslmode=prefer":  "a:1 2 b:2 2 c:3 2",
 		"postgres://a:1,b:2/x?sslmode=disable":     "a:1 1 b:2 1",
 		"postgres://[::1]:5/x?sslmode=verify-full": "[::1]:5 1",

@@ -20,15 +20,14 @@ type address struct {
 	host string
 	port uint16
 	tls  *tls.Config
-	// What pgx tries on the same host when TLS as above does not do, with
-	// sslmode=prefer or allow.
+	// Other ways of encryption for the same address, with sslmode=prefer or allow.
 	alternatives []*pgconn.FallbackConfig
 }
 
 func (a address) String() string { return net.JoinHostPort(a.host, strconv.Itoa(int(a.port))) }
 
-// addresses returns the hosts of a connection URL in its order. pgx lists a
-// host once more for each way to encrypt: these become its alternatives.
+// addresses returns the addresses of a connection URL in their order. pgx lists an address once for each way of
+// encryption. The further ways become its alternatives.
 func addresses(cc *pgx.ConnConfig) []address {
 	list := []address{{host: cc.Host, port: cc.Port, tls: cc.TLSConfig}}
 	at := map[string]int{list[0].String(): 0}
@@ -44,31 +43,31 @@ func addresses(cc *pgx.ConnConfig) []address {
 	return list
 }
 
-// host is one gateway of the database with pools of its own.
+// gateway is a database node with its own pools.
 type gateway struct {
 	addr        string
-	writes      *pgxpool.Pool   // writes punches
-	reads       *pgxpool.Pool   // reads punches
-	control     *pgxpool.Pool   // everything else
-	moves       *pgxpool.Pool   // carries rows from home to home; nil where nothing is moved
-	pingConfig  *pgx.ConnConfig // for pings where no connection lies idle: a pool without one is no dead host
-	files       *tlsFiles       // asked before every connection
-	health      atomic.Int32    // a trouble: what is believed of it
-	promptPings int             // pings in a row that were answered promptly; the watcher's
-	pingLimit   rate.Sometimes  // pings because of slow attempts
+	writes      *pgxpool.Pool   // write punches
+	reads       *pgxpool.Pool   // read punches
+	control     *pgxpool.Pool   // all other statements
+	moves       *pgxpool.Pool   // carry rows from home to home; nil on a node
+	pingConfig  *pgx.ConnConfig // for pings when no connection is idle: a busy pool does not mean a dead gateway
+	files       *tlsFiles       // gives each new connection the present certificates
+	health      atomic.Int32    // a health
+	promptPings int             // fast pings in a row; only the watcher uses it
+	pingLimit   rate.Sometimes  // limits the pings that slow attempts cause
 
-	resets map[*pgxpool.Pool]*rate.Sometimes // of the pools above, complete once they are open
+	resets map[*pgxpool.Pool]*rate.Sometimes // limits the resets of each pool; complete once the pools are open
 }
 
 func (g *gateway) controlPool() *pgxpool.Pool { return g.control }
 func (g *gateway) movesPool() *pgxpool.Pool   { return g.moves }
 
-// trouble is what keeps a host from being used, the lesser the better.
+// health says how well a gateway answers. A smaller value is better.
 type health int32
 
 const (
 	up   health = iota
-	slow        // answers, but others answer much sooner
+	slow        // answers, but another gateway is much faster
 	down        // lost a connection, or did not answer a ping
 )
 
@@ -78,16 +77,13 @@ func newGateway(addr string, files *tlsFiles) *gateway {
 	return &gateway{addr: addr, files: files, pingLimit: rate.Sometimes{Interval: probeEvery}, resets: make(map[*pgxpool.Pool]*rate.Sometimes)}
 }
 
-// resetPool gives the pool new connections. A change of regions fails the
-// statements of all homes at once, and each reset costs all of them their
-// connections. One is enough until the change is through everywhere, which takes
+// resetPool closes the pool's connections, so that new ones are made. A change of regions fails the statements of all
+// homes at once. A reset for each failure would cost every statement its connection, so there is one reset in some
 // seconds.
 func (g *gateway) resetPool(pool *pgxpool.Pool) { g.resets[pool].Do(pool.Reset) }
 
-// hosts chooses the gateway for each attempt: the nearest of those in the least
-// trouble. A gray host, one that accepts and never answers, counts as away once
-// a ping to it has timed out, and as slow once its pings take long while
-// another host's do not.
+// gateways chooses the gateway for each attempt: the nearest of the healthiest. A gateway that accepts and never
+// answers is down once a ping times out. A gateway is slow when its pings are slow and those of another are fast.
 type gateways struct {
 	all []*gateway
 	log *slog.Logger
@@ -98,20 +94,17 @@ type gateways struct {
 }
 
 const (
-	// A ping may need a new connection: up to six round trips with TLS and a
-	// password, each at most about 300 ms between regions.
+	// A ping may need a new connection. With TLS that takes up to six round trips of about 300 ms between regions.
 	pingTimeout = 2 * time.Second
-	// How soon a host that came back is used again.
+	// The delay until a gateway that has recovered is used again.
 	probeEvery = 2 * time.Second
-	// One round trip between the farthest regions is about 300 ms. An attempt
-	// that takes longer may be slow by its host or by one home's ranges: a ping
-	// tells. A host that takes longer for that is worth a look at the others.
+	// A round trip between the farthest regions takes about 300 ms. A slower attempt may be the fault of the gateway or
+	// of one home's ranges. A ping tells which. A gateway with a slower ping is compared with the others.
 	slowPing = 500 * time.Millisecond
-	// A slow host is only slow while it is used, if load is what makes it slow:
-	// ten seconds of prompt pings before it is tried again.
+	// Load can make a gateway slow, and then it is fast as soon as it is not used. So it needs ten seconds of fast
+	// pings.
 	promptPingsNeeded = 5
-	// What a statement needs to end, and a connection to say goodbye, where
-	// the database answers.
+	// Enough for a statement to end and for a connection to close while the database answers.
 	closeTimeout = 2 * time.Second
 )
 
@@ -127,8 +120,8 @@ func (gs *gateways) close() {
 		gs.stop()
 		gs.wg.Wait()
 	}
-	// pgx waits up to 15 s for a frozen server to take its leave. What is not
-	// closed in time ends by itself then, or with the process.
+	// pgx waits up to 15 s for a frozen server to close a connection. Connections that are open after the timeout end
+	// later by themselves, or with the process.
 	closed := make(chan struct{})
 	go func() {
 		defer close(closed)
@@ -147,12 +140,12 @@ func (gs *gateways) close() {
 	select {
 	case <-closed:
 	case <-patience.C:
-		gs.log.Warn("database connections are left to close by themselves")
+		gs.log.Warn("some database connections are still open and will close by themselves")
 	}
 }
 
-// pick returns the host for the given attempt, counted from 0. Attempts walk
-// over the hosts in the least trouble, the nearest first.
+// pick returns the gateway for the given attempt, counted from 0. Attempts rotate over the healthiest gateways, the
+// nearest first.
 func (gs *gateways) pick(attempt int) *gateway {
 	best, least := make([]*gateway, 0, 8), down
 	for _, g := range gs.all {
@@ -166,12 +159,11 @@ func (gs *gateways) pick(attempt int) *gateway {
 	return best[attempt%len(best)]
 }
 
-// observe takes in how an attempt through h ended. A lost connection proves the
-// host away; silence and slowness may be the fault of one home's ranges only,
-// so the host is pinged before other homes are led around it.
+// observe learns from how an attempt through g ended. A lost connection proves that the gateway is down. Silence and
+// slowness may be the fault of one home's ranges only. So the gateway is pinged before other homes avoid it.
 func (gs *gateways) observe(g *gateway, why cause, took time.Duration) {
 	if len(gs.all) == 1 {
-		return // there is nowhere else to go
+		return // there is no other gateway
 	}
 	switch {
 	case why == causeConnection, why == causeDraining:
@@ -180,7 +172,7 @@ func (gs *gateways) observe(g *gateway, why cause, took time.Duration) {
 		g.pingLimit.Do(func() {
 			select {
 			case gs.probes <- g:
-			default: // probes are waiting already
+			default: // enough pings are waiting
 			}
 		})
 	}
@@ -188,7 +180,7 @@ func (gs *gateways) observe(g *gateway, why cause, took time.Duration) {
 
 func (gs *gateways) setHealth(g *gateway, t health) {
 	if before := health(g.health.Swap(int32(t))); before != t {
-		gs.log.Warn("database host", "addr", g.addr, "is", t.String(), "was", before.String())
+		gs.log.Warn("the health of a database gateway changed", "addr", g.addr, "health", t.String(), "before", before.String())
 	}
 }
 
@@ -211,7 +203,7 @@ func (gs *gateways) watch(ctx context.Context) {
 	}
 }
 
-// probe pings a host and decides what to setHealth of it.
+// probe pings a gateway and sets its health.
 func (gs *gateways) probe(ctx context.Context, g *gateway) {
 	took, err := g.ping(ctx)
 	if ctx.Err() != nil {
@@ -233,12 +225,11 @@ func (gs *gateways) probe(ctx context.Context, g *gateway) {
 	}
 }
 
-// fasterExists reports whether some other host answers in half the time: it
-// must be worth the longer way. When all are slow it is not the host, but this
-// machine, or the network.
+// fasterExists reports whether another gateway answers in half the time. Only then a longer way pays. When all gateways
+// are slow, this machine or the network is slow.
 func (gs *gateways) fasterExists(ctx context.Context, than *gateway, took time.Duration) bool {
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel() // the slower ones need not be waited for
+	defer cancel() // stops the pings that are still running
 	found := make(chan bool, len(gs.all))
 	for _, g := range gs.all {
 		if g == than {
@@ -257,9 +248,8 @@ func (gs *gateways) fasterExists(ctx context.Context, than *gateway, took time.D
 	return false
 }
 
-// ping returns how long an empty statement takes: one round trip, in which the
-// server has answered. It takes a connection that lies idle, since to connect
-// takes a slow host several times as long, and else connects anew.
+// ping returns the time of an empty statement: one round trip in which the server answered. It uses an idle connection
+// when there is one, because connecting takes a slow gateway several round trips.
 func (g *gateway) ping(ctx context.Context) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
@@ -277,7 +267,7 @@ func (g *gateway) ping(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	took, err := roundTrip(ctx, conn)
-	_ = conn.Close(ctx) // it has served
+	_ = conn.Close(ctx) // the connection was for this ping
 	return took, err
 }
 
@@ -287,8 +277,7 @@ func roundTrip(ctx context.Context, conn *pgx.Conn) (time.Duration, error) {
 	return time.Since(began), err
 }
 
-// idleConn returns a connection that nobody uses, nil if there is none. It waits for
-// nothing.
+// idleConn returns an idle connection, or nil. It does not wait.
 func (g *gateway) idleConn(ctx context.Context) *pgxpool.Conn {
 	all := g.control.AcquireAllIdle(ctx)
 	if len(all) == 0 {

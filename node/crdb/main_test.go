@@ -19,7 +19,7 @@ import (
 	"github.com/punchclock/punchclock/node/punch"
 )
 
-// The same tests run on every engine that this machine has.
+// The same tests run on every engine of this machine.
 var databases []*cluster.Database
 
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
@@ -33,7 +33,7 @@ func testMain(m *testing.M) int {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
-		defer db.Stop(context.Background()) //nolint:errcheck // the tests have spoken already
+		defer db.Stop(context.Background()) //nolint:errcheck // the tests have reported
 		if _, err := Migrate(ctx, db.URL("us-east"), regions, slog.New(slog.DiscardHandler)); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
@@ -49,7 +49,7 @@ func testMain(m *testing.M) int {
 
 var regions = []string{"us-east", "eu-west", "ap-south"}
 
-// onEveryEngine runs test on each engine in parallel, within a minute.
+// onEveryEngine runs a test on each engine in parallel. The test has one minute.
 func onEveryEngine(t *testing.T, test func(t *testing.T, s *store)) {
 	t.Parallel()
 	for _, db := range databases {
@@ -95,7 +95,7 @@ func testDeps() Deps {
 	return Deps{Log: slog.New(slog.DiscardHandler), Meter: metricnoop.NewMeterProvider(), Tracer: tracenoop.NewTracerProvider()}
 }
 
-// mustOpenWith opens the database once more, in another way.
+// mustOpenWith opens the same database with another configuration.
 func (s *store) mustOpenWith(cfg Config, deps Deps) *DB {
 	s.tb.Helper()
 	db, err := Open(s.ctx, cfg, deps)
@@ -106,7 +106,7 @@ func (s *store) mustOpenWith(cfg Config, deps Deps) *DB {
 	return db
 }
 
-// logs keeps what is logged.
+// logs collects log lines.
 type logs struct {
 	mu   sync.Mutex
 	text strings.Builder
@@ -135,12 +135,12 @@ func await(tb testing.TB, what string, done func() bool) {
 	tb.Helper()
 	for deadline := time.Now().Add(20 * time.Second); !done(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			tb.Fatalf("in vain: %s", what)
+			tb.Fatalf("timeout while waiting until %s", what)
 		}
 	}
 }
 
-// company creates a company of its own for the test and returns its id.
+// company creates a company for the test and returns its id.
 func (s *store) company(home string) string {
 	s.tb.Helper()
 	c := Company{ID: "c-" + punch.NewID().String(), Name: s.tb.Name(), HomeRegion: home, TimeZone: "Europe/Berlin"}
@@ -151,7 +151,7 @@ func (s *store) company(home string) string {
 	return c.ID
 }
 
-// item makes a punch as dispatch would hand it over.
+// item makes a punch as dispatch does.
 func (s *store) item(company, home, employee string) punch.Item {
 	p := punch.Stamped(punch.Request{Company: company, Employee: employee, ID: punch.NewID(), Kind: punch.In},
 		time.Now(), "eu-west", fmt.Sprintf("%032x", time.Now().UnixNano()))
@@ -159,7 +159,7 @@ func (s *store) item(company, home, employee string) punch.Item {
 	return punch.Item{Ctx: s.ctx, Punch: p}
 }
 
-// count returns a number that the database is asked for.
+// count returns the number that a query selects.
 func (s *store) count(query string, args ...any) (n int) {
 	s.tb.Helper()
 	if err := s.admin.QueryRow(s.ctx, query, args...).Scan(&n); err != nil {
@@ -183,8 +183,7 @@ func wantCode(tb testing.TB, o punch.Outcome, want punch.Code) {
 }
 
 func TestLeaks(t *testing.T) {
-	// The databases' own goroutines live until the last test; those of a DB
-	// must end with it.
+	// The goroutines of the test databases live until the last test. All goroutines of a DB must end with it.
 	before := goleak.IgnoreCurrent()
 	db, err := Open(context.Background(), testConfig(databases[0].URL("us-east")), testDeps())
 	if err != nil {

@@ -14,7 +14,7 @@ type metrics struct {
 	inTransit metric.Int64Counter
 }
 
-// retriedCauses are those after which an attempt is repeated.
+// retriedCauses are the causes after which an attempt is repeated.
 var retriedCauses = []cause{
 	causeConflict, causeAmbiguous, causeConnection, causeTimeout, causeDraining, causeUnavailable, causeLicence, causeStale, causeUnknown, causeUnresolved,
 }
@@ -33,7 +33,7 @@ func newMetrics(provider metric.MeterProvider) (m metrics, err error) {
 		metric.WithDescription("Punches of companies whose rows are still being carried from another region, by home region.")); err != nil {
 		return m, fmt.Errorf("database metrics: %w", err)
 	}
-	for _, why := range retriedCauses { // an alert must see the first one, too
+	for _, why := range retriedCauses { // a counter must exist before its first failure, or an alert misses that failure
 		m.retries.Add(context.Background(), 0, metric.WithAttributes(attribute.String("cause", string(why))))
 	}
 	return m, nil

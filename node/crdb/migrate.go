@@ -24,19 +24,19 @@ import (
 //go:embed schema
 var schemas embed.FS
 
-// Migrations reports what Migrate did.
+// Migrations says what Migrate did.
 type Migrations struct {
 	Engine  Engine
-	Applied []string // file names, in order; empty when there was nothing to do
-	Version int64    // the schema's version now
-	Regions []string // the database's regions now
+	Applied []string // file names in order; empty when the schema was up to date
+	Version int64    // version of the schema
+	Regions []string // regions of the database
 }
 
-// Migrate brings the schema up to date and gives the database the named
-// regions, the first of them primary. Without names the database must have
-// regions already. It is safe to run twice, and from two places at once. The
-// first time an administrator must run it, who makes the roles and hands the
-// database to the migrator; later the migrator may, too.
+// Migrate brings the schema up to date and adds the named regions to the database. The first region becomes the primary
+// one. Without names the database must have regions already. Migrate can be repeated, and can run twice at the same
+// time.
+// The first run needs an administrator, who creates the roles and gives the database to the migrator. Later the
+// migrator may run it.
 func Migrate(ctx context.Context, url string, regions []string, log *slog.Logger) (Migrations, error) {
 	for _, r := range regions {
 		if _, err := region.ParseName(r); err != nil {
@@ -51,23 +51,21 @@ func Migrate(ctx context.Context, url string, regions []string, log *slog.Logger
 	return done, err
 }
 
-// retryConcurrent runs a change of the schema, and again when it met another one.
+// retryConcurrent makes a change of the schema, and repeats it when it met another change.
 func retryConcurrent(ctx context.Context, log *slog.Logger, change func() error) error {
 	for attempt := 1; ; attempt++ {
 		err := change()
-		// Two runs that create the same thing at the same moment: one of
-		// them is told that it exists. On CockroachDB the other's change of
-		// regions takes some seconds; twenty attempts outlast it.
+		// Two runs may create the same thing at the same time, and one of them gets an error. On CockroachDB the other
+		// run may change regions for some seconds. Twenty attempts take longer than that.
 		if err == nil || attempt == 20 || !isConcurrentDDL(err) || !sleep(ctx, backoff(causeUnavailable, attempt)) {
 			return err
 		}
-		log.InfoContext(ctx, "another migration is at work, trying again", "error", err)
+		log.InfoContext(ctx, "another migration is running; trying again", "error", err)
 	}
 }
 
-// concurrentDDLCodes are what two migrations at once tell each other: it exists, it is
-// being changed, it is not there yet. XX000 is PostgreSQL's for a right or an
-// owner that both change.
+// concurrentDDLCodes are the errors of one migration that meets another: a thing exists, is being changed, or does not
+// exist yet. PostgreSQL answers XX000 when both change a right or an owner.
 var concurrentDDLCodes = []string{"40001", "42P07", "42710", "23505", "55006", "22023", "55000", "42704", "XX000"}
 
 func isConcurrentDDL(err error) bool {
@@ -84,10 +82,10 @@ func migrateOnce(ctx context.Context, url string, regions []string, log *slog.Lo
 	if err != nil {
 		return done, fmt.Errorf("connect to the database: %w", err)
 	}
-	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // nothing is pending on it
+	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // no statement is running
 	version, err := serverVersion(ctx, cc)
 	if err != nil {
-		return done, fmt.Errorf("ask the database's version: %w", err)
+		return done, fmt.Errorf("read the database's version: %w", err)
 	}
 	done.Engine = PostgreSQL
 	if strings.HasPrefix(version, "CockroachDB") {
@@ -124,8 +122,8 @@ func applySchema(ctx context.Context, cc *pgx.ConnConfig, done *Migrations, log 
 	if err != nil {
 		return err
 	}
-	// A lock in a table, not an advisory one: CockroachDB has none. Its holder
-	// renews it every 5 s; 30 s after a holder died it is free again.
+	// The lock is a row of a table, because CockroachDB has no advisory locks. Its holder renews it every 5 s. It is
+	// free again 30 s after its holder died.
 	locker, err := lock.NewPostgresTableLocker(
 		lock.WithTableLogger(log),
 		lock.WithTableLeaseDuration(30*time.Second), lock.WithTableHeartbeatInterval(5*time.Second),
@@ -134,7 +132,7 @@ func applySchema(ctx context.Context, cc *pgx.ConnConfig, done *Migrations, log 
 		return err
 	}
 	db := stdlib.OpenDB(*cc, stdlib.OptionAfterConnect(setRole))
-	defer db.Close() //nolint:errcheck // its statements have ended
+	defer db.Close() //nolint:errcheck // all statements have ended
 	provider, err := goose.NewProvider(goose.DialectPostgres, db, files,
 		goose.WithLocker(locker), goose.WithSlog(log), goose.WithDisableGlobalRegistry(true))
 	if err != nil {
@@ -153,8 +151,8 @@ func applySchema(ctx context.Context, cc *pgx.ConnConfig, done *Migrations, log 
 	return err
 }
 
-// labelsSQL lists the database's regions in the order in which they were added.
-// PostgreSQL cannot take a label away, so a region is one that has a partition.
+// labelsSQL lists the database's regions in the order in which they were added. PostgreSQL cannot remove a label, so a
+// label counts as a region when it has a partition.
 var labelsSQL = map[Engine]string{
 	CockroachDB: `SELECT unnest(enum_range(NULL::crdb_internal_region))::text`,
 	PostgreSQL: `SELECT e.enumlabel::text FROM pg_enum e WHERE e.enumtypid = 'crdb_internal_region'::regtype AND EXISTS (
@@ -171,8 +169,7 @@ func labels(ctx context.Context, conn querier, engine Engine) ([]string, error) 
 	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
 
-// cockroachRegions adds missing regions, and asks for the survival of a region
-// where there are three: the least that can lose one.
+// cockroachRegions adds missing regions. From three regions on, it makes the database survive the loss of one.
 func cockroachRegions(ctx context.Context, conn *pgx.Conn, regions []string) error {
 	database := pgx.Identifier{conn.Config().Database}.Sanitize()
 	have, err := cockroachHas(ctx, conn, database)
@@ -193,7 +190,7 @@ func cockroachRegions(ctx context.Context, conn *pgx.Conn, regions []string) err
 		}
 		have = append(have, r)
 	}
-	// Another migration may have added regions, or been stopped before this.
+	// Another migration may have added regions, or may have stopped before this step.
 	if have, err = cockroachHas(ctx, conn, database); err != nil || len(have) < minRegions {
 		return err
 	}
@@ -219,10 +216,10 @@ func cockroachHas(ctx context.Context, conn *pgx.Conn, database string) ([]strin
 	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
 
-// postgresRegions gives the stand-in a label and partitions for each region.
+// postgresRegions adds a label and partitions for each region.
 func postgresRegions(ctx context.Context, conn *pgx.Conn, regions []string) error {
 	for _, r := range regions {
-		label := strings.ReplaceAll(r, "'", "''") // ParseName let no quote pass; this keeps it so
+		label := strings.ReplaceAll(r, "'", "''") // ParseName allows no quote; this holds if ParseName changes
 		statements := []string{`ALTER TYPE crdb_internal_region ADD VALUE IF NOT EXISTS '` + label + `'`}
 		for _, table := range []string{"homes", "punches"} {
 			statements = append(statements, `CREATE TABLE IF NOT EXISTS `+partition(table, r)+` PARTITION OF `+table+` FOR VALUES IN ('`+label+`')`)
@@ -236,14 +233,13 @@ func postgresRegions(ctx context.Context, conn *pgx.Conn, regions []string) erro
 	return nil
 }
 
-// partition is the name of a table's partition for a region on PostgreSQL.
+// partition returns the name of a table's partition for a region on PostgreSQL.
 func partition(table, region string) string {
 	return pgx.Identifier{table + "_" + strings.ReplaceAll(region, "-", "_")}.Sanitize()
 }
 
-// CheckSchema returns an error that says what to run when the schema is older
-// than this program needs. A newer one is fine: releases overlap in an upgrade.
-// It tries until ctx is done.
+// CheckSchema returns an error when the schema is older than this program needs. The error says which command to run. A
+// newer schema is accepted, because releases overlap in an upgrade. CheckSchema tries until ctx is done.
 func (db *DB) CheckSchema(ctx context.Context) error {
 	files, err := fs.Glob(schemas, "schema/"+string(db.Engine)+"/*.sql")
 	if err != nil {
@@ -262,7 +258,7 @@ func (db *DB) CheckSchema(ctx context.Context) error {
 		return pool.QueryRow(ctx, `SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied`).Scan(&have)
 	})
 	var pg *pgconn.PgError
-	if err != nil && (!errors.As(err, &pg) || pg.Code != "42P01") { // 42P01: not even the table of versions
+	if err != nil && (!errors.As(err, &pg) || pg.Code != "42P01") { // 42P01: the table of versions does not exist
 		return fmt.Errorf("read the schema's version: %w", err)
 	}
 	if have < need {

@@ -28,14 +28,12 @@ const (
 	leftSQL = `SELECT EXISTS (SELECT 1 FROM punches WHERE crdb_region = $1::text::crdb_internal_region AND company_id = $2)`
 )
 
-// The statements of a move: what node/rehome needs of its store. Its DESIGN.md
-// says why they are right together with the writer's.
+// The statements of a move. They are the store of node/rehome, whose DESIGN.md proves them together with the writer's.
 
 const moveSQL = `SELECT company_id, home_region::text, coalesce(moving_from::text, ''), epoch FROM companies `
 
-// MovesOf returns the companies that have their home in the region or rows
-// there, in the order of their ids. A region that the database does not have is
-// refused: it was meant to be another one.
+// MovesOf returns the companies with their home or with rows in the region, in the order of their ids. It refuses an
+// unknown region, because an empty answer would hide a misspelt name.
 func (db *DB) MovesOf(ctx context.Context, name region.Name) (list []region.Move, err error) {
 	for after := ""; ; {
 		var page []region.Move
@@ -58,10 +56,9 @@ func (db *DB) MovesOf(ctx context.Context, name region.Name) (list []region.Move
 	}
 }
 
-// Where returns where a company is, or an UnknownCompany *punch.Error. It takes
-// the lock that moves take: on CockroachDB a change of a global table is of some
-// hundred milliseconds ahead, where transactions with locks have seen it and a
-// plain read has not.
+// Where returns the home of a company and its move, or an UnknownCompany *punch.Error. It takes the lock that moves
+// take. On CockroachDB a change of a global table lies some hundred milliseconds in the future. A locking transaction
+// has seen that change, and a plain read has not.
 func (db *DB) Where(ctx context.Context, company string) (m region.Move, err error) {
 	err = db.transaction(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		m, err = lockCompany(ctx, tx, company)
@@ -70,9 +67,9 @@ func (db *DB) Where(ctx context.Context, company string) (m region.Move, err err
 	return m, err
 }
 
-// Flip makes a region the home of a company and returns what holds now: a move
-// that has to be carried, or that there is nothing to do. While rows are being
-// carried the only other way is back; anything else is refused as Conflict.
+// Flip makes a region the home of a company and returns the company's move. The returned move carries nothing when the
+// region was the home already. While rows are carried the only other target is back. Flip refuses every other target
+// with Conflict.
 func (db *DB) Flip(ctx context.Context, company string, to region.Name) (m region.Move, err error) {
 	regions, err := db.Regions(ctx)
 	if err != nil {
@@ -86,7 +83,7 @@ func (db *DB) Flip(ctx context.Context, company string, to region.Name) (m regio
 			return err
 		}
 		if m.Carrying() && m.From != to {
-			return punch.Errorf(punch.Conflict, "company %s is still being carried from %s to %s: end that first, by moving it to %s, or turn it round, by moving it to %s",
+			return punch.Errorf(punch.Conflict, "company %s is still moving from %s to %s: finish that first by moving it to %s, or reverse it by moving it to %s",
 				company, m.From, m.Home, m.Home, m.From)
 		}
 		m.Home, m.From, m.Epoch = to, m.Home, m.Epoch+1
@@ -95,10 +92,10 @@ func (db *DB) Flip(ctx context.Context, company string, to region.Name) (m regio
 	return m, explainRegion(err, to)
 }
 
-// explainRegion names the region where the database refused its label.
+// explainRegion names the region when the database refused its label.
 func explainRegion(err error, name region.Name) error {
 	if classify(err) == causeNoRegion {
-		return fmt.Errorf("the database has no region %s, or is adding or removing it", name)
+		return fmt.Errorf("the database has no region %s, or the region is being added or removed", name)
 	}
 	return err
 }
@@ -116,10 +113,10 @@ func lockCompany(ctx context.Context, tx pgx.Tx, company string) (region.Move, e
 	return m, err
 }
 
-// lockFence lets no punch pass the fence until the commit. On CockroachDB
-// changing its row is enough. On PostgreSQL a lock on a row that others share is
-// not queued for, and punches of a busy company would share it for ever; table
-// locks are. It comes after lockCompany and before anything else on homes.
+// lockFence keeps all punches from passing the fence until the commit. On CockroachDB the change of the fence's row
+// does so by itself.
+// On PostgreSQL a row lock does not queue behind shared locks, and punches of a busy company may share the row without
+// end. A table lock queues. It must follow lockCompany and precede every other statement on homes.
 func (db *DB) lockFence(ctx context.Context, tx pgx.Tx) error {
 	if db.Engine != PostgreSQL {
 		return nil
@@ -152,10 +149,10 @@ func (db *DB) flip(ctx context.Context, tx pgx.Tx, m region.Move) error {
 	return nil
 }
 
-// errFence is for a fence that contradicts the company: nothing is changed then.
-var errFence = punch.Errorf(punch.Conflict, "the company's row in homes is not what its row in companies says")
+// errFence means that the company's row in homes contradicts its row in companies. Then nothing is changed.
+var errFence = punch.Errorf(punch.Conflict, "the company's row in homes contradicts its row in companies: nothing was changed")
 
-// execOne runs a statement that must concern exactly one row.
+// execOne runs a statement that must change exactly one row.
 func execOne(ctx context.Context, tx pgx.Tx, sql string, args ...any) error {
 	tag, err := tx.Exec(ctx, sql, args...)
 	if err == nil && tag.RowsAffected() != 1 {
@@ -164,11 +161,10 @@ func execOne(ctx context.Context, tx pgx.Tx, sql string, args ...any) error {
 	return err
 }
 
-// Carry takes up to limit rows of the company, the newest, from where they are
-// to the home, and returns how many. None are left to this call when it returns
-// 0; another mover may have some in hand. A row whose key is taken at the home
-// by another row stops it: none are carried, and the first few are returned.
-// NotHome means that the move is over or was turned round.
+// Carry takes up to limit rows of the company, the newest first, to its home, and returns their number. At 0 this call
+// found no row, but another mover may have locked some.
+// If another row has the key at the home, Carry changes nothing and returns the first few keys. NotHome means that the
+// move has ended or was reversed.
 func (db *DB) Carry(ctx context.Context, m region.Move, limit int) (carried int, differing []punch.Key, err error) {
 	err = db.transactionOn(ctx, (*gateway).movesPool, func(ctx context.Context, tx pgx.Tx) error {
 		carried, differing, err = carry(ctx, tx, m, limit)
@@ -183,7 +179,7 @@ func (db *DB) Carry(ctx context.Context, m region.Move, limit int) (carried int,
 	return carried, nil, err
 }
 
-// carry carries rows in tx. It returns errDiffers together with the keys of rows that are at both homes and not the same.
+// carry carries rows in tx. It returns errDiffers and the keys when the two homes have unlike rows for one key.
 func carry(ctx context.Context, tx pgx.Tx, m region.Move, limit int) (carried int, differing []punch.Key, err error) {
 	if err := checkMove(ctx, tx, m); err != nil {
 		return 0, nil, err
@@ -200,7 +196,7 @@ func carry(ctx context.Context, tx pgx.Tx, m region.Move, limit int) (carried in
 	}
 	if tag.RowsAffected() != int64(len(keys)) {
 		if differing, err = findMismatches(ctx, tx, m.Company, span); err != nil {
-			return 0, nil, err // such as a conflict: the rows were not compared, and the transaction is run again
+			return 0, nil, err // such as a conflict: the rows were not compared, so the transaction runs again
 		}
 		if len(differing) > 0 {
 			return 0, differing, errDiffers
@@ -208,22 +204,22 @@ func carry(ctx context.Context, tx pgx.Tx, m region.Move, limit int) (carried in
 	}
 	tag, err = tx.Exec(ctx, deleteSQL, string(m.From), m.Company, last.day, last.Employee, [16]byte(last.ID))
 	if err == nil && tag.RowsAffected() != int64(len(keys)) {
-		err = punch.Errorf(punch.Conflict, "company %s: %d rows were read in %s and %d would be deleted", m.Company, len(keys), m.From, tag.RowsAffected())
+		err = punch.Errorf(punch.Conflict, "company %s: %d rows were read in %s, but %d would be deleted", m.Company, len(keys), m.From, tag.RowsAffected())
 	}
 	return len(keys), nil, err
 }
 
-// errDiffers rolls a transaction back; it is never returned.
-var errDiffers = punch.Errorf(punch.Conflict, "a row is at both homes and not the same")
+// errDiffers rolls a transaction back. Carry does not return it.
+var errDiffers = punch.Errorf(punch.Conflict, "the two homes have unlike rows for one key")
 
-// checkMove checks that the move is still the one that is under way. FOR SHARE keeps
-// it so until the commit on PostgreSQL, beside punches, which share it too.
+// checkMove checks that the move is still under way. On PostgreSQL FOR SHARE keeps it so until the commit; punches
+// share that lock.
 func checkMove(ctx context.Context, tx pgx.Tx, m region.Move) error {
 	var one int
 	err := tx.QueryRow(ctx, `SELECT 1 FROM homes WHERE crdb_region = $1::text::crdb_internal_region AND company_id = $2
 		AND epoch = $3 AND moving_from = $4::text::crdb_internal_region FOR SHARE`, string(m.Home), m.Company, m.Epoch, string(m.From)).Scan(&one)
 	if errors.Is(err, pgx.ErrNoRows) {
-		err = punch.Errorf(punch.NotHome, "the move of company %s to %s under epoch %d is over or was turned round", m.Company, m.Home, m.Epoch)
+		err = punch.Errorf(punch.NotHome, "the move of company %s to %s under epoch %d has ended or was reversed", m.Company, m.Home, m.Epoch)
 	}
 	return err
 }
@@ -233,8 +229,8 @@ type dayKey struct {
 	day time.Time
 }
 
-// lockNewest locks the newest rows where they are, so that two movers take turns
-// instead of failing each other, and returns their keys, newest first.
+// lockNewest locks the newest rows and returns their keys, newest first. Without the lock two movers would make each
+// other fail.
 func lockNewest(ctx context.Context, tx pgx.Tx, m region.Move, limit int) ([]dayKey, error) {
 	rows, err := tx.Query(ctx, newestSQL, string(m.From), m.Company, limit)
 	if err != nil {
@@ -257,9 +253,8 @@ func findMismatches(ctx context.Context, tx pgx.Tx, company string, span []any) 
 	})
 }
 
-// Finish ends a move from which nothing is left to carry, and reports whether
-// it did: false while there are rows, which another mover may have in hand.
-// NotHome means that it is over already or was turned round.
+// Finish ends a move when no row is left at the old home, and reports whether it did. It returns false while rows are
+// left, which another mover may have locked. NotHome means that the move has ended or was reversed.
 func (db *DB) Finish(ctx context.Context, m region.Move) (done bool, err error) {
 	err = db.transaction(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		if _, err := lockCompany(ctx, tx, m.Company); err != nil {

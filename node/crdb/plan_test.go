@@ -13,9 +13,8 @@ import (
 	"github.com/punchclock/punchclock/node/punch"
 )
 
-// TestPlan holds the plan of the hot statement. With few companies an
-// optimizer likes to scan them all, which would make every punch wait for any
-// company's change.
+// TestPlan checks the plan of the statement for punches. With few companies an optimizer scans them all. Then every
+// punch would wait for the change of any company.
 func TestPlan(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
 		name := "p" + strings.ReplaceAll(punch.NewID().String(), "-", "")
@@ -82,10 +81,8 @@ func explain(t *testing.T, db *store, pool *pgxpool.Pool, sql string, args ...an
 	return strings.Join(lines, "\n")
 }
 
-// checkOtherPlans holds that whatever else touches punches looks rows up by
-// their keys, however few there are, and that no read of a company that does
-// not move touches another region on CockroachDB. PostgreSQL is free to scan
-// what is small.
+// checkOtherPlans checks that all other statements on punches look rows up by key, however few rows there are. On
+// CockroachDB a read of a company that does not move must not touch another region. PostgreSQL may scan a small table.
 func checkOtherPlans(t *testing.T, db *store, rows []*row) {
 	t.Helper()
 	if db.Engine != CockroachDB {
@@ -126,7 +123,7 @@ func checkPlan(t *testing.T, engine Engine, plan string) {
 	case CockroachDB:
 		want = []string{"distribution: local", "auto commit", "lookup join (anti)", "lookup join"}
 		refuse = []string{"FULL SCAN", "hash join", "merge join", "cross join"}
-	case PostgreSQL: // the one partition, and no other's rows are locked
+	case PostgreSQL: // one partition; no rows of another are locked
 		want = []string{"homes_us_east", "LockRows"}
 		refuse = []string{"homes_eu_west", "homes_ap_south"}
 	}

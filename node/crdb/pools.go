@@ -12,16 +12,14 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// maxHomes bounds the pool where the number of regions is not known: with four
-// statements per home it is a guard, not the limit that matters.
+// maxHomes sizes the pool, which does not know the number of regions. The batchers set the limit that matters.
 const maxHomes = 16
 
-// controlConnections serve the company directory, the clock and the operator:
-// single rows, asked for seldom, that must not wait behind reads of punches.
-// More than one or two, since a look-up of a global row may wait for its lease.
+// controlConnections serve the directory, the clock and operators: rare statements on single rows. They must not wait
+// behind reads of punches. A lookup in a global table may wait for its lease, so one connection is not enough.
 const controlConnections = 4
 
-// resetEvery is longer than the gateways take to hear of a change of regions.
+// resetEvery is longer than all gateways need to learn of a change of regions.
 const resetEvery = 10 * time.Second
 
 func (db *DB) openGateways(ctx context.Context, base *pgxpool.Config, deps Deps) (*gateways, error) {
@@ -32,7 +30,7 @@ func (db *DB) openGateways(ctx context.Context, base *pgxpool.Config, deps Deps)
 	gs := &gateways{log: deps.Log}
 	for _, addr := range addresses(base.ConnConfig) {
 		g := newGateway(addr.String(), db.files)
-		gs.all = append(gs.all, g) // at once, so that it is closed whatever fails
+		gs.all = append(gs.all, g) // before its pools open, so that close covers it after any failure
 		for _, pool := range []struct {
 			target **pgxpool.Pool
 			name   string
@@ -43,7 +41,7 @@ func (db *DB) openGateways(ctx context.Context, base *pgxpool.Config, deps Deps)
 		}{
 			{&g.writes, "punches", db.cfg.ConnectionsPerHome * maxHomes, db.cfg.ConnectionsPerHome, db.writeParams(), db.prepare},
 			{&g.reads, "reads", db.cfg.ReadConnections, 1, db.readParams("reads"), nil},
-			{&g.control, "control", max(controlConnections, db.cfg.MoveConnections), 1, db.readParams("control"), nil}, // a flip for each that is carried
+			{&g.control, "control", max(controlConnections, db.cfg.MoveConnections), 1, db.readParams("control"), nil}, // each company that moves flips here
 			{&g.moves, "moves", db.cfg.MoveConnections, 1, db.moveParams(), nil},
 		} {
 			if pool.size == 0 {
@@ -75,19 +73,19 @@ func (db *DB) poolConfig(base *pgxpool.Config, addr address, size, idle int, par
 	cfg.ConnConfig.Fallbacks = addr.alternatives
 	maps.Copy(cfg.ConnConfig.RuntimeParams, params)
 	cfg.MaxConns = int32(min(size, 1024))
-	// At hand, so that what comes suddenly is spared the handshake: the first
-	// punch of a quiet minute, and all those after a change of hosts.
+	// Idle connections spare sudden load the handshake: the first punch after a quiet minute, and all punches after a
+	// change of gateway.
 	cfg.MinIdleConns = int32(idle)
-	// Short enough that connections spread again after a host came back.
+	// After a gateway came back, connections spread again within this time.
 	cfg.MaxConnLifetime = 5 * time.Minute
 	cfg.MaxConnLifetimeJitter = 30 * time.Second
-	// An idle connection to a frozen host would otherwise hang its first user.
+	// Otherwise an idle connection to a frozen gateway would block its first user.
 	cfg.PingTimeout = time.Second
 	return cfg
 }
 
-// prepare runs the statements of a punch for no punch at all, so that the first
-// one on this connection does not wait for the server to learn them.
+// prepare runs the statements of a punch without a punch. The first punch on the connection then does not wait until
+// the server has planned them.
 func (db *DB) prepare(ctx context.Context, conn *pgx.Conn) error {
 	if db.cfg.Home == "" {
 		return nil
@@ -99,7 +97,7 @@ func (db *DB) prepare(ctx context.Context, conn *pgx.Conn) error {
 		_, err = conn.Exec(ctx, db.readbackSQL(), keyArgs(db.cfg.Home, nil)...)
 	}
 	if !conn.IsClosed() {
-		return nil // the server refuses: no fault of the connection, and the punch will be told
+		return nil // the server refused: the connection is good, and a punch gets the error
 	}
 	return err
 }
@@ -107,18 +105,17 @@ func (db *DB) prepare(ctx context.Context, conn *pgx.Conn) error {
 func (db *DB) writeParams() map[string]string {
 	params := map[string]string{
 		"application_name": "punchclock punches",
-		// Above the attempt's own time-out: it only ends statements whose
-		// client is gone, so that they do not pile up behind a lock.
+		// Longer than the attempt's own timeout. It ends statements whose client has gone, so that they do not queue
+		// behind a lock.
 		"statement_timeout": fmt.Sprint((db.cfg.AttemptTimeout + time.Second).Milliseconds()),
 	}
 	if db.Engine == CockroachDB {
-		// With few companies the optimizer would scan them all and make
-		// every punch wait for the commit of any company's change.
+		// With few companies the optimizer would scan them all. Then every punch would wait for the commit of any
+		// company's change.
 		params["disallow_full_table_scans"] = "on"
 		params["large_full_scan_rows"] = "0"
 		params["default_transaction_quality_of_service"] = "critical"
-		// The default, unless somebody has changed it for the cluster: the
-		// fence relies on it.
+		// The fence relies on this default, which an administrator can change for the whole cluster.
 		params["default_transaction_isolation"] = "serializable"
 	}
 	return params
@@ -127,7 +124,7 @@ func (db *DB) writeParams() map[string]string {
 func (db *DB) moveParams() map[string]string {
 	params := db.readParams("moves")
 	if db.Engine == CockroachDB {
-		params["default_transaction_quality_of_service"] = "background" // punches first
+		params["default_transaction_quality_of_service"] = "background" // punches come first
 	}
 	return params
 }

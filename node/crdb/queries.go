@@ -16,10 +16,9 @@ var (
 	listSQL = statement("list")
 )
 
-// scannedPunch takes one stored punch from a result. Its fields are pointers where
-// an outer join may leave them out.
+// scannedPunch reads one stored punch from a result. A field is nil when an outer join found no row.
 type scannedPunch struct {
-	Home                              *string // when the punch was recorded
+	Home                              *string // home when the punch was recorded
 	Kind                              *string
 	PunchedAt, ReceivedAt, RecordedAt *time.Time
 	Zone, EntryRegion, TraceID        *string
@@ -27,8 +26,7 @@ type scannedPunch struct {
 	Late, Review                      *bool
 }
 
-// targets are the columns home_region … trace_id in the order of the
-// statements.
+// targets are the columns home_region … trace_id in the order of the statements.
 func (s *scannedPunch) targets() []any {
 	return []any{
 		&s.Home, &s.Kind, &s.PunchedAt, &s.ReceivedAt, &s.RecordedAt, &s.Zone, &s.UTCOffset,
@@ -49,8 +47,8 @@ func (s *scannedPunch) stored(key punch.Key) *punch.Stored {
 	return stored
 }
 
-// Find returns what is stored under the key of a company with the given home, a
-// NotFound *punch.Error, or NotHome when the home is elsewhere.
+// Find returns the punch with this key. It returns a NotFound *punch.Error, or NotHome when the company's home is in
+// another region.
 func (db *DB) Find(ctx context.Context, home string, key punch.Key) (*punch.Stored, error) {
 	args := []any{key.Company, key.ID.Day(), key.Employee, [16]byte(key.ID)}
 	var stored *punch.Stored
@@ -59,13 +57,13 @@ func (db *DB) Find(ctx context.Context, home string, key punch.Key) (*punch.Stor
 		stored = r.stored(k)
 	})
 	if err == nil && stored == nil {
-		err = punch.Errorf(punch.NotFound, "no punch of this employee has this id")
+		err = punch.Errorf(punch.NotFound, "this employee has no punch with this id")
 	}
 	return stored, err
 }
 
-// List returns an employee's punches in the order of (punched_at, id), or
-// NotHome when the company's home is elsewhere.
+// List returns an employee's punches in the order of (punched_at, id). It returns NotHome when the company's home is in
+// another region.
 func (db *DB) List(ctx context.Context, home string, q punch.Query) ([]punch.Receipt, error) {
 	args := []any{q.Company, daysOf(q), q.Employee, q.From, q.To, q.After.PunchedAt, [16]byte(q.After.ID), q.Limit}
 	var receipts []punch.Receipt
@@ -76,13 +74,12 @@ func (db *DB) List(ctx context.Context, home string, q punch.Query) ([]punch.Rec
 	return receipts, err
 }
 
-// maxSources is how often a read is run when the fence names yet another region
-// that rows are carried from: each time needs a move to have come between.
+// maxSources limits the repetitions of a read whose fence names another old home. Each repetition needs a move in
+// between.
 const maxSources = 3
 
-// readAt runs a statement that reads punches at a home and, while rows are
-// being carried there, where from. reset is called before take sees the rows of
-// another attempt.
+// readAt runs a statement that reads punches at a home. While rows are carried there, it also reads the old home. reset
+// is called before each attempt, and take for each row of the attempt.
 func (db *DB) readAt(ctx context.Context, home, sql string, args []any, reset func(), take func(*scannedPunch, punch.Key)) error {
 	from := home
 	for range maxSources {
@@ -99,13 +96,13 @@ func (db *DB) readAt(ctx context.Context, home, sql string, args []any, reset fu
 		}
 		from = fence.from
 	}
-	return punch.Retryable(punch.Unavailable, time.Second, "the company is moving to another region; ask again", nil)
+	return punch.Retryable(punch.Unavailable, time.Second, "the company is moving to another region; try again", nil)
 }
 
-// fenced is what a read saw of the company's home.
+// fenced is the fence as a read saw it.
 type fenced struct {
 	here bool
-	from string // the region that rows are being carried from, empty when none
+	from string // region that still has rows of the company; empty when none
 }
 
 func (db *DB) readOnce(ctx context.Context, home, sql string, args []any, reset func(), take func(*scannedPunch, punch.Key)) (fence fenced, err error) {
@@ -136,7 +133,7 @@ func (db *DB) readOnce(ctx context.Context, home, sql string, args []any, reset 
 	return fence, err
 }
 
-// daysOf lists the id days that can hold a punch of the queried time.
+// daysOf lists the id days that can hold punches of the query's period.
 func daysOf(q punch.Query) []time.Time {
 	var days []time.Time
 	last := q.To.Add(punch.MaxSkewToID)
@@ -150,5 +147,5 @@ func unreadable(err error) error {
 	if refused, ok := errors.AsType[*punch.Error](err); ok {
 		return refused
 	}
-	return punch.Retryable(punch.Unavailable, time.Second, "the database did not answer; ask again", err)
+	return punch.Retryable(punch.Unavailable, time.Second, "the database did not answer; try again", err)
 }

@@ -15,18 +15,18 @@ import (
 	"github.com/punchclock/punchclock/region"
 )
 
-// RegionUse is a region of the database and what lives in it.
+// RegionUse is a region of the database and its use.
 type RegionUse struct {
 	Name string `json:"name"`
-	// Primary is where CockroachDB keeps the leases of the global tables.
+	// Primary is set for the region where CockroachDB keeps the leases of the global tables.
 	Primary bool `json:"primary"`
-	// Homes is how many companies have their home here.
+	// Homes is the number of companies with their home here.
 	Homes int `json:"homes"`
-	// Arriving is how many of them have rows that are still elsewhere.
+	// Arriving is the number of these companies with rows in another region.
 	Arriving int `json:"arriving"`
-	// Leaving is how many companies with another home have rows here.
+	// Leaving is the number of companies with their home in another region and rows here.
 	Leaving int `json:"leaving"`
-	// Evacuated is the operator's switch, Until its end if it has one.
+	// Evacuated is the operator's switch. Until is its end, if it has one.
 	Evacuated bool       `json:"evacuated"`
 	Until     *time.Time `json:"until,omitempty"`
 }
@@ -45,7 +45,7 @@ func (db *DB) RegionUses(ctx context.Context) ([]RegionUse, error) {
 	return uses, err
 }
 
-// find returns the entry of a region, which a change may have taken away.
+// find returns the entry of a region, or an empty one when a change has removed the region.
 func find(uses []RegionUse, name string) *RegionUse {
 	for i := range uses {
 		if uses[i].Name == name {
@@ -61,7 +61,7 @@ func (db *DB) countHomes(ctx context.Context, uses []RegionUse) error {
 		if err != nil {
 			return err
 		}
-		for i := range uses { // an earlier attempt may have counted some
+		for i := range uses { // a failed attempt may have counted some
 			uses[i].Homes, uses[i].Arriving, uses[i].Leaving = 0, 0, 0
 		}
 		var home, from string
@@ -102,8 +102,7 @@ func (db *DB) findEvacuated(ctx context.Context, uses []RegionUse) error {
 	return err
 }
 
-// connect opens a connection of its own for changes of the schema, which take
-// longer than the pools let a statement run.
+// connect opens a connection for changes of the schema, which outlast the timeout of the pools' statements.
 func (db *DB) connect(ctx context.Context) (*pgx.Conn, error) {
 	cc, err := pgx.ParseConfig(db.cfg.URL)
 	if err != nil {
@@ -113,9 +112,8 @@ func (db *DB) connect(ctx context.Context) (*pgx.Conn, error) {
 	return pgx.ConnectConfig(ctx, cc)
 }
 
-// AddRegion gives the database a region and returns when companies may have
-// their home there. It may be run again whatever became of an earlier run, and
-// reports whether the region was there before. say is told what is being done.
+// AddRegion adds a region to the database. It returns when companies may have their home there, and reports whether the
+// region existed before. AddRegion may be repeated after any failure. It calls say for each step.
 func (db *DB) AddRegion(ctx context.Context, name string, say func(step string)) (existed bool, err error) {
 	if _, err := region.ParseName(name); err != nil {
 		return false, fmt.Errorf("region %q: %w", name, err)
@@ -125,14 +123,14 @@ func (db *DB) AddRegion(ctx context.Context, name string, say func(step string))
 		if err != nil {
 			return err
 		}
-		defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // nothing is pending on it
+		defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // no statement is running
 		have, err := labels(ctx, conn, db.Engine)
 		if err != nil {
 			return err
 		}
 		existed = slices.Contains(have, name)
 		if db.Engine == PostgreSQL {
-			say("making partitions for " + name)
+			say("creating partitions for " + name)
 			return postgresRegions(ctx, conn, []string{name})
 		}
 		if err := requireServer(ctx, conn, name); err != nil {
@@ -147,7 +145,7 @@ func (db *DB) AddRegion(ctx context.Context, name string, say func(step string))
 	return existed, err
 }
 
-// requireServer refuses a region without a server of the database.
+// requireServer refuses a region in which no server of the database runs.
 func requireServer(ctx context.Context, conn *pgx.Conn, name string) error {
 	rows, err := conn.Query(ctx, `SELECT region FROM [SHOW REGIONS FROM CLUSTER] WHERE region IS NOT NULL`)
 	if err != nil {
@@ -161,14 +159,13 @@ func requireServer(ctx context.Context, conn *pgx.Conn, name string) error {
 	return err
 }
 
-// regionPollInterval is how often a region that is still being added is looked at:
-// CockroachDB takes half a second for it on three idle nodes.
+// regionPollInterval is the interval of checks while a region is added. CockroachDB takes half a second on three idle
+// nodes.
 const regionPollInterval = 500 * time.Millisecond
 
-// awaitRegion returns when rows can be stored in the region: each regional table
-// has its partition, and each gateway takes its label. They hear of it one after
-// the other, and a run that was cut off, or another one at the same time, leaves
-// the region half added for a while.
+// awaitRegion returns when rows can be stored in the region. Each regional table must have its partition, and each
+// gateway must accept the label. Gateways learn of the region one after the other. A run that was interrupted, or
+// another run, leaves the region incomplete for a while.
 func (db *DB) awaitRegion(ctx context.Context, conn *pgx.Conn, name string, say func(string)) error {
 	tables, err := regionalTables(ctx, conn)
 	if err != nil {
@@ -184,12 +181,12 @@ func (db *DB) awaitRegion(ctx context.Context, conn *pgx.Conn, name string, say 
 			told = missing
 		}
 		if !sleep(ctx, regionPollInterval) {
-			return fmt.Errorf("region %s is not usable yet, %s is missing; run this again: %w", name, missing, context.Cause(ctx))
+			return fmt.Errorf("region %s is not usable yet: %s is missing; run this again: %w", name, missing, context.Cause(ctx))
 		}
 	}
 }
 
-// missingPart names the first thing that the region does not have yet.
+// missingPart names the first part that the region does not have yet.
 func (db *DB) missingPart(ctx context.Context, conn *pgx.Conn, tables []string, name string) (string, error) {
 	for _, table := range tables {
 		var partitions int
@@ -198,7 +195,7 @@ func (db *DB) missingPart(ctx context.Context, conn *pgx.Conn, tables []string, 
 			return "", fmt.Errorf("%s: %w", query, err)
 		}
 		if partitions == 0 {
-			return "the partition of " + table, nil
+			return "the partition of table " + table, nil
 		}
 	}
 	for _, g := range db.gateways.all {
@@ -207,8 +204,8 @@ func (db *DB) missingPart(ctx context.Context, conn *pgx.Conn, tables []string, 
 		case causeNone:
 		case causeNoRegion, causeStale:
 			return "the label at gateway " + g.addr, nil
-		default: // a gateway that is away finds the label there when it is back
-			db.log.WarnContext(ctx, "a gateway was not asked for the new region", "gateway", g.addr, "error", err)
+		default: // an unreachable gateway knows the label when it is back
+			db.log.WarnContext(ctx, "a gateway could not be asked about the new region", "gateway", g.addr, "error", err)
 		}
 	}
 	return "", nil
@@ -221,8 +218,7 @@ func acceptsLabel(ctx context.Context, g *gateway, name string) error {
 	return err
 }
 
-// regionalTables are those whose rows live in a region, whatever release made
-// them.
+// regionalTables returns the tables whose rows live in a region. A newer release may have added some.
 func regionalTables(ctx context.Context, conn querier) ([]string, error) {
 	rows, err := conn.Query(ctx, `SELECT c.relname::text FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
 		WHERE a.attname = 'crdb_region' AND c.relkind IN ('r', 'p') AND NOT coalesce(c.relispartition, false)
@@ -234,29 +230,29 @@ func regionalTables(ctx context.Context, conn querier) ([]string, error) {
 	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
 
-// RemoveRegion takes a region from the database. It refuses while anything
-// lives there; what else stands against it is for RegionObstacles to find.
+// RemoveRegion removes a region from the database. It refuses while the region has any row. RegionObstacles finds the
+// other reasons.
 func (db *DB) RemoveRegion(ctx context.Context, name string) error {
 	conn, err := db.connect(ctx)
 	if err != nil {
 		return err
 	}
-	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // nothing is pending on it
+	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // no statement is running
 	if db.Engine == PostgreSQL {
 		return removePartitions(ctx, conn, name)
 	}
 	statement := `ALTER DATABASE ` + pgx.Identifier{conn.Config().Database}.Sanitize() + ` DROP REGION IF EXISTS ` + pgx.Identifier{name}.Sanitize()
 	if _, err := conn.Exec(ctx, statement); err != nil {
-		if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == "2BP01" { // a company that came meanwhile
-			err = fmt.Errorf("something still lives in region %s: %w", name, err)
+		if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == "2BP01" { // a company that was created meanwhile
+			err = fmt.Errorf("region %s still has rows: %w", name, err)
 		}
 		return fmt.Errorf("%s: %w", statement, err)
 	}
 	return nil
 }
 
-// removePartitions locks the tables before it looks, since PostgreSQL drops a
-// partition with all that is in it.
+// removePartitions locks the tables before it looks for rows, because PostgreSQL drops a partition together with its
+// rows.
 func removePartitions(ctx context.Context, conn *pgx.Conn, name string) error {
 	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 		tables, err := regionalTables(ctx, tx)
@@ -274,7 +270,7 @@ func removePartitions(ctx context.Context, conn *pgx.Conn, name string) error {
 				return err
 			}
 			if company != "" {
-				return fmt.Errorf("something still lives in region %s: %s has rows of company %s", name, table, company)
+				return fmt.Errorf("region %s still has rows: %s has rows of company %s", name, table, company)
 			}
 			if _, err := tx.Exec(ctx, `DROP TABLE IF EXISTS `+partition(table, name)); err != nil {
 				return err
@@ -284,8 +280,8 @@ func removePartitions(ctx context.Context, conn *pgx.Conn, name string) error {
 	})
 }
 
-// anyCompany returns a company with rows of the table in the region, empty
-// when there is none. Every regional key begins with region and company.
+// anyCompany returns a company with rows of the table in the region, or "". Every regional key begins with region and
+// company.
 func anyCompany(ctx context.Context, q querier, table, name string) (string, error) {
 	query := `SELECT company_id FROM ` + pgx.Identifier{table}.Sanitize() + ` WHERE crdb_region = $1::text::crdb_internal_region LIMIT 1`
 	rows, err := q.Query(ctx, query, name)

@@ -12,8 +12,7 @@ import (
 	"github.com/punchclock/punchclock/region"
 )
 
-// wantObstacles holds what stands against removing a region: one sentence for
-// each of the given words, in order.
+// wantObstacles checks the obstacles of a region: one for each of the given texts, in their order.
 func wantObstacles(t *testing.T, s *store, name string, words ...string) {
 	t.Helper()
 	list, existed, err := s.RegionObstacles(s.ctx, name, true)
@@ -22,11 +21,11 @@ func wantObstacles(t *testing.T, s *store, name string, words ...string) {
 		ok = ok && strings.Contains(list[i], words[i])
 	}
 	if !ok {
-		t.Errorf("against removing %s stands %q (%t, %v), want %q", name, list, existed, err, words)
+		t.Errorf("the obstacles of %s are %q (%t, %v), want %q", name, list, existed, err, words)
 	}
 }
 
-// onlyOn leaves out what an engine does not say.
+// onlyOn returns the texts if the store has this engine.
 func onlyOn(s *store, engine Engine, words ...string) []string {
 	if s.Engine == engine {
 		return words
@@ -41,8 +40,7 @@ func (s *store) evacuate(name string, until time.Time) {
 	}
 }
 
-// TestRemoveAndAddRegion takes a region away and gives it back, and meets every
-// reason not to on the way.
+// TestRemoveAndAddRegion removes a region and adds it again. On the way it meets every obstacle.
 func TestRemoveAndAddRegion(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
 		db := mustOwnDatabase(t, s)
@@ -58,15 +56,15 @@ func TestRemoveAndAddRegion(t *testing.T) {
 		db.exec(`UPDATE companies SET home_region = 'us-east', moving_from = 'ap-south' WHERE company_id = $1`, company)
 		wantObstacles(t, db, "ap-south", append([]string{"companies that left, with rows still here: 1, such as " + company}, three...)...)
 		db.exec(`DELETE FROM companies WHERE company_id = $1`, company)
-		wantObstacles(t, db, "ap-south", append([]string{"table homes has rows here that belong to no company"}, three...)...)
+		wantObstacles(t, db, "ap-south", append([]string{"table homes has rows here of companies that are not of this region"}, three...)...)
 		if s.Engine == CockroachDB {
 			if err := db.RemoveRegion(db.ctx, "ap-south"); err == nil {
 				t.Error("removed a third region under REGION survival")
 			}
 			db.exec(`ALTER DATABASE ` + mustParse(t, db.cfg.URL).Database + ` SURVIVE ZONE FAILURE`)
 		}
-		if err := db.RemoveRegion(db.ctx, "ap-south"); err == nil || !strings.Contains(err.Error(), "still lives") {
-			t.Errorf("removed although a home is there: %v", err)
+		if err := db.RemoveRegion(db.ctx, "ap-south"); err == nil || !strings.Contains(err.Error(), "still has rows") {
+			t.Errorf("removed although a company has its home there: %v", err)
 		}
 		db.exec(`DELETE FROM homes WHERE company_id = $1`, company)
 		wantObstacles(t, db, "ap-south")
@@ -78,11 +76,11 @@ func TestRemoveAndAddRegion(t *testing.T) {
 			wantRegions(t, db, "us-east", "eu-west")
 		}
 		if _, existed, err := db.RegionObstacles(db.ctx, "ap-south", true); existed || err != nil {
-			t.Errorf("a region that is gone: %t, %v", existed, err)
+			t.Errorf("a removed region: %t, %v", existed, err)
 		}
 		out, err := db.CreateCompanies(db.ctx, []Company{{ID: "late", Name: "Late", HomeRegion: "ap-south", TimeZone: "UTC"}})
 		if err == nil {
-			t.Errorf("a company got a home in a region that is gone: %v", out)
+			t.Errorf("a company got a home in a removed region: %v", out)
 		}
 		addAtOnce(t, db, "ap-south")
 		wantRegions(t, db, regions...)
@@ -95,7 +93,7 @@ func TestRemoveAndAddRegion(t *testing.T) {
 	})
 }
 
-// addAtOnce adds a region from two places, and then once more.
+// addAtOnce adds a region twice at the same time, and then once more.
 func addAtOnce(t *testing.T, db *store, name string) {
 	t.Helper()
 	errs := make([]error, 2)

@@ -10,11 +10,10 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// RegionObstacles returns what stands against taking a region from the
-// database, each as a sentence that says what to do; none when it may go.
-// existed is false when there is no such region. Nodes obey the evacuation in
-// the database, so it is asked instead of them; served is false for a region
-// that has no nodes.
+// RegionObstacles returns the reasons against removing a region from the database. Each reason is a sentence that says
+// what to do. existed is false for an unknown region.
+// The evacuation is read from the database, which nodes follow. served is false for a region without nodes, whose
+// evacuation is not checked.
 func (db *DB) RegionObstacles(ctx context.Context, name string, served bool) (list []string, existed bool, err error) {
 	uses, err := db.RegionUses(ctx)
 	if err != nil {
@@ -38,7 +37,7 @@ func (u *RegionUse) inService(served bool) []string {
 	case !served:
 		return nil
 	case !u.Evacuated:
-		return []string{fmt.Sprintf("the region is in service: run `punchclock region evacuate %s` first, or say --without-nodes if it has none", u.Name)}
+		return []string{fmt.Sprintf("the region is in service: run `punchclock region evacuate %s` first, or use --without-nodes if it has no nodes", u.Name)}
 	case u.Until != nil:
 		return []string{fmt.Sprintf("the region is evacuated only until %s: run `punchclock region evacuate %s`, without --for", u.Until.Format(time.RFC3339), u.Name)}
 	default:
@@ -46,7 +45,7 @@ func (u *RegionUse) inService(served bool) []string {
 	}
 }
 
-// companiesIn are the companies and rows that live in the region.
+// companiesIn returns an obstacle for the companies or rows in the region.
 func (db *DB) companiesIn(ctx context.Context, u *RegionUse) (list []string, err error) {
 	err = db.query(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
 		list = nil
@@ -68,7 +67,7 @@ func (db *DB) companiesIn(ctx context.Context, u *RegionUse) (list []string, err
 				side.about, side.n, strings.Join(some, ", "), u.Name))
 		}
 		if len(list) > 0 {
-			return nil // rows follow from it
+			return nil // their rows need no obstacle of their own
 		}
 		return orphanRows(ctx, pool, u.Name, &list)
 	})
@@ -83,8 +82,7 @@ func sampleCompanies(ctx context.Context, q querier, column, name string) ([]str
 	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
 
-// orphanRows are rows of companies that have nothing to do with the region. There
-// must not be any.
+// orphanRows finds rows of companies that neither have their home in the region nor left it. There must be none.
 func orphanRows(ctx context.Context, q querier, name string, list *[]string) error {
 	tables, err := regionalTables(ctx, q)
 	if err != nil {
@@ -96,16 +94,16 @@ func orphanRows(ctx context.Context, q querier, name string, list *[]string) err
 			return err
 		}
 		if company != "" {
-			*list = append(*list, fmt.Sprintf("table %s has rows here that belong to no company of this region, such as one of %s: keep them and find out why", table, company))
+			*list = append(*list, fmt.Sprintf("table %s has rows here of companies that are not of this region, such as %s: keep the rows and find the reason", table, company))
 		}
 	}
 	return nil
 }
 
-// requiredBy tells what the database itself would lose with the region.
+// requiredBy returns an obstacle if the database itself needs the region.
 func (db *DB) requiredBy(ctx context.Context, uses []RegionUse, u *RegionUse) (list []string, err error) {
 	if len(uses) == 1 {
-		return []string{"it is the database's last region"}, nil
+		return []string{"it is the last region of the database"}, nil
 	}
 	if db.Engine != CockroachDB {
 		return nil, nil
@@ -116,14 +114,14 @@ func (db *DB) requiredBy(ctx context.Context, uses []RegionUse, u *RegionUse) (l
 	})
 	name = pgx.Identifier{name}.Sanitize()
 	if u.Primary {
-		list = append(list, fmt.Sprintf(`it is the primary region, where the leases of the global tables are: make another one primary first (SQL: ALTER DATABASE %s SET PRIMARY REGION "REGION")`, name))
+		list = append(list, fmt.Sprintf(`it is the primary region with the leases of the global tables: make another region primary first (SQL: ALTER DATABASE %s SET PRIMARY REGION "REGION")`, name))
 	}
 	if goal == "region" && len(uses) == minRegions {
-		list = append(list, fmt.Sprintf("with %d regions left the database could not survive the loss of one: add another region first, or give that promise up, so that a lost region's punches wait until it is back (SQL: ALTER DATABASE %s SURVIVE ZONE FAILURE)",
+		list = append(list, fmt.Sprintf("with %d regions left the database could not survive the loss of one: add another region first, or accept that punches of a lost region wait until it is back (SQL: ALTER DATABASE %s SURVIVE ZONE FAILURE)",
 			minRegions-1, name))
 	}
 	return list, err
 }
 
-// minRegions is the least number of regions of which one can be lost.
+// minRegions is the smallest number of regions of which one can be lost.
 const minRegions = 3

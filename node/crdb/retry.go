@@ -14,17 +14,14 @@ import (
 )
 
 const (
-	// retryInterval is how often a start asks a database that does not answer: seldom
-	// enough to be no load and often enough to be no delay.
+	// retryInterval is the interval of attempts during a start: no load for the database, and no delay for the start.
 	retryInterval = time.Second
-	// transactionTimeout ends the attempts of a caller that named no end:
-	// longer than any failover, shorter than an operator's patience.
+	// transactionTimeout ends the attempts of a caller without a deadline. It is longer than any failover.
 	transactionTimeout = 5 * time.Minute
 )
 
-// transaction runs do in a transaction of several statements, and again while
-// that can help; do must not mind, and must use the context it is given. A
-// refusal of do's own, an *punch.Error, is returned as it is.
+// transaction runs do in a transaction of several statements, and repeats it while a repetition can help. do must be
+// idempotent and use the context that it gets. An *punch.Error of do is returned unchanged.
 func (db *DB) transaction(ctx context.Context, do func(context.Context, pgx.Tx) error) error {
 	return db.transactionOn(ctx, (*gateway).controlPool, do)
 }
@@ -53,14 +50,14 @@ func (db *DB) transactionOn(ctx context.Context, pool func(*gateway) *pgxpool.Po
 	}
 }
 
-// maxRestarts is how often a conflict is retried inside one transaction, which keeps its priority. Then a new transaction
-// begins, perhaps through another gateway.
+// maxRestarts limits the retries of a conflict inside one transaction, which keeps its priority. After that a new
+// transaction begins, perhaps through another gateway.
 const maxRestarts = 5
 
-// executeTx runs do in a transaction by cockroach-go: on a conflict it returns to a savepoint and runs do again.
+// executeTx runs do in a transaction of cockroach-go. After a conflict it returns to a savepoint and runs do again.
 //
-// crdb.ExecuteInTx drops the error of COMMIT. On CockroachDB RELEASE has committed by then. On PostgreSQL COMMIT is what
-// commits, so its error decides.
+// crdb.ExecuteInTx drops the error of COMMIT. On CockroachDB RELEASE has committed by then. On PostgreSQL COMMIT does,
+// so its error decides.
 func executeTx(ctx context.Context, pool *pgxpool.Pool, do func(pgx.Tx) error) error {
 	tx, err := pool.Begin(ctx)
 	if err != nil {
@@ -94,13 +91,13 @@ func (r *commitRecorder) Commit(ctx context.Context) error {
 // Rollback implements crdb.Tx. When ctx has ended, pgx closes the connection instead.
 func (r *commitRecorder) Rollback(ctx context.Context) error { return r.tx.Rollback(ctx) }
 
-// query runs do on the control pool: for everything but the punches themselves.
+// query runs do on the control pool, which serves all statements except those on punches.
 func (db *DB) query(ctx context.Context, do func(context.Context, *pgxpool.Pool) error) error {
 	return db.read(ctx, (*gateway).controlPool, do)
 }
 
-// retryUntilAnswer asks until there is an answer, or ctx ends: for what a start needs.
-// What the server refuses, such as a table that is not there, is an answer.
+// retryUntilAnswer repeats do until the database answers or ctx ends. A start needs it. A refusal, such as for a
+// missing table, is an answer.
 func (db *DB) retryUntilAnswer(ctx context.Context, do func(context.Context, *pgxpool.Pool) error) error {
 	for {
 		err := db.query(ctx, do)
@@ -114,8 +111,8 @@ func (db *DB) retryUntilAnswer(ctx context.Context, do func(context.Context, *pg
 	}
 }
 
-// readPunches runs do on the reads pool once the home has its turn. A home has
-// half of the connections at most: one that is away must not hold them all.
+// readPunches runs do on the reads pool in one of the home's slots. A home has half of the connections, so that a home
+// whose database is down cannot hold them all.
 func (db *DB) readPunches(ctx context.Context, home string, do func(context.Context, *pgxpool.Pool) error) error {
 	found, ok := db.readSlots.Load(home)
 	if !ok {
@@ -126,19 +123,19 @@ func (db *DB) readPunches(ctx context.Context, home string, do func(context.Cont
 	case turn <- struct{}{}:
 		defer func() { <-turn }()
 	case <-ctx.Done():
-		return punch.Retryable(punch.Overloaded, time.Second, "too many reads of this home region are waiting; ask again", ctx.Err())
+		return punch.Retryable(punch.Overloaded, time.Second, "too many reads of this home region are waiting; try again", ctx.Err())
 	}
 	return db.read(ctx, func(g *gateway) *pgxpool.Pool { return g.reads }, do)
 }
 
-// maxStale is how often a read is run again while the gateways hear of a change
-// of regions: some times what they take, with the pauses in between.
+// maxStale limits the repetitions of a read after a change of regions. With the pauses in between they take several
+// times as long as gateways need to learn of it.
 const maxStale = 10
 
-// read runs do on a pool of the nearest host that works, and once more on
-// another host when that one failed or did not answer.
+// read runs do through the nearest healthy gateway, and once more through another when the first failed or did not
+// answer.
 func (db *DB) read(ctx context.Context, pool func(*gateway) *pgxpool.Pool, do func(context.Context, *pgxpool.Pool) error) error {
-	const attempts = 2 // a read is repeated by its caller, so two hosts are enough
+	const attempts = 2 // two gateways are enough, because the caller repeats a failed read
 	stale := 0
 	for i := 0; ; {
 		g := db.gateways.pick(i)
@@ -167,8 +164,8 @@ func (db *DB) read(ctx context.Context, pool func(*gateway) *pgxpool.Pool, do fu
 	}
 }
 
-// attemptTimeout is how long an attempt may take when so many are left, itself included:
-// the last host must be reached within the caller's deadline.
+// attemptTimeout returns the time of an attempt when left attempts remain, including this one. The last gateway must be
+// reached before the caller's deadline.
 func (db *DB) attemptTimeout(ctx context.Context, left int) time.Duration {
 	deadline, ok := ctx.Deadline()
 	if !ok {

@@ -15,23 +15,23 @@ import (
 	"github.com/punchclock/punchclock/node/punch"
 )
 
-// openBehindProxy opens the database through a gateway, with that many hosts after it.
+// openBehindProxy opens the database with a proxy as the first gateway, and the given number of others after it.
 func (s *store) openBehindProxy(others int, attempt time.Duration, deps Deps) (*DB, *proxy) {
 	s.tb.Helper()
 	dsn := s.server.URL("us-east")
-	g := mustProxy(s.tb, firstHost(s.tb, dsn))
+	g := mustProxy(s.tb, firstAddress(s.tb, dsn))
 	cfg := testConfig(through(s.tb, g, dsn, others))
 	cfg.AttemptTimeout = attempt
 	return s.mustOpenWith(cfg, deps), g
 }
 
-// TestReadsReachTheSecondHostInTime gives a read less time than one attempt may
-// take, while the first host is gray.
-func TestReadsReachTheSecondHostInTime(t *testing.T) {
+// TestReadsReachTheSecondGatewayInTime gives a read less time than one attempt may take, while the first gateway is
+// silent.
+func TestReadsReachTheSecondGatewayInTime(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
 		db, g := s.openBehindProxy(1, time.Minute, testDeps())
-		nobody := s.item(s.company("us-east"), "us-east", "x")
-		missing := nobody.Key()
+		unknown := s.item(s.company("us-east"), "us-east", "x")
+		missing := unknown.Key()
 		find := func() punch.Code {
 			ctx, cancel := context.WithTimeout(s.ctx, 6*time.Second)
 			defer cancel()
@@ -39,17 +39,17 @@ func TestReadsReachTheSecondHostInTime(t *testing.T) {
 			return punch.CodeOf(err)
 		}
 		if code := find(); code != punch.NotFound {
-			t.Fatalf("through the gateway: %s", code)
+			t.Fatalf("through the proxy: %s", code)
 		}
 		g.mute.Store(true)
 		if code := find(); code != punch.NotFound {
-			t.Fatalf("around the gray gateway: %s", code)
+			t.Fatalf("around the silent proxy: %s", code)
 		}
-		awaitDown(t, db, true)
+		awaitUnhealthy(t, db, true)
 	})
 }
 
-func TestTransactionsGoAroundAGrayHost(t *testing.T) {
+func TestTransactionsAvoidASilentGateway(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
 		db, g := s.openBehindProxy(1, 3*time.Second, testDeps())
 		g.mute.Store(true)
@@ -59,7 +59,7 @@ func TestTransactionsGoAroundAGrayHost(t *testing.T) {
 		if out, err := db.CreateCompanies(ctx, []Company{c}); err != nil || out[0] != nil {
 			t.Fatalf("%v, %v", out, err)
 		}
-		awaitDown(t, db, true)
+		awaitUnhealthy(t, db, true)
 	})
 }
 
@@ -70,11 +70,11 @@ func TestStartWaitsForTheDatabase(t *testing.T) {
 		g.mute.Store(true)
 		checked := make(chan error, 1)
 		go func() { checked <- db.CheckSchema(s.ctx) }()
-		await(t, "the schema is asked for in vain", func() bool { return strings.Contains(logged.String(), "does not answer yet") })
+		await(t, "a read of the schema has failed", func() bool { return strings.Contains(logged.String(), "does not answer yet") })
 		short, cancel := context.WithTimeout(s.ctx, 300*time.Millisecond)
 		defer cancel()
 		if _, err := db.Regions(short); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("the regions of a gray database: %v", err)
+			t.Errorf("the regions of a silent database: %v", err)
 		}
 		g.mute.Store(false)
 		if err := <-checked; err != nil {
@@ -83,8 +83,8 @@ func TestStartWaitsForTheDatabase(t *testing.T) {
 	})
 }
 
-// TestReadsStarveNobody holds all connections for reads.
-func TestReadsStarveNobody(t *testing.T) {
+// TestReadsLeaveConnectionsForOthers uses up all connections for reads.
+func TestReadsLeaveConnectionsForOthers(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
 		db := s.mustOpenWith(testConfig(s.server.URL("us-east")), testDeps())
 		company := s.company("us-east")
@@ -106,12 +106,12 @@ func TestReadsStarveNobody(t *testing.T) {
 		}
 		for _, h := range db.gateways.all {
 			if db.gateways.probe(s.ctx, h); health(h.health.Load()) != up {
-				t.Errorf("%s counts as away", h.addr)
+				t.Errorf("%s counts as down", h.addr)
 			}
 		}
-		// A home whose reads hang takes its own share, and the next one is told so.
-		nobody := s.item(company, "us-east", "x")
-		missing := nobody.Key()
+		// A home whose reads hang uses up its own slots only, and its next read is refused.
+		unknown := s.item(company, "us-east", "x")
+		missing := unknown.Key()
 		reads := make(chan error, 2)
 		for range cap(reads) {
 			go func() {
@@ -119,14 +119,14 @@ func TestReadsStarveNobody(t *testing.T) {
 				reads <- err
 			}()
 		}
-		await(t, "the home takes its share", func() bool {
+		await(t, "the home uses all its slots", func() bool {
 			turn, ok := db.readSlots.Load("us-east")
 			return ok && len(turn.(chan struct{})) == cap(reads)
 		})
 		short, cancel := context.WithTimeout(s.ctx, 50*time.Millisecond)
 		defer cancel()
 		if _, err := db.Find(short, "us-east", missing); punch.CodeOf(err) != punch.Overloaded {
-			t.Errorf("a read beyond the home's share: %v", err)
+			t.Errorf("a read beyond the home's slots: %v", err)
 		}
 		for _, conn := range held {
 			conn.Release()
@@ -139,24 +139,24 @@ func TestReadsStarveNobody(t *testing.T) {
 	})
 }
 
-func TestACallerWhoLeavesMarksNoHost(t *testing.T) {
+func TestACancelledCallMarksNoGateway(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
-		db := s.mustOpenWith(testConfig(through(t, mustProxy(t, firstHost(t, s.server.URL("us-east"))), s.server.URL("us-east"), 1)), testDeps())
+		db := s.mustOpenWith(testConfig(through(t, mustProxy(t, firstAddress(t, s.server.URL("us-east"))), s.server.URL("us-east"), 1)), testDeps())
 		ctx, cancel := context.WithCancel(s.ctx)
 		cancel()
 		for range 5 {
-			if _, err := db.Home(ctx, "c-nobody"); !errors.Is(err, context.Canceled) {
+			if _, err := db.Home(ctx, "c-unknown"); !errors.Is(err, context.Canceled) {
 				t.Fatalf("%v", err)
 			}
 		}
 		if health(db.gateways.all[0].health.Load()) != up {
-			t.Error("the host counts as away")
+			t.Error("the gateway counts as down")
 		}
 	})
 }
 
-// TestStaleSchemaResetsSeldom lets every insert fail as after a change of
-// regions. Each reset makes the next attempt connect anew.
+// TestStaleSchemaResetsSeldom makes every insert fail as after a change of regions. After each reset the next attempt
+// needs a new connection.
 func TestStaleSchemaResetsSeldom(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
 		db := mustOwnDatabase(t, s)
@@ -166,9 +166,9 @@ func TestStaleSchemaResetsSeldom(t *testing.T) {
 		reader := sdkmetric.NewManualReader()
 		deps := testDeps()
 		deps.Meter = sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))
-		cfg := db.cfg // one host, so that every attempt is its
-		cfg.URL = through(t, mustProxy(t, firstHost(t, cfg.URL)), cfg.URL, 0)
-		cfg.ConnectionsPerHome = 1 // so few lie idle
+		cfg := db.cfg // one gateway, which gets every attempt
+		cfg.URL = through(t, mustProxy(t, firstAddress(t, cfg.URL)), cfg.URL, 0)
+		cfg.ConnectionsPerHome = 1 // so that few are idle
 		measured := s.mustOpenWith(cfg, deps)
 		ctx, cancel := context.WithCancel(s.ctx)
 		var writing sync.WaitGroup
@@ -176,18 +176,18 @@ func TestStaleSchemaResetsSeldom(t *testing.T) {
 		defer cancel()
 		writing.Go(func() { measured.Writer("us-east").Write(ctx, []punch.Item{db.item(company, "us-east", "anna")}) })
 		const attempts = 10
-		await(t, "it fails often", func() bool { return retries(t, reader, causeStale) >= attempts })
+		await(t, "the insert has failed often", func() bool { return retries(t, reader, causeStale) >= attempts })
 		made := int64(0)
 		for _, h := range measured.gateways.all {
 			made = max(made, h.writes.Stat().NewConnsCount())
 		}
-		if made > 5 { // one at the start, one after the reset, and one more at hand each time
+		if made > 5 { // one at the start, one after the reset, and one that is kept idle each time
 			t.Errorf("%d connections were made for %d attempts", made, attempts)
 		}
 	})
 }
 
-// retries returns how many attempts were repeated for the cause.
+// retries returns how often attempts were repeated for the cause.
 func retries(t *testing.T, reader *sdkmetric.ManualReader, why cause) (n int64) {
 	t.Helper()
 	var got metricdata.ResourceMetrics
@@ -208,14 +208,13 @@ func retries(t *testing.T, reader *sdkmetric.ManualReader, why cause) (n int64) 
 	return n
 }
 
-// TestStrangersDoNotHoldUpTheOthers makes reads of companies wait for an open
-// transaction.
-func TestStrangersDoNotHoldUpTheOthers(t *testing.T) {
+// TestUnknownCompaniesDoNotDelayABatch makes reads of companies wait for an open transaction.
+func TestUnknownCompaniesDoNotDelayABatch(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
 		db := mustOwnDatabase(t, s)
 		own, elsewhere := db.company("us-east"), db.company("eu-west")
 		lock := `LOCK TABLE companies IN ACCESS EXCLUSIVE MODE`
-		if db.Engine == CockroachDB { // where readers wait for a writer, unless the table is global
+		if db.Engine == CockroachDB { // readers wait for a writer, unless the table is global
 			db.exec(`ALTER TABLE companies SET (schema_locked = false)`)
 			db.exec(`ALTER TABLE companies SET LOCALITY REGIONAL BY TABLE IN PRIMARY REGION`)
 			lock = `UPDATE companies SET version = version + 1`
@@ -224,23 +223,23 @@ func TestStrangersDoNotHoldUpTheOthers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer tx.Rollback(s.ctx) //nolint:errcheck // it is only there to hold a lock
+		defer tx.Rollback(s.ctx) //nolint:errcheck // it only holds a lock
 		if _, err := tx.Exec(s.ctx, lock); err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithTimeout(s.ctx, 4*time.Second)
 		defer cancel()
-		out := db.Writer("us-east").Write(ctx, []punch.Item{db.item(own, "us-east", "anna"), db.item(elsewhere, "us-east", "anna"), db.item("c-nobody", "us-east", "anna")})
+		out := db.Writer("us-east").Write(ctx, []punch.Item{db.item(own, "us-east", "anna"), db.item(elsewhere, "us-east", "anna"), db.item("c-unknown", "us-east", "anna")})
 		wantCode(t, out[0], "")
 		wantCode(t, out[1], punch.NotHome)
-		wantCode(t, out[2], punch.NotHome) // unknown companies are told by the database alone, and it was not asked
+		wantCode(t, out[2], punch.NotHome) // only the database can tell an unknown company, and it did not answer
 		if ctx.Err() != nil {
 			t.Error("the batch waited to its end")
 		}
 	})
 }
 
-func TestEveryHostIsMeasured(t *testing.T) {
+func TestEveryGatewayIsMeasured(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
 		reader := sdkmetric.NewManualReader()
 		deps := testDeps()
@@ -259,8 +258,7 @@ func TestEveryHostIsMeasured(t *testing.T) {
 	})
 }
 
-// TestCloseDoesNotWaitForAFrozenServer closes while pgx takes leave of a
-// connection that does not answer, which it does for up to 15 s.
+// TestCloseDoesNotWaitForAFrozenServer closes while pgx says goodbye to a silent server, which takes up to 15 s.
 func TestCloseDoesNotWaitForAFrozenServer(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
 		logged := new(logs)
@@ -272,17 +270,16 @@ func TestCloseDoesNotWaitForAFrozenServer(t *testing.T) {
 		g.mute.Store(true)
 		g.frozen.Store(true)
 		if _, err := db.Home(s.ctx, company); err == nil {
-			t.Fatal("a gray database answered")
+			t.Fatal("a silent database answered")
 		}
 		db.Close()
-		if !strings.Contains(logged.String(), "left to close") {
-			t.Error("all connections were closed: the test shows nothing, or Close waited for them")
+		if !strings.Contains(logged.String(), "still open") {
+			t.Error("all connections were closed: the test proves nothing, or Close waited for them")
 		}
 	})
 }
 
-// TestANewConnectionKnowsTheStatements looks at a connection that no punch has
-// used.
+// TestANewConnectionKnowsTheStatements checks a connection that no punch has used.
 func TestANewConnectionKnowsTheStatements(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
 		cfg := testConfig(s.server.URLOf(mustParse(t, s.DB.files.url).Database, "us-east"))

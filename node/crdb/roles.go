@@ -9,23 +9,21 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// The accounts, which log in by their certificates. On PostgreSQL they belong
-// to the whole server, so several databases share them.
+// The accounts. They log in with certificates. On PostgreSQL accounts belong to the server, so databases share them.
 const (
-	NodeRole     = "punchclock_node"     // nodes
-	OperatorRole = "punchclock_operator" // `punchclock company`, `punchclock audit`
-	MigratorRole = "punchclock_migrator" // `punchclock migrate`; owns the database and its tables
+	NodeRole     = "punchclock_node"     // for nodes
+	OperatorRole = "punchclock_operator" // for `punchclock company` and `punchclock audit`
+	MigratorRole = "punchclock_migrator" // for `punchclock migrate`; owns the database and its tables
 )
 
-// grant is what a role may do with some tables.
+// grant is the right of a role to some tables.
 type grant struct {
 	role       string
 	privileges string
 	tables     string
 }
 
-// grants are all that the node's and the operator's role may do. Nobody but the
-// migrator can change or remove a punch.
+// grants are all rights of the node's and the operator's role. Only the migrator can change or remove a punch.
 var grants = []grant{
 	{NodeRole, "SELECT, INSERT", "punches"},
 	{NodeRole, "SELECT", "companies, homes, goose_db_version"},
@@ -35,34 +33,32 @@ var grants = []grant{
 	{OperatorRole, "SELECT", "punches, controls, goose_db_version"},
 }
 
-// limited are the roles that have the rights in grants and no others.
+// limited are the roles that have exactly the rights in grants.
 var limited = []string{NodeRole, OperatorRole}
 
-// lockGrant lets nodes lock the fence on PostgreSQL, where FOR SHARE takes the
-// right to update a column, whichever it is. This is the one whose change
-// neither opens nor shuts the fence. CockroachDB is not asked to lock, see
-// insertSQL: there the right would be for the whole row.
+// lockGrant lets nodes lock the fence on PostgreSQL. There FOR SHARE needs the right to update some column. A change of
+// this column neither opens nor closes the fence. On CockroachDB the right would cover the whole row, so the statement
+// has no lock there (see insertSQL).
 const lockGrant = `GRANT UPDATE (moving_from) ON homes TO ` + NodeRole
 
-// prepareRoles makes the accounts and hands the database to the migrator, when
-// the caller is an administrator, and lets conn go on as the migrator. Others
-// must find it done.
+// prepareRoles creates the accounts, gives the database to the migrator and continues as the migrator, if the caller is
+// an administrator. For other callers all of this must be done already.
 func prepareRoles(ctx context.Context, conn *pgx.Conn, engine Engine) error {
 	var admin bool
 	if err := conn.QueryRow(ctx, `SELECT rolsuper FROM pg_roles WHERE rolname = current_user`).Scan(&admin); err != nil {
-		return fmt.Errorf("ask who this is: %w", err)
+		return fmt.Errorf("read the rights of this account: %w", err)
 	}
 	var statements []string
 	for _, role := range append([]string{MigratorRole}, limited...) {
 		var there bool
 		if err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = $1)`, role).Scan(&there); err != nil {
-			return fmt.Errorf("ask for role %s: %w", role, err)
+			return fmt.Errorf("look for role %s: %w", role, err)
 		}
 		if there {
 			continue
 		}
 		if !admin {
-			return fmt.Errorf("the role %s is not there: run `punchclock migrate` once as the database's administrator", role)
+			return fmt.Errorf("the role %s does not exist: run `punchclock migrate` once as an administrator of the database", role)
 		}
 		statements = append(statements, `CREATE ROLE `+role+` LOGIN`)
 	}
@@ -81,9 +77,8 @@ func prepareRoles(ctx context.Context, conn *pgx.Conn, engine Engine) error {
 	return setRole(ctx, conn)
 }
 
-// revokeExtras takes from the node's and the operator's role what would lead around
-// the rights on tables: being somebody else, being above all rights, and making
-// roles, databases and schemas.
+// revokeExtras revokes from the node's and the operator's role all that bypasses the rights on tables. These are
+// memberships, attributes, and the right to create schemas.
 func revokeExtras(ctx context.Context, conn *pgx.Conn, engine Engine) error {
 	attributes := `NOCREATEDB NOCREATEROLE`
 	if engine == PostgreSQL {
@@ -99,24 +94,22 @@ func revokeExtras(ctx context.Context, conn *pgx.Conn, engine Engine) error {
 		SELECT 'REVOKE CREATE ON DATABASE ' || quote_ident(current_database()) || ' FROM ' || r
 		FROM unnest($1::text[]) AS r WHERE has_database_privilege(r, current_database(), 'CREATE')`, limited)
 	if err != nil {
-		return fmt.Errorf("ask what the roles are: %w", err)
+		return fmt.Errorf("read the attributes of the roles: %w", err)
 	}
 	return runAll(ctx, conn, engine, statements)
 }
 
-// setRole lets an administrator's connection go on as the migrator, so
-// that this owns what is made.
+// setRole continues as the migrator, so that the migrator owns all that is created.
 func setRole(ctx context.Context, conn *pgx.Conn) error {
 	_, err := conn.Exec(ctx, `SET ROLE `+MigratorRole)
 	if err != nil {
-		return fmt.Errorf("go on as %s: %w", MigratorRole, err)
+		return fmt.Errorf("continue as %s: %w", MigratorRole, err)
 	}
 	return nil
 }
 
-// transferOwnership makes the migrator the owner of everything, also of what somebody
-// else has made, such as the administrator who restored a backup; and takes
-// from everybody the right to make tables, which CockroachDB gives.
+// transferOwnership makes the migrator the owner of all tables. An administrator who restored a backup owns its tables.
+// It also revokes the right of all accounts to create tables, which CockroachDB grants by default.
 func transferOwnership(ctx context.Context, conn *pgx.Conn, engine Engine) error {
 	statements, err := queryStrings(ctx, conn, `
 		SELECT statement FROM (
@@ -133,10 +126,9 @@ func transferOwnership(ctx context.Context, conn *pgx.Conn, engine Engine) error
 			WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p') AND pg_get_userbyid(c.relowner) <> $1
 		) AS todo (step, statement) ORDER BY step`, MigratorRole, NodeRole)
 	if err != nil {
-		return fmt.Errorf("ask who owns the tables: %w", err)
+		return fmt.Errorf("read the owners of the tables: %w", err)
 	}
-	// CockroachDB's type goes with the database, PostgreSQL's sequences with
-	// their tables.
+	// CockroachDB's type belongs to the database, and PostgreSQL's sequences to their tables.
 	question := `SELECT 'ALTER SEQUENCE ' || quote_ident(c.relname) || ' OWNER TO ' || $1
 		FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
 		WHERE n.nspname = 'public' AND c.relkind = 'S' AND pg_get_userbyid(c.relowner) <> $1`
@@ -146,7 +138,7 @@ func transferOwnership(ctx context.Context, conn *pgx.Conn, engine Engine) error
 	}
 	more, err := queryStrings(ctx, conn, question, MigratorRole)
 	if err != nil {
-		return fmt.Errorf("ask who owns the rest: %w", err)
+		return fmt.Errorf("read the owners of types and sequences: %w", err)
 	}
 	statements = append(statements, more...)
 	return runAll(ctx, conn, engine, statements)
@@ -161,14 +153,13 @@ func applyGrants(ctx context.Context, conn *pgx.Conn, engine Engine) error {
 		statements = append(statements, more...)
 	}
 	if err != nil {
-		return fmt.Errorf("ask for the roles' rights: %w", err)
+		return fmt.Errorf("read the rights of the roles: %w", err)
 	}
 	return runAll(ctx, conn, engine, statements)
 }
 
-// missingGrants returns the statements after which the roles have exactly the
-// rights of grants, and everybody none: what is more was given by hand, or by an
-// older release.
+// missingGrants returns the statements after which the roles have exactly the rights in grants. PUBLIC has none.
+// Further rights came from an administrator or an older release.
 func missingGrants(ctx context.Context, conn *pgx.Conn) (statements []string, err error) {
 	have, err := queryStrings(ctx, conn, `
 		SELECT lower(grantee) || ' ' || table_name || ' ' || privilege_type FROM information_schema.table_privileges
@@ -200,8 +191,7 @@ func missingGrants(ctx context.Context, conn *pgx.Conn) (statements []string, er
 	return statements, nil
 }
 
-// columnGrants is missingGrants for columns, of which PostgreSQL has rights of
-// their own.
+// columnGrants does the same for the rights on columns, which only PostgreSQL has.
 func columnGrants(ctx context.Context, conn *pgx.Conn) (statements []string, err error) {
 	statements, err = queryStrings(ctx, conn, `
 		SELECT 'REVOKE ' || x.privilege_type || ' (' || quote_ident(a.attname) || ') ON TABLE ' || quote_ident(c.relname) || ' FROM '
@@ -220,8 +210,8 @@ func columnGrants(ctx context.Context, conn *pgx.Conn) (statements []string, err
 	return statements, err
 }
 
-// runAll runs the statements in one transaction: on CockroachDB each would else
-// wait by itself until all its nodes know of the change.
+// runAll runs the statements in one transaction. On CockroachDB each single statement would wait until all nodes know
+// of its change.
 func runAll(ctx context.Context, conn *pgx.Conn, engine Engine, statements []string) error {
 	if len(statements) == 0 {
 		return nil

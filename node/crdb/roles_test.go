@@ -21,7 +21,7 @@ import (
 	"github.com/punchclock/punchclock/region"
 )
 
-// as connects as one of the roles.
+// as connects in one of the roles.
 func (s *store) as(role string) *pgx.Conn {
 	s.tb.Helper()
 	conn, err := pgx.Connect(s.ctx, s.server.URLAs(role, s.admin.Config().Database, "us-east"))
@@ -32,7 +32,7 @@ func (s *store) as(role string) *pgx.Conn {
 	return conn
 }
 
-// mustRefuse runs statements that the role has no right to.
+// mustRefuse runs statements for which the role has no right.
 func (s *store) mustRefuse(role string, statements ...string) {
 	s.tb.Helper()
 	conn := s.as(role)
@@ -44,8 +44,7 @@ func (s *store) mustRefuse(role string, statements ...string) {
 	}
 }
 
-// TestTheNodeRole does all that a node does, and cannot change what was
-// punched, nor the tables.
+// TestTheNodeRole does all that a node does. It cannot change punches or tables.
 func TestTheNodeRole(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
 		company := s.company("us-east")
@@ -88,7 +87,7 @@ func TestTheNodeRole(t *testing.T) {
 				`EXPORT INTO CSV 'nodelocal://1/stolen' FROM TABLE punches`, `ALTER DATABASE clock SURVIVE ZONE FAILURE`},
 		}
 		s.mustRefuse(NodeRole, beyond[s.Engine]...)
-		// PostgreSQL only warns of a right that the giver does not have.
+		// PostgreSQL only warns when the grantor does not have the right.
 		_, _ = s.as(NodeRole).Exec(s.ctx, `GRANT DELETE ON punches TO `+NodeRole)
 		s.mustRefuse(NodeRole, `DELETE FROM punches`)
 		if n := s.count(`SELECT count(*) FROM punches WHERE company_id = $1`, company); n != 1 {
@@ -113,8 +112,8 @@ func TestTheOperatorRole(t *testing.T) {
 	})
 }
 
-// TestMigrateRestoresTheRoles after somebody gave a node more than it needs and
-// made tables his own, as one who restores a backup does.
+// TestMigrateRestoresTheRoles runs after an administrator gave a node more rights and owned some tables, as after the
+// restore of a backup.
 func TestMigrateRestoresTheRoles(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
 		name := "r" + strings.ReplaceAll(punch.NewID().String(), "-", "")
@@ -130,7 +129,7 @@ func TestMigrateRestoresTheRoles(t *testing.T) {
 		own.exec(`REVOKE INSERT ON punches FROM ` + NodeRole)
 		own.exec(`GRANT INSERT ON homes TO PUBLIC`)
 		own.exec(`GRANT DELETE ON goose_lock TO ` + NodeRole)
-		// What is not this database's alone is something that other tests do not mind.
+		// Changes outside of this database must not disturb other tests.
 		own.exec(`CREATE ROLE ` + name)
 		own.exec(`GRANT ` + name + ` TO ` + NodeRole)
 		own.exec(`ALTER ROLE ` + OperatorRole + ` WITH CREATEDB`)
@@ -149,7 +148,7 @@ func TestMigrateRestoresTheRoles(t *testing.T) {
 		}
 		own.exec(`DELETE FROM goose_db_version WHERE version_id = (SELECT max(version_id) FROM goose_db_version)`) // its statements can run twice
 		if _, err := own.as(NodeRole).Exec(s.ctx, `DELETE FROM punches`); err != nil {
-			t.Fatalf("the right given by hand does not work, so the test shows nothing: %v", err)
+			t.Fatalf("the granted right does not work, so the test proves nothing: %v", err)
 		}
 		for _, as := range []string{url, s.server.URLAs(MigratorRole, name, "us-east")} {
 			if _, err := Migrate(s.ctx, as, regions, testDeps().Log); err != nil {
@@ -159,7 +158,7 @@ func TestMigrateRestoresTheRoles(t *testing.T) {
 		own.mustRefuse(NodeRole, `DELETE FROM punches`, `UPDATE homes SET epoch = 2`, `UPDATE punches SET note = ''`, `DELETE FROM goose_lock`,
 			`INSERT INTO homes (crdb_region, company_id, epoch) VALUES ('us-east', 'x', 1)`, `CREATE SCHEMA more`)
 		if n := own.count(`SELECT count(*) FROM pg_auth_members AS m JOIN pg_roles AS r ON r.oid = m.member WHERE r.rolname = $1`, NodeRole); n != 0 {
-			t.Errorf("the node's role is %d others, too", n)
+			t.Errorf("the node's role is a member of %d others", n)
 		}
 		own.mustRefuse(OperatorRole, `CREATE DATABASE more`)
 		if s.Engine == PostgreSQL {
@@ -179,8 +178,8 @@ func TestMigrateRestoresTheRoles(t *testing.T) {
 	})
 }
 
-// TestClientCertificatesAreReadAnew lets one end: a connection from before lives
-// on, a new one is refused, and a renewed certificate opens the door again.
+// TestClientCertificatesAreReadAnew lets a certificate expire. An old connection keeps working, a new connection is
+// refused, and a renewed certificate is accepted.
 func TestClientCertificatesAreReadAnew(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
 		own := certs.Dir(filepath.Join(t.TempDir(), "certs"))
@@ -199,7 +198,7 @@ func TestClientCertificatesAreReadAnew(t *testing.T) {
 		if url == s.server.URLAs(NodeRole, cluster.DatabaseName, "us-east") {
 			t.Fatal("the URL names other files")
 		}
-		// Long enough to connect, short enough to wait for.
+		// long enough to connect, and short enough to wait for
 		const life = 3 * time.Second
 		renew(life)
 		began := time.Now()
@@ -233,7 +232,7 @@ func TestClientCertificatesAreReadAnew(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := fresh(); err != nil {
-			t.Errorf("with a file that is not in order the one before must serve: %v", err)
+			t.Errorf("with an invalid file the last good certificate must be used: %v", err)
 		}
 		mustAnswer(t, s, held)
 	})
@@ -243,13 +242,13 @@ func mustAnswer(t *testing.T, s *store, conn *pgxpool.Conn) {
 	t.Helper()
 	var one int
 	if err := conn.QueryRow(s.ctx, `SELECT 1`).Scan(&one); err != nil {
-		t.Errorf("a connection from before: %v", err)
+		t.Errorf("an old connection: %v", err)
 	}
 }
 
-// TestWhoseCertificateOpensTheDatabase is whoever it names, and nobody without
-// one: not a node that shows what it shows its peers.
-func TestWhoseCertificateOpensTheDatabase(t *testing.T) {
+// TestTheCertificateDecidesTheUser checks that a certificate opens the database for its own user only. A node's
+// certificate for its peers opens nothing.
+func TestTheCertificateDecidesTheUser(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
 		dir := certs.Dir(filepath.Join(s.server.Dir(), "certs"))
 		certificate, key := dir.Node("us-east")
@@ -284,7 +283,7 @@ func TestWhoseCertificateOpensTheDatabase(t *testing.T) {
 				err = conn.Close(s.ctx)
 			}
 			if (err == nil) != attempt.ok {
-				t.Errorf("%s with %s: %v, want it let in: %t", attempt.user, attempt.what, err, attempt.ok)
+				t.Errorf("%s with %s: %v, want success: %t", attempt.user, attempt.what, err, attempt.ok)
 			}
 		}
 	})
@@ -310,7 +309,7 @@ func TestTransportIsVerified(t *testing.T) {
 	} {
 		for plaintext, ok := range map[bool]bool{false: want.production, true: want.development} {
 			if err := CheckTransport(url, plaintext); (err == nil) != ok {
-				t.Errorf("%s, plain text allowed %t: %v, want it taken: %t", url, plaintext, err, ok)
+				t.Errorf("%s, plain text allowed %t: %v, want success: %t", url, plaintext, err, ok)
 			}
 		}
 	}

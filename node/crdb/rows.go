@@ -9,9 +9,9 @@ import (
 	"github.com/punchclock/punchclock/node/punch"
 )
 
-// row is one key of a batch: sent to the database once, whoever waits for it.
+// row is one key of a batch. It is sent to the database once for all its callers.
 type row struct {
-	punch   *punch.Punch // the first caller's
+	punch   *punch.Punch // of the first caller
 	callers []int        // positions in the batch, in order
 	stored  *punch.Stored
 	err     error
@@ -19,7 +19,7 @@ type row struct {
 
 func (r *row) resolved() bool { return r.stored != nil || r.err != nil }
 
-// groupRows groups a batch by key and sorts it by the stored key.
+// groupRows groups a batch by key and sorts it by the primary key.
 func groupRows(items []punch.Item) []*row {
 	byKey := make(map[punch.Key]*row, len(items))
 	rows := make([]*row, 0, len(items))
@@ -51,8 +51,8 @@ func compareKeys(a, b *punch.Punch) int {
 	return bytes.Compare(a.ID[:], b.ID[:])
 }
 
-// outcomesOf gives each caller its own outcome: callers of one key may have sent
-// different content, and only the one whose stamp is stored has not replayed.
+// outcomesOf returns each caller's own outcome. Callers of one key may have sent different content. Only the caller
+// whose stamp is stored gets a receipt that is not a replay.
 func outcomesOf(items []punch.Item, rows []*row) []punch.Outcome {
 	outcomes := make([]punch.Outcome, len(items))
 	for _, r := range rows {
@@ -73,7 +73,7 @@ func outcomesOf(items []punch.Item, rows []*row) []punch.Outcome {
 	return outcomes
 }
 
-// insertArgs spreads the rows over the arrays of dml/insert.sql.
+// insertArgs returns the arrays of dml/insert.sql.
 func insertArgs(home string, rows []*row) []any {
 	n := len(rows)
 	var (
@@ -106,7 +106,7 @@ func insertArgs(home string, rows []*row) []any {
 	}
 }
 
-// keyArgs spreads the rows' keys over the arrays of dml/readback.sql.
+// keyArgs returns the arrays of dml/readback.sql.
 func keyArgs(home string, rows []*row) []any {
 	n := len(rows)
 	company, day, employee, id := make([]string, n), make([]time.Time, n), make([]string, n), make([][16]byte, n)

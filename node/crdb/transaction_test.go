@@ -28,8 +28,8 @@ func (s *store) adminPool() *pgxpool.Pool {
 	return pool
 }
 
-// TestACommitThatFailsIsAnError lets COMMIT itself fail, by a foreign key that is checked at the end. cockroach-go alone
-// returns nil then, with nothing stored. CockroachDB has no deferred constraints.
+// TestACommitThatFailsIsAnError makes COMMIT fail by a foreign key that is checked at the end. cockroach-go alone
+// returns nil, although nothing is stored. CockroachDB has no deferred constraints.
 func TestACommitThatFailsIsAnError(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
 		if s.Engine != PostgreSQL {
@@ -51,8 +51,8 @@ func TestACommitThatFailsIsAnError(t *testing.T) {
 	})
 }
 
-// TestConflictsAreRetriedInPlace lets two transactions read a row before either writes it. On CockroachDB one of them is
-// told 40001 and runs again inside the same transaction; on PostgreSQL the row's lock orders them.
+// TestConflictsAreRetriedInPlace lets two transactions read a row before either writes it. On CockroachDB one of them
+// gets 40001 and runs again inside the same transaction. On PostgreSQL the row's lock orders them.
 func TestConflictsAreRetriedInPlace(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
 		own := mustOwnDatabase(t, s)
@@ -72,7 +72,7 @@ func TestConflictsAreRetriedInPlace(t *testing.T) {
 			done.Go(func() {
 				errs[i] = executeTx(s.ctx, pool, func(tx pgx.Tx) error {
 					runs.Add(1)
-					if first && s.Engine == CockroachDB { // meet, so that both have read before one writes
+					if first && s.Engine == CockroachDB { // wait for the other, so that both have read before one writes
 						first = false
 						var n int
 						if err := tx.QueryRow(s.ctx, `SELECT n FROM counters WHERE id = 1`).Scan(&n); err != nil {
@@ -114,8 +114,8 @@ func (f *failingOnce) Query(ctx context.Context, sql string, args ...any) (pgx.R
 	return f.Tx.Query(ctx, sql, args...)
 }
 
-// TestAConflictIsNotCorruption lets the comparison of two homes' rows fail by a conflict. The operator must not be told
-// that a row is at both homes and not the same.
+// TestAConflictIsNotCorruption makes the comparison of two homes' rows fail with a conflict. The operator must not be
+// told that the homes have unlike rows.
 func TestAConflictIsNotCorruption(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
 		company := s.company("us-east")
@@ -125,7 +125,7 @@ func TestAConflictIsNotCorruption(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// The row is at the new home as well, so that carrying it inserts nothing and the rows are compared.
+		// The row is at the new home as well. So carrying it inserts nothing, and the rows are compared.
 		i.Route.HomeRegion, i.Route.Epoch = "eu-west", m.Epoch
 		columns := s.columns()
 		s.exec(`INSERT INTO punches (crdb_region, `+columns+`) SELECT 'eu-west', `+columns+` FROM punches WHERE company_id = $1`, company)
@@ -145,7 +145,7 @@ func TestAConflictIsNotCorruption(t *testing.T) {
 	})
 }
 
-// columns returns the columns of punches but for the region.
+// columns returns the columns of punches without the region.
 func (s *store) columns() (list string) {
 	s.tb.Helper()
 	if err := s.admin.QueryRow(s.ctx, `SELECT string_agg(column_name, ', ') FROM information_schema.columns
@@ -155,8 +155,9 @@ func (s *store) columns() (list string) {
 	return list
 }
 
-// TestAPreloadGoesOnWhereItStopped cuts the database off in the middle of a preload: pages that were read stay read.
-func TestAPreloadGoesOnWhereItStopped(t *testing.T) {
+// TestAPreloadContinuesWhereItStopped stops the database's answers in the middle of a preload. Pages that were read are
+// not read again.
+func TestAPreloadContinuesWhereItStopped(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, shared *store) {
 		s := mustOwnDatabase(t, shared)
 		var want []string
@@ -166,7 +167,7 @@ func TestAPreloadGoesOnWhereItStopped(t *testing.T) {
 		slices.Sort(want)
 		logged := new(logs)
 		dsn := s.cfg.URL
-		g := mustProxy(t, firstHost(t, dsn))
+		g := mustProxy(t, firstAddress(t, dsn))
 		cfg := testConfig(through(t, g, dsn, 0))
 		cfg.AttemptTimeout = 300 * time.Millisecond
 		db := s.mustOpenWith(cfg, logged.deps())

@@ -19,10 +19,9 @@ var (
 	readbackSQL = statement("readback")
 	existSQL    = `SELECT company_id FROM companies WHERE company_id = ANY ($1::text[])`
 
-	// inTransitSQL is insertSQL for companies whose rows are still being carried
-	// from another region. It comes after a read-back that has found the row
-	// neither here nor there: once the fence is here, nothing is inserted there
-	// any more, and what is carried arrives in the transaction in which it leaves.
+	// inTransitSQL is insertSQL for companies whose rows are still being carried here. It may follow only a read-back
+	// that found the row in neither region. While this fence stands, no row is inserted at the old home. A carried row
+	// arrives in the transaction in which it leaves.
 	inTransitSQL = replace(insertSQL, "\n    AND h.moving_from IS NULL", "")
 
 	insertLookupSQL    = withLookupJoins(insertSQL)
@@ -30,23 +29,23 @@ var (
 	readbackLookupSQL  = withLookupJoins(readbackSQL)
 )
 
-// withLookupJoins is a statement for CockroachDB. With few companies and fresh
-// statistics it would scan all of a home's fence rows and make every punch wait
-// for any company's change; PostgreSQL does not know the hint. To lock the fence
-// does nothing where transactions are serializable, and there it would take the
-// right to change homes.
+// withLookupJoins returns a statement for CockroachDB. With few companies and fresh statistics the optimizer would scan
+// all fence rows of a home. Then every punch would wait for the change of any company. PostgreSQL does not know the
+// hint.
+// A serializable transaction needs no lock on the fence, and on CockroachDB the lock would need the right to change
+// homes.
 func withLookupJoins(sql string) string {
 	return strings.NewReplacer("\nJOIN", "\nINNER LOOKUP JOIN", "\nLEFT JOIN", "\nLEFT LOOKUP JOIN", "\nFOR SHARE OF h", "").Replace(sql)
 }
 
 func replace(sql, old, with string) string {
 	if strings.Count(sql, old) != 1 {
-		panic("statement without " + old) // embedded at build time
+		panic("statement without " + old) // the files are embedded at build time
 	}
 	return strings.Replace(sql, old, with, 1)
 }
 
-// dialect returns a statement as the engine takes it.
+// dialect returns the statement for the engine.
 func (db *DB) dialect(cockroach, postgres string) string {
 	if db.Engine == CockroachDB {
 		return cockroach
@@ -58,26 +57,23 @@ func (db *DB) insertSQL() string    { return db.dialect(insertLookupSQL, insertS
 func (db *DB) inTransitSQL() string { return db.dialect(inTransitLookupSQL, inTransitSQL) }
 func (db *DB) readbackSQL() string  { return db.dialect(readbackLookupSQL, readbackSQL) }
 
-// Writer commits batches of punches of one home. Each attempt is one implicit
-// transaction of one statement; whatever it leaves open is settled by reading
-// back and by running the same statement again, which is safe because a key is
-// stored once and never changed.
+// Writer commits batches of punches of one home. Each attempt is one statement in its own transaction. Rows without an
+// answer are read back, and then the same statement runs again. That is safe because a key is stored once and never
+// changed.
 type Writer struct {
 	db   *DB
 	home string
 }
 
-// Writer returns the writer for the home region, which must be one of the
-// database's regions.
+// Writer returns the writer for a home, which must be a region of the database.
 func (db *DB) Writer(home string) *Writer { return &Writer{db: db, home: home} }
 
-// maxUnresolved is how often rows that neither came back nor can be explained
-// are run again: each time needs another statement on the same key, or a move
-// of the company, to have come between insert and read-back.
+// maxUnresolved limits the repetitions for rows that were neither inserted nor found. Each repetition needs another
+// statement on the same key, or a move of the company, between insert and read-back.
 const maxUnresolved = 4
 
-// Write settles every punch of the batch and returns one outcome per punch, in
-// order. It tries until ctx is done; then what is open is Unavailable.
+// Write stores the punches of a batch and returns their outcomes in order. It tries until ctx is done. Then the
+// remaining punches are Unavailable.
 func (w *Writer) Write(ctx context.Context, items []punch.Item) []punch.Outcome {
 	rows := groupRows(items)
 	refusals := maxRefusals
@@ -87,8 +83,8 @@ func (w *Writer) Write(ctx context.Context, items []punch.Item) []punch.Outcome 
 	return outcomes
 }
 
-// resolve runs the rows until each has a stored row or an error. refusals is how many refused statements the batch may
-// still cost.
+// resolve tries until each row is stored or has an error. refusals is how many refused statements the batch may still
+// cost.
 func (w *Writer) resolve(ctx context.Context, rows []*row, refusals *int) {
 	unresolved := 0
 	for attempt := 0; ; attempt++ {
@@ -110,7 +106,7 @@ func (w *Writer) resolve(ctx context.Context, rows []*row, refusals *int) {
 			fail(rows, notHome(0))
 			return
 		case causeLicence:
-			w.db.log.ErrorContext(ctx, "the database is throttled for want of a licence: punches are being refused", "error", err)
+			w.db.log.ErrorContext(ctx, "CockroachDB throttles because it has no licence: punches are refused", "error", err)
 		case causeStale:
 			g.resetPool(g.writes)
 		}
@@ -123,16 +119,16 @@ func (w *Writer) resolve(ctx context.Context, rows []*row, refusals *int) {
 	}
 }
 
-// maxRefusals bounds the refused statements of one batch. Finding one bad row among 512 takes ten; when a schema refuses
-// every row, halving further would cost a thousand statements.
+// maxRefusals limits the refused statements of one batch. Finding one bad row among 512 takes ten. A schema that
+// refuses every row would cost a thousand.
 const maxRefusals = 64
 
-// schemaRetryAfter is how long a device should wait after a rule of the schema has refused its punch. An operator must act
-// first, and the punch must not fill the queue meanwhile.
+// schemaRetryAfter is the wait that a device is told after a rule of the schema refused its punch. An operator must act
+// first, and retries must not fill the queue meanwhile.
 const schemaRetryAfter = time.Minute
 
-// isolate finds the rows that the database refuses, by halving: the other rows must not fail with them. Only a value that
-// cannot be stored at all makes the refusal final.
+// isolate finds the refused rows by halving, so that the other rows do not fail with them. Only a value that cannot be
+// stored at all makes the refusal final.
 func (w *Writer) isolate(ctx context.Context, rows []*row, why cause, err error, refusals *int) {
 	*refusals--
 	switch {
@@ -150,15 +146,14 @@ func (w *Writer) isolate(ctx context.Context, rows []*row, why cause, err error,
 	}
 }
 
-// shortestAttempt is below what a statement between regions may take, with a
-// connection to be made: a deadline that is nearly over is halved no further.
+// shortestAttempt is enough for a statement between regions on a new connection. A shorter rest of a deadline is not
+// divided.
 const shortestAttempt = time.Second
 
-// attempt runs the insert and reads back what it did not return. Rows of
-// companies that have just moved here take the second insert.
+// attempt inserts the rows and reads back the rows that the insert did not return. Rows of companies that are moving
+// here take a second insert.
 func (w *Writer) attempt(ctx context.Context, g *gateway, rows []*row, n int) error {
-	// What a peer sent has less than a caller's deadline: the second host must
-	// be reached within it, too.
+	// A peer's punch has less time than a caller's. The second gateway must be reached within that time, too.
 	ctx, cancel := context.WithTimeout(ctx, max(w.db.attemptTimeout(ctx, 2), shortestAttempt))
 	defer cancel()
 	trace.SpanFromContext(ctx).SetAttributes(tracing.Attempt.Int(n+1), attribute.String("punchclock.database.host", g.addr))
@@ -207,7 +202,7 @@ func (w *Writer) insert(ctx context.Context, g *gateway, sql string, rows []*row
 		return nil
 	})
 	if err != nil {
-		return err // rows may have come before the error; they prove nothing until the statement has ended
+		return err // rows that came before an error prove nothing
 	}
 	for _, r := range inserted {
 		r.stored = &punch.Stored{Receipt: r.punch.Receipt(recordedAt)}
@@ -215,10 +210,8 @@ func (w *Writer) insert(ctx context.Context, g *gateway, sql string, rows []*row
 	return nil
 }
 
-// readBack explains the rows that the insert did not return: the row is there
-// already, or the company's home is elsewhere by now. It returns those whose
-// company has no home in this region, and those that are nowhere although the
-// company's rows are still being carried here.
+// readBack explains the rows that the insert did not return. Rows in missing have a company
+// without a home in this region. Rows in inTransit are in neither region, and their company is moving here.
 func (w *Writer) readBack(ctx context.Context, g *gateway, rows []*row) (missing, inTransit []*row, err error) {
 	found, err := g.writes.Query(ctx, w.db.readbackSQL(), keyArgs(w.home, rows)...)
 	if err != nil {
@@ -247,14 +240,13 @@ func (w *Writer) readBack(ctx context.Context, g *gateway, rows []*row) (missing
 	return missing, inTransit, err
 }
 
-// missingTimeout bounds what rows that are stored already wait for strangers:
-// many times what reading the global table takes while it can be read.
+// missingTimeout limits how long stored rows of the batch wait for this answer. It is many times what a read of a
+// global table normally takes.
 const missingTimeout = 500 * time.Millisecond
 
-// resolveMissing tells a company that has its home elsewhere from one that does
-// not exist. Only here is the global table asked: reading it waits while the
-// region that holds its lease is away. Whoever cannot be told is NotHome, which
-// makes the entry node ask the database itself.
+// resolveMissing distinguishes a company with another home from an unknown company. Only this step reads the global
+// table, because such a read waits while the region with the lease is down. Without an answer the row is NotHome, so
+// the entry node asks the database itself.
 func (w *Writer) resolveMissing(ctx context.Context, g *gateway, rows []*row) {
 	ctx, cancel := context.WithTimeout(ctx, missingTimeout)
 	defer cancel()
@@ -286,7 +278,7 @@ func existingCompanies(ctx context.Context, g *gateway, rows []*row) (map[string
 }
 
 func notHome(epoch int64) error {
-	return punch.Errorf(punch.NotHome, "the company's home has moved on, to epoch %d", epoch)
+	return punch.Errorf(punch.NotHome, "the company's home has changed, to epoch %d", epoch)
 }
 
 func openRows(rows []*row) []*row {

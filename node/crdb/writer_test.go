@@ -41,7 +41,7 @@ func TestWriteAndReplay(t *testing.T) {
 }
 
 func TestOwnInsertIsNoReplay(t *testing.T) {
-	// The answer to the statement was lost, and running it again finds the row.
+	// The answer to the statement was lost, and the repetition finds the row.
 	onEveryEngine(t, func(t *testing.T, s *store) {
 		company := s.company("us-east")
 		item := s.item(company, "us-east", "anna")
@@ -50,7 +50,7 @@ func TestOwnInsertIsNoReplay(t *testing.T) {
 		again := w.Write(s.ctx, []punch.Item{item})[0]
 		wantCode(t, again, "")
 		if again.Receipt.Replayed {
-			t.Fatal("the row carries this request's own stamp, and is called a replay")
+			t.Fatal("the row carries this request's own stamp, and counts as a replay")
 		}
 	})
 }
@@ -76,8 +76,8 @@ func TestConflict(t *testing.T) {
 	})
 }
 
-// TestTheSameEventFromAnotherSource holds that only kind and instant make two punches different. A renamed terminal
-// sends again and gets the stored receipt, also when a build with another fingerprint wrote the row.
+// TestTheSameEventFromAnotherSource checks that only kind and instant make two punches different. A renamed terminal
+// that sends again gets the stored receipt. That also holds when a build with another fingerprint wrote the row.
 func TestTheSameEventFromAnotherSource(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
 		company := s.company("us-east")
@@ -149,7 +149,7 @@ func TestConcurrentWritersOneRow(t *testing.T) {
 		for n := range writers {
 			wg.Go(func() {
 				batch := make([]punch.Item, len(base))
-				for i := range base { // every other writer in opposite order: what deadlocks unsorted
+				for i := range base { // every other writer in opposite order, which deadlocks without sorting
 					j := i
 					if n%2 == 1 {
 						j = len(base) - 1 - i
@@ -195,9 +195,9 @@ func TestFence(t *testing.T) {
 		wantCode(t, s.Writer("us-east").Write(s.ctx, []punch.Item{old})[0], punch.NotHome)
 		elsewhere := s.item(company, "eu-west", "anna")
 		wantCode(t, s.Writer("eu-west").Write(s.ctx, []punch.Item{elsewhere})[0], punch.NotHome)
-		nobody := s.item("c-nobody", "us-east", "anna")
-		wantCode(t, s.Writer("us-east").Write(s.ctx, []punch.Item{nobody})[0], punch.UnknownCompany)
-		if n := s.count(`SELECT count(*) FROM punches WHERE company_id IN ($1, 'c-nobody')`, company); n != 0 {
+		unknown := s.item("c-unknown", "us-east", "anna")
+		wantCode(t, s.Writer("us-east").Write(s.ctx, []punch.Item{unknown})[0], punch.UnknownCompany)
+		if n := s.count(`SELECT count(*) FROM punches WHERE company_id IN ($1, 'c-unknown')`, company); n != 0 {
 			t.Fatalf("%d rows, want none", n)
 		}
 		// A punch recorded under the old epoch is a replay, not a refusal.
@@ -209,9 +209,8 @@ func TestFence(t *testing.T) {
 	})
 }
 
-// TestFenceHoldsAStalledWriter starts a batch while the company's home is being
-// flipped: it must wait for the flip and then not apply. Without the lock on
-// the fence row PostgreSQL would let it through.
+// TestFenceHoldsAStalledWriter starts a batch while the company's home changes. It must wait for the change and then
+// insert nothing. Without the lock on the fence's row PostgreSQL would insert the batch.
 func TestFenceHoldsAStalledWriter(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
 		company := s.company("us-east")
@@ -228,7 +227,7 @@ func TestFenceHoldsAStalledWriter(t *testing.T) {
 		select {
 		case o := <-result:
 			t.Fatalf("the writer did not wait for the flip: %+v", o)
-		case <-time.After(300 * time.Millisecond): // long beside a write, which takes a few ms
+		case <-time.After(300 * time.Millisecond): // long compared with a write of a few ms
 		}
 		if err := tx.Commit(s.ctx); err != nil {
 			t.Fatal(err)
@@ -247,7 +246,7 @@ func TestPoisonFailsAlone(t *testing.T) {
 			for i := range batch {
 				batch[i] = s.item(company, "us-east", fmt.Sprintf("e%d", from+i))
 				if (from+i)%every == 7 {
-					batch[i].Note = strings.Repeat("x", punch.MaxNote+1) // only the database's own check is left to refuse it
+					batch[i].Note = strings.Repeat("x", punch.MaxNote+1) // only the database's own check can refuse it
 				}
 			}
 			for i, o := range s.Writer("us-east").Write(s.ctx, batch) {
@@ -267,8 +266,8 @@ func TestPoisonFailsAlone(t *testing.T) {
 	})
 }
 
-// TestValuesThatCannotBeStoredAreFinal sends the only kind of value that a database refuses although it passed the
-// validation's rules. PostgreSQL refuses NUL, and CockroachDB stores it.
+// TestValuesThatCannotBeStoredAreFinal sends the only kind of value that passes validation and that a database refuses.
+// PostgreSQL refuses NUL, and CockroachDB stores it.
 func TestValuesThatCannotBeStoredAreFinal(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
 		company := s.company("us-east")
@@ -290,7 +289,7 @@ func TestWriteGivesUpAtItsDeadline(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer tx.Rollback(s.ctx) //nolint:errcheck // it is only there to hold a lock
+		defer tx.Rollback(s.ctx) //nolint:errcheck // it only holds a lock
 		if _, err := tx.Exec(s.ctx, `UPDATE homes SET epoch = epoch WHERE crdb_region = 'us-east' AND company_id = $1`, company); err != nil {
 			t.Fatal(err)
 		}

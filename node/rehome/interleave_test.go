@@ -14,23 +14,22 @@ import (
 	"github.com/punchclock/punchclock/region"
 )
 
-// stalls is how long a statement is given to show that it does not wait: many
-// times what one takes on an idle machine. One that is slower shows less, never
-// something wrong.
-const stalls = 300 * time.Millisecond
+// stallTime is how long a statement must stay without an answer to count as waiting. It is many times what a statement
+// takes on an idle machine. On a slow machine the test proves less, but does not fail.
+const stallTime = 300 * time.Millisecond
 
-// quiet returns whether the channel was quiet for that long.
-func quiet[T any](c <-chan T) bool {
+// staysOpen reports whether nothing came from the channel in that time.
+func staysOpen[T any](c <-chan T) bool {
 	select {
 	case <-c:
 		return false
-	case <-time.After(stalls):
+	case <-time.After(stallTime):
 		return true
 	}
 }
 
-// TestRetryMeetsACarry sends all punches again while a transaction that carries
-// them is open, which then commits, or does not.
+// TestRetryMeetsACarry repeats all punches while a transaction that carries them is open. Then the transaction commits
+// or rolls back.
 func TestRetryMeetsACarry(t *testing.T) {
 	for name, end := range map[string]func(pgx.Tx, context.Context) error{"committed": pgx.Tx.Commit, "rolled back": pgx.Tx.Rollback} {
 		t.Run(name, func(t *testing.T) {
@@ -61,8 +60,8 @@ func TestRetryMeetsACarry(t *testing.T) {
 				go func() { answered <- s.Writer("eu-west").Write(s.ctx, retries) }()
 				var out []punch.Outcome
 				select {
-				case out = <-answered: // PostgreSQL sees the rows as they were
-				case <-time.After(stalls):
+				case out = <-answered: // PostgreSQL reads the rows from before the transaction
+				case <-time.After(stallTime):
 				}
 				if err := end(tx, s.ctx); err != nil {
 					t.Fatal(err)
@@ -87,16 +86,15 @@ func TestRetryMeetsACarry(t *testing.T) {
 	}
 }
 
-// TestWriterStallsPastTheFence holds a punch up after it has passed the fence of
-// the old home, lets the company move, and sends the punch to the new home,
-// too.
+// TestWriterStallsPastTheFence stops a punch after it has passed the fence of the old home. Then the company moves, and
+// the same punch is sent to the new home.
 func TestWriterStallsPastTheFence(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
 		company := s.company("us-east")
 		items, _ := s.fill(company, 1)
 		old := s.where(company)
 		late := item(s.ctx, old, "late", time.Now())
-		// Somebody else has the key in hand: the writer waits for them.
+		// Another transaction holds the key, so the writer waits.
 		holder, err := s.admin.Begin(s.ctx)
 		if err != nil {
 			t.Fatal(err)
@@ -108,8 +106,8 @@ func TestWriterStallsPastTheFence(t *testing.T) {
 		}
 		before := make(chan punch.Outcome, 1)
 		go func() { before <- s.Writer("us-east").Write(s.ctx, []punch.Item{late})[0] }()
-		if !quiet(before) {
-			t.Fatal("the writer did not wait: the test shows nothing")
+		if !staysOpen(before) {
+			t.Fatal("the writer did not wait: the test proves nothing")
 		}
 		after := make(chan punch.Outcome, 1)
 		go func() {
@@ -120,7 +118,7 @@ func TestWriterStallsPastTheFence(t *testing.T) {
 			}
 			after <- s.Writer("eu-west").Write(s.ctx, []punch.Item{again(late, now)})[0]
 		}()
-		if !quiet(after) {
+		if !staysOpen(after) {
 			t.Fatal("a punch was decided at the new home while it was open at the old one")
 		}
 		if err := holder.Rollback(s.ctx); err != nil {
@@ -141,18 +139,18 @@ func TestWriterStallsPastTheFence(t *testing.T) {
 	})
 }
 
-// errKilled is what a killed mover's store says.
+// errKilled is the error of a killed mover's store.
 var errKilled = errors.New("killed")
 
-// mortal is a store whose mover dies at one of its calls: before it, or after
-// it and before the answer.
-type mortal struct {
+// killableStore is a store whose mover dies in one of its calls. The death comes before the call, or after the call and
+// before its answer.
+type killableStore struct {
 	rehome.Store
-	calls  int // until it dies
+	calls  int // calls until it dies
 	answer bool
 }
 
-func die[T any](m *mortal, call func() (T, error)) (none T, err error) {
+func callOrDie[T any](m *killableStore, call func() (T, error)) (none T, err error) {
 	m.calls--
 	if m.calls == 0 && !m.answer || m.calls < 0 {
 		return none, errKilled
@@ -164,25 +162,25 @@ func die[T any](m *mortal, call func() (T, error)) (none T, err error) {
 	return got, err
 }
 
-func (m *mortal) Flip(ctx context.Context, company string, to region.Name) (region.Move, error) {
-	return die(m, func() (region.Move, error) { return m.Store.Flip(ctx, company, to) })
+func (m *killableStore) Flip(ctx context.Context, company string, to region.Name) (region.Move, error) {
+	return callOrDie(m, func() (region.Move, error) { return m.Store.Flip(ctx, company, to) })
 }
 
-func (m *mortal) Carry(ctx context.Context, which region.Move, limit int) (n int, differing []punch.Key, err error) {
-	n, err = die(m, func() (int, error) {
+func (m *killableStore) Carry(ctx context.Context, which region.Move, limit int) (n int, differing []punch.Key, err error) {
+	n, err = callOrDie(m, func() (int, error) {
 		n, differing, err = m.Store.Carry(ctx, which, limit)
 		return n, err
 	})
 	return n, differing, err
 }
 
-func (m *mortal) Finish(ctx context.Context, which region.Move) (bool, error) {
-	return die(m, func() (bool, error) { return m.Store.Finish(ctx, which) })
+func (m *killableStore) Finish(ctx context.Context, which region.Move) (bool, error) {
+	return callOrDie(m, func() (bool, error) { return m.Store.Finish(ctx, which) })
 }
 
-// TestAnotherMoverGoesOn kills a mover before and after each of its steps. Punches
-// and retries are right at every such moment, and the next mover ends the move.
-func TestAnotherMoverGoesOn(t *testing.T) {
+// TestAnotherMoverContinues kills a mover before and after each of its steps. Punches and retries are right at each of
+// these moments, and the next mover finishes the move.
+func TestAnotherMoverContinues(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
 		company := s.company("us-east")
 		items, receipts := s.fill(company, 25)
@@ -194,13 +192,13 @@ func TestAnotherMoverGoesOn(t *testing.T) {
 				if from == to {
 					to = homes[1]
 				}
-				m, err := rehome.New(rehome.Config{Batch: 10, Parallel: 1}, &mortal{s.DB, calls, answer}, rehome.Deps{Log: discard, Meter: metricnoop.NewMeterProvider()})
+				m, err := rehome.New(rehome.Config{Batch: 10, Parallel: 1}, &killableStore{s.DB, calls, answer}, rehome.Deps{Log: discard, Meter: metricnoop.NewMeterProvider()})
 				if err != nil {
 					t.Fatal(err)
 				}
 				_, err = m.Company(s.ctx, company, to)
 				if err == nil {
-					if calls != 7 { // flip, three that carry, one that finds nothing, the end
+					if calls != 7 { // flip, three to carry, one that finds nothing, finish
 						t.Errorf("a move took %d calls: another number than this test was made for", calls-1)
 					}
 					return
@@ -216,29 +214,29 @@ func TestAnotherMoverGoesOn(t *testing.T) {
 				}
 				s.wantRows(company, string(to), len(items))
 				s.wantReceipts(items, receipts)
-				s.exec(`DELETE FROM punches WHERE company_id = $1 AND employee_id = 'new'`, company) // the number of calls stays
+				s.exec(`DELETE FROM punches WHERE company_id = $1 AND employee_id = 'new'`, company) // keeps the number of calls
 				items, receipts = items[:25], receipts[:25]
 			}
 		}
 	})
 }
 
-// hasty is a store whose moves are ended by somebody else in the last moment.
-type hasty struct{ rehome.Store }
+// finishedTwice is a store in which another mover finishes each move at the last moment.
+type finishedTwice struct{ rehome.Store }
 
-func (h hasty) Finish(ctx context.Context, m region.Move) (bool, error) {
+func (h finishedTwice) Finish(ctx context.Context, m region.Move) (bool, error) {
 	if done, err := h.Store.Finish(ctx, m); err != nil || !done {
 		return done, err
 	}
 	return h.Store.Finish(ctx, m)
 }
 
-// TestEndedByAnother: a move that is over as it should be is no failure.
-func TestEndedByAnother(t *testing.T) {
+// TestFinishedByAnother checks that a move which another mover finished is no failure.
+func TestFinishedByAnother(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
 		company := s.company("us-east")
 		items, _ := s.fill(company, 5)
-		m, err := rehome.New(rehome.DefaultConfig(), hasty{s.DB}, rehome.Deps{Log: discard, Meter: metricnoop.NewMeterProvider()})
+		m, err := rehome.New(rehome.DefaultConfig(), finishedTwice{s.DB}, rehome.Deps{Log: discard, Meter: metricnoop.NewMeterProvider()})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -249,8 +247,8 @@ func TestEndedByAnother(t *testing.T) {
 	})
 }
 
-// TestAMoverOfThePast wakes a mover up after the company has moved on and come
-// back to the same home from elsewhere: it must not end that move.
+// TestAMoverOfThePast lets a mover continue after the company has moved away and is on its way back to the same home
+// from another region. The mover must not finish that move.
 func TestAMoverOfThePast(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
 		company := s.company("us-east")
@@ -272,7 +270,7 @@ func TestAMoverOfThePast(t *testing.T) {
 		_, err = s.Finish(s.ctx, past)
 		wantCode(t, err, punch.NotHome)
 		if now := s.where(company); now.From != "ap-south" {
-			t.Errorf("%+v: the move was ended", now)
+			t.Errorf("%+v: the move was finished", now)
 		}
 		s.wantReceipts(items, receipts)
 	})

@@ -22,8 +22,8 @@ import (
 	"github.com/punchclock/punchclock/region"
 )
 
-// The tests run on every engine that this machine has. CockroachDB has servers
-// in a fourth region, which only some databases use.
+// The tests run on every engine of this machine. CockroachDB has servers in a fourth region, which only some databases
+// use.
 var (
 	databases []*cluster.Database
 	regions   = []string{"us-east", "eu-west", "ap-south"}
@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(mainFunc(func() int { return testMain(m) }))
 }
 
-// mainFunc lets goleak look once the databases are stopped.
+// mainFunc makes goleak wait until the databases have stopped.
 type mainFunc func() int
 
 func (f mainFunc) Run() int { return f() }
@@ -49,7 +49,7 @@ func testMain(m *testing.M) int {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
-		defer db.Stop(context.Background()) //nolint:errcheck // the tests have spoken already
+		defer db.Stop(context.Background()) //nolint:errcheck // the tests have reported
 		if _, err := crdb.Migrate(ctx, db.URL(regions[0]), regions, discard); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
@@ -65,7 +65,7 @@ func testMain(m *testing.M) int {
 
 var discard = slog.New(slog.DiscardHandler)
 
-// onEveryEngine runs test on each engine in parallel.
+// onEveryEngine runs a test on each engine in parallel.
 func onEveryEngine(t *testing.T, test func(t *testing.T, s *store)) {
 	t.Parallel()
 	for _, db := range databases {
@@ -96,7 +96,7 @@ func mustOpen(t *testing.T, server *cluster.Database, url string) *store {
 	return s
 }
 
-// open opens the database as a node and a mover in one.
+// open opens the database for a node and a mover together.
 func (s *store) open() *crdb.DB {
 	s.t.Helper()
 	db, err := crdb.Open(s.ctx, crdb.Config{
@@ -139,7 +139,7 @@ func (s *store) count(query string, args ...any) (n int) {
 	return n
 }
 
-// company creates a company of its own for the test and returns its id.
+// company creates a company for the test and returns its id.
 func (s *store) company(home string) string {
 	s.t.Helper()
 	c := crdb.Company{ID: "c-" + punch.NewID().String(), Name: s.t.Name(), HomeRegion: home, TimeZone: "Europe/Berlin"}
@@ -150,20 +150,20 @@ func (s *store) company(home string) string {
 	return c.ID
 }
 
-// item makes a punch as dispatch would hand it over, with an id of that time.
+// item makes a punch as dispatch does, with an id of the given time.
 func item(ctx context.Context, m region.Move, employee string, at time.Time) punch.Item {
 	p := punch.Stamped(punch.Request{Company: m.Company, Employee: employee, ID: punch.IDAt(at), Kind: punch.In, Note: "ü " + employee},
 		time.Now(), "eu-west", fmt.Sprintf("%032x", time.Now().UnixNano()))
 	return routed(punch.Item{Ctx: ctx, Punch: p}, m)
 }
 
-// routed is the same request under another home.
+// routed returns the same request with another route.
 func routed(i punch.Item, m region.Move) punch.Item {
 	i.Route = punch.Route{HomeRegion: string(m.Home), Epoch: m.Epoch, Zone: "Europe/Berlin", UTCOffset: 3600}
 	return i
 }
 
-// again is another request for the same punch, under another home.
+// again returns another request for the same punch with another route.
 func again(i punch.Item, m region.Move) punch.Item {
 	i.Stamp = punch.Stamp{ReceivedAt: i.ReceivedAt.Add(time.Second), EntryRegion: "ap-south", TraceID: "another"}
 	return routed(i, m)
@@ -188,8 +188,7 @@ func (s *store) write(i punch.Item) punch.Receipt {
 	return o.Receipt
 }
 
-// fill records n punches of the company, spread over a week, and returns them
-// with their receipts.
+// fill records n punches of the company, spread over a week. It returns the punches and their receipts.
 func (s *store) fill(company string, n int) (items []punch.Item, receipts []punch.Receipt) {
 	s.t.Helper()
 	m := s.where(company)
@@ -207,8 +206,7 @@ func (s *store) fill(company string, n int) (items []punch.Item, receipts []punc
 	return items, receipts
 }
 
-// wantReceipts sends all punches again, under the home that holds now, and
-// wants the first receipts.
+// wantReceipts repeats all punches with the present route, and wants the first receipts.
 func (s *store) wantReceipts(items []punch.Item, receipts []punch.Receipt) {
 	s.t.Helper()
 	m := s.where(items[0].Company)
@@ -225,8 +223,7 @@ func (s *store) wantReceipts(items []punch.Item, receipts []punch.Receipt) {
 	}
 }
 
-// wantRows holds that the company has so many rows, all in the given region,
-// each identity once.
+// wantRows checks that the company has n rows in the given region, none elsewhere, and one for each key.
 func (s *store) wantRows(company, in string, n int) {
 	s.t.Helper()
 	const total = `SELECT count(*) FROM punches WHERE company_id = $1`
@@ -258,7 +255,7 @@ func wantCode(t *testing.T, err error, want punch.Code) {
 	}
 }
 
-// logs keeps what is logged.
+// logs collects log lines.
 type logs struct {
 	mu   sync.Mutex
 	text strings.Builder

@@ -1,7 +1,6 @@
-// Package rehome carries companies to another home: it makes the region the home
-// in one step and then brings the rows after it, while punches go on. It is a
-// tool of the operator's and no part of a node; it holds no state, so that any
-// run ends what another began. DESIGN.md says why no punch is lost or doubled.
+// Package rehome moves companies to another home region. It changes the home in one step and then carries the rows
+// there, while devices go on punching. It is an operator's tool and no part of a node. All state is in the database, so
+// any run can finish the move of another. DESIGN.md says why no punch is lost or doubled.
 package rehome
 
 import (
@@ -18,50 +17,48 @@ import (
 	"github.com/punchclock/punchclock/region"
 )
 
-// Store is where homes and rows are. Its refusals are *punch.Error.
+// Store stores homes and rows. It returns its refusals as *punch.Error.
 type Store interface {
-	// Where returns where a company is.
+	// Where returns the home of a company and its move.
 	Where(ctx context.Context, company string) (region.Move, error)
-	// MovesOf returns the companies that have their home in a region, or rows.
+	// MovesOf returns the companies with their home or with rows in a region.
 	MovesOf(ctx context.Context, name region.Name) ([]region.Move, error)
-	// Flip makes a region the company's home, in one transaction, and returns
-	// what is to be carried; nothing when the company is there already.
+	// Flip makes a region the company's home in one transaction, and returns the move. The move carries nothing when
+	// the region was the home already.
 	Flip(ctx context.Context, company string, to region.Name) (region.Move, error)
-	// Carry takes up to limit rows to the home, in one transaction, and returns
-	// how many, or the keys that two unlike rows have. It is NotHome when the
-	// move is no longer under way.
+	// Carry takes up to limit rows to the home in one transaction, and returns their number. If the homes have unlike
+	// rows, it returns their keys. NotHome means that the move is no longer under way.
 	Carry(ctx context.Context, m region.Move, limit int) (carried int, differing []punch.Key, err error)
-	// Finish ends a move of which nothing is left to carry, or reports false.
-	// It is NotHome when the move is no longer under way.
+	// Finish ends a move when no row is left to carry, and returns false otherwise. NotHome means that the move is no
+	// longer under way.
 	Finish(ctx context.Context, m region.Move) (done bool, err error)
 }
 
-// Config bounds what a Mover does.
+// Config limits the work of a Mover.
 type Config struct {
-	// Batch is how many rows a transaction carries.
+	// Batch is the number of rows per transaction.
 	Batch int
-	// Parallel is how many companies of a region are moved at the same time.
+	// Parallel is the number of companies of a region that move at the same time.
 	Parallel int
 }
 
-// DefaultConfig is what the commands begin with. Some hundred rows take a
-// transaction between regions hardly longer than one row does, and hold their
-// locks not much longer than a punch. Eight companies keep a small database
-// busy with work of which most is waiting for other regions.
+// DefaultConfig returns the settings of the commands. Between regions a transaction of some hundred rows takes hardly
+// longer than one of a single row. It holds its locks not much longer than a punch does. Eight companies keep a small
+// database busy, because most of the work is waiting for other regions.
 func DefaultConfig() Config { return Config{Batch: 500, Parallel: 8} }
 
-// Validate names the field that is wrong.
+// Validate returns an error that names the wrong field.
 func (c Config) Validate() error {
-	if c.Batch < 1 || c.Batch > 10_000 { // more than that many rows is no small transaction
+	if c.Batch < 1 || c.Batch > 10_000 { // a larger transaction would block punches
 		return fmt.Errorf("move: Batch must be 1 to 10000, is %d", c.Batch)
 	}
-	if c.Parallel < 1 || c.Parallel > 64 { // so many connections
+	if c.Parallel < 1 || c.Parallel > 64 { // each takes connections
 		return fmt.Errorf("move: Parallel must be 1 to 64, is %d", c.Parallel)
 	}
 	return nil
 }
 
-// Deps is what a Mover reports to.
+// Deps are the sinks for logs, metrics and progress.
 type Deps struct {
 	Log   *slog.Logger
 	Meter metric.MeterProvider
@@ -69,24 +66,23 @@ type Deps struct {
 	Progress func(Progress)
 }
 
-// Progress is what was done since the last call.
+// Progress is the work since the last call.
 type Progress struct {
-	Found     int // companies of a region that are to be moved
-	Companies int // of them that were
-	Rows      int // that were carried
+	Found     int // companies of a region that must move
+	Companies int // companies that have moved
+	Rows      int // rows that were carried
 }
 
-// Mover moves companies. It is safe for concurrent use, also beside others in
-// other processes.
+// Mover moves companies. It is safe for concurrent use, and beside movers in other processes.
 type Mover struct {
-	cfg   Config
-	store Store
-	deps  Deps
-	rows  metric.Int64Counter
-	alarm metric.Int64Counter
+	cfg       Config
+	store     Store
+	deps      Deps
+	rows      metric.Int64Counter
+	conflicts metric.Int64Counter
 }
 
-// New makes a Mover.
+// New returns a Mover.
 func New(cfg Config, store Store, deps Deps) (*Mover, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -101,7 +97,7 @@ func New(cfg Config, store Store, deps Deps) (*Mover, error) {
 		metric.WithDescription("Rows carried to another home, by both.")); err != nil {
 		return nil, fmt.Errorf("move: %w", err)
 	}
-	m.alarm, err = meter.Int64Counter("punchclock.move.conflicts", metric.WithUnit("{punch}"),
+	m.conflicts, err = meter.Int64Counter("punchclock.move.conflicts", metric.WithUnit("{punch}"),
 		metric.WithDescription("Punches found at both homes of a company with unlike rows. Any is an alarm: the move has stopped."))
 	if err != nil {
 		return nil, fmt.Errorf("move: %w", err)
@@ -109,23 +105,21 @@ func New(cfg Config, store Store, deps Deps) (*Mover, error) {
 	return m, nil
 }
 
-// ErrDiffers is returned when a punch has two unlike rows. Neither is touched;
-// the company stays usable, and its move under way, until somebody has looked.
-var ErrDiffers = errors.New("a punch is stored at both homes, and not the same: nothing was changed")
+// ErrDiffers means that the two homes have unlike rows for one punch. Neither row is changed. The company stays usable
+// and its move under way until an operator has decided.
+var ErrDiffers = errors.New("the two homes have unlike rows for one punch: nothing was changed")
 
-// Result is what became of a company.
+// Result is the outcome for one company.
 type Result struct {
 	region.Move
-	Rows int // carried by this run
+	Rows int // rows that this run carried
 }
 
-// waitForOthers is how soon to look again for rows that another mover has in
-// hand: about what a transaction between regions takes.
-const waitForOthers = 100 * time.Millisecond
+// othersInterval is the wait for rows that another mover has locked, about as long as a transaction between regions.
+const othersInterval = 100 * time.Millisecond
 
-// Company moves a company and returns when all of its rows are at its home. It
-// ends a move to that region that was cut off, and turns one round that came
-// from there; any other must be ended first, and is refused as Conflict.
+// Company moves a company and returns when all of its rows are at its home. It finishes an interrupted move to that
+// region, and reverses a move from it. Any other move must end first and is refused with Conflict.
 func (m *Mover) Company(ctx context.Context, company string, to region.Name) (Result, error) {
 	move, err := m.store.Flip(ctx, company, to)
 	r := Result{Move: move}
@@ -133,7 +127,7 @@ func (m *Mover) Company(ctx context.Context, company string, to region.Name) (Re
 		return r, err
 	}
 	if move.Carrying() {
-		m.deps.Log.InfoContext(ctx, "home", "company", company, "from", string(move.From), "to", string(move.Home), "epoch", move.Epoch)
+		m.deps.Log.InfoContext(ctx, "the home of a company changed", "company", company, "from", string(move.From), "to", string(move.Home), "epoch", move.Epoch)
 		if r.Rows, err = m.carry(ctx, move); err != nil {
 			return r, err
 		}
@@ -141,20 +135,20 @@ func (m *Mover) Company(ctx context.Context, company string, to region.Name) (Re
 	return r, nil
 }
 
-// carry brings the rows after the home.
+// carry carries rows until none is left at the old home.
 func (m *Mover) carry(ctx context.Context, move region.Move) (rows int, err error) {
 	route := metric.WithAttributes(attribute.String("from", string(move.From)), attribute.String("to", string(move.Home)))
 	for {
 		n, differing, err := m.store.Carry(ctx, move, m.cfg.Batch)
 		switch {
 		case len(differing) > 0:
-			m.alarm.Add(ctx, int64(len(differing)), route)
-			m.deps.Log.ErrorContext(ctx, "a punch is stored at both homes, and not the same",
+			m.conflicts.Add(ctx, int64(len(differing)), route)
+			m.deps.Log.ErrorContext(ctx, "the two homes have unlike rows for one punch",
 				"company", move.Company, "from", string(move.From), "to", string(move.Home), "employee", differing[0].Employee, "id", differing[0].ID.String())
 			return rows, fmt.Errorf("company %s, employee %s, punch %s, in %s and %s: %w",
 				move.Company, differing[0].Employee, differing[0].ID, move.From, move.Home, ErrDiffers)
 		case err != nil:
-			return rows, m.over(ctx, move, err)
+			return rows, m.ignoreFinished(ctx, move, err)
 		case n > 0:
 			rows += n
 			m.rows.Add(ctx, int64(n), route)
@@ -162,18 +156,18 @@ func (m *Mover) carry(ctx context.Context, move region.Move) (rows int, err erro
 			continue
 		}
 		if done, err := m.store.Finish(ctx, move); err != nil || done {
-			return rows, m.over(ctx, move, err)
+			return rows, m.ignoreFinished(ctx, move, err)
 		}
 		select {
 		case <-ctx.Done():
 			return rows, ctx.Err()
-		case <-time.After(waitForOthers):
+		case <-time.After(othersInterval):
 		}
 	}
 }
 
-// over is nil when somebody else has ended the very move.
-func (m *Mover) over(ctx context.Context, move region.Move, err error) error {
+// ignoreFinished returns nil when another mover has finished this move.
+func (m *Mover) ignoreFinished(ctx context.Context, move region.Move, err error) error {
 	if punch.CodeOf(err) != punch.NotHome {
 		return err
 	}

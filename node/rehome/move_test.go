@@ -21,7 +21,7 @@ import (
 	"github.com/punchclock/punchclock/region"
 )
 
-// dump returns all rows of the company as text, without where they are.
+// dump returns all rows of the company as text, without their region.
 func (s *store) dump(company string) []string {
 	s.t.Helper()
 	rows, err := s.admin.Query(s.ctx, `SELECT day, employee_id, punch_id, kind, device_at, punched_at, received_at, recorded_at, zone, utc_offset,
@@ -41,8 +41,8 @@ func (s *store) dump(company string) []string {
 	return list
 }
 
-// TestThereAndBack moves a company with a week of punches away, further, and
-// home again: nothing of a row changes but where it is.
+// TestThereAndBack moves a company with a week of punches away, then to a third region, and home again. Only the region
+// of a row may change.
 func TestThereAndBack(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
 		company := s.company("us-east")
@@ -69,8 +69,7 @@ func TestThereAndBack(t *testing.T) {
 	})
 }
 
-// TestEveryColumnIsCarried fails when a column is added and carry.sql is
-// forgotten.
+// TestEveryColumnIsCarried fails when a new column is missing in carry.sql.
 func TestEveryColumnIsCarried(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
 		rows, err := s.admin.Query(s.ctx, `SELECT column_name::text FROM information_schema.columns WHERE table_name = 'punches' AND table_schema = 'public'`)
@@ -102,8 +101,7 @@ func mustRead(t *testing.T, path string) string {
 	return string(text)
 }
 
-// TestWhileRowsAreCarried holds what punches and reads meet between the flip
-// and the end of a move.
+// TestWhileRowsAreCarried checks punches and reads between the flip and the end of a move.
 func TestWhileRowsAreCarried(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
 		company := s.company("us-east")
@@ -113,7 +111,7 @@ func TestWhileRowsAreCarried(t *testing.T) {
 		if err != nil || now.Home != "eu-west" || now.From != "us-east" || now.Epoch != 2 {
 			t.Fatalf("flipped to %+v, %v", now, err)
 		}
-		s.wantReceipts(items, receipts) // nothing has been carried
+		s.wantReceipts(items, receipts) // no row has been carried
 		s.wantRows(company, "us-east", 20)
 		other := again(items[0], now)
 		other.Kind = punch.Out
@@ -128,8 +126,7 @@ func TestWhileRowsAreCarried(t *testing.T) {
 		s.wantReceipts(items, receipts)
 		s.wantReads(now, items, receipts)
 
-		// A node that has not heard of it: what is there is answered, what is
-		// not is sent on.
+		// A node with the old home: stored punches are answered, new punches are NotHome.
 		stale := routed(again(items[1], now), old)
 		if r := s.write(stale); r.RecordedAt != receipts[1].RecordedAt {
 			t.Errorf("at the old home: %+v", r)
@@ -148,9 +145,9 @@ func TestWhileRowsAreCarried(t *testing.T) {
 		}
 		back, err := s.Flip(s.ctx, company, "us-east")
 		if err != nil || back.From != "eu-west" || back.Epoch != 3 {
-			t.Fatalf("turned round: %+v, %v", back, err)
+			t.Fatalf("reversed: %+v, %v", back, err)
 		}
-		s.wantReceipts(items, receipts) // the new one is in eu-west
+		s.wantReceipts(items, receipts) // the new punch is in eu-west
 		s.wantReads(back, items, receipts)
 		if _, err := s.mover(rehome.DefaultConfig()).Company(s.ctx, company, "us-east"); err != nil {
 			t.Fatal(err)
@@ -160,7 +157,7 @@ func TestWhileRowsAreCarried(t *testing.T) {
 	})
 }
 
-// wantReads finds each punch, and all of them in a listing of two pages.
+// wantReads finds each punch by its key, and in a listing with one punch per page.
 func (s *store) wantReads(m region.Move, items []punch.Item, receipts []punch.Receipt) {
 	s.t.Helper()
 	byEmployee := make(map[string]int)
@@ -189,7 +186,7 @@ func (s *store) wantReads(m region.Move, items []punch.Item, receipts []punch.Re
 	}
 }
 
-// TestTwoMoversAtOnce lets several carry the same company.
+// TestTwoMoversAtOnce lets several movers carry the same company.
 func TestTwoMoversAtOnce(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
 		company := s.company("us-east")
@@ -216,9 +213,8 @@ func TestTwoMoversAtOnce(t *testing.T) {
 	})
 }
 
-// TestTurnedRoundUnderWay turns a move round while its mover works, which must
-// notice and leave things alone.
-func TestTurnedRoundUnderWay(t *testing.T) {
+// TestReversedUnderWay reverses a move while its mover works. The mover must notice and change nothing.
+func TestReversedUnderWay(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
 		company := s.company("us-east")
 		items, receipts := s.fill(company, 60)
@@ -251,8 +247,7 @@ func TestTurnedRoundUnderWay(t *testing.T) {
 	})
 }
 
-// TestUnlikeRowsStopTheMove plants a second row under a punch's key, which
-// nothing in Punchclock would do.
+// TestUnlikeRowsStopTheMove inserts a second row under a punch's key. Punchclock itself never does that.
 func TestUnlikeRowsStopTheMove(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
 		company := s.company("us-east")
@@ -290,7 +285,7 @@ func TestUnlikeRowsStopTheMove(t *testing.T) {
 		fresh := item(s.ctx, s.where(company), "new", time.Now())
 		first := s.write(fresh) // the company stays usable
 
-		// Somebody has looked: the second row was the first one's equal after all.
+		// An operator has decided: the second row must equal the first.
 		s.exec(`DELETE FROM punches WHERE company_id = $1 AND crdb_region = 'eu-west' AND note = 'other'`, company)
 		plant("note")
 		if r, err := m.Company(s.ctx, company, "eu-west"); err != nil || r.Rows != 30 {
@@ -319,17 +314,17 @@ func differing(t *testing.T, reader *sdkmetric.ManualReader) (n int64) {
 	return n
 }
 
-func TestWhatAMoverRefuses(t *testing.T) {
+func TestRefusals(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
 		m := s.mover(rehome.DefaultConfig())
-		_, err := m.Company(s.ctx, "c-nobody", "eu-west")
+		_, err := m.Company(s.ctx, "c-unknown", "eu-west")
 		wantCode(t, err, punch.UnknownCompany)
 		_, err = m.Company(s.ctx, s.company("us-east"), "mars")
 		wantCode(t, err, punch.Invalid)
 		if _, err := m.Region(s.ctx, "us-east", "us-east"); err == nil {
 			t.Error("moved a region to itself")
 		}
-		// A fence that contradicts the company is not repaired by guessing.
+		// A fence that contradicts the company is not repaired by a guess.
 		company := s.company("us-east")
 		s.exec(`UPDATE homes SET epoch = 9 WHERE company_id = $1`, company)
 		_, err = m.Company(s.ctx, company, "eu-west")

@@ -9,27 +9,25 @@ import (
 	"github.com/punchclock/punchclock/region"
 )
 
-// Summary is what a run over a region did.
+// Summary is the outcome of a run over a region.
 type Summary struct {
-	Companies int // moved, or whose move was ended
-	Rows      int // carried
-	Failed    int // companies; the error says why for the first few
+	Companies int // companies that moved, or whose move was finished
+	Rows      int // rows that were carried
+	Failed    int // companies that failed; the error has the first reasons
 }
 
 const (
-	// maxPasses bounds a run beside somebody who goes on creating companies in
-	// the region that is to be emptied.
+	// maxPasses limits a run while new companies are created in the region.
 	maxPasses = 10
-	// maxReasons is as many as a person reads.
+	// maxReasons is as many as an operator reads.
 	maxReasons = 10
 )
 
-// Region moves every company away that has its home in a region, and ends the
-// moves under way from there, wherever they go. A company that fails does not
-// stop the others. It may be cut off and run again.
+// Region moves all companies away that have their home in a region. It also finishes the moves under way from there to
+// any region. A company that fails does not stop the others. Region may be interrupted and repeated.
 func (m *Mover) Region(ctx context.Context, from, to region.Name) (Summary, error) {
 	if from == to {
-		return Summary{}, fmt.Errorf("the companies of %s cannot be moved to %s itself", from, to)
+		return Summary{}, fmt.Errorf("the companies of %s cannot move to %s itself", from, to)
 	}
 	p := &pass{mover: m, from: from, to: to}
 	for range maxPasses {
@@ -42,22 +40,22 @@ func (m *Mover) Region(ctx context.Context, from, to region.Name) (Summary, erro
 		}
 		m.deps.Progress(Progress{Found: len(list)})
 		p.run(ctx, list)
-		if err := ctx.Err(); err != nil { // it says enough
+		if err := ctx.Err(); err != nil { // the reason for all failures
 			return p.done, err
 		}
 		if p.done.Failed > 0 {
 			return p.done, fmt.Errorf("%d companies were not moved: %w", p.done.Failed, errors.Join(p.reasons...))
 		}
 	}
-	return p.done, fmt.Errorf("companies keep coming to %s; see who creates them there, and run this again", from)
+	return p.done, fmt.Errorf("new companies are still created in %s: stop that, then run this again", from)
 }
 
-// pass moves the companies of a list, some at a time.
+// pass moves the companies of a list, some of them at the same time.
 type pass struct {
 	mover    *Mover
 	from, to region.Name
 
-	mu      sync.Mutex // guards the rest
+	mu      sync.Mutex // guards the fields below
 	done    Summary
 	reasons []error
 }
@@ -69,7 +67,7 @@ func (p *pass) run(ctx context.Context, list []region.Move) {
 		workers.Go(func() {
 			for c := range todo {
 				rows, err := p.move(ctx, c)
-				p.settle(ctx, rows, err)
+				p.record(ctx, rows, err)
 			}
 		})
 	}
@@ -84,13 +82,13 @@ func (p *pass) run(ctx context.Context, list []region.Move) {
 	}
 }
 
-// move does for one company what its place asks for.
+// move makes all moves that a company needs.
 func (p *pass) move(ctx context.Context, c region.Move) (rows int, err error) {
 	steps := []region.Name{p.to}
 	switch {
-	case c.Home != p.from: // it has left, and not all of its rows have
+	case c.Home != p.from: // it has left, but not all of its rows have
 		steps = []region.Name{c.Home}
-	case c.Carrying() && c.From != p.to: // its rows have to arrive before they can go on
+	case c.Carrying() && c.From != p.to: // its rows must arrive before they can leave
 		steps = []region.Name{p.from, p.to}
 	}
 	for _, to := range steps {
@@ -103,7 +101,7 @@ func (p *pass) move(ctx context.Context, c region.Move) (rows int, err error) {
 	return rows, nil
 }
 
-func (p *pass) settle(ctx context.Context, rows int, err error) {
+func (p *pass) record(ctx context.Context, rows int, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.done.Rows += rows
@@ -111,7 +109,7 @@ func (p *pass) settle(ctx context.Context, rows int, err error) {
 	case err == nil:
 		p.done.Companies++
 		p.mover.deps.Progress(Progress{Companies: 1})
-	case ctx.Err() != nil: // cut off is not failed
+	case ctx.Err() != nil: // interrupted, not failed
 	default:
 		p.done.Failed++
 		if len(p.reasons) < maxReasons {

@@ -17,7 +17,7 @@ import (
 	"github.com/punchclock/punchclock/region"
 )
 
-// mustOwnDatabase opens a database of the test's own, with three regions.
+// mustOwnDatabase opens a new database with three regions.
 func (s *store) mustOwnDatabase() *store {
 	s.t.Helper()
 	name := "d" + strings.ReplaceAll(punch.NewID().String(), "-", "")
@@ -29,13 +29,12 @@ func (s *store) mustOwnDatabase() *store {
 	return mustOpen(s.t, s.server, url)
 }
 
-// TestAFourthRegionComesAndGoes adds a region to a running database, fills it,
-// empties it and removes it, while another home is punched for and read all the
-// time.
+// TestAFourthRegionComesAndGoes adds a region to a running database, fills it, empties it and removes it. Meanwhile a
+// device punches for another home and reads its punches.
 func TestAFourthRegionComesAndGoes(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, shared *store) {
 		s := shared.mustOwnDatabase()
-		steady, stop := s.steadily(s.company("us-east"))
+		steady, stop := s.punchSteadily(s.company("us-east"))
 		defer stop()
 		if existed, err := s.AddRegion(s.ctx, fourth, func(step string) { t.Log(step) }); err != nil || existed {
 			t.Fatalf("%t, %v", existed, err)
@@ -45,8 +44,8 @@ func TestAFourthRegionComesAndGoes(t *testing.T) {
 			homes[i] = s.company(fourth)
 		}
 		items, receipts := s.fill(homes[0], 200)
-		s.arriving(homes[1])
-		// Most of what is under way goes on; what leaves for elsewhere goes there.
+		s.startMoveToFourth(homes[1])
+		// A move that has left for another region must go there.
 		leaving, _ := s.fill(homes[2], 10)
 		if _, err := s.Flip(s.ctx, homes[2], "ap-south"); err != nil {
 			t.Fatal(err)
@@ -66,7 +65,7 @@ func TestAFourthRegionComesAndGoes(t *testing.T) {
 		if err := s.RemoveRegion(s.ctx, fourth); err != nil {
 			t.Fatal(err)
 		}
-		// A node that has not heard of any of it is sent on, and soon.
+		// A node that has missed all of this is told NotHome soon.
 		ctx, cancel := context.WithTimeout(s.ctx, 10*time.Second)
 		defer cancel()
 		began := time.Now()
@@ -79,13 +78,13 @@ func TestAFourthRegionComesAndGoes(t *testing.T) {
 		}
 		stop()
 		if n := steady.Load(); n < 10 {
-			t.Errorf("%d punches meanwhile: this shows little", n)
+			t.Errorf("%d punches meanwhile: this proves too little", n)
 		}
 	})
 }
 
-// arriving puts a company of the fourth region into the middle of a move to it.
-func (s *store) arriving(company string) {
+// startMoveToFourth leaves a company in the middle of a move to the fourth region.
+func (s *store) startMoveToFourth(company string) {
 	s.t.Helper()
 	if _, err := s.mover(rehome.DefaultConfig()).Company(s.ctx, company, "us-east"); err != nil {
 		s.t.Fatal(err)
@@ -96,8 +95,7 @@ func (s *store) arriving(company string) {
 	}
 }
 
-// emptyInTwoRuns moves all homes out of the fourth region by a run that is
-// interrupted and another one.
+// emptyInTwoRuns moves all homes out of the fourth region. The first run is interrupted.
 func (s *store) emptyInTwoRuns() {
 	s.t.Helper()
 	ctx, cancel := context.WithCancel(s.ctx)
@@ -133,13 +131,12 @@ func (s *store) wantObstacles(words ...string) {
 		ok = ok && strings.Contains(list[i], words[i])
 	}
 	if !ok {
-		s.t.Fatalf("in the way stands %q (%t, %v), want %q", list, existed, err, words)
+		s.t.Fatalf("the obstacles are %q (%t, %v), want %q", list, existed, err, words)
 	}
 }
 
-// steadily punches for a company, and reads each punch, until it is stopped;
-// nothing may fail.
-func (s *store) steadily(company string) (count *atomic.Int64, stop func()) {
+// punchSteadily punches for a company and reads each punch until stop is called. No call may fail.
+func (s *store) punchSteadily(company string) (count *atomic.Int64, stop func()) {
 	s.t.Helper()
 	ctx, cancel := context.WithCancel(s.ctx)
 	punches := new(atomic.Int64)
@@ -176,7 +173,7 @@ func (s *store) steadily(company string) (count *atomic.Int64, stop func()) {
 	}
 }
 
-// TestACompanyThatFailsStopsNoOther: the run says which, and why.
+// TestACompanyThatFailsStopsNoOther checks that the run names the failed company and the reason.
 func TestACompanyThatFailsStopsNoOther(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, shared *store) {
 		s := shared.mustOwnDatabase()
@@ -191,8 +188,8 @@ func TestACompanyThatFailsStopsNoOther(t *testing.T) {
 	})
 }
 
-// TestAStaleRouteIsNeverFinal writes under a route to a region that is being added and removed. CockroachDB answers with
-// SQLSTATE 22023 while the region's label is not public. A final refusal would make a device give a good punch up.
+// TestAStaleRouteIsNeverFinal writes with a route to a region that is being added and removed. CockroachDB answers
+// SQLSTATE 22023 while the region's label is not public. A final refusal would make a device give up a good punch.
 func TestAStaleRouteIsNeverFinal(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, shared *store) {
 		s := shared.mustOwnDatabase()

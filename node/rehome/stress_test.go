@@ -25,16 +25,16 @@ const (
 	stressMovers  = 2
 )
 
-// sent is a punch that some device has sent.
+// sent is a punch that a device has sent.
 type sent struct {
 	item punch.Item
 
-	mu       sync.Mutex     // guards both
-	receipt  *punch.Receipt // the first one given, as if it were a replay
-	recorded int            // receipts that say that it is not
+	mu       sync.Mutex     // guards the fields below
+	receipt  *punch.Receipt // the first receipt, marked as a replay
+	recorded int            // receipts that were no replay
 }
 
-// acknowledge takes in a receipt and returns what is wrong with it.
+// acknowledge checks a receipt against the earlier ones.
 func (p *sent) acknowledge(r punch.Receipt) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -57,11 +57,11 @@ func (p *sent) acknowledged() bool {
 	return p.receipt != nil
 }
 
-// history is what the devices of one company have sent.
+// history holds the punches that the devices of one company have sent.
 type history struct {
 	mu   sync.Mutex // guards all
 	all  []*sent
-	hits struct{ replays, found, listed, elsewhere atomic.Int64 }
+	hits struct{ replays, found, listed, rerouted atomic.Int64 }
 }
 
 func (h *history) add(p *sent) {
@@ -70,7 +70,7 @@ func (h *history) add(p *sent) {
 	h.all = append(h.all, p)
 }
 
-func (h *history) any() *sent {
+func (h *history) random() *sent {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if len(h.all) == 0 {
@@ -91,8 +91,8 @@ func (h *history) acknowledgedOf(employee string) (list []*sent) {
 	return list
 }
 
-// device punches, sends again what anybody has sent, and reads, with a home of
-// its own in memory that it learns anew only when it is told to, as a node does.
+// device punches, repeats punches of all devices, and reads. Like a node it remembers the company's home until it is
+// told NotHome.
 type device struct {
 	s       *store
 	h       *history
@@ -101,14 +101,14 @@ type device struct {
 	company string
 }
 
-// at runs a call under the known home, and looks the home up when it is told.
-func (d *device) at(ctx context.Context, call func(m region.Move) error) error {
+// atHome makes a call with the remembered home. It looks the home up again after NotHome.
+func (d *device) atHome(ctx context.Context, call func(m region.Move) error) error {
 	for {
 		err := call(d.known)
 		if punch.CodeOf(err) != punch.NotHome || ctx.Err() != nil {
 			return err
 		}
-		d.h.hits.elsewhere.Add(1)
+		d.h.hits.rerouted.Add(1)
 		home, err := d.s.Home(ctx, d.company)
 		if err != nil {
 			return err
@@ -123,10 +123,10 @@ func (d *device) run(ctx context.Context) error {
 		switch rand.IntN(6) {
 		case 0, 1:
 			p := &sent{item: item(context.Background(), d.known, d.name, time.Now())}
-			d.h.add(p) // before it is sent, so that others may send it at the same time
+			d.h.add(p) // before it is sent, so that another device may send it at the same time
 			err = d.send(ctx, p, false)
 		case 2, 3:
-			if p := d.h.any(); p != nil {
+			if p := d.h.random(); p != nil {
 				err = d.send(ctx, p, true)
 			}
 		case 4:
@@ -142,14 +142,14 @@ func (d *device) run(ctx context.Context) error {
 }
 
 func (d *device) send(ctx context.Context, p *sent, repeat bool) error {
-	// Not bound to the end of the test: what was sent is brought to its end.
+	// The end of the test must not interrupt a punch that was sent.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)
 	defer cancel()
-	return d.at(ctx, func(m region.Move) error {
+	return d.atHome(ctx, func(m region.Move) error {
 		i := routed(p.item, m)
 		if repeat {
 			i = again(p.item, m)
-			i.TraceID = d.name // its own request
+			i.TraceID = d.name // another request
 			i.ReceivedAt = punch.Microseconds(time.Now())
 		}
 		o := d.s.Writer(i.HomeRegion).Write(ctx, []punch.Item{i})[0]
@@ -164,12 +164,12 @@ func (d *device) send(ctx context.Context, p *sent, repeat bool) error {
 }
 
 func (d *device) find(ctx context.Context) error {
-	p := d.h.any()
+	p := d.h.random()
 	if p == nil {
 		return nil
 	}
 	acknowledged := p.acknowledged()
-	return d.at(ctx, func(m region.Move) error {
+	return d.atHome(ctx, func(m region.Move) error {
 		found, err := d.s.Find(ctx, string(m.Home), p.item.Key())
 		if punch.CodeOf(err) == punch.NotFound && !acknowledged {
 			return nil
@@ -188,7 +188,7 @@ func (d *device) list(ctx context.Context) error {
 	employee := fmt.Sprintf("d%d", rand.IntN(stressDevices))
 	must := d.h.acknowledgedOf(employee)
 	q := punch.Query{Company: d.company, Employee: employee, From: time.Now().Add(-time.Hour), To: time.Now().Add(time.Hour), Limit: 100_000}
-	return d.at(ctx, func(m region.Move) error {
+	return d.atHome(ctx, func(m region.Move) error {
 		list, err := d.s.List(ctx, string(m.Home), q)
 		if err != nil {
 			return err
@@ -207,12 +207,12 @@ func (d *device) list(ctx context.Context) error {
 	})
 }
 
-// moves counts what became of moves.
+// moves counts the outcomes of moves.
 type moves struct{ done, cut, refused atomic.Int64 }
 
-// moveAbout moves the company about until ctx ends, each time by another mover,
-// half of which are killed wherever they happen to be.
-func (s *store) moveAbout(ctx context.Context, db *crdb.DB, company string, m *moves) error {
+// moveRepeatedly moves the company until ctx ends, each time with another mover. Half of the movers are killed at a
+// random moment.
+func (s *store) moveRepeatedly(ctx context.Context, db *crdb.DB, company string, m *moves) error {
 	for ctx.Err() == nil {
 		mover := s.moverOn(db, rehome.Config{Batch: 1 + rand.IntN(40), Parallel: 1})
 		life, cancel := context.WithTimeout(ctx, 10*time.Second)
@@ -227,7 +227,7 @@ func (s *store) moveAbout(ctx context.Context, db *crdb.DB, company string, m *m
 			m.done.Add(1)
 		case killed:
 			m.cut.Add(1)
-		case code == punch.Conflict || code == punch.NotHome: // the other mover was quicker
+		case code == punch.Conflict || code == punch.NotHome: // the other mover was faster
 			m.refused.Add(1)
 		default:
 			return fmt.Errorf("mover: %w", err)
@@ -236,10 +236,9 @@ func (s *store) moveAbout(ctx context.Context, db *crdb.DB, company string, m *m
 	return nil
 }
 
-// TestPunchesWhileCompaniesMove lets devices punch, retry and read while the
-// company is moved about by movers that are killed. Every receipt of a punch is
-// the same, no read misses what was acknowledged before it, and in the end each
-// punch has one row, at home, as it was sent.
+// TestPunchesWhileCompaniesMove lets devices punch, retry and read while movers that are killed move the company. All
+// receipts of a punch must be equal. No read may miss a punch that was acknowledged before. At the end each punch has
+// one row at the home, as it was sent.
 func TestPunchesWhileCompaniesMove(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
 		company := s.company("us-east")
@@ -248,10 +247,10 @@ func TestPunchesWhileCompaniesMove(t *testing.T) {
 		defer cancel()
 		shown := func() bool {
 			at, err := s.Where(s.ctx, company)
-			return err == nil && at.Epoch >= 4 && m.cut.Load() > 0 && h.hits.replays.Load() > 0 && h.hits.elsewhere.Load() > 0
+			return err == nil && at.Epoch >= 4 && m.cut.Load() > 0 && h.hits.replays.Load() > 0 && h.hits.rerouted.Load() > 0
 		}
 		var watching sync.WaitGroup
-		watching.Go(func() { // a busy machine takes longer to show as much
+		watching.Go(func() { // a busy machine takes longer
 			for began := time.Now(); ctx.Err() == nil && (time.Since(began) < stressFor || !shown()); {
 				time.Sleep(100 * time.Millisecond) // poll
 			}
@@ -265,7 +264,7 @@ func TestPunchesWhileCompaniesMove(t *testing.T) {
 			go func() { errs <- d.run(ctx) }()
 		}
 		for range stressMovers {
-			go func() { errs <- s.moveAbout(ctx, movers, company, m) }()
+			go func() { errs <- s.moveRepeatedly(ctx, movers, company, m) }()
 		}
 		for range cap(errs) {
 			if err := <-errs; err != nil {
@@ -283,16 +282,16 @@ func TestPunchesWhileCompaniesMove(t *testing.T) {
 		}
 		epoch := s.where(company).Epoch
 		s.audit(h, company, string(to))
-		t.Logf("%d punches, %d replays, %d found, %d listings, %d times sent on; %d moves, %d cut off, %d refused, epoch %d",
-			len(h.all), h.hits.replays.Load(), h.hits.found.Load(), h.hits.listed.Load(), h.hits.elsewhere.Load(),
+		t.Logf("%d punches, %d replays, %d found, %d listings, %d rerouted; %d moves, %d cut off, %d refused, epoch %d",
+			len(h.all), h.hits.replays.Load(), h.hits.found.Load(), h.hits.listed.Load(), h.hits.rerouted.Load(),
 			m.done.Load(), m.cut.Load(), m.refused.Load(), epoch)
 		if !shown() {
-			t.Error("this shows little")
+			t.Error("the test proves too little: see the counts above")
 		}
 	})
 }
 
-// audit holds every row of the company against what was sent and answered.
+// audit compares every row of the company with the punches and receipts.
 func (s *store) audit(h *history, company, home string) {
 	s.t.Helper()
 	type stored struct {
@@ -320,7 +319,7 @@ func (s *store) audit(h *history, company, home string) {
 		there := byKey[key]
 		delete(byKey, key)
 		switch {
-		case len(there) == 0 && p.receipt == nil: // never confirmed, never stored
+		case len(there) == 0 && p.receipt == nil: // never acknowledged and not stored
 		case len(there) != 1:
 			s.t.Errorf("punch %s has %d rows: %+v", key.ID, len(there), there)
 		case there[0].Region != home || !slices.Equal(there[0].Fingerprint, digest[:]):

@@ -1,6 +1,6 @@
--- Rows of one company from $1, the old home, to $2, from the given one on; that
--- is the newest first, since the caller goes from the end. Every column, and
--- the home at recording for those that are carried for the first time.
+-- Copies rows of company $3 from $1, the old home, to $2, the new home. It takes the rows from the given key on. These
+-- are the newest, because the caller begins at the end. Every column is copied. A row that is carried for the first
+-- time also keeps its home at recording.
 INSERT INTO punches (
     crdb_region, company_id, day, employee_id, punch_id,
     kind, device_at, punched_at, received_at, recorded_at, zone, utc_offset,

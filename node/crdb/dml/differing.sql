@@ -1,5 +1,4 @@
--- Rows of the range of carry.sql whose key is taken at the new home by a row
--- that is not the same. There must not be any.
+-- Finds rows in the range of carry.sql whose key has an unlike row at the new home. There must be none.
 SELECT old.employee_id, old.punch_id
 FROM punches AS old
 LEFT JOIN punches AS p

@@ -1,6 +1,5 @@
--- One punch, where the company's home is: $1. While rows are still being carried
--- there, $2 is where from, and $1 again otherwise. One statement, so that fence
--- and row are of one moment. Nothing comes back when the home is elsewhere.
+-- Finds one punch at $1, the company's home. $2 is the old home while rows are carried, and $1 otherwise. One statement
+-- reads fence and row at one moment. The result is empty when the home is in another region.
 SELECT h.moving_from::text, p.employee_id, p.punch_id,
     coalesce(p.home_region, p.crdb_region::text), p.kind, p.punched_at,
     p.received_at, p.recorded_at, p.zone, p.utc_offset,

@@ -1,11 +1,10 @@
--- One batch of one home region. The join is the fence: a row applies only
--- while its company's home in this very region has the epoch under which the
--- punch was routed. FOR SHARE holds the fence shut until the commit on
--- PostgreSQL, where READ COMMITTED would let a stalled statement past a move;
--- CockroachDB's SERIALIZABLE needs no lock (see insertSQL).
--- Sorted, because overlapping batches in opposite order deadlock there.
--- A company whose rows are still being carried from another region is left out:
--- the writer looks there first and then runs this without that condition.
+-- Inserts one batch for one home region. The join is the fence. A row is inserted only if the company's home is in this
+-- region and has the epoch of the punch's route.
+-- FOR SHARE keeps the fence closed until the commit on PostgreSQL. There READ COMMITTED would let a stalled statement
+-- pass after a move. CockroachDB is serializable and needs no lock (see insertSQL).
+-- The order avoids deadlocks of overlapping batches on PostgreSQL.
+-- A company whose rows are still being carried here is left out. The writer first looks for its row at the old home,
+-- and then runs this statement without the last condition.
 INSERT INTO punches (
     crdb_region, company_id, day, employee_id, punch_id,
     kind, device_at, punched_at, received_at, recorded_at, zone, utc_offset,

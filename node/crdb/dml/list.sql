@@ -1,6 +1,5 @@
--- One employee's punches. $1 and $2 are as in find.sql. The days are spelled out
--- so that each is a lookup by key; the punch's time lies within 24 hours of its
--- id's day.
+-- Lists one employee's punches. $1 and $2 are as in find.sql. Each listed day is a lookup by key. A punch's time is
+-- within 24 hours of its id's day.
 SELECT h.moving_from::text, p.employee_id, p.punch_id,
     coalesce(p.home_region, p.crdb_region::text), p.kind, p.punched_at,
     p.received_at, p.recorded_at, p.zone, p.utc_offset,

@@ -1,6 +1,5 @@
--- What the database holds for rows that the insert did not return: the
--- company's home in this region, and the row under the key, here or where the
--- company's rows are still being carried from; it is never in both.
+-- Reads back rows that the insert did not return: the company's home in this region, and the row of the key. The row is
+-- at this home, or at the old home while rows are carried. It is never in both.
 SELECT u.ord, h.epoch, h.moving_from IS NOT NULL,
     coalesce(p.home_region, p.crdb_region::text, old.home_region, old.crdb_region::text),
     coalesce(p.kind, old.kind), coalesce(p.punched_at, old.punched_at),

@@ -1,8 +1,7 @@
--- The database must have its regions before this runs (see migrate.go).
--- crdb_region is named and stands first in every regional key: no uniqueness
--- check crosses regions and each row's partition is the caller's decision.
--- No second index and no foreign key on punches: either costs the one-phase
--- commit.
+-- The database must have its regions before this migration (see migrate.go).
+-- crdb_region stands first in every regional key. So no uniqueness check crosses regions, and the caller decides the
+-- partition of each row.
+-- punches has no second index and no foreign key, because each would cost the one-phase commit.
 
 -- +goose NO TRANSACTION
 -- +goose Up

@@ -1,6 +1,5 @@
--- A row stands in the partition of its company's home. What the home was when
--- the punch was recorded is kept by a move that carries the row elsewhere; a row
--- that was never carried has it in crdb_region.
+-- A row is in the partition of its company's home. A move that carries the row keeps the home at recording here. For a
+-- row that was never carried crdb_region is the home at recording.
 
 -- +goose NO TRANSACTION
 -- +goose Up

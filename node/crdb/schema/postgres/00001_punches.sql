@@ -1,6 +1,5 @@
--- PostgreSQL stands in for CockroachDB on one machine: the same tables, list
--- partitioned by the same column. Labels and partitions are added after the
--- migrations, one for each region (see migrate.go).
+-- PostgreSQL stands in for CockroachDB on one machine. It has the same tables, partitioned by the same column.
+-- migrate.go adds labels and partitions for each region after the migrations.
 
 -- +goose Up
 CREATE TYPE crdb_internal_region AS ENUM ();

@@ -1,5 +1,5 @@
--- The operator's switches. One row holds all switches of a kind, so that a rule
--- over them, such as that one region must stay, is decided on one row.
+-- The operator's switches. One row holds all switches of a kind. So a rule over all of them, such as the last region in
+-- service, is decided on that row.
 
 -- +goose Up
 CREATE TABLE IF NOT EXISTS controls (
