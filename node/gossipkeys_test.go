@@ -36,7 +36,7 @@ func TestGossipKeysAreRotated(t *testing.T) {
 		if err := gossip.CheckFingerprint(key); err != nil {
 			t.Fatalf("add printed %q: %v", added, err)
 		}
-		if out, err := operate(t, n, auth.Operator, "gossip", "keys", "remove", file, old); err == nil || !strings.Contains(out, "use another one first") {
+		if out, err := operate(t, n, auth.Operator, "gossip", "keys", "remove", file, old); err == nil || !strings.Contains(out, "is the sending key") {
 			t.Errorf("removing the key that sends: %v\n%s", err, out)
 		}
 		mustOperate(t, n, "gossip", "keys", "use", file, key)

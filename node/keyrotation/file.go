@@ -12,9 +12,9 @@ import (
 	"github.com/punchclock/punchclock/region/gossip"
 )
 
-// file is the content of a keyring file.
+// file is a keyring file with the content that was read.
 type file struct {
-	path string // the target of a link: a rename must not replace the link
+	path string // without links: a rename must replace the file and not a link to it
 	info os.FileInfo
 	keys [][]byte
 }
@@ -35,24 +35,24 @@ func open(path string) (*file, error) {
 	return &file{path: path, info: info, keys: keys}, nil
 }
 
-// index returns the position of the key with that fingerprint.
+// index returns the index of the key with the fingerprint.
 func (f *file) index(fingerprint string) (int, error) {
 	i := slices.IndexFunc(f.keys, func(k []byte) bool { return gossip.FingerprintOf(k).String() == fingerprint })
 	if i < 0 {
-		return 0, fmt.Errorf("keyring: %s holds no key %s, it holds %v", f.path, fingerprint, Fingerprints(f.keys))
+		return 0, fmt.Errorf("keyring: %s has no key %s, its keys are %v", f.path, fingerprint, Fingerprints(f.keys))
 	}
 	return i, nil
 }
 
-// write replaces the file, so that a node reads either the old keys or the new keys. It keeps the owner and the
-// permissions of owner and group. Others get no permission.
+// write replaces the file. A node that reads it meanwhile sees the old keys or the new keys. The file keeps its owner
+// and the permissions of owner and group. Other accounts get no permission.
 func (f *file) write(keys [][]byte) error {
 	content := Format(keys)
-	if _, err := gossip.ParseKeys(content); err != nil { // otherwise every node would refuse the file
+	if _, err := gossip.ParseKeys(content); err != nil { // every node would refuse the file
 		return fmt.Errorf("keyring: %s: %w", f.path, err)
 	}
 	if now, err := gossip.ReadKeys(f.path); err != nil || !slices.EqualFunc(now, f.keys, bytes.Equal) {
-		return fmt.Errorf("keyring: %s has changed meanwhile; check it and begin this step again", f.path)
+		return fmt.Errorf("keyring: another program has changed %s since this step read it; look at the file and start the step again", f.path)
 	}
 	temp, err := os.CreateTemp(filepath.Dir(f.path), ".keyring-*") // readable for this account alone
 	if err != nil {
@@ -69,7 +69,7 @@ func (f *file) write(keys [][]byte) error {
 	return nil
 }
 
-// Format returns keys in the format of a keyring file.
+// Format returns the content of a keyring file with these keys.
 func Format(keys [][]byte) []byte {
 	var content []byte
 	for _, k := range keys {
@@ -78,7 +78,7 @@ func Format(keys [][]byte) []byte {
 	return content
 }
 
-// Fingerprints returns the fingerprints of keys, in their order.
+// Fingerprints returns the fingerprints of the keys, in order.
 func Fingerprints(keys [][]byte) []string {
 	list := make([]string, len(keys))
 	for i, k := range keys {

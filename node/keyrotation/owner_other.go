@@ -4,5 +4,5 @@ package keyrotation
 
 import "os"
 
-// keepOwner does nothing: this system has no owners to keep.
+// keepOwner does nothing: files have no such owner here.
 func keepOwner(*os.File, os.FileInfo) error { return nil }

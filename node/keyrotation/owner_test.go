@@ -8,14 +8,14 @@ import (
 	"testing"
 )
 
-func TestAnotherAccountCanStillReadTheFile(t *testing.T) {
+func TestFileKeepsItsOwner(t *testing.T) {
 	if os.Getuid() != 0 {
-		t.Skip("only root may give a file away")
+		t.Skip("only root may change the owner of a file")
 	}
-	p := newPool(t)
+	p := newWorld(t)
 	path := p.file([][]byte{NewKey()}, "a")
-	const nobody = 65534
-	if err := os.Chown(path, nobody, nobody); err != nil {
+	const other = 65534
+	if err := os.Chown(path, other, other); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := p.rotation().Add(t.Context(), path); err != nil {
@@ -25,7 +25,7 @@ func TestAnotherAccountCanStillReadTheFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if owner := info.Sys().(*syscall.Stat_t); owner.Uid != nobody || owner.Gid != nobody || info.Mode() != 0o600 {
-		t.Errorf("the file belongs to %d:%d with mode %v, want %d:%d and 0600", owner.Uid, owner.Gid, info.Mode(), nobody, nobody)
+	if owner := info.Sys().(*syscall.Stat_t); owner.Uid != other || owner.Gid != other || info.Mode() != 0o600 {
+		t.Errorf("the file belongs to %d:%d with mode %v, want %d:%d and 0600", owner.Uid, owner.Gid, info.Mode(), other, other)
 	}
 }

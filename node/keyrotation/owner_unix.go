@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// keepOwner gives the new file the owner of the old file. The node may run under another account than the operator and
+// keepOwner gives the new file the owner of the old file. A node may run under another account than the operator, and
 // must be able to read the file.
 func keepOwner(f *os.File, old os.FileInfo) error {
 	owner, ok := old.Sys().(*syscall.Stat_t)
@@ -19,7 +19,7 @@ func keepOwner(f *os.File, old os.FileInfo) error {
 		return err
 	}
 	if own, ok := info.Sys().(*syscall.Stat_t); ok && own.Uid == owner.Uid && own.Gid == owner.Gid {
-		return nil // otherwise only root could change the file
+		return nil // without this check only root could change a file, even its own
 	}
 	return f.Chown(int(owner.Uid), int(owner.Gid))
 }

@@ -22,21 +22,22 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// pool is a set of nodes. Each node reports the keyring file that it read, through a real operations API.
-type pool struct {
+// world is a set of nodes. Each node reports the keys of the keyring file that it reads. A real operator listener
+// answers.
+type world struct {
 	*testing.T
-	files map[string]string // by node; "" for a node that reports nothing
-	// wait is short for steps whose wait must end in an error.
+	files map[string]string // by node; "" for a node that does not report its keys
+	// wait is the timeout of each step. It is short for steps that no node follows.
 	wait     time.Duration
 	progress bytes.Buffer
 }
 
-func newPool(t *testing.T) *pool {
-	return &pool{T: t, files: map[string]string{}, wait: 10 * time.Second}
+func newWorld(t *testing.T) *world {
+	return &world{T: t, files: map[string]string{}, wait: time.Minute}
 }
 
-// file writes a keyring file and lets the nodes read it.
-func (p *pool) file(keys [][]byte, nodes ...string) string {
+// file writes a keyring file that these nodes read.
+func (p *world) file(keys [][]byte, nodes ...string) string {
 	p.Helper()
 	path := filepath.Join(p.TempDir(), "keys")
 	if err := os.WriteFile(path, Format(keys), 0o600); err != nil {
@@ -48,7 +49,7 @@ func (p *pool) file(keys [][]byte, nodes ...string) string {
 	return path
 }
 
-func (p *pool) keyrings() adminapi.Keyrings {
+func (p *world) keyrings() adminapi.Keyrings {
 	list := adminapi.Keyrings{Node: "a"}
 	for node, path := range p.files {
 		k := adminapi.Keyring{Node: node, Known: path != ""}
@@ -65,7 +66,7 @@ func (p *pool) keyrings() adminapi.Keyrings {
 	return list
 }
 
-func (p *pool) rotation() Rotation {
+func (p *world) rotation() Rotation {
 	handler, err := adminapi.New(adminapi.Config{Node: "n", Region: "us-east", Version: "dev"}, adminapi.Deps{
 		Metrics: http.NotFoundHandler(), Keyrings: p.keyrings, Log: slog.New(slog.DiscardHandler),
 		Operator: func(_ context.Context, token string) error {
@@ -83,15 +84,15 @@ func (p *pool) rotation() Rotation {
 	return Rotation{Ask: adminapi.Client{URL: server.URL, Token: "operator"}.Keyrings, Timeout: p.wait, Progress: &p.progress}
 }
 
-func (p *pool) has(path string, want ...[]byte) {
+func (p *world) has(path string, want ...[]byte) {
 	p.Helper()
 	got, err := gossip.ReadKeys(path)
 	if err != nil || !slices.EqualFunc(got, want, bytes.Equal) {
-		p.Errorf("the file holds %v, %v, want %v", Fingerprints(got), err, Fingerprints(want))
+		p.Errorf("the file has %v, %v, want %v", Fingerprints(got), err, Fingerprints(want))
 	}
 }
 
-func (p *pool) refused(err error, want string) {
+func (p *world) refused(err error, want string) {
 	p.Helper()
 	if err == nil || !strings.Contains(err.Error(), want) {
 		p.Errorf("error %v, want one with %q", err, want)
@@ -100,8 +101,8 @@ func (p *pool) refused(err error, want string) {
 
 func name(key []byte) string { return gossip.FingerprintOf(key).String() }
 
-func TestARotation(t *testing.T) {
-	p := newPool(t)
+func TestRotation(t *testing.T) {
+	p := newWorld(t)
 	old := NewKey()
 	path := p.file([][]byte{old}, "a", "b", "c")
 	r := p.rotation()
@@ -112,9 +113,9 @@ func TestARotation(t *testing.T) {
 	}
 	keys, err := gossip.ReadKeys(path)
 	if err != nil || len(keys) != 2 || !bytes.Equal(keys[0], old) || name(keys[1]) != added || len(keys[1]) != 32 {
-		t.Fatalf("after adding %s the file holds %v, %v", added, Fingerprints(keys), err)
+		t.Fatalf("after adding %s the file has %v, %v", added, Fingerprints(keys), err)
 	}
-	p.refused(r.Remove(t.Context(), path, name(old)), "make another key the sending key first")
+	p.refused(r.Remove(t.Context(), path, name(old)), "is the sending key")
 	if err := r.Use(t.Context(), path, added); err != nil {
 		t.Fatal(err)
 	}
@@ -130,50 +131,50 @@ func TestARotation(t *testing.T) {
 	}
 }
 
-func TestStepsThatWouldPartTheNodesAreRefused(t *testing.T) {
+func TestStepsThatWouldSeparateTheNodesAreRefused(t *testing.T) {
 	old, next := NewKey(), NewKey()
-	t.Run("use what one does not have", func(t *testing.T) {
-		p := newPool(t)
+	t.Run("use a key that a node lacks", func(t *testing.T) {
+		p := newWorld(t)
 		path := p.file([][]byte{old, next}, "a", "b")
 		p.file([][]byte{old}, "behind")
 		p.refused(p.rotation().Use(t.Context(), path, name(next)), "behind")
 		p.has(path, old, next)
 	})
-	t.Run("use with a node that says nothing", func(t *testing.T) {
-		p := newPool(t)
+	t.Run("use with a node that does not report its keys", func(t *testing.T) {
+		p := newWorld(t)
 		path := p.file([][]byte{old, next}, "a", "b")
 		p.files["older"] = ""
-		p.refused(p.rotation().Use(t.Context(), path, name(next)), "older (says nothing")
+		p.refused(p.rotation().Use(t.Context(), path, name(next)), "older (its keys are unknown")
 		p.has(path, old, next)
 	})
-	t.Run("remove what one sends with", func(t *testing.T) {
-		p := newPool(t)
+	t.Run("remove a key with which a node sends", func(t *testing.T) {
+		p := newWorld(t)
 		path := p.file([][]byte{next, old}, "a", "b")
 		p.file([][]byte{old, next}, "behind")
 		p.refused(p.rotation().Remove(t.Context(), path, name(old)), "behind")
 		p.has(path, next, old)
 	})
 	t.Run("a key that is not in the file", func(t *testing.T) {
-		p := newPool(t)
+		p := newWorld(t)
 		path := p.file([][]byte{old}, "a")
 		p.refused(p.rotation().Use(t.Context(), path, name(next)), name(old))
-		p.refused(p.rotation().Remove(t.Context(), path, "0"), "holds no key 0")
+		p.refused(p.rotation().Remove(t.Context(), path, "0"), "has no key 0")
 	})
 	t.Run("add to another file", func(t *testing.T) {
-		p := newPool(t)
+		p := newWorld(t)
 		p.file([][]byte{old}, "a", "b")
 		other := p.file([][]byte{next})
 		_, err := p.rotation().Add(t.Context(), other)
-		p.refused(err, "not the file they read")
+		p.refused(err, "not the file that they read")
 		p.has(other, next)
 	})
-	t.Run("add to no file", func(t *testing.T) {
-		p := newPool(t)
+	t.Run("add to a missing file", func(t *testing.T) {
+		p := newWorld(t)
 		_, err := p.rotation().Add(t.Context(), filepath.Join(t.TempDir(), "none"))
 		p.refused(err, "cannot turn encryption on")
 	})
 	t.Run("a file with a key too many", func(t *testing.T) {
-		p := newPool(t)
+		p := newWorld(t)
 		keys := [][]byte{old}
 		for range 7 {
 			keys = append(keys, NewKey())
@@ -184,7 +185,7 @@ func TestStepsThatWouldPartTheNodesAreRefused(t *testing.T) {
 		p.has(path, keys...)
 	})
 	t.Run("without an operator's token", func(t *testing.T) {
-		p := newPool(t)
+		p := newWorld(t)
 		path := p.file([][]byte{old}, "a")
 		r := p.rotation()
 		r.Ask = func(context.Context) (adminapi.Keyrings, error) {
@@ -197,10 +198,11 @@ func TestStepsThatWouldPartTheNodesAreRefused(t *testing.T) {
 	})
 }
 
-// The file is right, but one node does not follow. The error names that node, and a later call goes on from there.
-func TestWaitingHasAnEnd(t *testing.T) {
-	p := newPool(t)
-	p.wait = 100 * time.Millisecond
+// TestWaitEnds covers a node that does not follow in time. The error must name the node, and a second wait must succeed
+// after the node has followed.
+func TestWaitEnds(t *testing.T) {
+	p := newWorld(t)
+	p.wait = 2 * time.Second // the first answer must come within it
 	old := NewKey()
 	path := p.file([][]byte{old}, "a", "b")
 	behind := p.file([][]byte{old}, "behind")
@@ -214,7 +216,7 @@ func TestWaitingHasAnEnd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Timeout = 10 * time.Second
+	r.Timeout = time.Minute
 	done := make(chan error, 1)
 	go func() { done <- r.AwaitAdded(t.Context(), added) }()
 	if err := os.WriteFile(behind+".new", content, 0o600); err != nil {
@@ -228,8 +230,8 @@ func TestWaitingHasAnEnd(t *testing.T) {
 	}
 }
 
-func TestTheFileKeepsItsPlaceAndItsOwner(t *testing.T) {
-	p := newPool(t)
+func TestFileKeepsItsLinkAndMode(t *testing.T) {
+	p := newWorld(t)
 	old := NewKey()
 	path := p.file([][]byte{old}, "a")
 	link := filepath.Join(t.TempDir(), "link")
@@ -241,13 +243,13 @@ func TestTheFileKeepsItsPlaceAndItsOwner(t *testing.T) {
 	}
 	info, err := os.Lstat(path)
 	if err != nil || info.Mode() != 0o640 {
-		t.Errorf("the file's mode is %v, %v, want what owner and group had: 0640", info.Mode(), err)
+		t.Errorf("the file's mode is %v, %v, want 0640, the permissions of owner and group", info.Mode(), err)
 	}
 	if info, err = os.Lstat(link); err != nil || info.Mode()&os.ModeSymlink == 0 {
 		t.Errorf("the link became %v, %v", info.Mode(), err)
 	}
 	if left, err := filepath.Glob(filepath.Join(filepath.Dir(path), ".keyring-*")); err != nil || len(left) != 0 {
-		t.Errorf("left behind: %v, %v", left, err)
+		t.Errorf("temporary files are left: %v, %v", left, err)
 	}
 	f, err := open(path)
 	if err != nil {
@@ -256,6 +258,6 @@ func TestTheFileKeepsItsPlaceAndItsOwner(t *testing.T) {
 	if err := os.WriteFile(path, Format([][]byte{old}), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p.refused(f.write([][]byte{NewKey()}), "has changed meanwhile")
+	p.refused(f.write([][]byte{NewKey()}), "another program has changed")
 	p.has(path, old)
 }

@@ -1,6 +1,7 @@
-// Package keyrotation changes the keys that encrypt gossip, step by step. It edits the keyring file and waits until
-// every node reports the change. It refuses a step that would split the cluster. It sends no key: keys spread with the
-// file, be it one file for all nodes or one file in each region.
+// Package keyrotation changes the keys that encrypt gossip, step by step. Each step edits the keyring file and waits
+// until every node reports that it has followed. A step that would separate the nodes is refused.
+//
+// It sends no key anywhere. The file is how keys spread: one file for all nodes, or one in each region.
 package keyrotation
 
 import (
@@ -17,21 +18,21 @@ import (
 	"github.com/punchclock/punchclock/region/gossip"
 )
 
-// Rotation runs the steps. It may ask any node.
+// Rotation runs the steps of a rotation. It asks one node, which knows the keys of all nodes.
 type Rotation struct {
-	// Ask returns a node's view of every node's keys.
+	// Ask returns the keyrings of all nodes, as one node knows them.
 	Ask func(context.Context) (adminapi.Keyrings, error)
-	// Timeout limits the wait of one step.
+	// Timeout is the limit of the wait of one step.
 	Timeout time.Duration
-	// Progress shows a person what a step waits for.
+	// Progress receives lines about the wait, for a person.
 	Progress io.Writer
 }
 
-// keySize is the key size of AES-256, the largest in memberlist.
+// keySize is the key length of AES-256, the longest that memberlist accepts.
 const keySize = 32
 
-// pollEvery is short: nodes read their files once a second.
-const pollEvery = 500 * time.Millisecond
+// pollInterval is the pause between two questions. Nodes read their file once a second.
+const pollInterval = 500 * time.Millisecond
 
 // NewKey returns a random key.
 func NewKey() []byte {
@@ -40,15 +41,15 @@ func NewKey() []byte {
 	return key
 }
 
-// Add appends a new key to the file and waits until every node has it. It returns the key's fingerprint after the key
-// is in the file, also with an error.
+// Add appends a new key to the file and waits until every node has it. Once the key is in the file, Add returns its
+// fingerprint, even with an error.
 func (r Rotation) Add(ctx context.Context, path string) (fingerprint string, err error) {
 	f, err := open(path)
 	if err != nil {
 		return "", err
 	}
 	sends := gossip.FingerprintOf(f.keys[0]).String()
-	if err := r.all(ctx, "have the first key of "+path+", so this is not the file they read", func(k adminapi.Keyring) bool { return k.Has(sends) }); err != nil {
+	if err := r.require(ctx, "have the first key of "+path+", so this is not the file that they read", func(k adminapi.Keyring) bool { return k.Has(sends) }); err != nil {
 		return "", err
 	}
 	key := NewKey()
@@ -59,8 +60,8 @@ func (r Rotation) Add(ctx context.Context, path string) (fingerprint string, err
 	return fingerprint, r.AwaitAdded(ctx, fingerprint)
 }
 
-// Use makes the file's key with that fingerprint the sending key, and waits until every node sends with it. It refuses
-// while a node does not have the key: that node could not read gossip any more.
+// Use makes a key of the file the sending key, and waits until every node sends with it. It refuses if a node does not
+// have the key, because that node could read no message any more.
 func (r Rotation) Use(ctx context.Context, path, fingerprint string) error {
 	f, err := open(path)
 	if err != nil {
@@ -70,7 +71,7 @@ func (r Rotation) Use(ctx context.Context, path, fingerprint string) error {
 	if err != nil {
 		return err
 	}
-	if err := r.all(ctx, "have the key "+fingerprint, func(k adminapi.Keyring) bool { return k.Has(fingerprint) }); err != nil {
+	if err := r.require(ctx, "have the key "+fingerprint, func(k adminapi.Keyring) bool { return k.Has(fingerprint) }); err != nil {
 		return err
 	}
 	others := slices.Delete(slices.Clone(f.keys), i, i+1)
@@ -80,8 +81,8 @@ func (r Rotation) Use(ctx context.Context, path, fingerprint string) error {
 	return r.AwaitUsed(ctx, fingerprint)
 }
 
-// Remove takes the key with that fingerprint out of the file and waits until no node has it. It refuses while a node
-// sends with this key or with a key that is not in the file: other nodes could not read that node's gossip.
+// Remove removes a key from the file and waits until no node has it. It refuses if a node sends with that key or with a
+// key that is not in the file. The other nodes could not read the messages of such a node.
 func (r Rotation) Remove(ctx context.Context, path, fingerprint string) error {
 	f, err := open(path)
 	if err != nil {
@@ -94,14 +95,14 @@ func (r Rotation) Remove(ctx context.Context, path, fingerprint string) error {
 	if i == 0 {
 		return fmt.Errorf("keyring: %s is the sending key; make another key the sending key first", fingerprint)
 	}
-	left := slices.Delete(slices.Clone(f.keys), i, i+1)
-	known := Fingerprints(left)
-	if err := r.all(ctx, fmt.Sprintf("send with a key that stays %v", known), func(k adminapi.Keyring) bool {
+	remaining := slices.Delete(slices.Clone(f.keys), i, i+1)
+	known := Fingerprints(remaining)
+	if err := r.require(ctx, fmt.Sprintf("send with one of the remaining keys %v", known), func(k adminapi.Keyring) bool {
 		return k.Known && len(k.Keys) > 0 && slices.Contains(known, k.Keys[0])
 	}); err != nil {
 		return err
 	}
-	if err := f.write(left); err != nil {
+	if err := f.write(remaining); err != nil {
 		return err
 	}
 	return r.AwaitRemoved(ctx, fingerprint)
@@ -122,43 +123,42 @@ func (r Rotation) AwaitRemoved(ctx context.Context, fingerprint string) error {
 	return r.await(ctx, "are without "+fingerprint, func(k adminapi.Keyring) bool { return k.Known && !k.Has(fingerprint) })
 }
 
-// all returns an error unless is holds for every node.
-func (r Rotation) all(ctx context.Context, what string, is func(adminapi.Keyring) bool) error {
+// require returns an error unless ok is true for every node. what completes the sentence "not all nodes ...".
+func (r Rotation) require(ctx context.Context, what string, ok func(adminapi.Keyring) bool) error {
 	rings, err := r.Ask(ctx)
 	if err != nil {
 		return fmt.Errorf("keyring: %w", err)
 	}
-	if others := not(rings, is); len(others) > 0 || len(rings.Nodes) == 0 {
-		return fmt.Errorf("keyring: nothing was changed: not all nodes %s: %s", what, strings.Join(others, ", "))
+	if others := failing(rings, ok); len(others) > 0 || len(rings.Nodes) == 0 {
+		return fmt.Errorf("keyring: nothing was changed, because not all nodes %s: %s", what, strings.Join(others, ", "))
 	}
 	return nil
 }
 
-var errTimeout = errors.New("some nodes have not followed in time; the file is correct, and nodes follow when they read it: repair these nodes, then wait again")
+var errTimeout = errors.New("not all nodes have followed in time; the file is right, and nodes that read it later follow: see which nodes have not, and wait again")
 
-// await asks until is holds for every node. If the first request fails, it gives up. It repeats later requests that
-// fail.
-func (r Rotation) await(ctx context.Context, what string, is func(adminapi.Keyring) bool) error {
+// await asks until ok is true for every node. After the first answer it ignores errors, because the node may restart.
+func (r Rotation) await(ctx context.Context, what string, ok func(adminapi.Keyring) bool) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, r.Timeout, errTimeout)
 	defer cancel()
-	tick := time.NewTicker(pollEvery)
+	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
-	said := ""
+	printed := ""
 	for {
 		rings, err := r.Ask(ctx)
 		switch {
-		case err != nil && said == "":
+		case err != nil && printed == "":
 			return fmt.Errorf("keyring: %w", err)
 		case err == nil:
-			others := not(rings, is)
+			others := failing(rings, ok)
 			all := len(rings.Nodes)
 			line := fmt.Sprintf("%d of %d nodes %s", all-len(others), all, what)
 			if len(others) > 0 {
 				line += "; not yet " + strings.Join(others, ", ")
 			}
-			if line != said {
+			if line != printed {
 				fmt.Fprintln(r.Progress, line)
-				said = line
+				printed = line
 			}
 			if len(others) == 0 && all > 0 {
 				return nil
@@ -167,20 +167,20 @@ func (r Rotation) await(ctx context.Context, what string, is func(adminapi.Keyri
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return fmt.Errorf("keyring: %w: %s", context.Cause(ctx), said)
+			return fmt.Errorf("keyring: %w: %s", context.Cause(ctx), printed)
 		}
 	}
 }
 
-// not returns the nodes for which is does not hold.
-func not(rings adminapi.Keyrings, is func(adminapi.Keyring) bool) (names []string) {
+// failing returns the names of the nodes for which ok is false.
+func failing(rings adminapi.Keyrings, ok func(adminapi.Keyring) bool) (names []string) {
 	for _, k := range rings.Nodes {
 		switch {
-		case is(k):
+		case ok(k):
 		case k.Known:
 			names = append(names, k.Node)
 		default:
-			names = append(names, k.Node+" (says nothing of its keys)")
+			names = append(names, k.Node+" (its keys are unknown)")
 		}
 	}
 	return names
