@@ -63,18 +63,18 @@ func TestCollectorPipelines(t *testing.T) {
 			}
 			for _, r := range p.Receivers {
 				if c.Receivers[r] == nil {
-					t.Errorf("%s: %s receives from %s, which is not there", file, name, r)
+					t.Errorf("%s: %s receives from %s, which does not exist", file, name, r)
 				}
 			}
 			for _, r := range p.Processors {
 				if base.Processors[r] == nil { // the collector reads metrics.yaml on top of collector.yaml
-					t.Errorf("%s: %s has a processor %s, which is not there", file, name, r)
+					t.Errorf("%s: %s has the processor %s, which does not exist", file, name, r)
 				}
 			}
 			for _, e := range p.Exporters {
 				e = strings.TrimSuffix(strings.TrimPrefix(e, "${env:PUNCHCLOCK_TRACE_EXPORTER:-"), "}")
 				if c.Exporters[e] == nil {
-					t.Errorf("%s: %s exports to %s, which is not there", file, name, e)
+					t.Errorf("%s: %s exports to %s, which does not exist", file, name, e)
 				}
 			}
 		}
@@ -84,9 +84,9 @@ func TestCollectorPipelines(t *testing.T) {
 	}
 }
 
-// TestCollectorKeepsTheDatabaseMetricsThatAreAskedFor compares the list in metrics.yaml with rules and dashboards.
+// TestCollectorKeepsTheDatabaseMetricsInUse compares the list in metrics.yaml with rules and dashboards.
 // Otherwise a metric that the collector drops would be missed only when its alert is needed.
-func TestCollectorKeepsTheDatabaseMetricsThatAreAskedFor(t *testing.T) {
+func TestCollectorKeepsTheDatabaseMetricsInUse(t *testing.T) {
 	text, err := Files.ReadFile("collector/metrics.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -128,11 +128,11 @@ func TestCollectorKeepsTheDatabaseMetricsThatAreAskedFor(t *testing.T) {
 			continue
 		}
 		if asked++; !kept.MatchString(name) {
-			t.Errorf("%s asks for %s, which the collector drops", where, name)
+			t.Errorf("%s uses %s, which the collector drops", where, name)
 		}
 	}
 	if asked < 10 {
-		t.Errorf("only %d metrics of the database are asked for", asked)
+		t.Errorf("rules and dashboards use only %d metrics of the database", asked)
 	}
 }
 
@@ -191,7 +191,7 @@ func TestDeployedCollectorIsTheTestedOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got, want := deployed.Release.Collector.Version, "v"+built.Dist.Version; got != want {
-		t.Errorf("terraform/live/deployment.json has the collector %q, tested is %q", got, want)
+		t.Errorf("terraform/live/deployment.json has the collector %q, the tests use %q", got, want)
 	}
 }
 
@@ -237,7 +237,7 @@ func TestCollectorSamples(t *testing.T) {
 	defer cancel()
 	for what, id := range want {
 		if _, err := sink.WaitFor(ctx, func(tr traceview.Trace) bool { return tr.ID == id }); err != nil {
-			t.Errorf("%s, which was %s, does not arrive: %v", id, what, err)
+			t.Errorf("the trace %s, which was %s, does not arrive: %v", id, what, err)
 		}
 	}
 	// The collector decided on the others before, but they may be under way. The tolerance is six standard deviations

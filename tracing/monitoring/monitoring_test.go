@@ -118,17 +118,17 @@ func TestRecordedNamesAreDefinedOnceAndUsed(t *testing.T) {
 		}
 		recorded[r.Record] = true
 		if !used[r.Record] {
-			t.Errorf("%s is recorded and nobody asks for it", r.Record)
+			t.Errorf("%s is recorded, but no rule and no panel uses it", r.Record)
 		}
 	}
 	for name := range used {
 		if strings.Contains(name, ":") && !recorded[name] {
-			t.Errorf("%s is asked for, and no rule records it", name)
+			t.Errorf("%s is used, but no rule records it", name)
 		}
 	}
 }
 
-func TestMetricsAreFoundWherePeopleHideThem(t *testing.T) {
+func TestMetricsAreFoundInExpressions(t *testing.T) {
 	for text, want := range map[string][]string{
 		`sum by (a) (rate(one{b="two"}[5m])) / on () max_over_time(three[1h:1m] offset 5m)`:              {"one", "three"},
 		`absent(four{a="}", b='{'}) or label_replace(five, "x", "$1", "y", "(.*)") > bool 1e-4`:          {"four", "five"},
@@ -141,7 +141,7 @@ func TestMetricsAreFoundWherePeopleHideThem(t *testing.T) {
 	}
 	for _, text := range []string{`{__name__=~"one.*"}`, `sum({job="x"})`, `one or {a="b"}`} {
 		if got, err := (Expression{PromQL: text}).names(); err == nil {
-			t.Errorf("%s is taken, and names %v", text, got)
+			t.Errorf("%s is accepted, with the names %v", text, got)
 		}
 	}
 }
@@ -160,7 +160,7 @@ func TestDashboards(t *testing.T) {
 	uids := make(map[string]bool)
 	for file, d := range dashboards {
 		if d.SchemaVersion < 41 || d.Title == "" || d.UID == "" || uids[d.UID] {
-			t.Errorf("%s: schema %d, title %q, uid %q: want schema 41 or newer, a title, a uid of its own", file, d.SchemaVersion, d.Title, d.UID)
+			t.Errorf("%s: schema %d, title %q, uid %q: want schema 41 or newer, a title and a unique uid", file, d.SchemaVersion, d.Title, d.UID)
 		}
 		uids[d.UID] = true
 		known := []string{"__rate_interval", "__range"}
@@ -174,7 +174,7 @@ func TestDashboards(t *testing.T) {
 			t.Errorf("%s has no link to the traces", file)
 		}
 		if len(d.Panels) < 6 || len(d.Panels) > 16 {
-			t.Errorf("%s has %d panels; few and well chosen ones are read", file, len(d.Panels))
+			t.Errorf("%s has %d panels; want 6 to 16", file, len(d.Panels))
 		}
 		for i, p := range d.Panels {
 			checkPanel(t, file, p, known)
@@ -194,10 +194,10 @@ func checkPanel(t *testing.T, file string, p Panel, known []string) {
 	t.Helper()
 	where := file + ": " + p.Title
 	if p.Title == "" || len(p.Description) < 20 {
-		t.Errorf("%s: what does it show? The description is %q", where, p.Description)
+		t.Errorf("%s: the description %q is too short", where, p.Description)
 	}
 	if p.Datasource.UID != "${datasource}" {
-		t.Errorf("%s reads from %q, not from the one that is chosen", where, p.Datasource.UID)
+		t.Errorf("%s reads from %q, not from the chosen data source", where, p.Datasource.UID)
 	}
 	if !slices.Contains(grafanaUnits, p.FieldConfig.Defaults.Unit) {
 		t.Errorf("%s has the unit %q", where, p.FieldConfig.Defaults.Unit)
@@ -217,7 +217,7 @@ func checkPanel(t *testing.T, file string, p Panel, known []string) {
 		// as the nodes, and a rate needs more than two samples.
 		ofDatabase := strings.Contains(target.Expr, `instance=~"$db"`)
 		if ofDatabase && strings.Contains(target.Expr, "$__rate_interval") && target.Interval != "30s" {
-			t.Errorf("%s asks for a rate of the database in steps of %q, want those in which it is scraped, 30s", where, target.Interval)
+			t.Errorf("%s has a rate of the database in steps of %q, want the scrape interval of 30s", where, target.Interval)
 		}
 		for _, used := range variable.FindAllStringSubmatch(target.Expr, -1) {
 			if !slices.Contains(known, used[1]) {

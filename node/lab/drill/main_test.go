@@ -148,7 +148,7 @@ func mustStateFile(t *testing.T, s *target) string {
 // testContext ends long after any step should have ended.
 func testContext(t *testing.T) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeoutCause(context.Background(), 3*time.Minute, errors.New("the test takes too long"))
+	ctx, cancel := context.WithTimeoutCause(context.Background(), 6*time.Minute, errors.New("the test takes too long"))
 	t.Cleanup(cancel)
 	return ctx
 }

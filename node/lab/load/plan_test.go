@@ -49,7 +49,7 @@ func TestPlan(t *testing.T) {
 				t.Fatalf("is repeated through the same region: %+v", a)
 			}
 			if l.CrossRegion == 0 && a.entry != home(a.company) {
-				t.Fatalf("travels although nobody does: %+v", a)
+				t.Fatalf("crosses regions although no punch should: %+v", a)
 			}
 		}
 		if again := plan(l, regions, companies(5), home); !reflect.DeepEqual(arrivals, again) {
@@ -89,17 +89,17 @@ func TestPlanRisesAndFalls(t *testing.T) {
 
 func TestLoadIsChecked(t *testing.T) {
 	for name, change := range map[string]func(*Load){
-		"rate 0":          func(l *Load) { l.Rate = 0 },
-		"rate NaN":        func(l *Load) { l.Rate = math.NaN() },
-		"rate Inf":        func(l *Load) { l.Rate = math.Inf(1) },
-		"too many":        func(l *Load) { l.Rate = 1e9 },
-		"too short":       func(l *Load) { l.Duration = time.Millisecond },
-		"travellers":      func(l *Load) { l.CrossRegion = 1.1 },
-		"travellers NaN":  func(l *Load) { l.CrossRegion = math.NaN() },
-		"repeats":         func(l *Load) { l.Repeats = -0.1 },
-		"nobody":          func(l *Load) { l.MaxInFlight = 0 },
-		"no patience":     func(l *Load) { l.TotalTimeout = 0 },
-		"patience before": func(l *Load) { l.TotalTimeout = -time.Second },
+		"rate 0":           func(l *Load) { l.Rate = 0 },
+		"rate NaN":         func(l *Load) { l.Rate = math.NaN() },
+		"rate Inf":         func(l *Load) { l.Rate = math.Inf(1) },
+		"too many":         func(l *Load) { l.Rate = 1e9 },
+		"too short":        func(l *Load) { l.Duration = time.Millisecond },
+		"cross-region":     func(l *Load) { l.CrossRegion = 1.1 },
+		"cross-region NaN": func(l *Load) { l.CrossRegion = math.NaN() },
+		"repeats":          func(l *Load) { l.Repeats = -0.1 },
+		"none in flight":   func(l *Load) { l.MaxInFlight = 0 },
+		"no total timeout": func(l *Load) { l.TotalTimeout = 0 },
+		"negative timeout": func(l *Load) { l.TotalTimeout = -time.Second },
 	} {
 		l := defaultLoad()
 		change(&l)
