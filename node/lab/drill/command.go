@@ -125,7 +125,10 @@ func (c *Command) one(ctx context.Context, sc Scenario, out io.Writer) (err erro
 		return errors.Join(err, os.Remove(dir))
 	}
 	s.say("%s: %.0f punches/s through %s", sc.Name, c.Rate, strings.Join(s.state.Regions, ", "))
-	r := &run{scenario: sc, target: s, load: c.load(&sc), ledger: filepath.Join(dir, "ledger.jsonl"), settle: c.Settle, progress: showProgress(os.Stderr, sc.Name)}
+	r := &run{
+		scenario: sc, target: s, load: c.load(&sc), ledger: filepath.Join(dir, "ledger.jsonl"),
+		settle: c.Settle, progress: showProgress(os.Stderr, sc.Name),
+	}
 	o, err := r.execute(ctx)
 	// The result is written whatever happened.
 	err = errors.Join(err, c.publish(&o, dir, out))
@@ -178,7 +181,8 @@ func (c *Command) folder(name string) (string, error) {
 
 // target starts a cluster, or finds the cluster that runs. The caller must call stop, also after an error.
 func (c *Command) target(ctx context.Context, sc *Scenario) (s *target, stop func() error, err error) {
-	s = &target{victim: c.Region, local: c.Terraform, progress: os.Stderr, say: func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }}
+	say := func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
+	s = &target{victim: c.Region, local: c.Terraform, progress: os.Stderr, say: say}
 	stop = func() error { return s.close(ctx) }
 	if s.lab, err = os.Executable(); err != nil {
 		return s, stop, err

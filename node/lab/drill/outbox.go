@@ -65,7 +65,8 @@ func newDevices(s *target, ledger *Ledger, dir string) (devices []*device, err e
 		}
 	}()
 	for _, home := range s.homes() {
-		d, err := newDevice(companyOf(s.state.Companies, home), endpoints, &recordingClient{ledger: ledger, entry: s.victim}, filepath.Join(dir, home))
+		asks := &recordingClient{ledger: ledger, entry: s.victim}
+		d, err := newDevice(companyOf(s.state.Companies, home), endpoints, asks, filepath.Join(dir, home))
 		if err != nil {
 			return devices, fmt.Errorf("a device of %s in %s: %w", home, s.victim, err)
 		}

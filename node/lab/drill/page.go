@@ -26,7 +26,10 @@ func ledgerRows(r *audit.Report) (rows []ledgerRow) {
 	if r == nil {
 		return nil
 	}
-	rows = []ledgerRow{{Name: "sent", N: r.Sent}, {Name: "acknowledged", N: r.Acknowledged}, {Name: "refused", N: r.Refused, Bad: r.Refused > 0}, {Name: "unresolved", N: r.Unresolved}}
+	rows = []ledgerRow{
+		{Name: "sent", N: r.Sent}, {Name: "acknowledged", N: r.Acknowledged},
+		{Name: "refused", N: r.Refused, Bad: r.Refused > 0}, {Name: "unresolved", N: r.Unresolved},
+	}
 	for _, f := range audit.Faults() {
 		n := r.Count(f)
 		rows = append(rows, ledgerRow{Name: strings.ReplaceAll(string(f), "_", " "), N: n, Bad: n > 0})
