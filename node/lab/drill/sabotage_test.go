@@ -20,10 +20,10 @@ import (
 // edit replaces a text that stands exactly once in a file of the module.
 type edit struct{ file, old, new string }
 
-// mustSabotage builds the product with edits that break it. The compiler's overlay applies them: no file changes, the
+// mustSabotage builds a command with edits that break it. The compiler's overlay applies them: no file changes, the
 // product has no switch for them, and no other build can contain them. An edit whose text is gone fails the test, and
 // must then follow the product's change.
-func mustSabotage(t *testing.T, edits ...edit) string {
+func mustSabotage(t *testing.T, build func(ctx context.Context, dir string, flags ...string) (string, error), edits ...edit) string {
 	t.Helper()
 	dir := t.TempDir()
 	root, err := filepath.Abs("../../..")
@@ -54,7 +54,7 @@ func mustSabotage(t *testing.T, edits ...edit) string {
 	if err := os.WriteFile(file, overlay, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	binary, err := cluster.Build(testContext(t), dir, "-overlay="+file)
+	binary, err := build(testContext(t), dir, "-overlay="+file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,7 +141,7 @@ func mustClient(t *testing.T, endpoint, token string) *client.Client {
 // correct node.
 func TestCatchesAcknowledgingBeforeCommit(t *testing.T) {
 	s := mustTarget(t, mustEngine(t))
-	early := mustSabotage(t, edit{"node/crdb/writer.go", `	w.resolve(ctx, rows, &refusals)
+	early := mustSabotage(t, cluster.Build, edit{"node/crdb/writer.go", `	w.resolve(ctx, rows, &refusals)
 	outcomes := outcomesOf(items, rows)`, `	later := groupRows(items)
 	time.AfterFunc(300*time.Millisecond, func() { w.resolve(context.WithoutCancel(ctx), later, &refusals) })
 	for _, r := range rows {
@@ -181,7 +181,7 @@ func TestCatchesAcknowledgingBeforeCommit(t *testing.T) {
 // and with a correct node.
 func TestCatchesAMissingConflictCheck(t *testing.T) {
 	s := mustTarget(t, mustEngine(t))
-	_, state := mustNode(t, s, mustSabotage(t, edit{"node/punch/punch.go", `if !s.Same(&p.Request) {`, `if false {`}))
+	_, state := mustNode(t, s, mustSabotage(t, cluster.Build, edit{"node/punch/punch.go", `if !s.Same(&p.Request) {`, `if false {`}))
 	for _, build := range []struct {
 		name, endpoint string
 		clean          bool
@@ -209,7 +209,7 @@ func TestCatchesAMissingConflictCheck(t *testing.T) {
 // with correct devices.
 func TestCatchesAFreshIDPerRetry(t *testing.T) {
 	s := mustTarget(t, mustEngine(t))
-	binary := mustSabotage(t, edit{"node/client/client.go", `			clock.hear(err, c.cfg.MaxClockAhead)
+	binary := mustSabotage(t, cluster.BuildLab, edit{"node/client/client.go", `			clock.hear(err, c.cfg.MaxClockAhead)
 		}
 		return err
 	})
@@ -228,12 +228,12 @@ func TestCatchesAFreshIDPerRetry(t *testing.T) {
 	for _, build := range []struct {
 		name, binary string
 		clean        bool
-	}{{"broken", binary, false}, {"sound", mustBinary(t), true}} {
+	}{{"broken", binary, false}, {"sound", s.lab, true}} {
 		t.Run(build.name, func(t *testing.T) {
 			path := newLedgerPath(t)
 			devices := *s.environment // the same devices with another binary
 			devices.Binary = build.binary
-			if _, err := devices.Run(testContext(t), "rush", "--cluster="+state, "--ledger="+path, "--steady", "--rate=30", "--duration=3s",
+			if _, err := devices.Run(testContext(t), "load", "--cluster="+state, "--ledger="+path, "--steady", "--rate=30", "--duration=3s",
 				"--attempt-timeout=400ms", "--total-timeout=10s", "--repeats=0"); err != nil {
 				t.Log(err) // some punches may be given up
 			}
