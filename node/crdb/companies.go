@@ -74,7 +74,8 @@ func (db *DB) location(ctx context.Context, name string) *time.Location {
 		return loc
 	}
 	if _, told := db.unknownZones.LoadOrStore(name, true); !told {
-		db.log.ErrorContext(ctx, "punches get the offset of UTC, because this build does not know their company's time zone; correct it with `punchclock company set-zone`",
+		db.log.ErrorContext(ctx, "punches get the offset of UTC, because this build does not know their company's time zone; "+
+			"correct it with `punchclock company set-zone`",
 			"zone", name, "error", err)
 	}
 	return time.UTC
@@ -157,7 +158,8 @@ type querier interface {
 }
 
 func companies(ctx context.Context, q querier, where string, args ...any) ([]Company, error) {
-	rows, err := q.Query(ctx, `SELECT company_id, name, home_region::text, coalesce(moving_from::text, ''), time_zone, epoch, version, created_at FROM companies `+where, args...)
+	rows, err := q.Query(ctx, `SELECT company_id, name, home_region::text, coalesce(moving_from::text, ''),
+		time_zone, epoch, version, created_at FROM companies `+where, args...)
 	if err != nil {
 		return nil, err
 	}

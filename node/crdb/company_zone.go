@@ -36,7 +36,8 @@ func (db *DB) SetZone(ctx context.Context, company, name string) (c Company, err
 			return err
 		}
 		if m.Carrying() {
-			return punch.Errorf(punch.Conflict, "company %s is still moving from %s to %s; finish the move, then set the zone", company, m.From, m.Home)
+			return punch.Errorf(punch.Conflict, "company %s is still moving from %s to %s; finish the move, then set the zone", company,
+				m.From, m.Home)
 		}
 		if err := db.lockFence(ctx, tx); err != nil {
 			return err

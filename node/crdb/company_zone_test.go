@@ -8,7 +8,8 @@ import (
 
 // TestOnlyZonesOfTheTable refuses names that another machine does not know or takes for another zone.
 func TestOnlyZonesOfTheTable(t *testing.T) {
-	for _, name := range []string{"", "Local", "localtime", "posixrules", "Factory", "right/UTC", "posix/UTC", "Europe//Berlin", "europe/berlin", "Mars/Base"} {
+	for _, name := range []string{"", "Local", "localtime", "posixrules", "Factory", "right/UTC", "posix/UTC", "Europe//Berlin",
+		"europe/berlin", "Mars/Base"} {
 		c := Company{ID: "acme", Name: "Acme", HomeRegion: "us-east", TimeZone: name}
 		if err := c.Validate([]string{"us-east"}); punch.CodeOf(err) != punch.Invalid || punch.AsError(err).Field != "time_zone" {
 			t.Errorf("the time zone %q: %v, want a refusal that names time_zone", name, err)

@@ -63,12 +63,14 @@ func decodeEvacuations(value string) (map[string]storedEvacuation, error) {
 func (db *DB) SetEvacuation(ctx context.Context, e region.Evacuation) (region.Evacuation, error) {
 	err := db.transaction(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		// The row must exist before it is locked, so that two operators take turns.
-		if _, err := tx.Exec(ctx, `INSERT INTO controls (name, value, version) VALUES ($1, '', 0) ON CONFLICT (name) DO NOTHING`, evacuations); err != nil {
+		if _, err := tx.Exec(ctx, `INSERT INTO controls (name, value, version) VALUES ($1, '', 0) ON CONFLICT (name) DO NOTHING`,
+			evacuations); err != nil {
 			return err
 		}
 		var value string
 		var version int64
-		if err := tx.QueryRow(ctx, `SELECT value, version FROM controls WHERE name = $1 FOR UPDATE`, evacuations).Scan(&value, &version); err != nil {
+		row := tx.QueryRow(ctx, `SELECT value, version FROM controls WHERE name = $1 FOR UPDATE`, evacuations)
+		if err := row.Scan(&value, &version); err != nil {
 			return err
 		}
 		byRegion, err := decodeEvacuations(value)
@@ -84,7 +86,8 @@ func (db *DB) SetEvacuation(ctx context.Context, e region.Evacuation) (region.Ev
 		if err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, `UPDATE controls SET value = $2, version = $3, updated_at = now() WHERE name = $1`, evacuations, string(b), e.Version)
+		_, err = tx.Exec(ctx, `UPDATE controls SET value = $2, version = $3, updated_at = now() WHERE name = $1`,
+			evacuations, string(b), e.Version)
 		return err
 	})
 	return e, err

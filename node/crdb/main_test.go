@@ -2,6 +2,7 @@ package crdb
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"log/slog"
 	"os"
@@ -44,12 +45,14 @@ func testMain(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "no database engine was found: run scripts/setup")
 		return 1
 	}
+	// Most tests wait for the database or for a timeout. The command line may still say otherwise.
+	_ = flag.Set("test.parallel", "4") // the name is a constant of the testing package
 	return m.Run()
 }
 
 var regions = []string{"us-east", "eu-west", "ap-south"}
 
-// onEveryEngine runs a test on each engine in parallel. The test has one minute.
+// onEveryEngine runs a test on each engine in parallel. The test has three minutes.
 func onEveryEngine(t *testing.T, test func(t *testing.T, s *store)) {
 	t.Parallel()
 	for _, db := range databases {
@@ -72,7 +75,7 @@ type store struct {
 
 func mustOpen(tb testing.TB, server *cluster.Database, url string) *store {
 	tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	tb.Cleanup(cancel)
 	db, err := Open(ctx, testConfig(url), testDeps())
 	if err != nil {
@@ -142,8 +145,12 @@ func await(tb testing.TB, what string, done func() bool) {
 
 // company creates a company for the test and returns its id.
 func (s *store) company(home string) string {
+	return s.companyWithID("c-"+punch.NewID().String(), home)
+}
+
+func (s *store) companyWithID(id, home string) string {
 	s.tb.Helper()
-	c := Company{ID: "c-" + punch.NewID().String(), Name: s.tb.Name(), HomeRegion: home, TimeZone: "Europe/Berlin"}
+	c := Company{ID: id, Name: s.tb.Name(), HomeRegion: home, TimeZone: "Europe/Berlin"}
 	outcomes, err := s.CreateCompanies(s.ctx, []Company{c})
 	if err != nil || outcomes[0] != nil {
 		s.tb.Fatalf("create %v: %v, %v", c, err, outcomes)

@@ -16,7 +16,8 @@ type metrics struct {
 
 // retriedCauses are the causes after which an attempt is repeated.
 var retriedCauses = []cause{
-	causeConflict, causeAmbiguous, causeConnection, causeTimeout, causeDraining, causeUnavailable, causeLicence, causeStale, causeUnknown, causeUnresolved,
+	causeConflict, causeAmbiguous, causeConnection, causeTimeout, causeDraining, causeUnavailable,
+	causeLicence, causeStale, causeUnknown, causeUnresolved,
 }
 
 func newMetrics(provider metric.MeterProvider) (m metrics, err error) {

@@ -42,7 +42,8 @@ func TestMigrateTwiceAndAtOnce(t *testing.T) {
 		if s.Engine == CockroachDB {
 			db := mustOpen(t, s.server, url)
 			var goal string
-			if err := db.gateways.pick(0).reads.QueryRow(s.ctx, `SELECT survival_goal FROM [SHOW SURVIVAL GOAL FROM DATABASE `+name+`]`).Scan(&goal); err != nil || goal != "region" {
+			if err := db.gateways.pick(0).reads.QueryRow(s.ctx, `SELECT survival_goal FROM [SHOW SURVIVAL GOAL
+				FROM DATABASE `+name+`]`).Scan(&goal); err != nil || goal != "region" {
 				t.Errorf("the database survives the loss of a %s, %v", goal, err)
 			}
 		}
@@ -67,7 +68,8 @@ func TestOldSchemaIsRefused(t *testing.T) {
 
 func TestBadRegionNameIsRefused(t *testing.T) {
 	for _, name := range []string{"", "Us", "us'east", `us"east`, "-us", "us-"} {
-		if _, err := Migrate(t.Context(), "postgres://127.0.0.1:1/x", []string{name}, nil); err == nil || !strings.Contains(err.Error(), "region") {
+		if _, err := Migrate(t.Context(), "postgres://127.0.0.1:1/x", []string{name}, nil); err == nil || !strings.Contains(err.Error(),
+			"region") {
 			t.Errorf("region %q: %v", name, err)
 		}
 	}

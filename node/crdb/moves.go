@@ -83,7 +83,8 @@ func (db *DB) Flip(ctx context.Context, company string, to region.Name) (m regio
 			return err
 		}
 		if m.Carrying() && m.From != to {
-			return punch.Errorf(punch.Conflict, "company %s is still moving from %s to %s: finish that first by moving it to %s, or reverse it by moving it to %s",
+			return punch.Errorf(punch.Conflict, "company %s is still moving from %s to %s: finish that first by moving it to %s, or "+
+				"reverse it by moving it to %s",
 				company, m.From, m.Home, m.Home, m.From)
 		}
 		m.Home, m.From, m.Epoch = to, m.Home, m.Epoch+1
@@ -138,7 +139,8 @@ func (db *DB) flip(ctx context.Context, tx pgx.Tx, m region.Move) error {
 		{`INSERT INTO homes (crdb_region, company_id, epoch, moving_from)
 			VALUES ($1::text::crdb_internal_region, $2, $3, $4::text::crdb_internal_region)`,
 			[]any{string(m.Home), m.Company, m.Epoch, string(m.From)}},
-		{`UPDATE companies SET home_region = $1::text::crdb_internal_region, epoch = $3, moving_from = $4::text::crdb_internal_region, version = version + 1
+		{`UPDATE companies SET home_region = $1::text::crdb_internal_region, epoch = $3,
+			moving_from = $4::text::crdb_internal_region, version = version + 1
 			WHERE company_id = $2`,
 			[]any{string(m.Home), m.Company, m.Epoch, string(m.From)}},
 	} {
@@ -204,7 +206,8 @@ func carry(ctx context.Context, tx pgx.Tx, m region.Move, limit int) (carried in
 	}
 	tag, err = tx.Exec(ctx, deleteSQL, string(m.From), m.Company, last.day, last.Employee, [16]byte(last.ID))
 	if err == nil && tag.RowsAffected() != int64(len(keys)) {
-		err = punch.Errorf(punch.Conflict, "company %s: %d rows were read in %s, but %d would be deleted", m.Company, len(keys), m.From, tag.RowsAffected())
+		err = punch.Errorf(punch.Conflict, "company %s: %d rows were read in %s, but %d would be deleted", m.Company, len(keys), m.From,
+			tag.RowsAffected())
 	}
 	return len(keys), nil, err
 }

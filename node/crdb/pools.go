@@ -41,7 +41,8 @@ func (db *DB) openGateways(ctx context.Context, base *pgxpool.Config, deps Deps)
 		}{
 			{&g.writes, "punches", db.cfg.ConnectionsPerHome * maxHomes, db.cfg.ConnectionsPerHome, db.writeParams(), db.prepare},
 			{&g.reads, "reads", db.cfg.ReadConnections, 1, db.readParams("reads"), nil},
-			{&g.control, "control", max(controlConnections, db.cfg.MoveConnections), 1, db.readParams("control"), nil}, // each company that moves flips here
+			{&g.control, "control", max(controlConnections, db.cfg.MoveConnections), 1, db.readParams("control"),
+				nil}, // each company that moves flips here
 			{&g.moves, "moves", db.cfg.MoveConnections, 1, db.moveParams(), nil},
 		} {
 			if pool.size == 0 {

@@ -105,7 +105,9 @@ type fenced struct {
 	from string // region that still has rows of the company; empty when none
 }
 
-func (db *DB) readOnce(ctx context.Context, home, sql string, args []any, reset func(), take func(*scannedPunch, punch.Key)) (fence fenced, err error) {
+func (db *DB) readOnce(
+	ctx context.Context, home, sql string, args []any, reset func(), take func(*scannedPunch, punch.Key),
+) (fence fenced, err error) {
 	err = db.readPunches(ctx, home, func(ctx context.Context, pool *pgxpool.Pool) error {
 		rows, err := pool.Query(ctx, sql, args...)
 		if err != nil {

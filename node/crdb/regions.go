@@ -153,7 +153,8 @@ func requireServer(ctx context.Context, conn *pgx.Conn, name string) error {
 	}
 	there, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err == nil && !slices.Contains(there, name) {
-		err = fmt.Errorf("no server of the database is up in region %s (they are in %s): start its servers first, with --locality=region=%s,zone=ZONE, then run this again",
+		err = fmt.Errorf("no server of the database is up in region %s (they are in %s): start its servers first, with "+
+			"--locality=region=%s,zone=ZONE, then run this again",
 			name, strings.Join(there, ", "), name)
 	}
 	return err
@@ -241,7 +242,8 @@ func (db *DB) RemoveRegion(ctx context.Context, name string) error {
 	if db.Engine == PostgreSQL {
 		return removePartitions(ctx, conn, name)
 	}
-	statement := `ALTER DATABASE ` + pgx.Identifier{conn.Config().Database}.Sanitize() + ` DROP REGION IF EXISTS ` + pgx.Identifier{name}.Sanitize()
+	database := pgx.Identifier{conn.Config().Database}.Sanitize()
+	statement := `ALTER DATABASE ` + database + ` DROP REGION IF EXISTS ` + pgx.Identifier{name}.Sanitize()
 	if _, err := conn.Exec(ctx, statement); err != nil {
 		if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == "2BP01" { // a company that was created meanwhile
 			err = fmt.Errorf("region %s still has rows: %w", name, err)

@@ -37,9 +37,11 @@ func (u *RegionUse) inService(served bool) []string {
 	case !served:
 		return nil
 	case !u.Evacuated:
-		return []string{fmt.Sprintf("the region is in service: run `punchclock region evacuate %s` first, or use --without-nodes if it has no nodes", u.Name)}
+		return []string{fmt.Sprintf("the region is in service: run `punchclock region evacuate %s` first, or use --without-nodes if "+
+			"it has no nodes", u.Name)}
 	case u.Until != nil:
-		return []string{fmt.Sprintf("the region is evacuated only until %s: run `punchclock region evacuate %s`, without --for", u.Until.Format(time.RFC3339), u.Name)}
+		return []string{fmt.Sprintf("the region is evacuated only until %s: run `punchclock region evacuate %s`, without --for",
+			u.Until.Format(time.RFC3339), u.Name)}
 	default:
 		return nil
 	}
@@ -75,7 +77,8 @@ func (db *DB) companiesIn(ctx context.Context, u *RegionUse) (list []string, err
 }
 
 func sampleCompanies(ctx context.Context, q querier, column, name string) ([]string, error) {
-	rows, err := q.Query(ctx, `SELECT company_id FROM companies WHERE `+column+` = $1::text::crdb_internal_region ORDER BY company_id LIMIT 5`, name)
+	rows, err := q.Query(ctx, `SELECT company_id FROM companies WHERE `+column+` = $1::text::crdb_internal_region
+		ORDER BY company_id LIMIT 5`, name)
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +97,8 @@ func orphanRows(ctx context.Context, q querier, name string, list *[]string) err
 			return err
 		}
 		if company != "" {
-			*list = append(*list, fmt.Sprintf("table %s has rows here of companies that are not of this region, such as %s: keep the rows and find the reason", table, company))
+			*list = append(*list, fmt.Sprintf("table %s has rows here of companies that are not of this region, such as %s: keep the "+
+				"rows and find the reason", table, company))
 		}
 	}
 	return nil
@@ -114,10 +118,12 @@ func (db *DB) requiredBy(ctx context.Context, uses []RegionUse, u *RegionUse) (l
 	})
 	name = pgx.Identifier{name}.Sanitize()
 	if u.Primary {
-		list = append(list, fmt.Sprintf(`it is the primary region with the leases of the global tables: make another region primary first (SQL: ALTER DATABASE %s SET PRIMARY REGION "REGION")`, name))
+		list = append(list, fmt.Sprintf("it is the primary region with the leases of the global tables: make another region primary "+
+			`first (SQL: ALTER DATABASE %s SET PRIMARY REGION "REGION")`, name))
 	}
 	if goal == "region" && len(uses) == minRegions {
-		list = append(list, fmt.Sprintf("with %d regions left the database could not survive the loss of one: add another region first, or accept that punches of a lost region wait until it is back (SQL: ALTER DATABASE %s SURVIVE ZONE FAILURE)",
+		list = append(list, fmt.Sprintf("with %d regions left the database could not survive the loss of one: add another region "+
+			"first, or accept that punches of a lost region wait until it is back (SQL: ALTER DATABASE %s SURVIVE ZONE FAILURE)",
 			minRegions-1, name))
 	}
 	return list, err

@@ -141,7 +141,8 @@ func TestReadsLeaveConnectionsForOthers(t *testing.T) {
 
 func TestACancelledCallMarksNoGateway(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
-		db := s.mustOpenWith(testConfig(through(t, mustProxy(t, firstAddress(t, s.server.URL("us-east"))), s.server.URL("us-east"), 1)), testDeps())
+		db := s.mustOpenWith(testConfig(through(t, mustProxy(t, firstAddress(t, s.server.URL("us-east"))), s.server.URL("us-east"), 1)),
+			testDeps())
 		ctx, cancel := context.WithCancel(s.ctx)
 		cancel()
 		for range 5 {
@@ -229,7 +230,8 @@ func TestUnknownCompaniesDoNotDelayABatch(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(s.ctx, 4*time.Second)
 		defer cancel()
-		out := db.Writer("us-east").Write(ctx, []punch.Item{db.item(own, "us-east", "anna"), db.item(elsewhere, "us-east", "anna"), db.item("c-unknown", "us-east", "anna")})
+		out := db.Writer("us-east").Write(ctx, []punch.Item{db.item(own, "us-east", "anna"), db.item(elsewhere, "us-east", "anna"),
+			db.item("c-unknown", "us-east", "anna")})
 		wantCode(t, out[0], "")
 		wantCode(t, out[1], punch.NotHome)
 		wantCode(t, out[2], punch.NotHome) // only the database can tell an unknown company, and it did not answer

@@ -196,9 +196,11 @@ func columnGrants(ctx context.Context, conn *pgx.Conn) (statements []string, err
 	statements, err = queryStrings(ctx, conn, `
 		SELECT 'REVOKE ' || x.privilege_type || ' (' || quote_ident(a.attname) || ') ON TABLE ' || quote_ident(c.relname) || ' FROM '
 			|| CASE x.grantee WHEN 0 THEN 'public' ELSE pg_get_userbyid(x.grantee) END
-		FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace, aclexplode(a.attacl) AS x
+		FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace,
+			aclexplode(a.attacl) AS x
 		WHERE n.nspname = 'public' AND (x.grantee = 0 OR pg_get_userbyid(x.grantee) = ANY ($1::text[]))
-			AND NOT (pg_get_userbyid(x.grantee) = $2 AND c.relname = 'homes' AND a.attname = 'moving_from' AND x.privilege_type = 'UPDATE')`, limited, NodeRole)
+			AND NOT (pg_get_userbyid(x.grantee) = $2 AND c.relname = 'homes' AND a.attname = 'moving_from'
+				AND x.privilege_type = 'UPDATE')`, limited, NodeRole)
 	if err != nil {
 		return nil, err
 	}

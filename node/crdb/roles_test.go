@@ -74,16 +74,20 @@ func TestTheNodeRole(t *testing.T) {
 		}
 		s.mustRefuse(NodeRole,
 			`UPDATE punches SET note = 'changed'`, `DELETE FROM punches`, `TRUNCATE punches`, `DROP TABLE punches`,
-			`INSERT INTO punches SELECT * FROM punches ON CONFLICT (crdb_region, company_id, day, employee_id, punch_id) DO UPDATE SET note = 'changed'`,
+			`INSERT INTO punches SELECT * FROM punches
+				ON CONFLICT (crdb_region, company_id, day, employee_id, punch_id) DO UPDATE SET note = 'changed'`,
 			`ALTER TABLE punches ADD COLUMN more TEXT`, `ALTER TABLE punches DROP CONSTRAINT punches_kind`, `CREATE INDEX more ON punches (note)`,
 			`CREATE TABLE more (a INT8)`, `CREATE SCHEMA more`,
-			`UPDATE homes SET epoch = epoch + 1`, `DELETE FROM homes`, `INSERT INTO homes (crdb_region, company_id, epoch) VALUES ('us-east', 'x', 1)`,
+			`UPDATE homes SET epoch = epoch + 1`, `DELETE FROM homes`, `INSERT INTO homes (crdb_region, company_id, epoch)
+				VALUES ('us-east', 'x', 1)`,
 			`UPDATE companies SET epoch = epoch + 1`, `DELETE FROM companies`, `DELETE FROM controls`, `DELETE FROM goose_db_version`,
 			`CREATE ROLE more`, `SET ROLE `+MigratorRole, `CREATE DATABASE more`,
 		)
 		beyond := map[Engine][]string{
-			PostgreSQL: {`COPY punches TO PROGRAM 'true'`, `SELECT pg_read_file('PG_VERSION')`, `DELETE FROM punches_us_east`, `UPDATE homes SET crdb_region = 'eu-west'`},
-			CockroachDB: {`SET CLUSTER SETTING sql.defaults.vectorize = 'off'`, `UPSERT INTO homes (crdb_region, company_id, epoch) VALUES ('us-east', 'x', 1)`,
+			PostgreSQL: {`COPY punches TO PROGRAM 'true'`, `SELECT pg_read_file('PG_VERSION')`, `DELETE FROM punches_us_east`,
+				`UPDATE homes SET crdb_region = 'eu-west'`},
+			CockroachDB: {`SET CLUSTER SETTING sql.defaults.vectorize = 'off'`, `UPSERT INTO homes (crdb_region, company_id, epoch)
+				VALUES ('us-east', 'x', 1)`,
 				`EXPORT INTO CSV 'nodelocal://1/stolen' FROM TABLE punches`, `ALTER DATABASE clock SURVIVE ZONE FAILURE`},
 		}
 		s.mustRefuse(NodeRole, beyond[s.Engine]...)
@@ -106,7 +110,8 @@ func TestTheOperatorRole(t *testing.T) {
 			}
 		}
 		s.mustRefuse(OperatorRole,
-			`DELETE FROM punches`, `UPDATE punches SET note = 'changed'`, `DELETE FROM companies`, `DROP TABLE companies`, `CREATE TABLE more (a INT8)`,
+			`DELETE FROM punches`, `UPDATE punches SET note = 'changed'`, `DELETE
+				FROM companies`, `DROP TABLE companies`, `CREATE TABLE more (a INT8)`,
 			`INSERT INTO punches SELECT * FROM punches`, `UPDATE controls SET version = 0`,
 		)
 	})
@@ -157,7 +162,8 @@ func TestMigrateRestoresTheRoles(t *testing.T) {
 		}
 		own.mustRefuse(NodeRole, `DELETE FROM punches`, `UPDATE homes SET epoch = 2`, `UPDATE punches SET note = ''`, `DELETE FROM goose_lock`,
 			`INSERT INTO homes (crdb_region, company_id, epoch) VALUES ('us-east', 'x', 1)`, `CREATE SCHEMA more`)
-		if n := own.count(`SELECT count(*) FROM pg_auth_members AS m JOIN pg_roles AS r ON r.oid = m.member WHERE r.rolname = $1`, NodeRole); n != 0 {
+		if n := own.count(`SELECT count(*) FROM pg_auth_members AS m JOIN pg_roles AS r ON r.oid = m.member WHERE r.rolname = $1`,
+			NodeRole); n != 0 {
 			t.Errorf("the node's role is a member of %d others", n)
 		}
 		own.mustRefuse(OperatorRole, `CREATE DATABASE more`)
@@ -188,7 +194,8 @@ func TestClientCertificatesAreReadAnew(t *testing.T) {
 		}
 		renew := func(life time.Duration) {
 			t.Helper()
-			err := own.Make(certs.Dev{Deployment: "x", Regions: regions, DatabaseHosts: []string{"localhost"}, DatabaseUsers: []string{NodeRole}, Life: life})
+			err := own.Make(certs.Dev{Deployment: "x", Regions: regions, DatabaseHosts: []string{"localhost"},
+				DatabaseUsers: []string{NodeRole}, Life: life})
 			if err != nil {
 				t.Fatal(err)
 			}

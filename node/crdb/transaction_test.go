@@ -3,7 +3,10 @@ package crdb
 import (
 	"context"
 	"errors"
+	"fmt"
+	"math"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -35,17 +38,17 @@ func TestACommitThatFailsIsAnError(t *testing.T) {
 		if s.Engine != PostgreSQL {
 			t.Skip("only PostgreSQL commits by COMMIT after RELEASE")
 		}
-		own := mustOwnDatabase(t, s)
-		own.exec(`CREATE TABLE parents (id INT8 PRIMARY KEY)`)
-		own.exec(`CREATE TABLE children (id INT8 PRIMARY KEY, parent INT8 REFERENCES parents DEFERRABLE INITIALLY DEFERRED)`)
-		err := executeTx(s.ctx, own.adminPool(), func(tx pgx.Tx) error {
+		s.exec(`CREATE TABLE parents (id INT8 PRIMARY KEY)`)
+		s.exec(`CREATE TABLE children (id INT8 PRIMARY KEY, parent INT8 REFERENCES parents DEFERRABLE INITIALLY DEFERRED)`)
+		defer s.exec(`DROP TABLE children, parents`)
+		err := executeTx(s.ctx, s.adminPool(), func(tx pgx.Tx) error {
 			_, err := tx.Exec(s.ctx, `INSERT INTO children VALUES (1, 1)`)
 			return err
 		})
 		if pg, ok := errors.AsType[*pgconn.PgError](err); !ok || pg.Code != "23503" {
 			t.Errorf("a commit that failed returned %v, want SQLSTATE 23503", err)
 		}
-		if n := own.count(`SELECT count(*) FROM children`); n != 0 {
+		if n := s.count(`SELECT count(*) FROM children`); n != 0 {
 			t.Errorf("%d rows", n)
 		}
 	})
@@ -55,10 +58,10 @@ func TestACommitThatFailsIsAnError(t *testing.T) {
 // gets 40001 and runs again inside the same transaction. On PostgreSQL the row's lock orders them.
 func TestConflictsAreRetriedInPlace(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
-		own := mustOwnDatabase(t, s)
-		own.exec(`CREATE TABLE counters (id INT8 PRIMARY KEY, n INT8)`)
-		own.exec(`INSERT INTO counters VALUES (1, 0)`)
-		pool := own.adminPool()
+		s.exec(`CREATE TABLE counters (id INT8 PRIMARY KEY, n INT8)`)
+		defer s.exec(`DROP TABLE counters`)
+		s.exec(`INSERT INTO counters VALUES (1, 0)`)
+		pool := s.adminPool()
 		lock := ``
 		if s.Engine == PostgreSQL {
 			lock = ` FOR UPDATE`
@@ -91,7 +94,7 @@ func TestConflictsAreRetriedInPlace(t *testing.T) {
 			})
 		}
 		done.Wait()
-		if n := own.count(`SELECT n FROM counters`); errs[0] != nil || errs[1] != nil || n != 2 {
+		if n := s.count(`SELECT n FROM counters`); errs[0] != nil || errs[1] != nil || n != 2 {
 			t.Errorf("n is %d after two increments: %v, %v", n, errs[0], errs[1])
 		}
 		if s.Engine == CockroachDB && runs.Load() < 3 {
@@ -158,26 +161,35 @@ func (s *store) columns() (list string) {
 // TestAPreloadContinuesWhereItStopped stops the database's answers in the middle of a preload. Pages that were read are
 // not read again.
 func TestAPreloadContinuesWhereItStopped(t *testing.T) {
-	onEveryEngine(t, func(t *testing.T, shared *store) {
-		s := mustOwnDatabase(t, shared)
+	onEveryEngine(t, func(t *testing.T, s *store) {
+		// These ids come before all others of the shared database, also those of an earlier run.
+		const companies = 10
+		first := math.MaxInt64 - time.Now().UnixNano()
 		var want []string
-		for range 10 {
-			want = append(want, s.company("us-east"))
+		for n := range companies {
+			want = append(want, s.companyWithID(fmt.Sprintf("0-%019d-%d", first, n), "us-east"))
 		}
 		slices.Sort(want)
 		logged := new(logs)
 		dsn := s.cfg.URL
 		g := mustProxy(t, firstAddress(t, dsn))
 		cfg := testConfig(through(t, g, dsn, 0))
-		cfg.AttemptTimeout = 300 * time.Millisecond
+		cfg.AttemptTimeout = time.Second
 		db := s.mustOpenWith(cfg, logged.deps())
 
 		seen := make(map[string]int)
-		err := db.homes(s.ctx, 1000, 3, func(company string, _ region.Home) {
+		var waiting sync.WaitGroup
+		defer waiting.Wait()
+		err := db.homes(s.ctx, companies, 3, func(company string, _ region.Home) {
 			seen[company]++
 			if len(seen) == 6 && seen[company] == 1 { // at the end of the second page
 				g.mute.Store(true)
-				time.AfterFunc(time.Second, func() { g.mute.Store(false) })
+				waiting.Go(func() {
+					for !strings.Contains(logged.String(), "does not answer yet") && s.ctx.Err() == nil {
+						time.Sleep(10 * time.Millisecond) // poll
+					}
+					g.mute.Store(false)
+				})
 			}
 		})
 		if err != nil {
@@ -188,8 +200,9 @@ func TestAPreloadContinuesWhereItStopped(t *testing.T) {
 				t.Errorf("company %d was passed %d times; the first page must be read once", n, seen[company])
 			}
 		}
-		if short, limited := 0, 7; db.homes(s.ctx, limited, 3, func(string, region.Home) { short++ }) != nil || short != limited {
-			t.Errorf("%d companies were passed, want %d", short, limited)
+		passed := make(map[string]bool)
+		if err := db.homes(s.ctx, 7, 3, func(company string, _ region.Home) { passed[company] = true }); err != nil || len(passed) != 7 {
+			t.Errorf("%d companies were passed, want 7: %v", len(passed), err)
 		}
 	})
 }

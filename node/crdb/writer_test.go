@@ -239,7 +239,7 @@ func TestFenceHoldsAStalledWriter(t *testing.T) {
 func TestPoisonFailsAlone(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
 		company := s.company("us-east")
-		const total, every = 10_000, 997
+		const total, every = 4_000, 797
 		poisoned, good := 0, 0
 		for from := 0; from < total; from += 500 {
 			batch := make([]punch.Item, 500)

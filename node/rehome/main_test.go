@@ -2,6 +2,7 @@ package rehome_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"log/slog"
 	"os"
@@ -60,6 +61,8 @@ func testMain(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "no database engine was found: run scripts/setup")
 		return 1
 	}
+	// Most tests wait for the database or for a timeout. The command line may still say otherwise.
+	_ = flag.Set("test.parallel", "4") // the name is a constant of the testing package
 	return m.Run()
 }
 
@@ -88,7 +91,7 @@ type store struct {
 
 func mustOpen(t *testing.T, server *cluster.Database, url string) *store {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	t.Cleanup(cancel)
 	s := &store{t: t, ctx: ctx, server: server, url: url}
 	s.DB = s.open()

@@ -127,7 +127,8 @@ func (m *Mover) Company(ctx context.Context, company string, to region.Name) (Re
 		return r, err
 	}
 	if move.Carrying() {
-		m.deps.Log.InfoContext(ctx, "the home of a company changed", "company", company, "from", string(move.From), "to", string(move.Home), "epoch", move.Epoch)
+		m.deps.Log.InfoContext(ctx, "the home of a company changed", "company", company, "from", string(move.From),
+			"to", string(move.Home), "epoch", move.Epoch)
 		if r.Rows, err = m.carry(ctx, move); err != nil {
 			return r, err
 		}
@@ -144,7 +145,8 @@ func (m *Mover) carry(ctx context.Context, move region.Move) (rows int, err erro
 		case len(differing) > 0:
 			m.conflicts.Add(ctx, int64(len(differing)), route)
 			m.deps.Log.ErrorContext(ctx, "the two homes have unlike rows for one punch",
-				"company", move.Company, "from", string(move.From), "to", string(move.Home), "employee", differing[0].Employee, "id", differing[0].ID.String())
+				"company", move.Company, "from", string(move.From), "to", string(move.Home),
+				"employee", differing[0].Employee, "id", differing[0].ID.String())
 			return rows, fmt.Errorf("company %s, employee %s, punch %s, in %s and %s: %w",
 				move.Company, differing[0].Employee, differing[0].ID, move.From, move.Home, ErrDiffers)
 		case err != nil:

@@ -24,7 +24,8 @@ import (
 // dump returns all rows of the company as text, without their region.
 func (s *store) dump(company string) []string {
 	s.t.Helper()
-	rows, err := s.admin.Query(s.ctx, `SELECT day, employee_id, punch_id, kind, device_at, punched_at, received_at, recorded_at, zone, utc_offset,
+	rows, err := s.admin.Query(s.ctx, `SELECT day, employee_id, punch_id, kind, device_at, punched_at,
+		received_at, recorded_at, zone, utc_offset,
 		entry_region, source, note, late, review, trace_id, fingerprint, coalesce(home_region, crdb_region::text)
 		FROM punches WHERE company_id = $1`, company)
 	if err != nil {
@@ -59,7 +60,8 @@ func TestThereAndBack(t *testing.T) {
 			if after := s.dump(company); !slices.Equal(before, after) {
 				t.Fatalf("to %s: the rows were changed, such as\n%s\n%s", to, before[0], after[0])
 			}
-			if now := s.where(company); now.Carrying() || now.Epoch != r.Epoch || s.count(`SELECT count(*) FROM homes WHERE company_id = $1 AND moving_from IS NULL`, company) != 1 {
+			if now := s.where(company); now.Carrying() || now.Epoch != r.Epoch || s.count(`SELECT count(*) FROM homes WHERE company_id = $1
+				AND moving_from IS NULL`, company) != 1 {
 				t.Fatalf("to %s: %+v is not over", to, now)
 			}
 		}
@@ -72,7 +74,8 @@ func TestThereAndBack(t *testing.T) {
 // TestEveryColumnIsCarried fails when a new column is missing in carry.sql.
 func TestEveryColumnIsCarried(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
-		rows, err := s.admin.Query(s.ctx, `SELECT column_name::text FROM information_schema.columns WHERE table_name = 'punches' AND table_schema = 'public'`)
+		rows, err := s.admin.Query(s.ctx, `SELECT column_name::text FROM information_schema.columns WHERE table_name = 'punches'
+			AND table_schema = 'public'`)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -169,7 +172,8 @@ func (s *store) wantReads(m region.Move, items []punch.Item, receipts []punch.Re
 		}
 	}
 	for employee, want := range byEmployee {
-		q := punch.Query{Company: m.Company, Employee: employee, From: time.Now().Add(-8 * 24 * time.Hour), To: time.Now().Add(time.Hour), Limit: 1}
+		q := punch.Query{Company: m.Company, Employee: employee, From: time.Now().Add(-8 * 24 * time.Hour),
+			To: time.Now().Add(time.Hour), Limit: 1}
 		for got := 0; ; got++ {
 			page, err := s.List(s.ctx, string(m.Home), q)
 			if err != nil {
@@ -257,7 +261,8 @@ func TestUnlikeRowsStopTheMove(t *testing.T) {
 		}
 		key := items[7].Key()
 		plant := func(note string) {
-			s.exec(`INSERT INTO punches SELECT 'eu-west', company_id, day, employee_id, punch_id, kind, device_at, punched_at, received_at, recorded_at,
+			s.exec(`INSERT INTO punches SELECT 'eu-west', company_id, day, employee_id, punch_id, kind, device_at, punched_at,
+				received_at, recorded_at,
 				zone, utc_offset, entry_region, source, `+note+`, late, review, trace_id, fingerprint, 'us-east'
 				FROM punches WHERE crdb_region = 'us-east' AND company_id = $1 AND punch_id = $2`, company, [16]byte(key.ID))
 		}
@@ -333,7 +338,8 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%+v was changed", now)
 		}
 	})
-	for _, bad := range []rehome.Config{{Batch: 0, Parallel: 1}, {Batch: 1, Parallel: 0}, {Batch: 100_000, Parallel: 1}, {Batch: 1, Parallel: 100}} {
+	for _, bad := range []rehome.Config{{Batch: 0, Parallel: 1}, {Batch: 1, Parallel: 0}, {Batch: 100_000, Parallel: 1}, {Batch: 1,
+		Parallel: 100}} {
 		if bad.Validate() == nil {
 			t.Errorf("%+v passes", bad)
 		}

@@ -301,7 +301,8 @@ func (s *store) audit(h *history, company, home string) {
 		RecordedAt       time.Time
 		TraceID          string
 	}
-	rows, err := s.admin.Query(s.ctx, `SELECT crdb_region::text, employee_id, punch_id, fingerprint, recorded_at, trace_id FROM punches WHERE company_id = $1`, company)
+	rows, err := s.admin.Query(s.ctx, `SELECT crdb_region::text, employee_id, punch_id, fingerprint, recorded_at, trace_id
+		FROM punches WHERE company_id = $1`, company)
 	if err != nil {
 		s.t.Fatal(err)
 	}

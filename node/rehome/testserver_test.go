@@ -22,7 +22,6 @@ import (
 	"github.com/punchclock/punchclock/node/lab/cluster"
 	"github.com/punchclock/punchclock/node/punch"
 	"github.com/punchclock/punchclock/node/rehome"
-	"github.com/punchclock/punchclock/region"
 )
 
 // upgradeVariable names the CockroachDB binary to upgrade to.
@@ -41,13 +40,11 @@ func TestForeignCluster(t *testing.T) {
 
 	company := s.company("us-east")
 	items, receipts := s.fill(company, 200)
-	for _, to := range []region.Name{"eu-west", "ap-south"} {
-		if r, err := s.mover(rehome.DefaultConfig()).Company(s.ctx, company, to); err != nil || r.Rows != len(items) {
-			t.Fatalf("rehoming to %s: %+v, %v", to, r, err)
-		}
-		s.wantRows(company, string(to), len(items))
-		s.wantReceipts(items, receipts)
+	if r, err := s.mover(rehome.DefaultConfig()).Company(s.ctx, company, "eu-west"); err != nil || r.Rows != len(items) {
+		t.Fatalf("rehoming to eu-west: %+v, %v", r, err)
 	}
+	s.wantRows(company, "eu-west", len(items))
+	s.wantReceipts(items, receipts)
 	t.Run("rolling upgrade", func(t *testing.T) {
 		if upgrade == "" {
 			t.Skipf("name a CockroachDB binary in %s", upgradeVariable)
@@ -118,7 +115,8 @@ func mustForeignStore(t *testing.T, server testserver.TestServer) *store {
 	}
 	defer admin.Close(ctx) //nolint:errcheck // all answers are read
 	// SET CLUSTER SETTING refuses a transaction with other statements.
-	for _, sql := range []string{"SET enable_implicit_transaction_for_batch_statements = off", os.Getenv(cluster.InitSQLVariable), "CREATE DATABASE clock"} {
+	for _, sql := range []string{"SET enable_implicit_transaction_for_batch_statements = off", os.Getenv(cluster.InitSQLVariable),
+		"CREATE DATABASE clock"} {
 		if _, err := admin.PgConn().Exec(ctx, sql).ReadAll(); err != nil {
 			t.Fatalf("%s: %v", sql, err)
 		}
