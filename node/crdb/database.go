@@ -63,6 +63,29 @@ type Config struct {
 	AttemptTimeout time.Duration
 }
 
+// Validate returns an error that names the wrong field.
+func (c Config) Validate() error {
+	if _, err := pgxpool.ParseConfig(c.URL); err != nil {
+		return fmt.Errorf("--database-url: %w", err)
+	}
+	for _, field := range []struct {
+		name    string
+		value   int64
+		minimum int64
+	}{
+		{"ConnectionsPerHome", int64(c.ConnectionsPerHome), 1},
+		{"ReadConnections", int64(c.ReadConnections), 1},
+		{"MoveConnections", int64(c.MoveConnections), 0},
+		{"ConnectTimeout", int64(c.ConnectTimeout), 1},
+		{"AttemptTimeout", int64(c.AttemptTimeout), 1},
+	} {
+		if field.value < field.minimum {
+			return fmt.Errorf("crdb: %s must be at least %d, is %d", field.name, field.minimum, field.value)
+		}
+	}
+	return nil
+}
+
 // Deps are the sinks for logs, metrics and traces.
 type Deps struct {
 	Log    *slog.Logger
@@ -88,6 +111,9 @@ type DB struct {
 // Open connects, detects the engine and prepares the pools. It tries until ctx is done, because a node may start before
 // its database.
 func Open(ctx context.Context, cfg Config, deps Deps) (*DB, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
 	base, err := pgxpool.ParseConfig(cfg.URL)
 	if err != nil {
 		return nil, fmt.Errorf("--database-url: %w", err)

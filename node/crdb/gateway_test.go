@@ -289,3 +289,24 @@ func TestAddresses(t *testing.T) {
 		}
 	}
 }
+
+func TestConfigIsValidated(t *testing.T) {
+	good := testConfig("postgres://a:1/x")
+	if err := good.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	for field, change := range map[string]func(*Config){
+		"--database-url":     func(c *Config) { c.URL = "postgres://a:port/x" },
+		"ConnectionsPerHome": func(c *Config) { c.ConnectionsPerHome = 0 },
+		"ReadConnections":    func(c *Config) { c.ReadConnections = 0 },
+		"MoveConnections":    func(c *Config) { c.MoveConnections = -1 },
+		"ConnectTimeout":     func(c *Config) { c.ConnectTimeout = 0 },
+		"AttemptTimeout":     func(c *Config) { c.AttemptTimeout = -time.Second },
+	} {
+		bad := good
+		change(&bad)
+		if err := bad.Validate(); err == nil || !strings.Contains(err.Error(), field) {
+			t.Errorf("a bad %s: %v, want an error that names it", field, err)
+		}
+	}
+}
