@@ -73,7 +73,7 @@ func (db *DB) location(ctx context.Context, name string) *time.Location {
 	if err == nil {
 		return loc
 	}
-	if _, told := db.unknownZones.LoadOrStore(name, true); !told {
+	if _, logged := db.unknownZones.LoadOrStore(name, true); !logged {
 		db.log.ErrorContext(ctx, "punches get the offset of UTC, because this build does not know their company's time zone; "+
 			"correct it with `punchclock company set-zone`",
 			"zone", name, "error", err)

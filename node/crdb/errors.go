@@ -111,9 +111,9 @@ func classifyState(code string) cause {
 // backoff returns the wait before attempt n, counted from 1. A conflict passes when the other statement ends. Every
 // other failure needs some time, such as for a transfer of leases. Half of each wait is random, so that batchers do not
 // retry in step.
-func backoff(why cause, n int) time.Duration {
+func backoff(reason cause, n int) time.Duration {
 	ceiling := 500 * time.Millisecond
-	if why == causeConflict {
+	if reason == causeConflict {
 		ceiling = 50 * time.Millisecond
 	}
 	wait := min(5*time.Millisecond<<min(n, 10), ceiling)

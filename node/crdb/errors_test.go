@@ -88,9 +88,9 @@ func TestFewCodesAreFinal(t *testing.T) {
 
 func TestBackoffIsBounded(t *testing.T) {
 	for n := range 100 {
-		for _, why := range []cause{causeConflict, causeTimeout} {
-			if d := backoff(why, n); d <= 0 || d > 500*time.Millisecond || (why == causeConflict && d > 50*time.Millisecond) {
-				t.Fatalf("attempt %d after %s waits %s", n, why, d)
+		for _, reason := range []cause{causeConflict, causeTimeout} {
+			if d := backoff(reason, n); d <= 0 || d > 500*time.Millisecond || (reason == causeConflict && d > 50*time.Millisecond) {
+				t.Fatalf("attempt %d after %s waits %s", n, reason, d)
 			}
 		}
 	}

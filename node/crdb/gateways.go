@@ -161,14 +161,14 @@ func (gs *gateways) pick(attempt int) *gateway {
 
 // observe learns from how an attempt through g ended. A lost connection proves that the gateway is down. Silence and
 // slowness may be the fault of one home's ranges only. So the gateway is pinged before other homes avoid it.
-func (gs *gateways) observe(g *gateway, why cause, took time.Duration) {
+func (gs *gateways) observe(g *gateway, reason cause, took time.Duration) {
 	if len(gs.all) == 1 {
 		return // there is no other gateway
 	}
 	switch {
-	case why == causeConnection, why == causeDraining:
+	case reason == causeConnection, reason == causeDraining:
 		gs.setHealth(g, down)
-	case why == causeTimeout, took > slowPing:
+	case reason == causeTimeout, took > slowPing:
 		g.pingLimit.Do(func() {
 			select {
 			case gs.probes <- g:

@@ -34,8 +34,8 @@ func newMetrics(provider metric.MeterProvider) (m metrics, err error) {
 		metric.WithDescription("Punches of companies whose rows are still being carried from another region, by home region.")); err != nil {
 		return m, fmt.Errorf("database metrics: %w", err)
 	}
-	for _, why := range retriedCauses { // a counter must exist before its first failure, or an alert misses that failure
-		m.retries.Add(context.Background(), 0, metric.WithAttributes(attribute.String("cause", string(why))))
+	for _, reason := range retriedCauses { // a counter must exist before its first failure, or an alert misses that failure
+		m.retries.Add(context.Background(), 0, metric.WithAttributes(attribute.String("cause", string(reason))))
 	}
 	return m, nil
 }
@@ -44,8 +44,8 @@ func (m metrics) countInTransit(ctx context.Context, home string, n int) {
 	m.inTransit.Add(ctx, int64(n), metric.WithAttributes(attribute.String("home_region", home)))
 }
 
-func (m metrics) retried(ctx context.Context, why cause) {
-	m.retries.Add(ctx, 1, metric.WithAttributes(attribute.String("cause", string(why))))
+func (m metrics) retried(ctx context.Context, reason cause) {
+	m.retries.Add(ctx, 1, metric.WithAttributes(attribute.String("cause", string(reason))))
 }
 
 func (m metrics) results(ctx context.Context, home, result string, n int) {

@@ -172,14 +172,14 @@ func (db *DB) awaitRegion(ctx context.Context, conn *pgx.Conn, name string, say 
 	if err != nil {
 		return err
 	}
-	for told := ""; ; {
+	for reported := ""; ; {
 		missing, err := db.missingPart(ctx, conn, tables, name)
 		if err != nil || missing == "" {
 			return err
 		}
-		if missing != told {
+		if missing != reported {
 			say("waiting for " + missing)
-			told = missing
+			reported = missing
 		}
 		if !sleep(ctx, regionPollInterval) {
 			return fmt.Errorf("region %s is not usable yet: %s is missing; run this again: %w", name, missing, context.Cause(ctx))

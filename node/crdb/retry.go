@@ -35,18 +35,18 @@ func (db *DB) transactionOn(ctx context.Context, pool func(*gateway) *pgxpool.Po
 		attempt, cancel := context.WithTimeout(ctx, db.cfg.AttemptTimeout)
 		err := executeTx(attempt, pool(g), func(tx pgx.Tx) error { return do(attempt, tx) })
 		cancel()
-		why := classify(err)
-		db.gateways.observe(g, why, time.Since(began))
+		reason := classify(err)
+		db.gateways.observe(g, reason, time.Since(began))
 		if _, refused := errors.AsType[*punch.Error](err); err == nil || refused {
 			return err
 		}
-		if why == causeStale {
+		if reason == causeStale {
 			g.resetPool(pool(g))
 		}
-		if why.isAnswer() || !sleep(ctx, backoff(why, n+1)) {
+		if reason.isAnswer() || !sleep(ctx, backoff(reason, n+1)) {
 			return err
 		}
-		db.metrics.retried(ctx, why)
+		db.metrics.retried(ctx, reason)
 	}
 }
 
@@ -101,7 +101,7 @@ func (db *DB) query(ctx context.Context, do func(context.Context, *pgxpool.Pool)
 func (db *DB) retryUntilAnswer(ctx context.Context, do func(context.Context, *pgxpool.Pool) error) error {
 	for {
 		err := db.query(ctx, do)
-		if why := classify(err); why == causeNone || why.isAnswer() || errors.Is(err, pgx.ErrNoRows) {
+		if reason := classify(err); reason == causeNone || reason.isAnswer() || errors.Is(err, pgx.ErrNoRows) {
 			return err
 		}
 		db.log.WarnContext(ctx, "the database does not answer yet", "error", err)
@@ -143,24 +143,24 @@ func (db *DB) read(ctx context.Context, pool func(*gateway) *pgxpool.Pool, do fu
 		attempt, cancel := context.WithTimeout(ctx, db.attemptTimeout(ctx, attempts-i))
 		err := do(attempt, pool(g))
 		cancel()
-		why := classify(err)
-		db.gateways.observe(g, why, time.Since(began))
+		reason := classify(err)
+		db.gateways.observe(g, reason, time.Since(began))
 		if err == nil || errors.Is(err, pgx.ErrNoRows) {
 			return err
 		}
-		if why.isAnswer() {
+		if reason.isAnswer() {
 			return err
 		}
-		if why == causeStale && stale < maxStale {
+		if reason == causeStale && stale < maxStale {
 			g.resetPool(pool(g))
 			stale++
 		} else if i++; i == attempts {
 			return err
 		}
-		if !sleep(ctx, backoff(why, i+stale)) {
+		if !sleep(ctx, backoff(reason, i+stale)) {
 			return err
 		}
-		db.metrics.retried(ctx, why)
+		db.metrics.retried(ctx, reason)
 	}
 }
 

@@ -189,7 +189,7 @@ func TestStaleSchemaResetsSeldom(t *testing.T) {
 }
 
 // retries returns how often attempts were repeated for the cause.
-func retries(t *testing.T, reader *sdkmetric.ManualReader, why cause) (n int64) {
+func retries(t *testing.T, reader *sdkmetric.ManualReader, reason cause) (n int64) {
 	t.Helper()
 	var got metricdata.ResourceMetrics
 	if err := reader.Collect(t.Context(), &got); err != nil {
@@ -199,7 +199,7 @@ func retries(t *testing.T, reader *sdkmetric.ManualReader, why cause) (n int64) 
 		for _, m := range scope.Metrics {
 			if sum, ok := m.Data.(metricdata.Sum[int64]); ok && m.Name == "punchclock.database.retries" {
 				for _, p := range sum.DataPoints {
-					if label, _ := p.Attributes.Value("cause"); label.AsString() == string(why) {
+					if label, _ := p.Attributes.Value("cause"); label.AsString() == string(reason) {
 						n += p.Value
 					}
 				}

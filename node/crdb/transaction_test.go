@@ -139,8 +139,8 @@ func TestAConflictIsNotCorruption(t *testing.T) {
 		}
 		defer tx.Rollback(s.ctx) //nolint:errcheck // nothing is kept
 		_, _, err = carry(s.ctx, &failingOnce{Tx: tx, sql: differingSQL, err: &pgconn.PgError{Code: "40001"}}, m, 10)
-		if why := classify(err); why != causeConflict {
-			t.Errorf("%v is classified %q", err, why)
+		if reason := classify(err); reason != causeConflict {
+			t.Errorf("%v is classified %q", err, reason)
 		}
 		if _, corrupt := errors.AsType[*punch.Error](err); err == nil || corrupt {
 			t.Errorf("the conflict became %v, which is not retried", err)

@@ -91,17 +91,17 @@ func (w *Writer) resolve(ctx context.Context, rows []*row, refusals *int) {
 		g := w.db.gateways.pick(attempt)
 		began := time.Now()
 		err := w.attempt(ctx, g, rows, attempt)
-		why := classify(err)
-		w.db.gateways.observe(g, why, time.Since(began))
+		reason := classify(err)
+		w.db.gateways.observe(g, reason, time.Since(began))
 		if rows = openRows(rows); len(rows) == 0 {
 			return
 		}
-		switch why {
+		switch reason {
 		case causeData, causeConstraint:
-			w.isolate(ctx, rows, why, err, refusals)
+			w.isolate(ctx, rows, reason, err, refusals)
 			return
 		case causeNone:
-			why, unresolved = causeUnresolved, unresolved+1
+			reason, unresolved = causeUnresolved, unresolved+1
 		case causeNoRegion:
 			fail(rows, notHome(0))
 			return
@@ -110,8 +110,8 @@ func (w *Writer) resolve(ctx context.Context, rows []*row, refusals *int) {
 		case causeStale:
 			g.resetPool(g.writes)
 		}
-		w.db.metrics.retried(ctx, why)
-		if unresolved > maxUnresolved || !sleep(ctx, backoff(why, attempt+1)) {
+		w.db.metrics.retried(ctx, reason)
+		if unresolved > maxUnresolved || !sleep(ctx, backoff(reason, attempt+1)) {
 			fail(rows, punch.Retryable(punch.Unavailable, time.Second,
 				"the database did not confirm the punch in time; send it again with the same id", errors.Join(err, ctx.Err())))
 			return
@@ -129,13 +129,13 @@ const schemaRetryAfter = time.Minute
 
 // isolate finds the refused rows by halving, so that the other rows do not fail with them. Only a value that cannot be
 // stored at all makes the refusal final.
-func (w *Writer) isolate(ctx context.Context, rows []*row, why cause, err error, refusals *int) {
+func (w *Writer) isolate(ctx context.Context, rows []*row, reason cause, err error, refusals *int) {
 	*refusals--
 	switch {
 	case len(rows) > 1 && *refusals > 0:
 		w.resolve(ctx, rows[:len(rows)/2], refusals)
 		w.resolve(ctx, rows[len(rows)/2:], refusals)
-	case len(rows) == 1 && why == causeData:
+	case len(rows) == 1 && reason == causeData:
 		fail(rows, &punch.Error{Code: punch.Invalid, Message: "the database cannot store a value of this punch", Err: err})
 	default:
 		w.db.refusalLog.Do(func() {

@@ -298,7 +298,7 @@ func TestWriteGivesUpAtItsDeadline(t *testing.T) {
 		o := s.Writer("us-east").Write(ctx, []punch.Item{s.item(company, "us-east", "anna")})[0]
 		wantCode(t, o, punch.Unavailable)
 		if punch.AsError(o.Err).Code.Final() {
-			t.Fatal("what is not known to have failed must not be final")
+			t.Fatal("an unknown outcome must not be final")
 		}
 	})
 }
