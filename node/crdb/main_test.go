@@ -46,7 +46,7 @@ func testMain(m *testing.M) int {
 		return 1
 	}
 	// Most tests wait for the database or for a timeout. The command line may still say otherwise.
-	_ = flag.Set("test.parallel", "4") // the name is a constant of the testing package
+	_ = flag.Set("test.parallel", "3") // the name is a constant of the testing package
 	return m.Run()
 }
 
