@@ -32,7 +32,7 @@ func TestMetricsPageIsComplete(t *testing.T) {
 		fmt.Fprintf(&page, "| `%s` | %s | %s | %s |\n", i.name, i.kind, i.unit, i.description)
 	}
 	if *writePages {
-		if err := os.WriteFile(metricsPage, []byte(page.String()), 0o644); err != nil { //nolint:gosec // a document
+		if err := os.WriteFile(metricsPage, []byte(page.String()), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -178,7 +178,7 @@ func paragraphs(name, text string) (list []prose) {
 			open = false
 		case tableRow.MatchString(line):
 			open = false
-			for _, cell := range strings.Split(strings.Trim(trimmed, "|"), "|") {
+			for cell := range strings.SplitSeq(strings.Trim(trimmed, "|"), "|") {
 				list = append(list, prose{file: name, line: i + 1, text: strings.TrimSpace(cell)})
 			}
 		case open && !listItem.MatchString(line) && !strings.HasPrefix(trimmed, "#"):

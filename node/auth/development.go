@@ -85,13 +85,13 @@ type Claims struct {
 func (c *Claims) validate() error {
 	switch {
 	case !punch.ValidCompany(c.Company):
-		return errors.New("company: " + punch.NameRule)
+		return fmt.Errorf("company: %s", punch.NameRule)
 	case !validSubject(c.Subject):
 		return fmt.Errorf("subject: must be 1 to %d bytes of UTF-8 without control characters", maxSubject)
 	case !validRole(c.Role):
 		return errors.New("role: must be employee, kiosk, manager or operator")
 	case c.Role == Employee && !punch.ValidEmployee(c.Subject):
-		return errors.New("subject: of an employee's token " + punch.EmployeeRule)
+		return fmt.Errorf("subject: of an employee's token %s", punch.EmployeeRule)
 	case c.TTL <= 0:
 		return errors.New("ttl: must be more than 0")
 	default:

@@ -281,7 +281,7 @@ func (c *punchCommand) runLocal(ctx context.Context, box *client.Outbox, out io.
 		return fmt.Errorf("--release, --correct, --discard: %w", err)
 	}
 	var e client.Entry
-	state := ""
+	state := "discarded"
 	switch {
 	case c.Release != "":
 		return box.Release(ctx, id)
@@ -289,7 +289,6 @@ func (c *punchCommand) runLocal(ctx context.Context, box *client.Outbox, out io.
 		state = "waiting"
 		e, err = box.Correct(ctx, id, c.At)
 	default:
-		state = "discarded"
 		e, err = box.Discard(ctx, id)
 	}
 	if err != nil {

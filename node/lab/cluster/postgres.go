@@ -68,7 +68,7 @@ func (d *Database) givePostgresKey(data string, credential *syscall.Credential) 
 		to = filepath.Join(data, to)
 		text, err := os.ReadFile(from)
 		if err == nil {
-			err = os.WriteFile(to, text, 0o600) //nolint:gosec // three fixed names in a folder of the cluster
+			err = os.WriteFile(to, text, 0o600)
 		}
 		if err == nil && credential != nil {
 			err = os.Chown(to, int(credential.Uid), int(credential.Gid))
