@@ -37,7 +37,7 @@ func runDemo(binary string) int {
 // TestAnInterruptedDemoLeavesNothing interrupts a demo during its start and during its load.
 func TestAnInterruptedDemoLeavesNothing(t *testing.T) {
 	mustEngines(t)
-	for _, moment := range []string{"starting the database", "morning rush:"} {
+	for _, moment := range []string{"starting the database", "load: "} {
 		t.Run(moment, func(t *testing.T) {
 			temp, err := os.MkdirTemp("", "interrupted-")
 			if err != nil {
