@@ -129,7 +129,7 @@ func TestAnswers(t *testing.T) {
 func TestSilentAndClosedEndpointsAreSkipped(t *testing.T) {
 	urls, arrived := servers(t, silent, recorded)
 	urls = append([]string{"http://127.0.0.1:1"}, urls...) // no process listens on port 1
-	c := mustNew(t, urls, func(cfg *Config) { cfg.AttemptTimeout = 50 * time.Millisecond })
+	c := mustNew(t, urls, func(cfg *Config) { cfg.AttemptTimeout = time.Second })
 	receipt, err := c.Punch(background(t), request())
 	if err != nil || path(arrived()) != "ab" || receipt.Attempts != 3 {
 		t.Fatalf("%v after %q in %d attempts, want a receipt after ab in 3", err, path(arrived()), receipt.Attempts)
@@ -240,7 +240,7 @@ func TestConfig(t *testing.T) {
 // TestAFrozenEndpointCostsLittle has a second endpoint. The frozen one must not cost a punch the whole AttemptTimeout.
 func TestAFrozenEndpointCostsLittle(t *testing.T) {
 	urls, arrived := servers(t, silent, recorded)
-	c := mustNew(t, urls, func(cfg *Config) { cfg.AttemptTimeout, cfg.FirstAttemptTimeout = time.Minute, 50*time.Millisecond })
+	c := mustNew(t, urls, func(cfg *Config) { cfg.AttemptTimeout, cfg.FirstAttemptTimeout = time.Minute, time.Second })
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	receipt, err := c.Punch(ctx, request())
