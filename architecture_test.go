@@ -18,7 +18,7 @@ import (
 
 const module = "github.com/punchclock/punchclock"
 
-// mayImport is the import table of ARCHITECTURE.md. For each package it lists the packages of this module that it may
+// mayImport is the import table. For each package it lists the packages of this module that it may
 // import, besides allMay. "x/..." is x and all packages below it.
 var mayImport = map[string][]string{
 	"node":                {"node/zone", "node/certs", "node/config", "node/punch", "node/httpapi", "node/adminapi", "node/auth", "node/dispatch", "node/batcher", "node/health", "node/evacuation", "node/peer/...", "node/crdb", "node/rehome", "region/..."},
@@ -173,7 +173,7 @@ func TestEveryPackageKeepsToTheImportTable(t *testing.T) {
 		}
 		allowed, known := mayImport[f.pkg]
 		if !known {
-			t.Errorf("%s: package %s has no row in the import table. Decide which packages of the module it may import, and add it to mayImport in architecture_test.go and to the table in ARCHITECTURE.md.", f.path, f.pkg)
+			t.Errorf("%s: package %s has no row in the import table. Decide which packages of the module it may import, and add it to mayImport in architecture_test.go and to the table of packages in ARCHITECTURE.md.", f.path, f.pkg)
 			continue
 		}
 		allowed = slices.Concat(allowed, allMay)

@@ -13,7 +13,7 @@ type State uint8
 
 // The states of a node, in the order of its life.
 const (
-	Warming  State = iota // started, does not accept punches yet
+	Warming  State = iota // not ready: it starts, its clock is wrong, or it cannot reach the database. Peers send it nothing
 	Ready                 // accepts punches
 	Draining              // finishes its accepted punches and accepts no more
 )
@@ -32,7 +32,7 @@ func (s State) String() string {
 // Load is how busy a node was at its last report.
 type Load struct {
 	InFlight uint32 // accepted punches without an answer yet
-	Capacity uint32 // the most punches that the node intends to hold; 0 when not known
+	Capacity uint32 // --queue-max-items, the bound of one queue; only the ratio matters. 0 when not known
 	// DatabaseAway is true while the database has not answered the node for some seconds.
 	DatabaseAway bool
 	// HomeStuck is true while every write to the node's own region fails.

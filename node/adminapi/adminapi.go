@@ -161,7 +161,7 @@ func (d Deps) evacuate(w http.ResponseWriter, r *http.Request, on bool, req Requ
 	}
 	e := region.Evacuation{Region: name, On: on}
 	if req.For > 0 {
-		// Whole seconds, as gossip carries them, and never shorter than the operator asked for.
+		// Whole seconds read better, and the time is never shorter than the operator asked for.
 		e.Until = d.Clock().Add(req.For + time.Second - 1).UTC().Truncate(time.Second)
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), operatorTimeout)

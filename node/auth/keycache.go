@@ -205,6 +205,6 @@ func (k *keyCache) save(ctx context.Context, raw []byte) {
 		return
 	}
 	if err := replaceFile(k.cacheFile, raw, 0o600); err != nil {
-		k.log.WarnContext(ctx, "token keys cannot be saved to the disk", "error", err)
+		k.log.WarnContext(ctx, "token keys cannot be saved; a restart while the issuer is down would use older keys or fail", "file", k.cacheFile, "error", err)
 	}
 }

@@ -94,13 +94,13 @@ type Tokens struct {
 	Audience string `help:"Audience (aud) that a token must have." default:"punchclock"`
 	// Subjects of many identity providers are no employee ids, such as auth0|5f7c.
 	EmployeeClaim string `help:"Claim with the employee id in the token of an employee." default:"sub"`
-	CacheFile     string `help:"File in which the node keeps the last good key set of a URL. Without it a node that starts while the issuer is down refuses every caller." type:"path"`
+	CacheFile     string `help:"File in which the node keeps the last good key set of a URL. Without it a node does not start while the issuer is down." type:"path"`
 }
 
 // Queue bounds the punches that wait for the database or for another region.
 type Queue struct {
 	MaxItems int `help:"Punches that may wait for each home region. The default is about one second of a large node's morning rush." default:"16384"`
-	MaxBytes int `help:"Bytes of memory that waiting punches may use for each home region." default:"33554432"`
+	MaxBytes int `help:"Bytes of memory that waiting punches may use for each home region. The default holds 16,384 punches with long notes." default:"33554432"`
 }
 
 // Batch bounds one statement and one call to a peer.
@@ -111,7 +111,7 @@ type Batch struct {
 // Directory bounds the cache of the companies' homes.
 type Directory struct {
 	Capacity int           `help:"Companies whose home is kept in memory. 100,000 companies take about 30 MB." default:"100000"`
-	Refresh  time.Duration `help:"Age at which an entry is read again in the background." default:"1m"`
+	Refresh  time.Duration `help:"Age at which an entry is read again in the background. A stale entry costs one punch a second attempt." default:"1m"`
 }
 
 var hostPart = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]{0,62}$`)

@@ -26,7 +26,8 @@ func DefaultConfig(node string) Config {
 		Node: node,
 		// A clock that is stepped is noticed before many punches are stamped.
 		CheckEvery: 5 * time.Second,
-		// The receive time is evidence for payroll: seconds do not matter there, but minutes do.
+		// The receive time is evidence for payroll. A second is far above the error of the comparison, half a round trip,
+		// and far below a minute, which would matter for pay.
 		MaxClockOffset: time.Second,
 		// Longer than CockroachDB needs to move a lost region's leases (2 to 7 s).
 		DatabaseGrace: 15 * time.Second,

@@ -70,8 +70,8 @@ type Deps struct {
 	// Draining reports whether the node has begun to drain, or its region is evacuated. Every answer then ends its
 	// connection: a client must choose another node before this one closes the connection under its next request.
 	Draining func() bool
-	// ClockWrong reports whether the node's clock is known to differ from the database's by more than is allowed, or was
-	// not compared yet. Punches are then refused with Unavailable: see checkClock.
+	// ClockWrong reports whether the node's clock is known to differ from the database's by more than is allowed.
+	// Punches are then refused with Unavailable: see checkClock.
 	ClockWrong func() bool
 	Clock      func() time.Time // the node's clock
 	Log        *slog.Logger

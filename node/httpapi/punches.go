@@ -42,8 +42,7 @@ func (a *API) recordBody(c *call) (punch.Receipt, error) {
 	return a.recordOne(c, request, c.at)
 }
 
-// elsewhere becomes a Retry-After of 0: a client waits for Retry-After before it asks any node. Here only this node is at
-// fault, and the person at the device must not wait.
+// elsewhere is sent as Retry-After: 0. Only this node is at fault, so a device must not wait before it asks another node.
 const elsewhere = -time.Second
 
 // checkClock refuses every punch while the node's clock is wrong. Otherwise the node would tell devices with correct

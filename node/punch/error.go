@@ -45,7 +45,7 @@ type Error struct {
 	Code       Code
 	Field      string // the offending field, for Invalid
 	Message    string
-	RetryAfter time.Duration // earliest sensible retry, 0 when unknown
+	RetryAfter time.Duration // earliest sensible retry, 0 when unknown; negative: another node at once
 	Err        error
 }
 

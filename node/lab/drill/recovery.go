@@ -58,7 +58,7 @@ type view struct {
 	err      error
 }
 
-// allRegions is the name of no region.
+// allRegions is what look is given when it must ask the nodes of every region.
 const allRegions = ""
 
 // look asks all nodes at once, except the nodes of one region.
