@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -103,7 +102,7 @@ func (w *world) close() error {
 	return nil
 }
 
-// onEveryEngine runs a test against the shared cluster of each engine.
+// onEveryEngine runs a test against the shared cluster of each engine that cluster.TestEngines chooses.
 func onEveryEngine(t *testing.T, test func(t *testing.T, w *world)) {
 	t.Helper()
 	for _, e := range mustEngines(t) {
@@ -117,13 +116,9 @@ func onOneEngine(t *testing.T, test func(t *testing.T, w *world)) {
 	test(t, mustWorld(t, mustEngines(t)[0]))
 }
 
-// mustEngines returns the database engines that this machine has, or the engine that was asked for.
 func mustEngines(t *testing.T) []cluster.Engine {
 	t.Helper()
-	list := slices.DeleteFunc(cluster.Engines(), func(e cluster.Engine) bool {
-		want := os.Getenv(cluster.TestEngineVariable)
-		return want != "" && want != e.Name
-	})
+	list := cluster.TestEngines()
 	if len(list) == 0 {
 		t.Fatal("no database engine was found: run scripts/setup")
 	}

@@ -21,7 +21,7 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs testdata/script, with a database for each engine on this machine.
 func TestScripts(t *testing.T) {
-	engines := cluster.Engines()
+	engines := cluster.TestEngines()
 	if len(engines) == 0 {
 		t.Fatal("no database engine was found: run scripts/setup")
 	}

@@ -21,7 +21,7 @@ const (
 	Postgres  = "postgres"  // one process for all regions
 )
 
-// TestEngineVariable names the environment variable that limits tests to one engine.
+// TestEngineVariable names the environment variable that chooses the engine of tests: a name, or "all".
 const TestEngineVariable = "PUNCHCLOCK_LAB_TEST_ENGINE"
 
 // oldestPostgres is the first major version that the schema is tested on.
@@ -43,6 +43,21 @@ func Engines() []Engine {
 		}
 	}
 	return found
+}
+
+// TestEngines returns the engines for tests that start whole clusters: the preferred engine of this machine, or the
+// choice of TestEngineVariable. Packages that test statements run on every engine instead. Whole clusters on two engines
+// would double the time of the tests for parts that never see the database.
+func TestEngines() []Engine {
+	engines, want := Engines(), os.Getenv(TestEngineVariable)
+	switch want {
+	case "all":
+		return engines
+	case "":
+		return engines[:min(1, len(engines))]
+	default:
+		return slices.DeleteFunc(engines, func(e Engine) bool { return e.Name != want })
+	}
 }
 
 // FindEngine returns the engine of a name. Without a name it prefers CockroachDB to PostgreSQL. The error says what to

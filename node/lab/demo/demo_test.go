@@ -67,7 +67,7 @@ func smallSetup(engine string) cluster.Setup {
 
 func mustEngines(t *testing.T) []cluster.Engine {
 	t.Helper()
-	engines := cluster.Engines()
+	engines := cluster.TestEngines()
 	if len(engines) == 0 {
 		_, err := cluster.FindEngine("")
 		t.Skip("no database here:", err)

@@ -114,13 +114,10 @@ func warm(t *testing.T, s *target) {
 	}
 }
 
-// mustEngines returns the engines on this machine, or only the engine that the environment names.
 func mustEngines(t *testing.T) (names []string) {
 	t.Helper()
-	for _, e := range cluster.Engines() {
-		if want := os.Getenv(cluster.TestEngineVariable); want == "" || want == e.Name {
-			names = append(names, e.Name)
-		}
+	for _, e := range cluster.TestEngines() {
+		names = append(names, e.Name)
 	}
 	if len(names) == 0 {
 		t.Fatal("no database engine was found: run scripts/setup")
