@@ -294,13 +294,13 @@ func TestAlarmsPointAtWhatIsWritten(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, m := range regexp.MustCompile(`([A-Za-z/]+\.md), \\"([^"\\]+)\\"`).FindAllStringSubmatch(string(content), -1) {
+		for _, m := range regexp.MustCompile(`([A-Za-z0-9/]+\.md), \\"([^"\\]+)\\"`).FindAllStringSubmatch(string(content), -1) {
 			found++
 			document, err := os.ReadFile(filepath.Join("..", m[1]))
 			if err != nil {
 				t.Errorf("%s: %v", file, err)
 			} else if !regexp.MustCompile(`(?m)^#+ ` + regexp.QuoteMeta(m[2]) + `$`).Match(document) {
-				t.Errorf("%s sends somebody to %q in %s, where it is not", file, m[2], m[1])
+				t.Errorf("%s points at %q in %s, which has no such heading", file, m[2], m[1])
 			}
 		}
 	}

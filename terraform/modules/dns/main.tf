@@ -62,7 +62,7 @@ resource "aws_route53_record" "general" {
 resource "aws_cloudwatch_metric_alarm" "region" {
   region              = "us-east-1" # where Route 53 has its metrics
   alarm_name          = "${var.deployment} ${var.name} is withdrawn from DNS"
-  alarm_description   = "No zone of ${var.name} answers /readyz from outside. Devices go to other regions. RUNBOOK.md, \"All nodes of a region are gone\"."
+  alarm_description   = "No zone of ${var.name} answers /readyz from outside. Devices go to other regions. RUNBOOK.md, \"RegionUnreachable\"."
   namespace           = "AWS/Route53"
   metric_name         = "HealthCheckStatus"
   dimensions          = { HealthCheckId = aws_route53_health_check.region.id }

@@ -7,7 +7,7 @@ locals {
     "no node is ready" = {
       urgency   = "ticket", metric = "HealthyHostCount", namespace = "AWS/NetworkELB", statistic = "Maximum", below = 1, minutes = 2
       dimension = { LoadBalancer = var.balancer.balancer, TargetGroup = var.balancer.target_group }
-      what      = "No node of the region is ready. Its companies' punches are written by other regions. RUNBOOK.md, \"All nodes of a region are gone\"."
+      what      = "No node of the region is ready. Its companies' punches are written by other regions. RUNBOOK.md, \"HomeWithoutReadyNodes\"."
     }
     # The balancer counts nodes in each zone, so the number of ready nodes cannot be compared with
     # the minimum. It can tell that a node is not ready.
