@@ -83,7 +83,7 @@ func TestAnswers(t *testing.T) {
 		"200, endless":                {raw(200, strings.Repeat(" ", maxReceiptBytes+1)), retried},
 		"400 that is no JSON":         {raw(400, "no"), retried},
 		"204":                         {page(204), retried},
-		"401":                         {problem(401, punch.Unauthenticated, ""), kept},
+		"401":                         {problem(401, punch.Unauthenticated, ""), retried},
 		"401 that calls itself final": {problem(401, punch.Invalid, ""), retried},
 		"422 clock_ahead by one node": {problem(422, punch.ClockAhead, "60"), retried},
 		"400":                         {problem(400, punch.Invalid, ""), final},

@@ -324,3 +324,19 @@ func TestPunchesOfAClockThatWasSet(t *testing.T) {
 	}
 	mustLen(t, o, 2, 1)
 }
+
+// TestANodeWithAWrongClockRefusesAGoodToken asks a node that takes every token for expired. The punch must reach another
+// node, and a token that two nodes refuse must not be tried further.
+func TestANodeWithAWrongClockRefusesAGoodToken(t *testing.T) {
+	expired := problem(401, punch.Unauthenticated, "")
+	urls, arrived := servers(t, expired, recorded)
+	receipt, err := mustNew(t, urls).Punch(background(t), request())
+	if err != nil || receipt.Attempts != 2 || path(arrived()) != "ab" {
+		t.Errorf("%v after %q in %d attempts, want a receipt of the second endpoint", err, path(arrived()), receipt.Attempts)
+	}
+	urls, arrived = servers(t, expired, expired, recorded)
+	_, err = mustNew(t, urls).Punch(background(t), request())
+	if e, ok := errors.AsType[*Error](err); !ok || e.Code != punch.Unauthenticated || e.Final || path(arrived()) != "ab" {
+		t.Errorf("%v after %q, want unauthenticated after two endpoints", err, path(arrived()))
+	}
+}

@@ -22,6 +22,7 @@ func (c *Client) do(
 	deadline, _ := ctx.Deadline()
 	attempts, last := 0, none
 	var doubted []int          // endpoints that answered clock_ahead, each as often as it did
+	denied := false            // an endpoint answered unauthenticated
 	list := c.endpoints.Load() // a Refresh does not change the endpoints of a call under way
 	for {
 		i := list.pick(last, doubted, time.Now())
@@ -36,6 +37,12 @@ func (c *Client) do(
 			return attempts, nil
 		}
 		err.Endpoint, err.Attempts, last = list.urls[i], attempts, i
+		// Until a node knows that its clock is wrong, it refuses good tokens as expired or not yet valid. So one other
+		// endpoint is asked before the token counts as bad.
+		if err.Code == punch.Unauthenticated && !denied && len(list.urls) > 1 && ctx.Err() == nil {
+			denied = true
+			continue
+		}
 		if ctx.Err() != nil || !err.retryable() {
 			return attempts, err
 		}
