@@ -95,6 +95,9 @@ func migrateOnce(ctx context.Context, url string, regions []string, log *slog.Lo
 		return done, err
 	}
 	if done.Engine == CockroachDB {
+		if err := awaitServers(ctx, conn, regions, serverPatience, log); err != nil {
+			return done, err
+		}
 		if err := cockroachRegions(ctx, conn, regions); err != nil {
 			return done, err
 		}
@@ -115,6 +118,34 @@ func migrateOnce(ctx context.Context, url string, regions []string, log *slog.Lo
 		err = errors.New("the database has no regions: name them with --regions, the primary one first")
 	}
 	return done, err
+}
+
+// serverPatience bounds the wait for the servers of a region. Servers learn of each other by gossip, about a second after
+// they have started. Ten seconds are enough on a busy machine, and short for a person who mistyped a region.
+const serverPatience = 10 * time.Second
+
+// awaitServers returns when each region has a server that the gateway knows, and errNoServer after patience. A deployment starts its servers and its
+// migration at the same moment, and a server answers before the others know of it.
+func awaitServers(ctx context.Context, conn *pgx.Conn, regions []string, patience time.Duration, log *slog.Logger) error {
+	deadline := time.Now().Add(patience)
+	for _, r := range regions {
+		for attempt := 1; ; attempt++ {
+			err := requireServer(ctx, conn, r)
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, errNoServer) || time.Now().After(deadline) {
+				return err
+			}
+			if attempt == 1 {
+				log.InfoContext(ctx, "waiting for the servers of a region", "region", r)
+			}
+			if !sleep(ctx, regionPollInterval) {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func applySchema(ctx context.Context, cc *pgx.ConnConfig, done *Migrations, log *slog.Logger) error {

@@ -145,7 +145,9 @@ func (db *DB) AddRegion(ctx context.Context, name string, say func(step string))
 	return existed, err
 }
 
-// requireServer refuses a region in which no server of the database runs.
+var errNoServer = errors.New("start its servers first")
+
+// requireServer refuses a region in which no server of the database runs, with errNoServer.
 func requireServer(ctx context.Context, conn *pgx.Conn, name string) error {
 	rows, err := conn.Query(ctx, `SELECT region FROM [SHOW REGIONS FROM CLUSTER] WHERE region IS NOT NULL`)
 	if err != nil {
@@ -153,9 +155,8 @@ func requireServer(ctx context.Context, conn *pgx.Conn, name string) error {
 	}
 	there, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err == nil && !slices.Contains(there, name) {
-		err = fmt.Errorf("no server of the database is up in region %s (they are in %s): start its servers first, with "+
-			"--locality=region=%s,zone=ZONE, then run this again",
-			name, strings.Join(there, ", "), name)
+		err = fmt.Errorf("no server of the database is up in region %s (they are in %s): %w, with "+
+			"--locality=region=%s,zone=ZONE, then run this again", name, strings.Join(there, ", "), errNoServer, name)
 	}
 	return err
 }

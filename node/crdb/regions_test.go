@@ -1,6 +1,7 @@
 package crdb
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -128,6 +129,20 @@ func TestARegionWithoutServersIsRefused(t *testing.T) {
 		}
 		if _, err := s.AddRegion(s.ctx, "Mars", func(string) {}); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("region %q", "Mars")) {
 			t.Errorf("got %v", err)
+		}
+		// A migration waits for servers that start at the same moment.
+		conn, err := s.connect(s.ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close(s.ctx) //nolint:errcheck // no statement is running
+		if err := awaitServers(s.ctx, conn, regions, serverPatience, s.log); err != nil {
+			t.Errorf("regions with servers: %v", err)
+		}
+		start := time.Now()
+		err = awaitServers(s.ctx, conn, []string{"mars-1"}, regionPollInterval, s.log)
+		if !errors.Is(err, errNoServer) || time.Since(start) < regionPollInterval {
+			t.Errorf("a region without servers: %v after %s", err, time.Since(start))
 		}
 	})
 }
