@@ -124,8 +124,8 @@ func migrateOnce(ctx context.Context, url string, regions []string, log *slog.Lo
 // they have started. Ten seconds are enough on a busy machine, and short for a person who mistyped a region.
 const serverPatience = 10 * time.Second
 
-// awaitServers returns when each region has a server that the gateway knows, and errNoServer after patience. A deployment starts its servers and its
-// migration at the same moment, and a server answers before the others know of it.
+// awaitServers returns when each region has a server that the gateway knows, and errNoServer after patience. A
+// deployment starts its servers and its migration at the same moment, and a server answers before the others know of it.
 func awaitServers(ctx context.Context, conn *pgx.Conn, regions []string, patience time.Duration, log *slog.Logger) error {
 	deadline := time.Now().Add(patience)
 	for _, r := range regions {
