@@ -26,6 +26,10 @@ func (db *DB) transaction(ctx context.Context, do func(context.Context, pgx.Tx) 
 	return db.transactionOn(ctx, (*gateway).controlPool, do)
 }
 
+// noRegionRetries is how often a transaction is repeated for which a region is unknown. For a moment after a change of
+// regions, a connection of CockroachDB may still refuse the label of a region that exists. Eight attempts take 2 s.
+const noRegionRetries = 8
+
 func (db *DB) transactionOn(ctx context.Context, pool func(*gateway) *pgxpool.Pool, do func(context.Context, pgx.Tx) error) error {
 	ctx, cancel := context.WithTimeout(ctx, transactionTimeout)
 	defer cancel()
@@ -40,10 +44,11 @@ func (db *DB) transactionOn(ctx context.Context, pool func(*gateway) *pgxpool.Po
 		if _, refused := errors.AsType[*punch.Error](err); err == nil || refused {
 			return err
 		}
-		if reason == causeStale {
+		stale := reason == causeStale || reason == causeNoRegion && n < noRegionRetries
+		if stale {
 			g.resetPool(pool(g))
 		}
-		if reason.isAnswer() || !sleep(ctx, backoff(reason, n+1)) {
+		if reason.isAnswer() && !stale || !sleep(ctx, backoff(reason, n+1)) {
 			return err
 		}
 		db.metrics.retried(ctx, reason)
