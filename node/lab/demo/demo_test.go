@@ -240,6 +240,26 @@ func lookAtTraces(t *testing.T, url string) {
 	http.DefaultClient.CloseIdleConnections()
 }
 
+// usePlain sends a rush of plain clients. Its ledger must be clean as well.
+func usePlain(t *testing.T, file string, state *cluster.State) {
+	t.Helper()
+	ledger := filepath.Join(t.TempDir(), "plain.jsonl")
+	var out strings.Builder
+	rush := &Load{Load: smallLoad(), Stress: load.Stress{Client: load.Plain, Presses: 4, Impatience: 20 * time.Second}, Cluster: file, Ledger: ledger, JSON: true}
+	if err := rush.Run(t.Context(), &out); err != nil && !errors.Is(err, load.ErrVoid) { // a busy machine is late
+		t.Fatalf("rush of plain clients: %v\n%s", err, &out)
+	}
+	var result load.Result
+	if err := json.Unmarshal([]byte(out.String()), &result); err != nil || result.Acknowledged != result.Sent || result.RepeatsWrong != 0 ||
+		len(result.Series) == 0 || result.CPU.NodesSeconds <= 0 {
+		t.Errorf("the result is %s (%v), want all of it acknowledged and the CPU of the nodes", &out, err)
+	}
+	auditor := &audit.Command{Ledger: ledger, DatabaseURL: state.Database.URL, Timeout: time.Minute}
+	if err := auditor.Run(t.Context(), &out); err != nil {
+		t.Fatalf("audit: %v\n%s", err, &out)
+	}
+}
+
 func useCluster(t *testing.T, file string, state *cluster.State) {
 	t.Helper()
 	ledger := filepath.Join(t.TempDir(), "ledger.jsonl")
@@ -256,6 +276,8 @@ func useCluster(t *testing.T, file string, state *cluster.State) {
 	if err := auditor.Run(t.Context(), &out); err != nil {
 		t.Fatalf("audit: %v\n%s", err, &out)
 	}
+
+	usePlain(t, file, state)
 
 	spoil(t, state)
 	report, err := auditLedger(t.Context(), ledger, state.Database.URL)

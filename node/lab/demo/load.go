@@ -2,6 +2,7 @@ package demo
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,10 +16,12 @@ import (
 
 // Load is `punchclock-lab load`: a rush against a cluster that runs.
 type Load struct {
-	load.Load `embed:""`
-	Cluster   string `help:"State file with endpoints, companies and tokens, as 'punchclock-lab up' writes it." default:".run/cluster.json" type:"existingfile"`
-	Ledger    string `help:"Write a ledger into this new file, for 'punchclock-lab audit'." type:"path"`
-	JSON      bool   `help:"Print the result as JSON."`
+	load.Load   `embed:""`
+	load.Stress `embed:""`
+	Cluster     string `help:"State file with endpoints, companies and tokens, as 'punchclock-lab up' writes it." default:".run/cluster.json" type:"existingfile"`
+	Ledger      string `help:"Write a ledger into this new file, for 'punchclock-lab audit'." type:"path"`
+	JSON        bool   `help:"Print the result as JSON, with a series of seconds."`
+	CAFile      string `name:"ca-file" help:"PEM file with the CA of https endpoints; the system's CAs when empty." type:"existingfile"`
 }
 
 // Run sends the rush and writes the result to out.
@@ -27,13 +30,34 @@ func (c *Load) Run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	roots, err := c.roots()
+	if err != nil {
+		return err
+	}
 	result, err := rushWithLedger(ctx, load.Config{
-		Load: c.Load, Entries: state.Entries(), Companies: state.Companies, Progress: load.ShowProgress(os.Stderr),
+		Load: c.Load, Stress: c.Stress, Entries: state.Entries(), Companies: state.Companies,
+		Progress: load.ShowProgress(os.Stderr), Processes: load.ProcessesOf(state), Roots: roots,
 	}, c.Ledger)
 	if err != nil && result.Sent == 0 {
 		return err
 	}
 	return errors.Join(err, c.print(out, &result), result.Void())
+}
+
+// roots returns the CA of --ca-file, or nil.
+func (c *Load) roots() (*x509.CertPool, error) {
+	if c.CAFile == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(c.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("--ca-file: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("--ca-file: %s contains no certificate", c.CAFile)
+	}
+	return pool, nil
 }
 
 func (c *Load) print(out io.Writer, result *load.Result) error {

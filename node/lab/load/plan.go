@@ -4,110 +4,73 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/punchclock/punchclock/node/lab/cluster"
 	"github.com/punchclock/punchclock/node/punch"
 )
 
-// Load is the shape of a load, as flags.
-type Load struct {
-	Rate     float64       `help:"Punches per second at the peak; the average is half of it." default:"500"`
-	Duration time.Duration `help:"How long punches arrive." default:"25s"`
-	Steady   bool          `help:"Keep the rate constant instead of rising and falling."`
-	// Punches that cross regions cost the most, and their path has the most faults.
-	CrossRegion float64 `help:"Share of the punches that enter outside the company's home region." default:"0.25"`
-	// A device that lost an answer asks again. Only an outage causes more than a few in a hundred.
-	Repeats float64 `help:"Share of the punches that are sent again under the same id through another region." default:"0.02"`
-	Seed    uint64  `help:"Seed of arrivals and employees; the same seed makes the same load." default:"1"`
-	// At 500 punches a second, 4,000 wait after 8 s without any answer. A crashed database region hands over in less.
-	MaxInFlight int `help:"Most punches under way at the same time. Beyond it punches are dropped, and the run is void." default:"4000"`
-	// Three attempts of 15 s, which is a node's own limit.
-	TotalTimeout time.Duration `help:"How long a punch is retried before it counts as unresolved." default:"45s"`
-	// The client's default is for slow mobile links.
-	AttemptTimeout time.Duration `help:"When a device gives up on one endpoint and tries the next; the client's default when 0." default:"0s"`
-}
-
-// maxPlanned limits the memory of a plan: 5 million arrivals take 240 MB.
-const maxPlanned = 5_000_000
-
-func (l *Load) validate() error {
-	switch {
-	case !(l.Rate > 0) || math.IsInf(l.Rate, 0):
-		return fmt.Errorf("--rate: must be more than 0, is %g", l.Rate)
-	case l.Duration < time.Second:
-		return fmt.Errorf("--duration: must be at least 1s, is %s", l.Duration)
-	case l.expected() > maxPlanned:
-		return fmt.Errorf("--rate: %g over %s are more than %d punches", l.Rate, l.Duration, maxPlanned)
-	case !(l.CrossRegion >= 0 && l.CrossRegion <= 1):
-		return fmt.Errorf("--cross-region: must be 0 to 1, is %g", l.CrossRegion)
-	case !(l.Repeats >= 0 && l.Repeats <= 1):
-		return fmt.Errorf("--repeats: must be 0 to 1, is %g", l.Repeats)
-	case l.MaxInFlight < 1:
-		return fmt.Errorf("--max-in-flight: must be at least 1, is %d", l.MaxInFlight)
-	case l.TotalTimeout <= 0:
-		return fmt.Errorf("--total-timeout: must be more than 0, is %s", l.TotalTimeout)
-	case l.AttemptTimeout < 0:
-		return fmt.Errorf("--attempt-timeout: must not be negative, is %s", l.AttemptTimeout)
-	default:
-		return nil
-	}
-}
-
-// expected returns the average number of punches of the load.
-func (l *Load) expected() float64 {
-	if l.Steady {
-		return l.Rate * l.Duration.Seconds()
-	}
-	return l.Rate * l.Duration.Seconds() / 2
-}
-
-// arrival is one planned punch. Regions and companies are indexes into the Config.
+// arrival is one planned punch. It has no pointers, so the garbage collector does not scan millions of arrivals.
+// Regions, companies, kinds, sources and notes are indexes.
 type arrival struct {
 	at       time.Duration // after the begin of the load
 	behind   time.Duration // age of the At that the device sends; negative if it sends none
-	company  int
-	employee int
-	entry    int
-	repeat   int // the region of the repeat, or none
-	kind     punch.Kind
-	source   string
-	note     string
+	company  int32
+	employee int32
+	entry    int32
+	repeat   int32 // the region of the repeat, or none
+	kind     uint8
+	source   uint8
+	note     uint8
 }
 
 const none = -1
 
-func employeeCount(c *cluster.Company) int {
-	if c.Employees > 0 {
-		return c.Employees
+// request returns the punch of an arrival that was due at intended.
+func (a *arrival) request(company string, intended time.Time) punch.Request {
+	r := punch.Request{
+		Company: company, Employee: fmt.Sprintf("e%06d", a.employee), ID: punch.IDAt(intended),
+		Kind: kinds[a.kind], Source: sources[a.source], Note: notes[a.note],
 	}
-	return 10_000
+	if a.behind >= 0 {
+		r.At = punch.Microseconds(intended.Add(-a.behind))
+	}
+	return r
+}
+
+// turn is the shortest time between two punches of an employee. People do not punch more often, and a node limits the
+// punches of an employee.
+const turn = 60 * time.Second
+
+// employeeCount returns how many employees of a company take turns.
+func employeeCount(c *cluster.Company, rate float64) int32 {
+	if c.Employees > 0 {
+		return int32(c.Employees)
+	}
+	return max(10_000, int32(rate*turn.Seconds()))
 }
 
 // plan draws all arrivals of a load, in order. They are a Poisson process. Its rate is steady, or rises and falls as a
-// raised cosine, rate/2 · (1 − cos 2πt/T).
-func plan(l Load, regions int, companies []cluster.Company, home func(company int) int) []arrival {
+// raised cosine, rate/2 · (1 − cos 2πt/T), or is steady with an overload in the middle.
+func plan(l Load, stress Stress, regions int, companies []cluster.Company, home func(company int) int) []arrival {
 	random := rand.New(rand.NewPCG(l.Seed, 0))
-	total := l.Duration.Seconds()
-	expected := l.expected()
+	expected := l.expected(&stress)
 	arrivals := make([]arrival, 0, int(expected+4*math.Sqrt(expected)))
-	employees := make([]int, len(companies))
-	t := 0.0
+	turns := make([]int32, len(companies))
+	flood := slices.IndexFunc(companies, func(c cluster.Company) bool { return stress.Flood != "" && c.ID == stress.Flood })
+	clock := newClock(&l, &stress)
 	for due := random.ExpFloat64(); due < expected; due += random.ExpFloat64() {
-		if l.Steady {
-			t = due / l.Rate
-		} else {
-			t = invert(l.Rate, total, t, due)
-		}
-		company := random.IntN(len(companies))
+		at := clock(due)
+		company := pickCompany(random, len(companies), flood, stress.FloodShare)
 		a := arrival{
-			at: time.Duration(t * float64(time.Second)), company: company,
+			at: at, company: int32(company),
 			// Employees take turns, because an employee does not punch twice within seconds.
-			employee: employees[company] % employeeCount(&companies[company]),
-			entry:    home(company), repeat: none, behind: none,
+			employee: turns[company] % employeeCount(&companies[company], l.Rate*max(1, stress.Overload)),
+			entry:    int32(home(company)), repeat: none, behind: none,
 			kind: pickKind(random), source: pickSource(random), note: pickNote(random),
 		}
-		employees[company]++
+		turns[company]++
 		if regions > 1 && random.Float64() < l.CrossRegion {
 			a.entry = other(random, regions, a.entry)
 		}
@@ -120,6 +83,45 @@ func plan(l Load, regions int, companies []cluster.Company, home func(company in
 		arrivals = append(arrivals, a)
 	}
 	return arrivals
+}
+
+// newClock returns a function that returns the time at which so many punches have become due. Its argument must rise.
+func newClock(l *Load, stress *Stress) func(due float64) time.Duration {
+	seconds := func(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+	switch {
+	case stress.Overload > 0:
+		return func(due float64) time.Duration {
+			lead := l.Rate * l.Duration.Seconds()
+			peak := l.Rate * stress.Overload * stress.For.Seconds()
+			switch {
+			case due < lead:
+				return seconds(due / l.Rate)
+			case due < lead+peak:
+				return l.Duration + seconds((due-lead)/(l.Rate*stress.Overload))
+			default:
+				return l.Duration + stress.For + seconds((due-lead-peak)/l.Rate)
+			}
+		}
+	case l.Steady:
+		return func(due float64) time.Duration { return seconds(due / l.Rate) }
+	default:
+		t := 0.0
+		return func(due float64) time.Duration {
+			t = invert(l.Rate, l.Duration.Seconds(), t, due)
+			return seconds(t)
+		}
+	}
+}
+
+// pickCompany draws a company, all alike, except that the company flood has its share of all punches.
+func pickCompany(random *rand.Rand, n, flood int, share float64) int {
+	if flood < 0 {
+		return random.IntN(n)
+	}
+	if n == 1 || random.Float64() < share {
+		return flood
+	}
+	return int(other(random, n, int32(flood)))
 }
 
 // invert returns the time t ≥ from at which the integral of the rate reaches due. The integral rises, so bisection
@@ -137,49 +139,50 @@ func invert(rate, total, from, due float64) float64 {
 	return high
 }
 
-// other draws a region other than the given one. With one region it returns that region.
-func other(random *rand.Rand, regions, not int) int {
-	if regions == 1 {
+// other draws a number below n other than the given one. With n = 1 it returns that number.
+func other(random *rand.Rand, n int, not int32) int32 {
+	if n == 1 {
 		return not
 	}
-	r := random.IntN(regions - 1)
+	r := random.Int32N(int32(n) - 1)
 	if r >= not {
 		r++
 	}
 	return r
 }
 
+var kinds = []punch.Kind{punch.In, punch.Auto, punch.Out, punch.BreakStart, punch.BreakEnd}
+
 // pickKind draws a kind. In the morning most employees arrive, and the night shift leaves.
-func pickKind(random *rand.Rand) punch.Kind {
-	switch x := random.Float64(); {
-	case x < 0.80:
-		return punch.In
-	case x < 0.90:
-		return punch.Auto
-	case x < 0.96:
-		return punch.Out
-	case x < 0.98:
-		return punch.BreakStart
-	default:
-		return punch.BreakEnd
+func pickKind(random *rand.Rand) uint8 {
+	x := random.Float64()
+	for i, share := range []float64{0.80, 0.90, 0.96, 0.98} {
+		if x < share {
+			return uint8(i)
+		}
 	}
+	return uint8(len(kinds) - 1)
 }
 
-func pickSource(random *rand.Rand) string {
+// sources are the recorders. The first one stands for a punch without a source.
+var sources = []string{"", "gate-1", "gate-2", "gate-3", "gate-4", "gate-5", "gate-6", "gate-7", "gate-8"}
+
+func pickSource(random *rand.Rand) uint8 {
 	if random.Float64() < 0.2 {
-		return ""
+		return 0
 	}
-	return fmt.Sprintf("gate-%d", 1+random.IntN(8))
+	return uint8(1 + random.IntN(len(sources)-1))
 }
 
-// notes contain what faulty code breaks on: quotes, accents, wide characters, a line break.
+// notes contain what faulty code breaks on: quotes, accents, wide characters, a line break. The first one stands for a
+// punch without a note.
 var notes = []string{
-	"forgot the badge", "späte Bahn, Gleis 3", "电梯故障，迟到五分钟", "said \"5 minutes\"; it's 10", "first line\nsecond line",
+	"", "forgot the badge", "späte Bahn, Gleis 3", "电梯故障，迟到五分钟", "said \"5 minutes\"; it's 10", "first line\nsecond line",
 }
 
-func pickNote(random *rand.Rand) string {
+func pickNote(random *rand.Rand) uint8 {
 	if random.Float64() < 0.95 {
-		return ""
+		return 0
 	}
-	return notes[random.IntN(len(notes))]
+	return uint8(1 + random.IntN(len(notes)-1))
 }

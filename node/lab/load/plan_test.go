@@ -29,7 +29,7 @@ func TestPlan(t *testing.T) {
 		l.Repeats = rapid.Float64Range(0, 1).Draw(t, "repeats")
 		regions := rapid.IntRange(1, 3).Draw(t, "regions")
 		home := func(company int) int { return company % regions }
-		arrivals := plan(l, regions, companies(5), home)
+		arrivals := plan(l, Stress{}, regions, companies(5), home)
 
 		expected := l.Rate * l.Duration.Seconds() / 2
 		// Six standard deviations, and a little more for the smallest plans.
@@ -42,17 +42,17 @@ func TestPlan(t *testing.T) {
 				t.Fatalf("an arrival at %s after one at %s, in a rush of %s", a.at, last, l.Duration)
 			}
 			last = a.at
-			if a.entry < 0 || a.entry >= regions || a.repeat < none || a.repeat >= regions || a.company < 0 || a.company >= 5 {
+			if a.entry < 0 || int(a.entry) >= regions || a.repeat < none || int(a.repeat) >= regions || a.company < 0 || a.company >= 5 {
 				t.Fatalf("out of range: %+v", a)
 			}
 			if regions > 1 && a.repeat == a.entry {
 				t.Fatalf("is repeated through the same region: %+v", a)
 			}
-			if l.CrossRegion == 0 && a.entry != home(a.company) {
+			if l.CrossRegion == 0 && int(a.entry) != home(int(a.company)) {
 				t.Fatalf("crosses regions although no punch should: %+v", a)
 			}
 		}
-		if again := plan(l, regions, companies(5), home); !reflect.DeepEqual(arrivals, again) {
+		if again := plan(l, Stress{}, regions, companies(5), home); !reflect.DeepEqual(arrivals, again) {
 			t.Fatal("the same seed made another plan")
 		}
 	})
@@ -62,12 +62,12 @@ func TestPlan(t *testing.T) {
 func TestPlanRisesAndFalls(t *testing.T) {
 	l := defaultLoad()
 	l.Rate, l.Duration = 10_000, 20*time.Second
-	arrivals := plan(l, 3, companies(9), homeOf)
+	arrivals := plan(l, Stress{}, 3, companies(9), homeOf)
 	counts := make([]float64, 10)
 	crossed, repeated := 0.0, 0.0
 	for _, a := range arrivals {
 		counts[min(9, int(10*a.at/l.Duration))]++
-		if a.entry != homeOf(a.company) {
+		if int(a.entry) != homeOf(int(a.company)) {
 			crossed++
 		}
 		if a.repeat != none {
@@ -103,12 +103,12 @@ func TestLoadIsChecked(t *testing.T) {
 	} {
 		l := defaultLoad()
 		change(&l)
-		if l.validate() == nil {
+		if l.validate(new(Stress)) == nil {
 			t.Errorf("%s: accepted: %+v", name, l)
 		}
 	}
 	l := defaultLoad()
-	if err := l.validate(); err != nil {
+	if err := l.validate(new(Stress)); err != nil {
 		t.Error(err)
 	}
 }
