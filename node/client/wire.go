@@ -135,8 +135,8 @@ func (w *wireReceipt) receiptFor(employee string, id punch.ID) (punch.Receipt, e
 	return receipt, err
 }
 
-// ParseReceipt reads the receipt of a punch from the body of an answer with status 200 or 201. It is for programs that send
-// requests without a Client.
+// ParseReceipt reads the receipt of a punch from the body of an answer with status 200 or 201. It serves programs that
+// send requests without a Client.
 func ParseReceipt(body []byte, employee string, id punch.ID) (punch.Receipt, error) {
 	var w wireReceipt
 	if err := json.Unmarshal(body, &w); err != nil {

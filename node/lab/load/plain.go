@@ -18,7 +18,7 @@ import (
 
 // fleet sends a load with plain clients: HTTP/1.1 with keep-alive, without retries. One goroutine sends everything that
 // is due, and each connection has one goroutine that reads answers. A punch on an open connection thus costs no
-// goroutine, no timer and no decoding, so that the generator takes little of the processor that it shares with nodes.
+// goroutine, no timer and no decoding. The generator takes little of the processor that it shares with nodes.
 type fleet struct {
 	*generator
 	regions  []plainRegion

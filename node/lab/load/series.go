@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Second is one second of a run. Its presses are those that were due in it.
+// Second is one second of a run. It counts the presses that were due in it.
 type Second struct {
 	At           int           `json:"at_s"`
 	Sent         int           `json:"sent"`

@@ -80,7 +80,7 @@ func sampleUsage(ctx context.Context, begin time.Time, p Processes) (list []usag
 	sample := func() {
 		u := usage{at: time.Since(begin), generator: ownCPU()}
 		stats := readStats(len(p.Nodes)+len(p.Database) > 0)
-		// A process that ended keeps what it had used, so no figure falls.
+		// A process that ended keeps its CPU time, so no figure falls.
 		u.nodes, u.database = max(last.nodes, stats.trees(p.Nodes)), max(last.database, stats.trees(p.Database))
 		last = u
 		list = append(list, u)
