@@ -21,7 +21,7 @@ const module = "github.com/punchclock/punchclock"
 // mayImport is the import table. For each package it lists the packages of this module that it may
 // import, besides allMay. "x/..." is x and all packages below it.
 var mayImport = map[string][]string{
-	"node":                {"node/zone", "node/certs", "node/config", "node/punch", "node/httpapi", "node/adminapi", "node/auth", "node/dispatch", "node/batcher", "node/health", "node/evacuation", "node/peer/...", "node/crdb", "node/rehome", "region/..."},
+	"node":                {"node/zone", "node/certs", "node/config", "node/punch", "node/httpapi", "node/adminapi", "node/admission", "node/auth", "node/dispatch", "node/batcher", "node/health", "node/evacuation", "node/peer/...", "node/crdb", "node/rehome", "region/..."},
 	"node/cmd/punchclock": {"node", "node/adminapi", "node/auth", "node/certs", "node/client", "node/companies", "node/config", "node/crdb", "node/keyrotation", "node/punch", "node/rehome", "region/..."},
 
 	// The domain and the settings are leaves.
@@ -36,6 +36,7 @@ var mayImport = map[string][]string{
 	"node/auth":        {"node/punch"},
 	"node/dispatch":    {"node/punch", "region"},
 	"node/batcher":     {"node/punch"},
+	"node/admission":   {"node/punch"},
 	"node/peer":        {"node/punch", "node/peer/peerpb"},
 	"node/peer/peerpb": {},
 	"node/crdb":        {"node/punch", "node/zone", "region"},
@@ -84,7 +85,7 @@ var testsMayImport = map[string][]string{
 	"tracing/monitoring":  {"node/lab/cluster", "node/lab/traceview"},
 	"node/httpapi":        {"node/client"},
 	"node/peer":           {"node/punch/punchtest", "node/certs", "node/batcher", "node/lab/traceview"},
-	"node/dispatch":       {"node/punch/punchtest", "node/zone", "node/batcher", "node/peer", "node/lab/traceview"},
+	"node/dispatch":       {"node/admission", "node/punch/punchtest", "node/zone", "node/batcher", "node/peer", "node/lab/traceview"},
 	"node/batcher":        {"node/punch/punchtest", "node/lab/traceview"},
 	"node/crdb":           {"node/certs", "node/lab/cluster", "node/batcher", "node/lab/traceview"},
 	"node/rehome":         {"node/crdb", "node/lab/cluster"},

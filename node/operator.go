@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/punchclock/punchclock/node/adminapi"
 	"github.com/punchclock/punchclock/node/evacuation"
@@ -36,7 +37,7 @@ func (n *Node) evacuate(ctx context.Context, e region.Evacuation, gossipOnly boo
 }
 
 // status is the cluster as this node sees it.
-func (n *Node) status() adminapi.Status {
+func (n *Node) status(ctx context.Context) adminapi.Status {
 	s := adminapi.Status{Node: n.self.Node, Region: string(n.self.Region), TimeZones: zone.Version()}
 	for _, b := range n.dispatch.Batchers() {
 		s.Homes = append(s.Homes, adminapi.Home{Region: string(b.Home), Way: b.Kind, Waiting: b.Waiting, CircuitOpen: b.Open})
@@ -58,7 +59,38 @@ func (n *Node) status() adminapi.Status {
 			Weight: m.Weight, DatabaseAway: m.Load.DatabaseAway, CircuitOpen: slices.Contains(open, m.Node), PublicURL: m.PublicURL,
 		})
 	}
+	n.addSwitchedCompanies(ctx, &s)
 	return s
+}
+
+const (
+	// switchedShown bounds the companies in a status: a screen or two. `punchclock company list` shows all.
+	switchedShown = 100
+	// switchedTimeout bounds the read of these companies. The rest of the status must be shown without a database.
+	switchedTimeout = 2 * time.Second
+)
+
+// addSwitchedCompanies reads the companies that an operator has suspended or limited. They come from the database: a
+// node's directory learns of a change with the company's next punch.
+func (n *Node) addSwitchedCompanies(ctx context.Context, s *adminapi.Status) {
+	ctx, cancel := context.WithTimeout(ctx, switchedTimeout)
+	defer cancel()
+	list, err := n.db.SwitchedCompanies(ctx, switchedShown)
+	if err != nil {
+		s.CompaniesUnknown = "the database did not answer"
+		n.log.WarnContext(ctx, "could not read the suspended and limited companies", "error", err)
+	}
+	for i := range list {
+		c := &list[i]
+		suspended := c.SuspendedAt(n.clock())
+		if suspended || c.RateLimit > 0 {
+			shown := adminapi.Company{ID: c.ID, Suspended: suspended, RateLimit: c.RateLimit, By: c.SwitchedBy}
+			if suspended {
+				shown.Until = c.SuspendedUntil
+			}
+			s.Companies = append(s.Companies, shown)
+		}
+	}
 }
 
 func (n *Node) regionStatus(name region.Name, members []region.Member) adminapi.Region {

@@ -74,7 +74,8 @@ func TestRenewalUnderLoad(t *testing.T) {
 
 // punchOnce sends one punch without retries.
 func punchOnce(ctx context.Context, n *cluster.Node, token string) error {
-	in := fmt.Sprintf(`{"id":%q,"employee":"anna","kind":"in"}`, punch.NewID())
+	id := punch.NewID() // its employee too: one employee may not punch all the time
+	in := fmt.Sprintf(`{"id":%q,"employee":%q,"kind":"in"}`, id, id)
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, n.PublicURL+"/v1/punches", strings.NewReader(in))
 	if err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/punchclock/punchclock/node/adminapi"
+	"github.com/punchclock/punchclock/node/admission"
 	"github.com/punchclock/punchclock/node/auth"
 	"github.com/punchclock/punchclock/node/batcher"
 	"github.com/punchclock/punchclock/node/crdb"
@@ -149,11 +150,18 @@ func (n *Node) startTokens(ctx context.Context) (err error) {
 func (n *Node) startDispatch(context.Context) (err error) {
 	n.peers = peer.NewClient(n.peerClient())
 	n.closer.add("peer client", 0, func(context.Context) error { n.peers.Close(); return nil })
+	rates, err := admission.NewRates(admission.RatesConfig{
+		EmployeeBurst: n.cfg.Employee.Burst, EmployeeInterval: n.cfg.Employee.Interval,
+	})
+	if err != nil {
+		return err
+	}
 	n.dispatch, err = dispatch.New(dispatch.Config{
 		MaxFutureSkew: n.cfg.MaxFutureSkew, CallTimeout: n.cfg.PunchTimeout / 3,
 		Capacity: uint32(n.cfg.Queue.MaxItems),
 	}, dispatch.Deps{
-		Directory: n.directory, Router: region.NewRouter(n.self, n.cluster, &n.evacuations), Store: n.db, Peers: n.peers, Present: n.present,
+		Directory: n.directory, Router: region.NewRouter(n.self, n.cluster, &n.evacuations), Store: n.db,
+		Peers: n.peers, Rates: rates, Present: n.present,
 		OpenLocal: func(ctx context.Context, home region.Name) (dispatch.Batcher, error) {
 			if err := n.regions.check(ctx, home); err != nil {
 				return nil, err

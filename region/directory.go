@@ -86,7 +86,8 @@ type Directory struct {
 // entry is a home in memory.
 type entry struct {
 	Home
-	asked time.Time // when the read began that found the home
+	asked   time.Time // when the read began that found the home
+	recheck *recheck  // of a suspended company, nil for others
 }
 
 // unknownError is ErrUnknownCompany with the time at which the read began.
@@ -150,7 +151,7 @@ func (d *Directory) load(ctx context.Context, company string) (entry, error) {
 		}
 		return entry{}, err
 	default:
-		return entry{Home: home, asked: asked}, nil
+		return entry{Home: home, asked: asked, recheck: newRecheck(home, asked.Add(suspensionAge))}, nil
 	}
 }
 
@@ -185,6 +186,9 @@ func (d *Directory) Home(ctx context.Context, company string) (Home, error) {
 		d.hits.Add(1)
 		// Get starts a background read if the entry is old. The read must outlive this caller's context.
 		k, err := d.homes.Get(d.closing, company, d.loader)
+		if now := time.Now(); err == nil && k.SuspendedAt(now) && k.recheck.due(now) {
+			return d.recheckSuspension(ctx, company, k)
+		}
 		return k.Home, d.remember(company, err)
 	}
 	d.misses.Add(1)
@@ -278,7 +282,7 @@ func (d *Directory) Put(company string, home Home) {
 		if found && old.Version > home.Version {
 			return old, otter.CancelOp
 		}
-		return entry{Home: home}, otter.WriteOp
+		return entry{Home: home, recheck: newRecheck(home, time.Time{})}, otter.WriteOp
 	})
 	d.found(company)
 }

@@ -36,4 +36,14 @@ type Home struct {
 	Zone   *time.Location
 	// Version counts every change of the company. Of two Homes the higher version is the newer one.
 	Version int64
+	// Suspended means that an operator has suspended the company until SuspendedUntil, or for good if that is zero.
+	Suspended      bool
+	SuspendedUntil time.Time
+	// RateLimit is how many punches a second each node takes from the company's devices, 0 for no limit.
+	RateLimit int
+}
+
+// SuspendedAt reports whether the company is suspended at that time.
+func (h Home) SuspendedAt(now time.Time) bool {
+	return h.Suspended && (h.SuspendedUntil.IsZero() || now.Before(h.SuspendedUntil))
 }

@@ -45,7 +45,7 @@ type Deps struct {
 	// Operator returns nil for the token of an operator.
 	Operator func(ctx context.Context, token string) error
 	// Status returns the cluster as the node sees it.
-	Status func() Status
+	Status func(ctx context.Context) Status
 	// Keyrings returns the gossip keys of every node, as far as the node knows them.
 	Keyrings func() Keyrings
 	// Evacuate sets an evacuation on all nodes and returns it as it holds now. The operator reads its errors.
@@ -96,8 +96,8 @@ func New(cfg Config, deps Deps) (http.Handler, error) {
 		mux.HandleFunc("/debug/pprof/"+path, deps.operator(profile))
 	}
 
-	mux.HandleFunc("GET /status", deps.operator(func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, http.StatusOK, deps.Status())
+	mux.HandleFunc("GET /status", deps.operator(func(w http.ResponseWriter, r *http.Request) {
+		answer(w, http.StatusOK, deps.Status(r.Context()))
 	}))
 	mux.HandleFunc("GET /gossip/keys", deps.operator(func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, http.StatusOK, deps.Keyrings())

@@ -22,7 +22,7 @@ func TestEverythingButHealthAndMetricsNeedsAnOperator(t *testing.T) {
 			}
 			return nil
 		},
-		Status: func() Status { return Status{} }, Keyrings: func() Keyrings { return Keyrings{} },
+		Status: func(context.Context) Status { return Status{} }, Keyrings: func() Keyrings { return Keyrings{} },
 		Evacuate: func(_ context.Context, e region.Evacuation, _ bool) (region.Evacuation, error) { return e, nil },
 		Clock:    time.Now,
 	})

@@ -17,6 +17,19 @@ type Status struct {
 	Regions   []Region `json:"regions"`
 	Nodes     []Member `json:"nodes"`
 	Homes     []Home   `json:"homes"`
+	// Companies are the first companies that an operator has suspended or limited.
+	Companies []Company `json:"companies,omitempty"`
+	// CompaniesUnknown says why Companies is empty when the database did not answer.
+	CompaniesUnknown string `json:"companies_unknown,omitempty"`
+}
+
+// Company is a company that an operator has suspended or limited.
+type Company struct {
+	ID        string     `json:"id"`
+	Suspended bool       `json:"suspended"`
+	Until     *time.Time `json:"until,omitempty"`
+	RateLimit int        `json:"rate_limit,omitempty"` // punches a second that each node takes
+	By        string     `json:"by"`
 }
 
 // Region is a region that the database has, or that has nodes.
@@ -85,7 +98,36 @@ func (s *Status) WriteTable(out io.Writer) error {
 	for _, h := range s.Homes {
 		line(h.Region, h.Way, h.Waiting, openOr(h.CircuitOpen, "closed"))
 	}
+	if s.CompaniesUnknown != "" {
+		line()
+		line("COMPANIES", "unknown: "+s.CompaniesUnknown)
+	}
+	if len(s.Companies) > 0 {
+		line()
+		line("COMPANY", "SUSPENDED", "LIMIT", "BY")
+		for _, c := range s.Companies {
+			line(c.ID, suspendedUntil(c.Suspended, c.Until), limitOf(c.RateLimit), c.By)
+		}
+	}
 	return w.Flush()
+}
+
+func suspendedUntil(suspended bool, until *time.Time) string {
+	switch {
+	case !suspended:
+		return "no"
+	case until == nil:
+		return "yes"
+	default:
+		return "until " + until.UTC().Format(time.RFC3339)
+	}
+}
+
+func limitOf(perSecond int) string {
+	if perSecond == 0 {
+		return "none"
+	}
+	return fmt.Sprintf("%d/s for each node", perSecond)
 }
 
 func openOr(open bool, otherwise string) string {

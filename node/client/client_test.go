@@ -65,6 +65,7 @@ func TestAnswers(t *testing.T) {
 		"201":                         {recorded, "receipt"},
 		"503 unavailable":             {problem(503, punch.Unavailable, ""), retried},
 		"503 overloaded":              {problem(503, punch.Overloaded, ""), retried},
+		"503 suspended":               {problem(503, punch.Suspended, "900"), kept},
 		"503 that calls itself final": {problem(503, punch.Invalid, ""), retried},
 		"429":                         {problem(429, punch.RateLimited, ""), retried},
 		"408":                         {problem(408, punch.Unavailable, ""), retried},

@@ -32,6 +32,7 @@ type Node struct {
 	Queue     Queue     `embed:"" prefix:"queue-"`
 	Batch     Batch     `embed:"" prefix:"batch-"`
 	Directory Directory `embed:"" prefix:"directory-"`
+	Employee  Employee  `embed:"" prefix:"employee-"`
 
 	PunchTimeout    time.Duration `help:"Time limit for one punch. Then its device is told to retry. The default outlasts the failover of a database region (2 to 7 s), and is about as long as a person waits at a gate." default:"15s"`
 	MaxFutureSkew   time.Duration `help:"How far in the future a punch may lie. A terminal without time synchronization drifts by the default in about a month." default:"2m"`
@@ -112,6 +113,12 @@ type Batch struct {
 type Directory struct {
 	Capacity int           `help:"Companies whose home is kept in memory. 100,000 companies take about 30 MB." default:"100000"`
 	Refresh  time.Duration `help:"Age at which an entry is read again in the background. A stale entry costs one punch a second attempt." default:"1m"`
+}
+
+// Employee limits how often punches of one employee arrive at the node. Its zero value is no limit.
+type Employee struct {
+	Burst    int           `help:"Punches of one employee that the node takes at once. An honest employee makes one, and a stuck key makes hundreds. Stored punches do not count. With 0 there is no limit." default:"5"`
+	Interval time.Duration `help:"Time after which an employee has one punch more. The default is shorter than the way back to the gate." default:"3s"`
 }
 
 var hostPart = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]{0,62}$`)
@@ -204,6 +211,12 @@ func (c *Node) checkBounds(wrong *problems) {
 	}
 	if c.Batch.MaxItems > 4096 {
 		wrong.add("batch-max-items", "must be at most 4096, is %d", c.Batch.MaxItems)
+	}
+	if c.Employee.Burst < 0 {
+		wrong.add("employee-burst", "must not be negative, is %d", c.Employee.Burst)
+	}
+	if c.Employee.Burst > 0 && c.Employee.Interval <= 0 {
+		wrong.add("employee-interval", "must be more than 0, is %s", c.Employee.Interval)
 	}
 	if c.MaxFutureSkew < 0 {
 		wrong.add("max-future-skew", "must not be negative, is %s", c.MaxFutureSkew)

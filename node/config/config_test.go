@@ -103,6 +103,8 @@ func TestWrongValuesNameTheSetting(t *testing.T) {
 		"database-connections-per-home": {"--database-connections-per-home=-1"},
 		"punch-timeout":                 {"--punch-timeout=1ms"},
 		"max-future-skew":               {"--max-future-skew=-1s"},
+		"employee-burst":                {"--employee-burst=-1"},
+		"employee-interval":             {"--employee-interval=0s"},
 		"shutdown-timeout":              {"--shutdown-timeout=1s"},
 		"public-addresses":              {"--public-addresses=node.example"},
 		"dns-addr":                      {"--dns-addr=:53", "--dns-zone=example.com", "--dns-name-servers=ns.example.com"},

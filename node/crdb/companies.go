@@ -26,6 +26,7 @@ type Company struct {
 	Epoch      int64
 	Version    int64
 	CreatedAt  time.Time
+	Switches
 }
 
 // Validate checks the values that an operator gives. regions are the regions of the database.
@@ -54,16 +55,39 @@ func (c *Company) Validate(regions []string) error {
 // company.
 func (db *DB) Home(ctx context.Context, company string) (home region.Home, err error) {
 	err = db.query(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
-		var name, zone string
-		err := pool.QueryRow(ctx, `SELECT home_region::text, epoch, time_zone, version FROM companies WHERE company_id = $1`, company).
-			Scan(&name, &home.Epoch, &zone, &home.Version)
-		home.Region, home.Zone = region.Name(name), db.location(ctx, zone)
+		var row homeRow
+		err := pool.QueryRow(ctx, `SELECT `+homeColumns+` FROM companies WHERE company_id = $1`, company).Scan(row.fields()...)
+		home = row.home(db.location(ctx, row.zone))
 		return err
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return region.Home{}, region.ErrUnknownCompany
 	}
 	return home, err
+}
+
+// homeColumns are the columns of a region.Home, in the order of homeRow.fields.
+const homeColumns = `home_region::text, epoch, time_zone, version, suspended, suspended_until, coalesce(rate_limit, 0)`
+
+// homeRow is a row with homeColumns.
+type homeRow struct {
+	region, zone string
+	stored       region.Home // without Region, Zone and SuspendedUntil
+	until        *time.Time
+}
+
+func (r *homeRow) fields() []any {
+	h := &r.stored
+	return []any{&r.region, &h.Epoch, &r.zone, &h.Version, &h.Suspended, &r.until, &h.RateLimit}
+}
+
+func (r *homeRow) home(zone *time.Location) region.Home {
+	h := r.stored
+	h.Region, h.Zone = region.Name(r.region), zone
+	if r.until != nil {
+		h.SuspendedUntil = r.until.UTC()
+	}
+	return h
 }
 
 // location loads a zone that was checked when it was stored. If this build does not know the zone, the company's
@@ -99,19 +123,17 @@ func (db *DB) homes(ctx context.Context, limit, page int, put func(company strin
 		read, last := 0, after
 		err := db.retryUntilAnswer(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
 			read, last = 0, after
-			rows, err := pool.Query(ctx, `SELECT company_id, home_region::text, epoch, time_zone, version FROM companies
+			rows, err := pool.Query(ctx, `SELECT company_id, `+homeColumns+` FROM companies
 				WHERE company_id > $1 ORDER BY company_id LIMIT $2`, after, size)
 			if err != nil {
 				return err
 			}
-			var name, zone string
-			var home region.Home
-			_, err = pgx.ForEachRow(rows, []any{&last, &name, &home.Epoch, &zone, &home.Version}, func() error {
-				if zones[zone] == nil {
-					zones[zone] = db.location(ctx, zone)
+			var row homeRow
+			_, err = pgx.ForEachRow(rows, append([]any{&last}, row.fields()...), func() error {
+				if zones[row.zone] == nil {
+					zones[row.zone] = db.location(ctx, row.zone)
 				}
-				home.Region, home.Zone = region.Name(name), zones[zone]
-				put(last, home)
+				put(last, row.home(zones[row.zone]))
 				read++
 				return nil
 			})
@@ -159,7 +181,8 @@ type querier interface {
 
 func companies(ctx context.Context, q querier, where string, args ...any) ([]Company, error) {
 	rows, err := q.Query(ctx, `SELECT company_id, name, home_region::text, coalesce(moving_from::text, ''),
-		time_zone, epoch, version, created_at FROM companies `+where, args...)
+		time_zone, epoch, version, created_at,
+		suspended, suspended_until, suspension_reason, coalesce(rate_limit, 0), switched_at, switched_by FROM companies `+where, args...)
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/punchclock/punchclock/node/punch"
 	"github.com/punchclock/punchclock/node/zone"
+	"github.com/punchclock/punchclock/region"
 )
 
 func validZone(name string) error {
@@ -39,12 +40,7 @@ func (db *DB) SetZone(ctx context.Context, company, name string) (c Company, err
 			return punch.Errorf(punch.Conflict, "company %s is still moving from %s to %s; finish the move, then set the zone", company,
 				m.From, m.Home)
 		}
-		if err := db.lockFence(ctx, tx); err != nil {
-			return err
-		}
-		if err := execOne(ctx, tx, `UPDATE homes SET epoch = epoch + 1
-			WHERE crdb_region = $1::text::crdb_internal_region AND company_id = $2 AND epoch = $3 AND moving_from IS NULL`,
-			string(m.Home), company, m.Epoch); err != nil {
+		if err := db.raiseFence(ctx, tx, m); err != nil {
 			return err
 		}
 		if err := execOne(ctx, tx, `UPDATE companies SET time_zone = $2, epoch = epoch + 1, version = version + 1 WHERE company_id = $1`,
@@ -58,6 +54,17 @@ func (db *DB) SetZone(ctx context.Context, company, name string) (c Company, err
 		return c, fmt.Errorf("set the time zone of company %s: %w", company, err)
 	}
 	return c, nil
+}
+
+// raiseFence raises the epoch in the fence of a company that is not moving. The caller has locked the company and raises
+// the epoch in its row too.
+func (db *DB) raiseFence(ctx context.Context, tx pgx.Tx, m region.Move) error {
+	if err := db.lockFence(ctx, tx); err != nil {
+		return err
+	}
+	return execOne(ctx, tx, `UPDATE homes SET epoch = epoch + 1
+		WHERE crdb_region = $1::text::crdb_internal_region AND company_id = $2 AND epoch = $3 AND moving_from IS NULL`,
+		string(m.Home), m.Company, m.Epoch)
 }
 
 func oneCompany(ctx context.Context, q querier, id string) (Company, error) {

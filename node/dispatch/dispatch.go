@@ -90,6 +90,7 @@ type Deps struct {
 	Router    Router
 	Store     Store
 	Peers     Peers
+	Rates     Rates // nil: punches may arrive at any rate
 	// Present reports whether a node is still a member of the cluster.
 	Present func(node string) bool
 	// OpenLocal opens the batcher that writes a home's punches to the database. For a region that the database does not
@@ -164,10 +165,13 @@ func (d *Dispatch) Record(ctx context.Context, p punch.Punch) (punch.Receipt, er
 		}
 		p.Route = routeTo(home, p.PunchedAt())
 		var receipt punch.Receipt
-		if ahead := p.CheckClock(d.cfg.MaxFutureSkew); ahead != nil {
-			receipt, err = d.existing(ctx, &p, ahead)
-		} else {
+		switch lookUp, refusal := d.admit(home, &p, dispatch); {
+		case refusal == nil:
 			receipt, err = d.send(ctx, p, dispatch)
+		case lookUp:
+			receipt, err = d.existing(ctx, &p, refusal)
+		default:
+			err = refusal
 		}
 		if punch.CodeOf(err) != punch.NotHome {
 			return receipt, err
@@ -204,8 +208,8 @@ func (d *Dispatch) RecordBatch(items []punch.Item) []punch.Outcome {
 	return outcomes
 }
 
-// existing answers a punch that is about to be refused as ahead. A punch that is recorded already gets its receipt,
-// whatever this node's clock says now.
+// existing answers a punch that is about to be refused, as ahead or as one too many. A punch that is recorded already gets
+// its receipt, whatever this node's clock says now.
 func (d *Dispatch) existing(ctx context.Context, p *punch.Punch, refusal error) (punch.Receipt, error) {
 	stored, err := d.deps.Store.Find(ctx, p.HomeRegion, p.Key())
 	switch {

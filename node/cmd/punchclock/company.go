@@ -22,6 +22,9 @@ type companyCommand struct {
 	Show    showCommand    `cmd:"" help:"Show one company."`
 	Move    moveCommand    `cmd:"" help:"Move a company to another home region, with its punches and without a pause. After an interruption, run the same command again."`
 	SetZone setZoneCommand `cmd:"" name:"set-zone" help:"Correct a company's time zone. Every punch that is stored afterwards has the new zone. Stored punches keep theirs. Run it as the account that runs company move."`
+	Suspend suspendCommand `cmd:"" help:"Make all nodes refuse a company's punches with 503, so that its devices keep them. Reads go on. Run it as the account that runs company move."`
+	Resume  resumeCommand  `cmd:"" help:"End the suspension of a company. Its devices send their punches when they ask next, mostly within 20 minutes."`
+	Limit   limitCommand   `cmd:"" help:"Limit the punches a second that each node takes from a company's devices. Punches above the limit are refused with 429, and devices keep them."`
 	Import  importCommand  `cmd:"" help:"Create companies from a CSV file with the columns company,name,home_region,time_zone. One line is one company. Each line is counted as created, unchanged or refused. Refused lines are named by their number."`
 }
 
@@ -69,7 +72,7 @@ func (c *listCommand) Run(ctx context.Context, out io.Writer) error {
 	}
 	defer done()
 	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(w, "COMPANY\tHOME\tEPOCH\tZONE\tNAME")
+	fmt.Fprintln(w, "COMPANY\tHOME\tEPOCH\tZONE\tSUSPENDED\tLIMIT\tNAME")
 	const page = 1000 // little memory, and few round trips
 	for after := ""; ; {
 		list, err := db.ListCompanies(ctx, after, page)
@@ -77,7 +80,7 @@ func (c *listCommand) Run(ctx context.Context, out io.Writer) error {
 			return err
 		}
 		for _, c := range list {
-			fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\n", c.ID, c.HomeRegion, c.Epoch, c.TimeZone, c.Name)
+			fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\t%s\n", c.ID, c.HomeRegion, c.Epoch, c.TimeZone, suspension(&c), limit(&c), c.Name)
 			after = c.ID
 		}
 		if len(list) < page {
@@ -108,6 +111,7 @@ func (c *showCommand) Run(ctx context.Context, out io.Writer) error {
 	}
 	fmt.Fprintf(out, "company      %s\nname         %s\nhome region  %s\nepoch        %d\nversion      %d\ntime zone    %s\ncreated      %s\n",
 		company.ID, company.Name, home, company.Epoch, company.Version, company.TimeZone, company.CreatedAt.UTC().Format(time.RFC3339))
+	printSwitches(out, &company)
 	return nil
 }
 

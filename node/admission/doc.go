@@ -1,0 +1,2 @@
+// Package admission decides at the door which requests a node takes on.
+package admission
