@@ -179,10 +179,12 @@ type querier interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 }
 
+const companySQL = `SELECT company_id, name, home_region::text, coalesce(moving_from::text, ''),
+	time_zone, epoch, version, created_at,
+	suspended, suspended_until, suspension_reason, coalesce(rate_limit, 0), switched_at, switched_by FROM companies `
+
 func companies(ctx context.Context, q querier, where string, args ...any) ([]Company, error) {
-	rows, err := q.Query(ctx, `SELECT company_id, name, home_region::text, coalesce(moving_from::text, ''),
-		time_zone, epoch, version, created_at,
-		suspended, suspended_until, suspension_reason, coalesce(rate_limit, 0), switched_at, switched_by FROM companies `+where, args...)
+	rows, err := q.Query(ctx, companySQL+where, args...)
 	if err != nil {
 		return nil, err
 	}

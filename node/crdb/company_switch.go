@@ -139,10 +139,13 @@ func (db *DB) switchCompany(ctx context.Context, company, by string, change func
 	return c, err
 }
 
+// switchedWhere is the condition of the index companies_switched, so that no status reads all companies.
+const switchedWhere = `WHERE suspended OR rate_limit IS NOT NULL ORDER BY company_id LIMIT $1`
+
 // SwitchedCompanies returns up to limit companies that are suspended or limited, in the order of their ids.
 func (db *DB) SwitchedCompanies(ctx context.Context, limit int) (list []Company, err error) {
 	err = db.query(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
-		list, err = companies(ctx, pool, `WHERE suspended OR rate_limit IS NOT NULL ORDER BY company_id LIMIT $1`, limit)
+		list, err = companies(ctx, pool, switchedWhere, limit)
 		return err
 	})
 	return list, err
