@@ -156,12 +156,14 @@ func (b *batch) take(a answer, sent []int, attempt int) (open []int, again *Erro
 	}
 	for j, i := range sent {
 		result, r := &w.Results[j], &b.requests[i]
-		failure := &Error{ID: r.ID, Status: result.Status, Code: punch.Unavailable, Endpoint: a.endpoint, Node: a.node, Attempts: attempt}
+		failure := &Error{ID: r.ID, Status: result.Status, Code: punch.Unavailable, Endpoint: a.endpoint, Node: a.node, Attempts: attempt, UploadAfter: a.uploadAfter}
 		switch {
 		case result.Receipt != nil:
 			receipt, err := result.Receipt.receiptFor(r.Employee, r.ID)
 			if err == nil {
-				b.outcomes[i] = Outcome{Receipt: Receipt{Receipt: receipt, Node: a.node, Endpoint: a.endpoint, Attempts: attempt}}
+				b.outcomes[i] = Outcome{Receipt: Receipt{
+					Receipt: receipt, Node: a.node, Endpoint: a.endpoint, Attempts: attempt, UploadAfter: a.uploadAfter,
+				}}
 				continue
 			}
 			failure.Err = err

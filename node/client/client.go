@@ -11,8 +11,10 @@ package client
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/http"
 	"net/url"
@@ -53,20 +55,23 @@ type Config struct {
 	MaxClockAhead time.Duration
 	// Backoff bounds the waits between attempts.
 	Backoff Backoff
+	// Budget bounds how many of the requests are retries. A program that sends for many devices, such as a gateway, needs
+	// a larger Reserve and a shorter Every.
+	Budget Budget
 }
 
 // Backoff is exponential with full jitter. Before attempt n+1 the client waits a random time up to Base doubled n-1
-// times, but never more than Max.
+// times, but never more than Max. After a Retry-After the client waits that long, and then a random time up to half of it.
 type Backoff struct {
 	// Base is 100 ms by default, a time that a person at a gate does not notice.
 	Base time.Duration
 	// Max is 5 s by default, so a device is back within seconds of the service.
 	Max time.Duration
-	// RetryAfterMax bounds the Retry-After that the client obeys. The default is 30 s: a wrong header must not silence a
-	// device.
+	// RetryAfterMax bounds the Retry-After that the client obeys. The default is 30 minutes, twice the wait of a suspended
+	// company. A wrong header must not silence a device for longer.
 	RetryAfterMax time.Duration
 	// CoolDown is the time for which the client skips an endpoint that did not answer, while there is another endpoint.
-	// The default is 10 s, about the time in which a node restarts.
+	// The default is 10 s, about the time in which a node restarts. Each failure in a row doubles it, up to a minute.
 	CoolDown time.Duration
 }
 
@@ -77,7 +82,7 @@ const (
 	defaultMaxClockAhead       = 15 * time.Minute
 	defaultBackoffBase         = 100 * time.Millisecond
 	defaultBackoffMax          = 5 * time.Second
-	defaultRetryAfterMax       = 30 * time.Second
+	defaultRetryAfterMax       = 30 * time.Minute
 	defaultCoolDown            = 10 * time.Second
 )
 
@@ -103,6 +108,7 @@ type Client struct {
 	cfg        Config
 	http       *http.Client
 	transport  *http.Transport // nil if the caller gave its own HTTPClient
+	budget     *bucket
 	endpoints  atomic.Pointer[endpoints]
 	refreshing sync.Mutex // held while a call replaces the endpoints
 }
@@ -113,6 +119,7 @@ func New(cfg Config) (*Client, error) {
 		return nil, fmt.Errorf("client: %w", err)
 	}
 	c := &Client{cfg: cfg.withDefaults()}
+	c.budget = newBucket(c.cfg.Budget)
 	c.endpoints.Store(newEndpoints(c.cfg.Endpoints))
 	if cfg.HTTPClient == nil {
 		c.transport = newTransport()
@@ -138,7 +145,9 @@ func newTransport() *http.Transport {
 		// A host that is down must leave time for the next endpoint.
 		DialContext:         (&net.Dialer{Timeout: 3 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
 		TLSHandshakeTimeout: 5 * time.Second,
-		ForceAttemptHTTP2:   true,
+		// A node that is full has no time for full handshakes, and a device must often connect again then.
+		TLSClientConfig:   &tls.Config{ClientSessionCache: tls.NewLRUClientSessionCache(maxEndpoints)},
+		ForceAttemptHTTP2: true,
 		// In HTTP/2 all requests share one connection. Pings detect a dead connection before each request times out.
 		HTTP2:        &http.HTTP2Config{SendPingTimeout: 5 * time.Second, PingTimeout: 5 * time.Second},
 		MaxIdleConns: 256,
@@ -168,6 +177,9 @@ func (cfg *Config) Validate() error {
 			return fmt.Errorf("setting %s: must not be negative, is %s", d.name, *d.value)
 		}
 	}
+	if b := cfg.Budget; b.Ratio < 0 || b.Reserve < 0 || math.IsNaN(b.Ratio+b.Reserve) {
+		return fmt.Errorf("setting Budget: Ratio and Reserve must not be negative, are %g and %g", b.Ratio, b.Reserve)
+	}
 	return nil
 }
 
@@ -179,6 +191,8 @@ func (cfg Config) withDefaults() Config {
 	for _, d := range cfg.durations() {
 		*d.value = cmp.Or(*d.value, d.fallback)
 	}
+	cfg.Budget.Ratio = cmp.Or(cfg.Budget.Ratio, defaultBudgetRatio)
+	cfg.Budget.Reserve = max(1, cmp.Or(cfg.Budget.Reserve, defaultBudgetReserve)) // less than a whole token never allows a retry
 	return cfg
 }
 
@@ -198,6 +212,7 @@ func (cfg *Config) durations() []duration {
 		{"Backoff.Max", &cfg.Backoff.Max, defaultBackoffMax},
 		{"Backoff.RetryAfterMax", &cfg.Backoff.RetryAfterMax, defaultRetryAfterMax},
 		{"Backoff.CoolDown", &cfg.Backoff.CoolDown, defaultCoolDown},
+		{"Budget.Every", &cfg.Budget.Every, defaultBudgetEvery},
 	}
 }
 
@@ -232,6 +247,9 @@ type Receipt struct {
 	Node     string // the node that answered; empty if the answer did not name it
 	Endpoint string // the endpoint that answered
 	Attempts int    // number of requests, at least 1
+	// UploadAfter is the time that the service asks a device to wait before it uploads stored punches. It is 0 if the
+	// answer does not ask. It never concerns a person who punches now.
+	UploadAfter time.Duration
 }
 
 // Punch records a punch and returns its receipt. It retries under the same id until an answer settles the punch, the

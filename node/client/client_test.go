@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"strings"
 	"testing"
@@ -225,6 +226,9 @@ func TestConfig(t *testing.T) {
 		"Token":                 func(c *Config) { c.Token = nil },
 		"AttemptTimeout":        func(c *Config) { c.AttemptTimeout = -1 },
 		"Backoff.RetryAfterMax": func(c *Config) { c.Backoff.RetryAfterMax = -1 },
+		"Budget.Every":          func(c *Config) { c.Budget.Every = -1 },
+		"Budget":                func(c *Config) { c.Budget.Ratio = -1 },
+		"Budget: ":              func(c *Config) { c.Budget.Reserve = math.NaN() },
 	} {
 		cfg := ok()
 		change(&cfg)

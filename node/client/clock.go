@@ -49,7 +49,7 @@ func (c *Client) skipWrongClock(check *clockCheck) {
 	}
 	e := c.endpoints.Load()
 	if i := slices.Index(e.urls, check.endpoint); i >= 0 {
-		e.failed(i, time.Now().Add(c.cfg.Backoff.CoolDown))
+		e.skip(i, time.Now().Add(c.cfg.Backoff.CoolDown))
 	}
 }
 
@@ -70,5 +70,5 @@ func (c *Client) withOthers(ctx context.Context, e *endpoints) *endpoints {
 		return e
 	}
 	others := slices.DeleteFunc(Order(regions, nil, e.urls), func(url string) bool { return url == e.urls[0] })
-	return e.with(append(slices.Clone(e.urls), others[:min(len(others), maxOthers)]...))
+	return e.with(append(slices.Clone(e.urls), others[:min(len(others), maxOthers)]...), regions)
 }

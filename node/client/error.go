@@ -26,10 +26,12 @@ type Error struct {
 	TraceID   string // for the operator of the service
 	// RetryAfter is how long to wait before the next call, 0 if unknown.
 	RetryAfter time.Duration
-	Endpoint   string // the endpoint of the last attempt
-	Node       string // the node of the last answer; empty if the answer did not name it
-	Attempts   int    // number of requests, 0 if none could be sent
-	Err        error  // why there was no answer; nil if there was one
+	// UploadAfter is the time to wait before stored punches are uploaded, 0 if the answer does not say.
+	UploadAfter time.Duration
+	Endpoint    string // the endpoint of the last attempt
+	Node        string // the node of the last answer; empty if the answer did not name it
+	Attempts    int    // number of requests, 0 if none could be sent
+	Err         error  // why there was no answer; nil if there was one
 }
 
 func (e *Error) Error() string {

@@ -25,6 +25,7 @@ type Outbox struct {
 	disk  disk
 	mutex chan struct{} // holds a token while a goroutine has the folder; waiters take it in their order
 	holds holds
+	slot  uploadSlot
 }
 
 // OutboxConfig names the folder of an Outbox and its bounds. Dir is required.

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
-	"slices"
 	"sync"
 	"time"
 
@@ -39,6 +37,7 @@ func (o *Outbox) Punch(ctx context.Context, s Sender, r Request) (Receipt, error
 		return receipt, nil
 	}
 	receipt, err := s.Punch(ctx, r)
+	o.slot.hear(time.Now(), Outcome{receipt, err})
 	// The answer counts although the caller may have gone. If the disk fails here, the punch still waits, and the next
 	// flush gets the same answer.
 	if failure := o.apply(context.WithoutCancel(ctx), []Request{r}, []Outcome{{receipt, err}}); failure != nil {
@@ -62,7 +61,9 @@ type Flushed struct {
 // ahead of their time.
 //
 // Flush ends early if a batch settles nothing: the service is down or the token is invalid, and the rest would get the
-// same answer. The error is about the outbox itself: ErrFlushing, or an error of the disk. The result is valid with it.
+// same answer. It also ends early when the service asks to upload later. It sends nothing before that time, which
+// RetryAfter names. The error is about the outbox itself: ErrFlushing, or an error of the disk. The result is valid with
+// it.
 func (o *Outbox) Flush(ctx context.Context, s Sender) (Flushed, error) {
 	unlock, err := o.disk.lock(ctx, flushLock, 0)
 	if errors.Is(err, errBusy) {
@@ -78,6 +79,9 @@ func (o *Outbox) Flush(ctx context.Context, s Sender) (Flushed, error) {
 	}
 	f := &flush{outbox: o, sender: s}
 	f.Kept = len(in.waiting)
+	if f.RetryAfter = o.slot.wait(time.Now()); f.RetryAfter > 0 {
+		return f.Flushed, nil
+	}
 	workers := make(chan struct{}, o.cfg.Concurrency)
 	var all sync.WaitGroup
 	for names := o.holds.due(in.waiting, time.Now()); len(names) > 0; {
@@ -127,6 +131,7 @@ func (f *flush) send(ctx context.Context, names []string) {
 		requests[i] = entries[i].Request
 	}
 	outcomes, err := f.sender.PunchBatch(ctx, requests)
+	f.outbox.slot.hear(time.Now(), outcomes...)
 	if err == nil {
 		err = f.outbox.apply(context.WithoutCancel(ctx), requests, outcomes)
 	}
@@ -170,7 +175,11 @@ func (f *flush) count(entries []Entry, outcomes []Outcome) {
 		}
 	}
 	f.Kept -= settled
-	f.stop = f.stop || settled == 0 && waiting > 0
+	later := f.outbox.slot.wait(time.Now())
+	if f.Kept > 0 {
+		f.RetryAfter = max(f.RetryAfter, later)
+	}
+	f.stop = f.stop || settled == 0 && waiting > 0 || later > 0
 }
 
 // apply writes the outcomes of a batch to the disk.
@@ -236,63 +245,4 @@ func (o *Outbox) removeRecorded(receipts []Receipt) error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// holds are the waiting punches that a node called ahead, each with the time before which Flush leaves it out. Without
-// them a device with a wrong clock would send thousands of punches in vain at every flush. They lie in memory, so a new
-// process asks once more.
-type holds struct {
-	mu    sync.Mutex           // guards until
-	until map[string]time.Time // by the name of the file, on the monotonic clock: a person may set the other one
-}
-
-func (h *holds) set(id punch.ID, until time.Time) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.until == nil {
-		h.until = make(map[string]time.Time)
-	}
-	h.until[id.String()+punchExt] = until
-}
-
-// due returns the waiting files without those on hold. It forgets the holds of files that do not wait any more.
-func (h *holds) due(waiting []string, now time.Time) []string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	held := make(map[string]time.Time)
-	due := slices.DeleteFunc(slices.Clone(waiting), func(name string) bool {
-		until, found := h.until[name]
-		if found = found && now.Before(until); found {
-			held[name] = until
-		}
-		return found
-	})
-	h.until = held
-	return due
-}
-
-// flushEvery is the interval of Run. A device that was cut off is up to date within half a minute. A device whose service
-// is down asks rarely.
-const flushEvery = 15 * time.Second
-
-// maxFlushWait bounds the Retry-After that an outbox obeys. A wrong header must not silence a device.
-const maxFlushWait = 5 * time.Minute
-
-// Run flushes at once and then repeatedly until ctx ends. It obeys the Retry-After of the service. report gets the result
-// of each flush that settled a punch or failed. It may be nil.
-func (o *Outbox) Run(ctx context.Context, s Sender, report func(Flushed, error)) {
-	for {
-		done, err := o.Flush(ctx, s)
-		if errors.Is(err, ErrFlushing) {
-			done, err = Flushed{}, nil // the other flush sends the punches
-		}
-		if report != nil && (err != nil || done.Last != nil || len(done.Receipts)+len(done.Refused) > 0) {
-			report(done, err)
-		}
-		wait := max(flushEvery, min(done.RetryAfter, maxFlushWait))
-		// The jitter spreads devices that lost the network together.
-		if sleep(ctx, wait+rand.N(wait/2)) != nil {
-			return
-		}
-	}
 }

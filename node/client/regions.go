@@ -131,22 +131,9 @@ func (c *Client) Refresh(ctx context.Context, preferred []string) error {
 	}
 	c.refreshing.Lock() // two calls at once must both carry over which endpoints failed
 	defer c.refreshing.Unlock()
-	c.endpoints.Store(c.endpoints.Load().with(Order(regions, preferred, c.cfg.Endpoints)))
+	c.endpoints.Store(c.endpoints.Load().with(Order(regions, preferred, c.cfg.Endpoints), regions))
 	return nil
 }
 
 // Endpoints returns the present endpoints in order of preference.
 func (c *Client) Endpoints() []string { return slices.Clone(c.endpoints.Load().urls) }
-
-// with returns other endpoints. Calls go on skipping the failed endpoints of e.
-func (e *endpoints) with(urls []string) *endpoints {
-	next := newEndpoints(urls)
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for i, u := range urls {
-		if j := slices.Index(e.urls, u); j >= 0 {
-			next.until[i] = e.until[j]
-		}
-	}
-	return next
-}

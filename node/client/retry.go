@@ -5,8 +5,6 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/http"
-	"slices"
-	"sync"
 	"time"
 
 	"github.com/punchclock/punchclock/node/punch"
@@ -20,6 +18,7 @@ func (c *Client) do(
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.TotalTimeout)
 	defer cancel()
 	deadline, _ := ctx.Deadline()
+	c.budget.call(time.Now())
 	attempts, last := 0, none
 	var doubted []int          // endpoints that answered clock_ahead, each as often as it did
 	denied := false            // an endpoint answered unauthenticated
@@ -56,9 +55,9 @@ func (c *Client) do(
 			c.http.CloseIdleConnections() // behind a load balancer a new connection may reach another node
 			continue
 		}
-		list.failed(i, time.Now().Add(c.coolDown(err)))
-		wait := c.wait(attempts, err)
-		if time.Until(deadline) <= wait {
+		c.rest(list, i, err)
+		wait, now := c.budget.retry(time.Now(), c.wait(attempts, err), time.Until(deadline))
+		if !now {
 			err.RetryAfter = wait
 			return attempts, err
 		}
@@ -75,28 +74,42 @@ func (c *Client) attempt(ctx context.Context, timeout time.Duration, endpoint st
 	return try(ctx, endpoint)
 }
 
-// coolDown is the time for which calls skip the endpoint of a failed attempt: the time that it asked for, or else the
-// configured one. It is 0 if the answer was about the caller or the request and not about the endpoint.
-func (c *Client) coolDown(err *Error) time.Duration {
+// rest lets calls skip the endpoint of a failed attempt. An overloaded answer with a Retry-After is about the region: its
+// nodes tell each other when they are full, so asking the next one at once would only add load. Without a Retry-After the
+// endpoint itself failed, or asks the device to go elsewhere.
+func (c *Client) rest(list *endpoints, i int, err *Error) {
+	now := time.Now()
+	after := min(err.RetryAfter, restMax)
 	switch {
 	case err.Status == http.StatusTooManyRequests || err.Status == http.StatusRequestTimeout:
-		return 0
-	case err.RetryAfter > 0:
-		return min(err.RetryAfter, c.cfg.Backoff.RetryAfterMax)
+		// The answer is about the caller or the request, and any endpoint would give it.
+	case after > 0 && err.Code == punch.Overloaded:
+		list.skipRegion(i, now.Add(after))
+	case after > 0:
+		list.skip(i, now.Add(after))
 	default:
-		return c.cfg.Backoff.CoolDown
+		list.failed(i, now, c.cfg.Backoff.CoolDown)
 	}
 }
 
+// leastSpread is the least jitter on top of a Retry-After. A thousand devices that got the same header then come back over
+// a second, not at one moment.
+const leastSpread = time.Second
+
 // wait is the time before the next attempt. Retry-After applies to every endpoint: a home whose database is down is down
-// through all of them. The jitter on top spreads the devices that got the same Retry-After.
+// through all of them. The jitter on top is up to half of the Retry-After, so that devices spread further the longer they
+// wait together.
 func (c *Client) wait(attempts int, err *Error) time.Duration {
 	b := c.cfg.Backoff
 	limit := b.Max
 	if shift := attempts - 1; shift < 63 && b.Base <= b.Max>>shift { // the shift below cannot overflow then
 		limit = b.Base << shift
 	}
-	return min(err.RetryAfter, b.RetryAfterMax) + rand.N(limit+1)
+	after := min(err.RetryAfter, b.RetryAfterMax)
+	if after > 0 {
+		limit = max(limit, after/2, leastSpread)
+	}
+	return after + rand.N(limit+1)
 }
 
 // sleep waits for d and returns nil, or returns the cause of the end of ctx.
@@ -109,55 +122,4 @@ func sleep(ctx context.Context, d time.Duration) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-}
-
-// none is the index of the endpoint before the first attempt.
-const none = -1
-
-// endpoints are base URLs in order of preference, with the time until which calls skip each.
-type endpoints struct {
-	urls []string
-	mu   sync.Mutex // guards until
-	// until is the time before which calls skip an endpoint.
-	until []time.Time
-}
-
-func newEndpoints(urls []string) *endpoints {
-	return &endpoints{urls: urls, until: make([]time.Time, len(urls))}
-}
-
-// pick returns the first endpoint that calls need not skip and that was not just tried. Without one it returns the
-// endpoint behind the last tried: a call never gives up while there is time. Doubted endpoints come last.
-func (e *endpoints) pick(last int, doubted []int, now time.Time) int {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	undoubted := none
-	for i := range e.urls {
-		if i == last || slices.Contains(doubted, i) {
-			continue
-		}
-		if !now.Before(e.until[i]) {
-			return i
-		}
-		if undoubted == none {
-			undoubted = i
-		}
-	}
-	if undoubted != none && len(doubted) > 0 {
-		return undoubted
-	}
-	return (last + 1) % len(e.urls)
-}
-
-func (e *endpoints) failed(i int, until time.Time) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.until[i] = until
-}
-
-// worked lets calls use an endpoint again at once: it answered although calls should have skipped it.
-func (e *endpoints) worked(i int) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.until[i] = time.Time{}
 }

@@ -19,12 +19,21 @@ import (
 // nodeHeader names the node in every answer of Punchclock.
 const nodeHeader = "Punchclock-Node"
 
+// uploadAfterHeader asks a device that holds stored punches to upload them later. The service spreads these uploads over
+// the minutes after a rush.
+const uploadAfterHeader = "Punchclock-Upload-After"
+
+// maxUploadAfter bounds that wait. A wrong header must not keep punches for a day.
+const maxUploadAfter = time.Hour
+
 // answer is a whole response with status 200 or 201.
 type answer struct {
 	endpoint string
 	status   int
 	node     string
-	body     []byte
+	// uploadAfter is the wait that the answer asks of stored punches.
+	uploadAfter time.Duration
+	body        []byte
 }
 
 // send makes one request. Every response other than 200 and 201 is an error.
@@ -55,7 +64,10 @@ func (c *Client) send(ctx context.Context, endpoint, method, path string, body [
 		return answer{}, noAnswer(res.StatusCode, fmt.Errorf("the response exceeds %d bytes", limit))
 	}
 	if res.StatusCode == http.StatusOK || res.StatusCode == http.StatusCreated {
-		return answer{endpoint: endpoint, status: res.StatusCode, node: node, body: content}, nil
+		return answer{
+			endpoint: endpoint, status: res.StatusCode, node: node, body: content,
+			uploadAfter: uploadAfter(res.Header.Get(uploadAfterHeader)),
+		}, nil
 	}
 	failure := refusal(res.StatusCode, res.Header, content, time.Now())
 	failure.Endpoint, failure.Node = endpoint, node
@@ -65,7 +77,10 @@ func (c *Client) send(ctx context.Context, endpoint, method, path string, body [
 // refusal reads an error answer. Without a problem document of Punchclock the answer came from a proxy, such as a load
 // balancer or the login page of a hotel. It cannot be final then.
 func refusal(status int, header http.Header, body []byte, now time.Time) *Error {
-	e := &Error{Status: status, Code: punch.Unavailable, RetryAfter: retryAfter(header.Get("Retry-After"), now)}
+	e := &Error{
+		Status: status, Code: punch.Unavailable, RetryAfter: retryAfter(header.Get("Retry-After"), now),
+		UploadAfter: uploadAfter(header.Get(uploadAfterHeader)),
+	}
 	var p wireProblem
 	mediaType, _, _ := mime.ParseMediaType(header.Get("Content-Type"))
 	if mediaType != "application/problem+json" || json.Unmarshal(body, &p) != nil || p.Code == "" {
@@ -91,6 +106,15 @@ func retryAfter(value string, now time.Time) time.Duration {
 	return 0
 }
 
+// uploadAfter reads whole seconds. It returns 0 for any other value.
+func uploadAfter(value string) time.Duration {
+	seconds, err := strconv.ParseUint(strings.TrimSpace(value), 10, 31)
+	if err != nil {
+		return 0
+	}
+	return min(time.Duration(seconds)*time.Second, maxUploadAfter)
+}
+
 // receiptFor reads the receipt of a punch. Any other content counts as no answer.
 func (a answer) receiptFor(employee string, id punch.ID) (Receipt, *Error) {
 	var w wireReceipt
@@ -102,5 +126,5 @@ func (a answer) receiptFor(employee string, id punch.ID) (Receipt, *Error) {
 	if err != nil {
 		return Receipt{}, noAnswer(a.status, err)
 	}
-	return Receipt{Receipt: receipt, Node: a.node, Endpoint: a.endpoint}, nil
+	return Receipt{Receipt: receipt, Node: a.node, Endpoint: a.endpoint, UploadAfter: a.uploadAfter}, nil
 }

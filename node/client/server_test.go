@@ -76,10 +76,13 @@ func servers(t *testing.T, answers ...answerFunc) (urls []string, arrived func()
 	}
 }
 
-// mustNew makes a client without waits between attempts.
+// mustNew makes a client without waits between attempts, and with a budget that never ends.
 func mustNew(t *testing.T, urls []string, change ...func(*Config)) *Client {
 	t.Helper()
-	cfg := Config{Endpoints: urls, Token: StaticToken("secret"), Backoff: Backoff{Base: time.Microsecond, Max: time.Millisecond}}
+	cfg := Config{
+		Endpoints: urls, Token: StaticToken("secret"), Backoff: Backoff{Base: time.Microsecond, Max: time.Millisecond},
+		Budget: Budget{Every: time.Microsecond},
+	}
 	for _, c := range change {
 		c(&cfg)
 	}

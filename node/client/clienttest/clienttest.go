@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -34,8 +35,47 @@ const maxFutureSkew = 2 * time.Minute
 
 // Service is the storage behind one or several nodes.
 type Service struct {
-	mu     sync.Mutex // guards stored
-	stored map[punch.Key]punch.Stored
+	mu      sync.Mutex // guards the fields below
+	stored  map[punch.Key]punch.Stored
+	trouble Trouble
+}
+
+// Trouble is what a service does instead of its work. The zero value is none.
+type Trouble struct {
+	// Refusal answers every punch. Examples are punch.Overloaded, punch.RateLimited and punch.Unavailable, each with a
+	// RetryAfter. A negative RetryAfter asks the device to go elsewhere at once.
+	Refusal *punch.Error
+	// Reset closes every connection without an answer, as a node does that refuses before TLS.
+	Reset bool
+	// UploadAfter is on every answer, in whole seconds, if it is not 0.
+	UploadAfter time.Duration
+}
+
+// Set changes the trouble of all nodes of the service.
+func (s *Service) Set(t Trouble) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.trouble = t
+}
+
+func (s *Service) present() Trouble {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.trouble
+}
+
+// in wraps the API of a node with the trouble of the service.
+func (s *Service) in(api http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		t := s.present()
+		if t.Reset {
+			panic(http.ErrAbortHandler)
+		}
+		if t.UploadAfter > 0 {
+			w.Header().Set("Punchclock-Upload-After", strconv.FormatInt(int64(t.UploadAfter/time.Second), 10))
+		}
+		api.ServeHTTP(w, r)
+	})
 }
 
 // NewService makes a service without punches.
@@ -75,13 +115,14 @@ func (s *Service) Handler(node string, clock func() time.Time) (http.Handler, er
 		{Node: "eu-west-n1", Region: "eu-west", State: region.Ready, PublicURL: "http://eu-west.example"},
 		{Node: "ap-south-n1", Region: "ap-south", State: region.Draining, PublicURL: "http://ap-south.example"},
 	}))
-	return httpapi.New(
+	api, err := httpapi.New(
 		httpapi.Config{Node: node, Region: "us-east", PunchTimeout: 10 * time.Second, MaxBody: 1 << 20},
 		httpapi.Deps{
 			Recorder: recorder{s, clock}, Reader: s, Auth: manager{}, Cluster: cluster, Clock: clock, Log: slog.New(slog.DiscardHandler),
 			Draining: func() bool { return false }, ClockWrong: func() bool { return false },
 			Tracer: tracenoop.NewTracerProvider(), Meter: metricnoop.NewMeterProvider(),
 		})
+	return s.in(api), err
 }
 
 // recorder is a Service as one node sees it.
@@ -94,6 +135,9 @@ type recorder struct {
 func (r recorder) Record(_ context.Context, p punch.Punch) (punch.Receipt, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.trouble.Refusal != nil {
+		return punch.Receipt{}, r.trouble.Refusal
+	}
 	if old, ok := r.stored[p.Key()]; ok {
 		return old.Resolve(&p)
 	}

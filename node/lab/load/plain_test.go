@@ -244,7 +244,7 @@ func TestAPlainRunEnds(t *testing.T) {
 	})
 }
 
-// TestAFlood checks that one company sends most punches, and the result reports the others apart.
+// TestAFlood lets one company send most punches. The result must report the others apart.
 func TestAFlood(t *testing.T) {
 	t.Parallel()
 	cfg, s := mustPlain(t)

@@ -58,6 +58,8 @@ func newClients(cfg *Config, transport http.RoundTripper) ([][]*client.Client, e
 			c, err := client.New(client.Config{
 				Endpoints: endpoints, Token: client.StaticToken(company.Token),
 				HTTPClient: &http.Client{Transport: transport}, TotalTimeout: cfg.Load.TotalTimeout, AttemptTimeout: cfg.Load.AttemptTimeout,
+				// Each punch comes from a device of its own, and each device has a budget of its own.
+				Budget: client.Budget{Reserve: float64(cfg.Load.MaxInFlight), Every: time.Millisecond},
 			})
 			if err != nil {
 				return nil, fmt.Errorf("region %s: %w", cfg.Entries[i].Region, err)
