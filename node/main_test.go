@@ -118,12 +118,15 @@ func onOneEngine(t *testing.T, test func(t *testing.T, w *world)) {
 
 func mustEngines(t *testing.T) []cluster.Engine {
 	t.Helper()
-	list := cluster.TestEngines()
+	list := testEngines()
 	if len(list) == 0 {
 		t.Fatal("no database engine was found: run scripts/setup")
 	}
 	return list
 }
+
+// testEngines looks once. Each look runs the engines to learn their versions.
+var testEngines = sync.OnceValue(cluster.TestEngines)
 
 func mustWorld(t *testing.T, e cluster.Engine) *world {
 	t.Helper()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -108,7 +109,7 @@ type probe struct {
 
 const (
 	probeEvery = 200 * time.Millisecond
-	// probeTimeout ends a probe that the node refuses with 503. The device would otherwise wait for its Retry-After.
+	// probeTimeout ends a probe without an answer.
 	probeTimeout = 3 * time.Second
 	// stillRefused is how many probes in a row a node with a wrong clock must refuse.
 	stillRefused = 3
@@ -118,11 +119,23 @@ func newProbe(s *target, node *cluster.Node) *probe {
 	return &probe{s: s, node: node.PublicURL, company: companyOf(s.state.Companies, s.homes()[0])}
 }
 
-// noteStatus keeps the status of the last answer of one node to a punch.
+// noteStatus keeps the status of the last answer of one node to a punch. It calls refused after a 503.
 type noteStatus struct {
 	http.Transport
-	node   string
-	status atomic.Int64
+	node    string
+	refused func()
+	status  atomic.Int64
+}
+
+// readAnswer calls a function when the client has read an answer.
+type readAnswer struct {
+	io.ReadCloser
+	read func()
+}
+
+func (a readAnswer) Close() error {
+	defer a.read()
+	return a.ReadCloser.Close()
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -130,6 +143,9 @@ func (n *noteStatus) RoundTrip(r *http.Request) (*http.Response, error) {
 	res, err := n.Transport.RoundTrip(r)
 	if err == nil && r.Method == http.MethodPost && "http://"+r.URL.Host == n.node {
 		n.status.Store(int64(res.StatusCode))
+		if res.StatusCode == http.StatusServiceUnavailable {
+			res.Body = readAnswer{res.Body, n.refused}
+		}
 	}
 	return res, err
 }
@@ -137,7 +153,9 @@ func (n *noteStatus) RoundTrip(r *http.Request) (*http.Response, error) {
 // ask punches once and returns the status of the node's last answer, or 0 without an answer. Each probe is a new device:
 // a device that has met a wrong clock avoids that node for a while.
 func (p *probe) ask(ctx context.Context) (status int, err error) {
-	note := noteStatus{node: p.node}
+	ctx, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	note := noteStatus{node: p.node, refused: giveUp} // the device would wait for Retry-After and ask the same node again
 	defer note.CloseIdleConnections()
 	c, err := client.New(client.Config{
 		Endpoints: []string{p.node}, Token: client.StaticToken(p.company.Token), TotalTimeout: probeTimeout,

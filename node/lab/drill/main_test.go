@@ -26,6 +26,9 @@ var shared struct {
 	binary  string
 	lab     string
 	targets map[string]*target // by engine
+
+	broken       sync.Once
+	brokenBinary string // see mustBrokenBinary
 }
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(mainFunc(func() int { return testMain(m) })) }
@@ -114,9 +117,12 @@ func warm(t *testing.T, s *target) {
 	}
 }
 
+// testEngines looks once. Each look runs the engines to learn their versions.
+var testEngines = sync.OnceValue(cluster.TestEngines)
+
 func mustEngines(t *testing.T) (names []string) {
 	t.Helper()
-	for _, e := range cluster.TestEngines() {
+	for _, e := range testEngines() {
 		names = append(names, e.Name)
 	}
 	if len(names) == 0 {

@@ -25,23 +25,33 @@ type edit struct{ file, old, new string }
 // must then follow the product's change.
 func mustSabotage(t *testing.T, build func(ctx context.Context, dir string, flags ...string) (string, error), edits ...edit) string {
 	t.Helper()
-	dir := t.TempDir()
+	dir, err := os.MkdirTemp(shared.dir, "sabotage-")
+	if err != nil {
+		t.Fatal(err)
+	}
 	root, err := filepath.Abs("../../..")
 	if err != nil {
 		t.Fatal(err)
 	}
-	replaced := make(map[string]string)
-	for i, e := range edits {
+	texts := make(map[string]string)
+	for _, e := range edits {
 		path := filepath.Join(root, e.file)
-		text, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
+		if _, edited := texts[path]; !edited {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			texts[path] = string(text)
 		}
-		if n := strings.Count(string(text), e.old); n != 1 {
+		if n := strings.Count(texts[path], e.old); n != 1 {
 			t.Fatalf("%s has this %d times, want it once:\n%s", e.file, n, e.old)
 		}
-		broken := filepath.Join(dir, strings.Repeat("x", i+1)+".go")
-		if err := os.WriteFile(broken, []byte(strings.Replace(string(text), e.old, e.new, 1)), 0o600); err != nil {
+		texts[path] = strings.Replace(texts[path], e.old, e.new, 1)
+	}
+	replaced := make(map[string]string)
+	for path, text := range texts {
+		broken := filepath.Join(dir, filepath.Base(path))
+		if err := os.WriteFile(broken, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		replaced[path] = broken
@@ -61,13 +71,57 @@ func mustSabotage(t *testing.T, build func(ctx context.Context, dir string, flag
 	return binary
 }
 
-// mustNode starts one node of a build on the shared database, for the companies there.
-func mustNode(t *testing.T, s *target, binary string) (*cluster.Cluster, *cluster.State) {
+// brokenVariable chooses the fault of the node that mustBrokenNode builds.
+const brokenVariable = "LAB_BROKEN"
+
+// The faults of a broken node.
+const (
+	sound     = "" // none
+	early     = "early"
+	unchecked = "unchecked"
+)
+
+// mustBrokenBinary returns a node with two faults, of which an environment variable chooses one. Two builds would take
+// twice as long.
+func mustBrokenBinary(t *testing.T) string {
+	t.Helper()
+	shared.broken.Do(func() {
+		shared.brokenBinary = mustSabotage(t, cluster.Build,
+			edit{"node/crdb/writer.go", `	"errors"`, `	"errors"
+	"os"`},
+			edit{"node/crdb/writer.go", `	w.resolve(ctx, rows, &refusals)
+	outcomes := outcomesOf(items, rows)`, `	if os.Getenv("LAB_BROKEN") == "early" { // acknowledges before it commits
+		later := groupRows(items)
+		time.AfterFunc(300*time.Millisecond, func() { w.resolve(context.WithoutCancel(ctx), later, &refusals) })
+		for _, r := range rows {
+			r.stored = &punch.Stored{Receipt: r.punch.Receipt(time.Now().UTC().Truncate(time.Microsecond))}
+		}
+	} else {
+		w.resolve(ctx, rows, &refusals)
+	}
+	outcomes := outcomesOf(items, rows)`},
+			edit{"node/crdb/rows.go", `	"bytes"`, `	"bytes"
+	"os"`},
+			edit{"node/crdb/rows.go", `			receipt, err := r.stored.Resolve(&items[i].Punch)`, `			claim := items[i].Punch
+			if os.Getenv("LAB_BROKEN") == "unchecked" { // takes another punch of the same id for the stored punch
+				claim.Kind = r.stored.Kind
+			}
+			receipt, err := r.stored.Resolve(&claim)`})
+	})
+	if shared.brokenBinary == "" {
+		t.Fatal("the broken node was not built for an earlier test")
+	}
+	return shared.brokenBinary
+}
+
+// mustNode starts one node with a fault on the shared database, for the companies there.
+func mustNode(t *testing.T, s *target, fault string) (*cluster.Cluster, *cluster.State) {
 	t.Helper()
 	region := s.state.Regions[0]
 	c, err := cluster.Start(testContext(t), cluster.Config{
-		Binary: binary, Regions: []string{region}, NodesPerRegion: 1,
+		Binary: mustBrokenBinary(t), Regions: []string{region}, NodesPerRegion: 1,
 		DatabaseURL: s.state.Database.URL, JWKS: s.environment.Path("jwks.json"),
+		ExtraEnv: func(*cluster.Node) []string { return []string{brokenVariable + "=" + fault} },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -141,19 +195,12 @@ func mustClient(t *testing.T, endpoint, token string) *client.Client {
 // correct node.
 func TestCatchesAcknowledgingBeforeCommit(t *testing.T) {
 	s := mustTarget(t, mustEngine(t))
-	early := mustSabotage(t, cluster.Build, edit{"node/crdb/writer.go", `	w.resolve(ctx, rows, &refusals)
-	outcomes := outcomesOf(items, rows)`, `	later := groupRows(items)
-	time.AfterFunc(300*time.Millisecond, func() { w.resolve(context.WithoutCancel(ctx), later, &refusals) })
-	for _, r := range rows {
-		r.stored = &punch.Stored{Receipt: r.punch.Receipt(time.Now().UTC().Truncate(time.Microsecond))}
-	}
-	outcomes := outcomesOf(items, rows)`})
 	for _, build := range []struct {
-		name, binary string
-		clean        bool
-	}{{"broken", early, false}, {"sound", mustBinary(t), true}} {
+		name, fault string
+		clean       bool
+	}{{"broken", early, false}, {"sound", sound, true}} {
 		t.Run(build.name, func(t *testing.T) {
-			nodes, _ := mustNode(t, s, build.binary)
+			nodes, _ := mustNode(t, s, build.fault)
 			node, company := nodes.Nodes()[0], s.state.Companies[0]
 			c := mustClient(t, node.PublicURL, company.Token)
 			ledger, path := mustLedger(t)
@@ -181,7 +228,7 @@ func TestCatchesAcknowledgingBeforeCommit(t *testing.T) {
 // and with a correct node.
 func TestCatchesAMissingConflictCheck(t *testing.T) {
 	s := mustTarget(t, mustEngine(t))
-	_, state := mustNode(t, s, mustSabotage(t, cluster.Build, edit{"node/punch/punch.go", `if !s.Same(&p.Request) {`, `if false {`}))
+	_, state := mustNode(t, s, unchecked)
 	for _, build := range []struct {
 		name, endpoint string
 		clean          bool

@@ -77,20 +77,6 @@ func mustTerraform(t *testing.T) *target {
 	return &s
 }
 
-// TestTerraformRegion plays the scenario with the commands that an operator gives to a drill on a running cluster.
-func TestTerraformRegion(t *testing.T) {
-	s := mustTerraform(t)
-	for _, setting := range s.env {
-		name, value, _ := strings.Cut(setting, "=")
-		t.Setenv(name, value)
-	}
-	sc := mustFind(t, "terraform-region")
-	sc.Before, sc.During, sc.After = time.Second, time.Second, time.Second
-	sc.inject = shell("terraform -chdir=" + s.local + " destroy -auto-approve -var region=$PUNCHCLOCK_LAB_DRILL_REGION")
-	sc.heal = shell("terraform -chdir=" + s.local + " apply -auto-approve -var region=$PUNCHCLOCK_LAB_DRILL_REGION")
-	mustPass(t, sc, s)
-}
-
 // TestTerraformLocal holds that apply leaves correct nodes alone, replaces changed nodes one at a time and starts a
 // dead node. It must not mistake another region's state for this region's.
 func TestTerraformLocal(t *testing.T) {
