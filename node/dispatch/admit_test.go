@@ -1,9 +1,13 @@
 package dispatch
 
 import (
+	"context"
 	"fmt"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/punchclock/punchclock/node/admission"
@@ -168,4 +172,113 @@ func TestASecondDispatchIsNoSecondArrival(t *testing.T) {
 	if _, err := d.Record(t.Context(), aPunch()); err != nil || fmt.Sprint(w.asked) != "[local us-east refresh local us-east]" {
 		t.Errorf("a punch with a stale home: %v, asked %v", err, w.asked)
 	}
+}
+
+// companies is the database behind a real directory: one company, whose home a test changes.
+type companies struct {
+	mu   sync.Mutex
+	home region.Home
+}
+
+func (c *companies) Home(context.Context, string) (region.Home, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.home, nil
+}
+
+func (c *companies) set(suspended bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.home.Suspended = suspended
+	c.home.Epoch++
+	c.home.Version++
+}
+
+// TestDevicesOfASuspendedCompanyKeepAndSpreadTheirPunches has 500 devices that press before, during and after a suspension
+// of an hour. They obey Retry-After. Every punch must be written once, soon after the end, and never in one rush.
+func TestDevicesOfASuspendedCompanyKeepAndSpreadTheirPunches(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const devices = 500
+		db := &companies{home: home("us-east", 1)}
+		directory, err := region.NewDirectory(region.DefaultDirectoryConfig(), db)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer directory.Close()
+		w := &world{}
+		d := mustLimited(t, w)
+		d.deps.Directory = directory
+		var mu sync.Mutex
+		written := make(map[punch.ID]time.Time)
+		d.local.open = func(context.Context, region.Name) (Batcher, error) {
+			return direct{writerFunc(func(items []punch.Item) []punch.Outcome {
+				time.Sleep(5 * time.Millisecond) // a commit
+				out := make([]punch.Outcome, len(items))
+				current, _ := db.Home(t.Context(), "")
+				mu.Lock()
+				defer mu.Unlock()
+				for i := range items {
+					if items[i].Epoch != current.Epoch {
+						out[i].Err = punch.Errorf(punch.NotHome, "epoch")
+						continue
+					}
+					if _, twice := written[items[i].ID]; twice || current.Suspended {
+						t.Errorf("punch %s is written twice (%t), or for a suspended company", items[i].ID, twice)
+					}
+					written[items[i].ID] = time.Now()
+				}
+				return out
+			}), func() {}}, nil
+		}
+		var attempts atomic.Int64
+		var people sync.WaitGroup
+		for i := range devices {
+			people.Go(func() {
+				time.Sleep(time.Duration(i) * 10 * time.Minute / devices) // ten minutes around the beginning
+				claim := punch.Request{Company: "acme", Employee: fmt.Sprint("e", i), ID: punch.NewID(), Kind: punch.In}
+				for {
+					attempts.Add(1)
+					_, err := d.Record(t.Context(), punch.Stamped(claim, time.Now(), "us-east", ""))
+					if err == nil {
+						return
+					}
+					e := punch.AsError(err)
+					if e.Code.Final() {
+						t.Errorf("a final refusal: %v", err)
+						return
+					}
+					time.Sleep(e.RetryAfter)
+				}
+			})
+		}
+		time.Sleep(5 * time.Minute)
+		db.set(true)
+		time.Sleep(time.Hour)
+		db.set(false)
+		resumed := time.Now()
+		people.Wait()
+
+		perSecond := make(map[int64]int)
+		for _, at := range written {
+			if at.After(resumed) {
+				perSecond[at.Unix()]++
+			}
+			if at.Sub(resumed) > suspendedFor+suspendedSpread+time.Second {
+				t.Errorf("a punch arrived %s after the end of the suspension", at.Sub(resumed))
+			}
+		}
+		if len(written) != devices {
+			t.Errorf("%d punches of %d devices were written", len(written), devices)
+		}
+		busiest := 0
+		for _, n := range perSecond {
+			busiest = max(busiest, n)
+		}
+		if stored := devices / 2; busiest > stored/10 {
+			t.Errorf("%d of %d stored punches arrive in one second", busiest, stored)
+		}
+		if most := int64(devices + devices/2*5); attempts.Load() > most {
+			t.Errorf("%d attempts in an hour of suspension, want at most %d: one each, and four an hour", attempts.Load(), most)
+		}
+	})
 }
