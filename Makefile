@@ -25,7 +25,6 @@ export TESTFLAGS
 # The limit for one package. No package takes 3 minutes on an idle machine of two cores.
 TIMEOUT   ?= 10m
 FUZZTIME  ?= 10s
-BENCHTIME ?= 1s
 
 .PHONY: help
 help: ## Print this list
@@ -33,7 +32,7 @@ help: ## Print this list
 
 .PHONY: setup
 setup: ## Install the packages that the other targets need, so that none of them needs root (scripts/setup)
-	@scripts/setup database compiler promtool dns linters generators
+	@scripts/setup database compiler promtool dns linters generators redis
 
 .PHONY: demo
 demo: build database ## Start three regions, send a morning rush, audit every punch, show one trace
@@ -67,10 +66,14 @@ lint: $(GOLANGCI_LINT) ## Run the linters (golangci-lint is built once and cache
 collector: $(OTELCOL) ## Build OpenTelemetry's collector once, in .cache, and send traces through our configuration
 	go test -count=1 -v -run Collector ./tracing/monitoring
 
+# The peers are a Go module of their own. -mod=mod lets them follow the versions of the product's modules.
+.PHONY: peers
+peers:
+	cd node/lab/bench/peers && CGO_ENABLED=0 go build -mod=mod -trimpath -o $(CURDIR)/bin/punchclock-peers .
+
 .PHONY: bench
-bench: PKG = ./node
-bench: database ## Measure a node against one INSERT per request, on one database (PKG=./... for every benchmark)
-	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) -timeout 30m $(PKG)
+bench: build peers database redis ## Measure and write BENCHMARKS.md (BENCH=overload for one part, ARGS=--engine=postgres for one engine)
+	@PATH=$(TOOLS):$$PATH exec bin/punchclock-lab bench $(BENCH) $(ARGS)
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz test for a short time (FUZZTIME=10s)
@@ -96,8 +99,8 @@ clean: ## Remove what was built, and cached tools
 	rm -rf bin .cache
 
 # Needs of the targets above, not for the list.
-.PHONY: database compiler promtool dns
-database compiler promtool dns:
+.PHONY: database compiler promtool dns redis
+database compiler promtool dns redis:
 	@scripts/setup $@
 
 # The builder writes a program and builds it, once, within some minutes.

@@ -61,6 +61,8 @@ var mayImport = map[string][]string{
 	"node/lab/drill/audit":    {}, // shares no code with the product whose work it checks
 	"node/lab/demo":           {"node/punch", "node/client", "node/lab/cluster", "node/lab/load", "node/lab/drill/...", "node/lab/traceview"},
 	"node/lab/traceview":      {},
+	"node/lab/bench":          {"node/lab/cluster", "node/lab/drill", "node/lab/drill/audit", "node/lab/load", "node/punch"},
+	"node/lab/bench/peers":    {"node/auth", "node/punch", "node/zone"}, // a module of its own
 
 	"region":                 {},
 	"region/gossip":          {"region", "region/gossip/gossippb"},

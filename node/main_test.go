@@ -34,9 +34,6 @@ var shared struct {
 }
 
 func TestMain(m *testing.M) {
-	if os.Getenv(bareVariable) != "" {
-		os.Exit(serveBare())
-	}
 	goleak.VerifyTestMain(mainFunc(func() int { return testMain(m) }))
 }
 

@@ -1,0 +1,284 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/punchclock/punchclock/node/lab/load"
+)
+
+const (
+	impatience = 2 * time.Second // how long a caller at a gate looks at the screen
+	// lead is the quiet time before and after an overload, and leadShare its rate relative to capacity.
+	lead      = 8 * time.Second
+	leadShare = 0.8
+	// maxInFlight holds the callers of five times the capacity of a fast machine, for as long as they wait. A process may
+	// have fewer files, and then fewer callers.
+	maxInFlight = 60_000
+)
+
+// factors are the offered loads relative to capacity.
+var factors = []float64{1.5, 2, 3, 5}
+
+// open returns a load of plain, impatient clients. A quarter of the punches enters in another region than the home.
+func (s *session) open(rate float64, duration time.Duration, stress load.Stress) *openJob {
+	stress.Client = load.Plain
+	stress.Impatience, stress.Presses = impatience, 4
+	return &openJob{
+		Load: load.Load{
+			Rate: rate, Duration: duration, Steady: true, CrossRegion: 0.25, Seed: 1, MaxInFlight: s.cmd.inFlight, TotalTimeout: 45 * time.Second,
+		},
+		Stress: stress, Entries: s.entries(), Companies: s.env.Companies,
+	}
+}
+
+func (s *session) send(ctx context.Context, j *openJob) (load.Result, error) {
+	result, err := s.generate(ctx, &job{Open: j})
+	return result.Open, err
+}
+
+// capacity returns the highest rate at which six nodes acknowledge 99 of 100 punches, and the goodput there. Later parts
+// of a run use the rate that an earlier part has found.
+func (s *session) capacity(ctx context.Context) (float64, error) {
+	if s.found > 0 {
+		return s.found, nil
+	}
+	// A closed loop gives the order of magnitude. Callers who come on their own reach less.
+	targets, _ := s.running()
+	j := s.closed(targets, s.env.Companies)
+	most, err := s.generate(ctx, &job{Closed: &j})
+	if err != nil {
+		return 0, err
+	}
+	low, high := 0.0, math.Inf(1)
+	for rate, steps := most.Closed.Rate()*firstStep, 0; steps < capacitySteps && high > low*capacityError; steps++ {
+		good, err := s.carries(ctx, rate)
+		if err != nil {
+			return 0, err
+		}
+		if good {
+			low = rate
+		} else {
+			high = rate
+		}
+		switch {
+		case math.IsInf(high, 1):
+			rate = low * stepUp
+		case low == 0:
+			rate = high / stepUp
+		default:
+			rate = (low + high) / 2
+		}
+	}
+	if low == 0 {
+		return 0, fmt.Errorf("capacity: not even %.0f/s were carried", high)
+	}
+	s.found = low
+	return low, nil
+}
+
+const (
+	firstStep, stepUp = 0.6, 1.3
+	capacityError     = 1.03 // the search ends when it knows the capacity within 3 %
+	capacitySteps     = 12   // a bound for a machine whose capacity changes meanwhile
+)
+
+// carries reports whether six nodes acknowledge 99 of 100 punches of a rate.
+func (s *session) carries(ctx context.Context, rate float64) (bool, error) {
+	r, err := s.send(ctx, s.open(rate, s.cmd.Step, load.Stress{}))
+	if err != nil {
+		return false, err
+	}
+	good := float64(r.Acknowledged) >= 0.99*float64(r.Sent) && r.Presses.AcknowledgedIn.P99 < time.Second && r.Dropped == 0 &&
+		float64(r.Presses.Sent) <= 1.01*float64(r.Sent) // a press that is repeated was not carried
+	verdict := "too much"
+	if good {
+		verdict = "carried"
+	}
+	s.say("capacity: %.0f/s offered, %.0f/s acknowledged, p99 %s: %s", rate, r.Rate, brief(r.Presses.AcknowledgedIn.P99), verdict)
+	// What the step left behind must not count against the next one.
+	return good, s.settle(ctx)
+}
+
+// settle waits until the nodes answer quickly again.
+func (s *session) settle(ctx context.Context) error {
+	targets, _ := s.running()
+	j := closedJob{Targets: targets, Companies: s.env.Companies, Connections: len(targets), Batch: 1, Duration: time.Second}
+	ctx, cancel := context.WithTimeout(ctx, settleLimit)
+	defer cancel()
+	for {
+		r, err := s.generate(ctx, &job{Closed: &j})
+		if err == nil && r.Closed.P99 < 250*time.Millisecond && r.Closed.Refused == 0 {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return errors.Join(errors.New("the nodes did not become quick again"), ctx.Err(), err)
+		}
+	}
+}
+
+// settleLimit is far above the bound of 5 s for the recovery, so that a slow recovery is measured and not an error.
+const settleLimit = 60 * time.Second
+
+func measureOverload(ctx context.Context, s *session, run *partRun) error {
+	if err := s.six(ctx); err != nil {
+		return err
+	}
+	capacity, err := s.capacity(ctx)
+	if err != nil {
+		return err
+	}
+	run.add("overload.capacity", capacity, "the highest rate at which six nodes acknowledge 99 of 100 punches of callers with a patience of 2 s")
+	run.Ran = fmt.Sprintf("%s for each overload, and %s for the last one; %s before and after it at %.1f times capacity",
+		s.cmd.Overload, s.cmd.Recovery, lead, leadShare)
+	for i, factor := range factors {
+		long := s.cmd.Overload
+		if i == len(factors)-1 {
+			long = s.cmd.Recovery
+		}
+		j := s.open(leadShare*capacity, lead, load.Stress{Overload: factor / leadShare, For: long})
+		r, err := s.send(ctx, j)
+		if err != nil {
+			return err
+		}
+		if err := addStep(run, "overload", "impatient", factor, capacity, &r); err != nil {
+			return err
+		}
+		s.sayStep(&r, factor)
+		if i == len(factors)-1 {
+			addRecovery(run, &r)
+		}
+		if err := s.settle(ctx); err != nil {
+			return err
+		}
+	}
+	addWorst(run)
+	return nil
+}
+
+func (s *session) sayStep(r *load.Result, factor float64) {
+	for i := range r.Phases {
+		p := &r.Phases[i]
+		s.say("%.1f × capacity, %-8s: %6.0f/s sent, %6.0f/s acknowledged (p99 %s), %6.0f/s refused (p99 %s), %6.0f/s given up", factor, p.Name,
+			p.Sent, p.Acknowledged, p.P99.Round(time.Millisecond), p.Refused, p.RefusalP99.Round(time.Millisecond), p.GaveUp)
+	}
+	if err := r.Void(); err != nil {
+		s.say("void: %v", err)
+	}
+}
+
+func addStep(run *partRun, part, series string, factor, capacity float64, r *load.Result) error {
+	if len(r.Phases) < 2 {
+		return fmt.Errorf("a load with an overload has %d phases", len(r.Phases))
+	}
+	p := &r.Phases[1]
+	at := point{
+		Series: series, Offered: factor, Acknowledged: p.Acknowledged / capacity, P99: p.P99, RefusalP99: p.RefusalP99,
+	}
+	if err := r.Void(); err != nil {
+		at.Void = err.Error()
+	}
+	run.Points = append(run.Points, at)
+	text := fmt.Sprintf("%.0f/s acknowledged of %.0f presses/s; %.0f/s refused, %.0f/s given up; p99 %s acknowledged, %s refused",
+		p.Acknowledged, p.Sent, p.Refused, p.GaveUp, brief(p.P99), brief(p.RefusalP99))
+	if at.Void != "" {
+		text += "; void: " + at.Void
+	}
+	run.add(fmt.Sprintf("%s.goodput.%g", part, factor), at.Acknowledged, "%s", text)
+	return nil
+}
+
+// addWorst adds the latencies that the targets name.
+func addWorst(run *partRun) {
+	var worst time.Duration
+	for _, p := range run.Points {
+		worst = max(worst, p.RefusalP99)
+		if p.Offered >= 2 {
+			run.add(fmt.Sprintf("overload.p99.%g", p.Offered), p.P99.Seconds(), "at the 99th percentile, from the press to the receipt")
+		}
+	}
+	run.add("overload.refusals", worst.Seconds(), "the slowest step, at the 99th percentile")
+}
+
+func addRecovery(run *partRun, r *load.Result) {
+	if r.Recovery == nil {
+		return
+	}
+	after, text := r.Recovery.After.Seconds(), "until the p99 of each second stays below 250 ms"
+	if !r.Recovery.Recovered {
+		after, text = max(after, lead.Seconds()), fmt.Sprintf("not within %s", lead)
+	}
+	run.add("overload.recovery", after, "%s", text)
+}
+
+func measureStampede(ctx context.Context, s *session, run *partRun) error {
+	if err := s.six(ctx); err != nil {
+		return err
+	}
+	capacity, err := s.capacity(ctx)
+	if err != nil {
+		return err
+	}
+	run.Ran = fmt.Sprintf("%s for each overload; capacity %.0f/s", s.cmd.Overload, capacity)
+	for _, factor := range factors {
+		j := s.open(leadShare*capacity, lead/2, load.Stress{Overload: factor / leadShare, For: s.cmd.Overload, Stampede: true})
+		r, err := s.send(ctx, j)
+		if err != nil {
+			return err
+		}
+		if err := addStep(run, "stampede", "stampede", factor, capacity, &r); err != nil {
+			return err
+		}
+		s.sayStep(&r, factor)
+		if err := s.settle(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// measureFlood compares the other companies beside a flood with the same companies alone. The total is twice the
+// capacity, and one company sends 80 % of it, so the others send 40 % of the capacity.
+func measureFlood(ctx context.Context, s *session, run *partRun) error {
+	if err := s.six(ctx); err != nil {
+		return err
+	}
+	capacity, err := s.capacity(ctx)
+	if err != nil {
+		return err
+	}
+	const total, share = 2.0, 0.8
+	flooder := s.env.Companies[0].ID
+	run.Ran = fmt.Sprintf("%s each at %g times capacity; capacity %.0f/s", s.cmd.Overload, total, capacity)
+	alone := s.open((1-share)*total*capacity, s.cmd.Overload, load.Stress{Flood: flooder, FloodShare: 0})
+	beside := s.open(total*capacity, s.cmd.Overload, load.Stress{Flood: flooder, FloodShare: share})
+	without, err := s.send(ctx, alone)
+	if err != nil {
+		return err
+	}
+	with, err := s.send(ctx, beside)
+	if err != nil {
+		return err
+	}
+	if without.Others == nil || with.Others == nil || without.Others.Acknowledged == 0 {
+		return errors.New("the load did not report the other companies apart")
+	}
+	goodput := func(r *load.Result) float64 { return float64(r.Others.Acknowledged) / r.Took.Seconds() }
+	run.add("flood.others", goodput(&with)/goodput(&without),
+		"%.0f/s beside the flood (p99 %s), %.0f/s alone (p99 %s); the flooding company got %.0f/s",
+		goodput(&with), brief(with.Others.P99), goodput(&without), brief(without.Others.P99), float64(with.Flood.Acknowledged)/with.Took.Seconds())
+	return s.settle(ctx)
+}
+
+func brief(d time.Duration) string {
+	if d < 10*time.Millisecond {
+		return d.Round(100 * time.Microsecond).String()
+	}
+	if d < time.Second {
+		return d.Round(time.Millisecond).String()
+	}
+	return d.Round(10 * time.Millisecond).String()
+}

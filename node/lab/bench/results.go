@@ -1,0 +1,96 @@
+package bench
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/google/renameio/v2"
+)
+
+// results are the figures of one engine. They are kept in a JSON file, so that one part can be measured again and the
+// report can be written again without measuring.
+type results struct {
+	Engine  string             `json:"engine"`
+	Version string             `json:"version"`
+	Parts   map[string]partRun `json:"parts"`
+}
+
+// partRun is the latest run of a part.
+type partRun struct {
+	When    time.Time     `json:"when"`
+	Took    time.Duration `json:"took"`
+	Commit  string        `json:"commit"`
+	Machine machine       `json:"machine"`
+	Ran     string        `json:"ran"` // what was run, such as the duration of each step
+	Figures []figure      `json:"figures"`
+	Points  []point       `json:"points,omitempty"` // goodput over offered load
+	Failure string        `json:"failure,omitempty"`
+}
+
+// figure is one measured value.
+type figure struct {
+	Key   string  `json:"key"` // as in the table of targets
+	Value float64 `json:"value"`
+	// Text has the absolute figures behind a ratio, and what else a reader must know.
+	Text string `json:"text,omitempty"`
+	// Profile is the file with the profile of the node, relative to the report.
+	Profile string `json:"profile,omitempty"`
+}
+
+// point is one step of a load.
+type point struct {
+	Series       string        `json:"series"`       // impatient or stampede
+	Offered      float64       `json:"offered"`      // relative to capacity
+	Acknowledged float64       `json:"acknowledged"` // relative to capacity
+	P99          time.Duration `json:"p99"`          // of acknowledged punches
+	RefusalP99   time.Duration `json:"refusal_p99"`
+	Void         string        `json:"void,omitempty"` // why the generator's figures are not those of the load
+}
+
+func (r *partRun) add(key string, value float64, format string, args ...any) {
+	r.Figures = append(r.Figures, figure{Key: key, Value: value, Text: fmt.Sprintf(format, args...)})
+}
+
+// value returns a figure of a part.
+func (r *results) value(part, key string) (float64, bool) {
+	for _, f := range r.Parts[part].Figures {
+		if f.Key == key {
+			return f.Value, true
+		}
+	}
+	return 0, false
+}
+
+func resultsFile(dir, engine string) string { return filepath.Join(dir, engine+".json") }
+
+// readResults returns the results of an engine, empty ones without a file.
+func readResults(dir, engine string) (*results, error) {
+	r := &results{Engine: engine, Parts: make(map[string]partRun)}
+	text, err := os.ReadFile(resultsFile(dir, engine))
+	if errors.Is(err, os.ErrNotExist) {
+		return r, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(text, r); err != nil {
+		return nil, fmt.Errorf("%s: %w", resultsFile(dir, engine), err)
+	}
+	return r, nil
+}
+
+// write replaces the file. An interrupted run keeps the parts that it has finished.
+func (r *results) write(dir string) error {
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	return renameio.WriteFile(resultsFile(dir, r.Engine), append(text, '\n'), 0o644)
+}
