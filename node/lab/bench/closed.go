@@ -86,10 +86,10 @@ func runClosed(ctx context.Context, job *closedJob) (closedResult, error) {
 // closedLoop is one run of a job.
 type closedLoop struct {
 	job          *closedJob
-	begun        atomic.Int64 // punches, if the job has a Count
 	acknowledged atomic.Int64
 
 	mu      sync.Mutex // guards the fields below
+	begun   int        // punches under way or acknowledged
 	latency *hdrhistogram.Histogram
 	result  closedResult
 	err     error
@@ -120,23 +120,26 @@ func (l *closedLoop) call(ctx context.Context, number int) error {
 		l.mu.Lock()
 		_ = l.latency.RecordValue(max(1, time.Since(sent).Microseconds())) // the connection's deadline bounds it
 		l.result.Refused += int64(l.job.Batch - acknowledged)
+		l.begun -= l.job.Batch - acknowledged // others take their place
 		if refusal != "" {
 			l.result.LastRefusal = refusal
 		}
 		l.mu.Unlock()
 		if acknowledged == 0 {
 			cluster.Pause(ctx, refusalPause)
-			l.begun.Add(-int64(l.job.Batch)) // another request takes its place
 		}
 	}
 	return nil
 }
 
 func (l *closedLoop) mayBegin() bool {
-	if l.job.Count == 0 {
-		return true
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.job.Count > 0 && l.begun >= l.job.Count {
+		return false
 	}
-	return l.begun.Add(int64(l.job.Batch)) <= int64(l.job.Count)
+	l.begun += l.job.Batch
+	return true
 }
 
 // caller is a connection. Writing a prepared request and reading the answer costs a third of what net/http's client

@@ -142,7 +142,7 @@ func measureQueues(ctx context.Context, s *session, run *partRun) error {
 		queue, err := s.measureDesign(ctx, d)
 		if errors.Is(err, errNoRedis) {
 			s.say("skipped: %s: %v", d.name, err)
-			run.Figures = append(run.Figures, figure{Key: "skipped." + d.key, Text: fmt.Sprintf("%s: %v", d.name, err)})
+			run.Figures = append(run.Figures, figure{Key: "skipped." + d.key, Text: fmt.Sprintf("Skipped: %s, because %v", d.name, err)})
 			continue
 		}
 		if err != nil {

@@ -17,8 +17,8 @@ const (
 	morningP99               = 250 * time.Millisecond
 )
 
-// measureMorning sends the morning of a million employees to six nodes, accounts for every punch, and then sends punches
-// as fast as the machine can record them.
+// measureMorning sends the morning of a million employees to six nodes and accounts for every punch. Then it sends
+// punches as fast as the machine can record them.
 func measureMorning(ctx context.Context, s *session, run *partRun) error {
 	if err := s.six(ctx); err != nil {
 		return err

@@ -172,7 +172,7 @@ func (w *reportWriter) misses() {
 }
 
 func (w *reportWriter) miss(r *results, t *target, value float64) {
-	w.line("\n### %s: %s\n", nameOf(r.Engine), t.title)
+	w.line("\n### %s misses: %s\n", nameOf(r.Engine), t.title)
 	w.paragraph(fmt.Sprintf("Target %s, measured %s.", t.want(), t.format(value)), "")
 	for _, f := range r.Parts[t.part].Figures {
 		if f.Key != t.key {
@@ -196,7 +196,7 @@ func (w *reportWriter) details(r *results) {
 		if !measured {
 			continue
 		}
-		w.line("\n### %s on %s\n", capital(p.name), nameOf(r.Engine))
+		w.line("\n### %s: %s\n", nameOf(r.Engine), p.name)
 		w.item(fmt.Sprintf("Measured: %s UTC at commit %s, in %s", run.When.Format("2006-01-02 15:04"), run.Commit, run.Took.Round(time.Second)))
 		w.item("Machine: " + run.Machine.String())
 		w.item("Other processes: " + others(&run.Machine))
@@ -206,18 +206,20 @@ func (w *reportWriter) details(r *results) {
 		if run.Failure != "" {
 			w.item("Failed: " + strings.ReplaceAll(oneLine(run.Failure), "|", "/"))
 		}
-		for _, f := range run.Figures {
-			w.item(fmt.Sprintf("%s: %s", titleOf(f.Key), f.Text))
+		for i := range run.Figures {
+			f := &run.Figures[i]
+			w.item(f.String())
 		}
 	}
 }
 
-func titleOf(key string) string {
-	i := slices.IndexFunc(targets, func(t target) bool { return t.key == key })
+// String names the figure, its value and what is behind it. A figure without a target only explains.
+func (f *figure) String() string {
+	i := slices.IndexFunc(targets, func(t target) bool { return t.key == f.Key })
 	if i < 0 {
-		return capital(strings.ReplaceAll(key, ".", " "))
+		return f.Text
 	}
-	return capital(targets[i].title)
+	return fmt.Sprintf("%s: %s. %s", capital(targets[i].title), targets[i].format(f.Value), capital(f.Text))
 }
 
 func (m *machine) String() string {

@@ -11,7 +11,7 @@ import (
 	"github.com/google/renameio/v2"
 )
 
-// results are the figures of one engine. They are kept in a JSON file, so that one part can be measured again and the
+// results are the figures of one engine. They are kept in a JSON file, so a part can be measured again alone, and the
 // report can be written again without measuring.
 type results struct {
 	Engine  string             `json:"engine"`

@@ -37,7 +37,10 @@ func asShort(v float64) string {
 	if v < 1e-6 {
 		return fmt.Sprintf("%.0f ns", v*1e9)
 	}
-	return fmt.Sprintf("%.3g µs", v*1e6)
+	if v < 1e-3 {
+		return fmt.Sprintf("%.3g µs", v*1e6)
+	}
+	return fmt.Sprintf("%.3g ms", v*1e3)
 }
 
 // targets are the rows of the report, in order.
@@ -77,7 +80,7 @@ var targets = []target{
 	{part: "memory", key: "memory.full", title: "memory with all queues full", format: asMemory},
 	// The runtime returns memory in steps, so two equal thirds differ by some percent.
 	{part: "memory", key: "memory.growth", title: "memory at 3 times capacity, last third / third before", direction: atMost, bound: 1.05, format: asRatio},
-	{part: "morning", key: "morning.faults", title: "morning of a million: audit with a fault", direction: atMost, bound: 0, format: asCount},
+	{part: "morning", key: "morning.faults", title: "morning of a million: audits with a fault", direction: atMost, bound: 0, format: asCount},
 	{part: "morning", key: "morning.p99", title: "morning of a million: p99", direction: atMost, bound: morningP99.Seconds(), format: asSeconds},
 	{part: "morning", key: "morning.rush", title: "as fast as the machine can", format: asRate},
 	{part: "routing", key: "routing.decision", title: "routing decision, 300 nodes", direction: atMost, bound: 1e-6, format: asShort},

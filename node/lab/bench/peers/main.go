@@ -6,8 +6,8 @@
 //	nats   HTTP handler, NATS JetStream, workers that write batches
 //	rows   no HTTP: a loop of pgx that inserts batches
 //
-// The command has a Go module of its own. The server of NATS would otherwise raise versions of packages that the product
-// runs with, and the product's list of dependencies would name a server that no product package uses.
+// The command has a Go module of its own. The server of NATS would otherwise raise the versions of packages that the
+// product runs with. The product's list of dependencies would also name a server that no product package uses.
 //
 // It reads one line of JSON from standard input, prints one line, and runs until standard input ends.
 package main

@@ -215,8 +215,8 @@ func (q *natsQueue) Take(ctx context.Context, n int) ([][]byte, func(context.Con
 	}, nil
 }
 
-// waiting returns the messages that wait. A fetch that waited for a full batch would delay the rows, and a fetch that
-// never waits would take the core, so an idle worker first waits for one message.
+// waiting returns the messages that wait. A fetch that waited for a full batch would delay the rows. A fetch that never
+// waits would take the core, so an idle worker first waits for one message.
 func (q *natsQueue) waiting(ctx context.Context, n int) ([]jetstream.Msg, error) {
 	batch, err := q.consumer.FetchNoWait(n)
 	if err != nil {
