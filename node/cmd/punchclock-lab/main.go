@@ -24,15 +24,15 @@ import (
 )
 
 type commands struct {
-	Demo     demo.Demo     `cmd:"" help:"Start three regions on this machine, send a rush, and account for every punch."`
-	Up       demo.Up       `cmd:"" help:"Start three regions on this machine and leave them running until Ctrl-C."`
-	Load     demo.Load     `cmd:"" help:"Send a morning rush of punches to a running cluster and measure it."`
-	Drill    drill.Command `cmd:"" help:"Break something under load, heal it, and account for every punch. Exit status 0: all holds, 1: it does not, 77: the scenario cannot run here."`
-	Audit    audit.Command `cmd:"" help:"Compare a ledger of receipts with the rows in the database."`
-	Bench    bench.Command `cmd:"" help:"Measure nodes against other designs and write BENCHMARKS.md. Run it from the source's folder, on an idle machine."`
+	Demo     demo.Demo      `cmd:"" help:"Start three regions on this machine, send a rush, and account for every punch."`
+	Up       demo.Up        `cmd:"" help:"Start three regions on this machine and leave them running until Ctrl-C."`
+	Load     demo.Load      `cmd:"" help:"Send a morning rush of punches to a running cluster and measure it."`
+	Drill    drill.Command  `cmd:"" help:"Break something under load, heal it, and account for every punch. Exit status 0: all holds, 1: it does not, 77: the scenario cannot run here."`
+	Audit    audit.Command  `cmd:"" help:"Compare a ledger of receipts with the rows in the database."`
+	Bench    bench.Command  `cmd:"" help:"Measure nodes against other designs and write BENCHMARKS.md. Run it from the source's folder, on an idle machine."`
 	Generate bench.Generate `cmd:"" hidden:"" help:"Send one load for bench, as JSON on standard input describes it."`
-	Nodes    demo.Nodes    `cmd:"" help:"Start and stop a region's nodes in a cluster that 'punchclock-lab up' runs, as terraform/local does."`
-	Database demo.Database `cmd:"" help:"Start and stop the database server of a further region in such a cluster, as terraform/local does."`
+	Nodes    demo.Nodes     `cmd:"" help:"Start and stop a region's nodes in a cluster that 'punchclock-lab up' runs, as terraform/local does."`
+	Database demo.Database  `cmd:"" help:"Start and stop the database server of a further region in such a cluster, as terraform/local does."`
 }
 
 func main() {
