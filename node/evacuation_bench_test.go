@@ -111,3 +111,24 @@ func benchStore(b *testing.B, c *cluster.Cluster) *crdb.DB {
 	b.Cleanup(db.Close)
 	return db
 }
+
+func mustCluster(b *testing.B, cfg cluster.Config) *cluster.Cluster {
+	b.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
+	c, err := cluster.Start(ctx, cfg)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		if err := c.Stop(context.Background()); err != nil {
+			b.Error(err)
+		}
+	})
+	return c
+}
+
+func median(v []float64) float64 {
+	sorted := slices.Sorted(slices.Values(v))
+	return sorted[len(sorted)/2]
+}
