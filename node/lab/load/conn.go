@@ -106,7 +106,7 @@ func (t *target) dial(a *attempt) {
 
 // connect needs no timer of its own: the patience of the caller bounds it.
 func (t *target) connect(ctx context.Context) (*conn, error) {
-	dialer := net.Dialer{KeepAlive: -1} // a run is shorter than a keep-alive
+	dialer := newDialer(t.addr)
 	raw, err := dialer.DialContext(ctx, "tcp", t.addr)
 	if err != nil {
 		return nil, err
