@@ -166,10 +166,14 @@ func TestAPreloadContinuesWhereItStopped(t *testing.T) {
 		const companies = 10
 		first := math.MaxInt64 - time.Now().UnixNano()
 		var want []string
+		var list []Company
 		for n := range companies {
-			want = append(want, s.companyWithID(fmt.Sprintf("0-%019d-%d", first, n), "us-east"))
+			want = append(want, fmt.Sprintf("0-%019d-%d", first, n))
+			list = append(list, Company{ID: want[n], Name: t.Name(), HomeRegion: "us-east", TimeZone: "UTC"})
 		}
-		slices.Sort(want)
+		if outcomes, err := s.CreateCompanies(s.ctx, list); err != nil || slices.ContainsFunc(outcomes, func(err error) bool { return err != nil }) {
+			t.Fatalf("%v, %v", outcomes, err)
+		}
 		logged := new(logs)
 		dsn := s.cfg.URL
 		g := mustProxy(t, firstAddress(t, dsn))

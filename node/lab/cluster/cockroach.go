@@ -16,6 +16,10 @@ import (
 // its init and before the database is made. Some binaries need cluster settings of their own. No deployment reads it.
 const InitSQLVariable = "PUNCHCLOCK_LAB_COCKROACH_INIT_SQL"
 
+// FlagsVariable names the environment variable with further flags for each process of CockroachDB, separated by spaces.
+// Tests shorten --max-offset with it, for which every write to a global table waits. No deployment reads it.
+const FlagsVariable = "PUNCHCLOCK_LAB_COCKROACH_FLAGS"
+
 // cockroachMemory is the size of the cache, and of the memory for SQL, of each process. The default of both is a quarter
 // of the machine's memory, which three processes would exceed.
 const cockroachMemory = "128MiB"
@@ -63,7 +67,7 @@ func (d *Database) cockroachCommand(h *host, certificates string, join []string)
 // cockroachArgs start the process of a region.
 func (w *workspace) cockroachArgs(certificates, store string, h *host, join []string) []string {
 	addr, _, _ := strings.Cut(h.addr, ":")
-	return []string{
+	return append([]string{
 		"start", "--certs-dir=" + certificates, "--listen-addr=" + h.addr,
 		"--http-addr=" + addr + ":0",                              // no client uses it
 		"--join=" + strings.Join(join, ","), w.cockroachCluster(), // it refuses servers of other clusters
@@ -71,7 +75,7 @@ func (w *workspace) cockroachArgs(certificates, store string, h *host, join []st
 		"--store=path=" + store + ",ballast-size=0", // otherwise each reserves a GiB for a full disk
 		"--cache=" + cockroachMemory, "--max-sql-memory=" + cockroachMemory,
 		"--log={file-defaults: {dir: " + filepath.Join(w.dir, "logs", "cockroach-"+h.region) + "}, sinks: {stderr: {filter: ERROR}}}",
-	}
+	}, strings.Fields(os.Getenv(FlagsVariable))...)
 }
 
 func (w *workspace) cockroachCluster() string { return "--cluster-name=" + w.deployment() }

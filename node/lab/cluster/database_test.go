@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 )
@@ -199,14 +200,18 @@ func postgresOnly(t *testing.T, d *Database) {
 	}
 }
 
-func TestCockroachInitSQL(t *testing.T) {
+func TestCockroachTakesFurtherSettings(t *testing.T) {
 	if _, err := FindEngine(Cockroach); err != nil {
 		t.Skip(err)
 	}
+	t.Setenv(FlagsVariable, "--attrs=further --max-offset=400ms")
 	t.Setenv(InitSQLVariable, "SET CLUSTER SETTING cluster.organization = 'a; b'; SET CLUSTER SETTING sql.defaults.results_buffer.size = '32KiB'")
 	d := mustStartDatabase(t, Config{Dir: testDir(t), Engine: Cockroach, Regions: []string{"here"}})
 	if got := mustQuery[string](t, d.AdminURL(), "SHOW CLUSTER SETTING cluster.organization"); got != "a; b" {
 		t.Errorf("cluster.organization is %q", got)
+	}
+	if got := mustQuery[string](t, d.AdminURL(), "SELECT attrs::text FROM crdb_internal.kv_node_status"); !strings.Contains(got, "further") {
+		t.Errorf("the attributes of the process are %q", got)
 	}
 	if got := mustQuery[string](t, d.URL("here"), "SELECT survival_goal FROM [SHOW DATABASES] WHERE database_name = 'clock'"); got != "zone" {
 		t.Errorf("one region survives by %q", got)
