@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -200,7 +201,6 @@ func (c *caller) exchange(ctx context.Context, addr string) (acknowledged int, r
 type requestWriter struct {
 	request  []byte
 	ids      []int // where the ids begin
-	number   int
 	employee int
 	batch    int
 }
@@ -208,11 +208,12 @@ type requestWriter struct {
 const (
 	noID       = "00000000-0000-7000-8000-000000000000"
 	noEmployee = "e000000"
-	employees  = 10_000 // of each company
+	// employees of each company. A node refuses an employee who punches every second, so no employee comes twice soon.
+	employees = 1_000_000
 )
 
 func newRequestWriter(host string, job *closedJob, number int) *requestWriter {
-	w := &requestWriter{number: number, batch: max(1, job.Batch)}
+	w := &requestWriter{employee: rand.IntN(employees), batch: max(1, job.Batch)}
 	company := job.Companies[number/len(job.Targets)%len(job.Companies)]
 	item := `{"id":"` + noID + `","employee":"` + noEmployee + `","kind":"in"}`
 	path, body := "/v1/punches", item
@@ -237,7 +238,7 @@ func (w *requestWriter) next() []byte {
 	for _, at := range w.ids {
 		copy(w.request[at:], punch.NewID().String())
 		w.employee++
-		digits := strconv.AppendInt(nil, int64(1_000_000+(w.number*37+w.employee)%employees), 10)
+		digits := strconv.AppendInt(nil, int64(employees+w.employee%employees), 10)
 		copy(w.request[at+employeeAfter:], digits[1:])
 	}
 	return w.request

@@ -30,9 +30,9 @@ type Command struct {
 	Step     time.Duration `help:"Length of one step of the search for the capacity." default:"4s"`
 	Overload time.Duration `help:"Length of an overload." default:"10s"`
 	Recovery time.Duration `help:"Length of the last and largest overload, after which the recovery is measured." default:"60s"`
-	Growth   time.Duration `help:"Length of the overload in which growing memory is looked for; 10m is the full length." default:"60s"`
-	Morning  time.Duration `help:"Length of the morning; 30m is the full length." default:"2m"`
-	Rush     int           `help:"Punches that are sent as fast as the machine can record them; 1000000 is the full number." default:"100000"`
+	Growth   time.Duration `help:"Length of the overload in which growing memory is looked for; 10m is the full length." default:"45s"`
+	Morning  time.Duration `help:"Length of the morning; 30m is the full length." default:"90s"`
+	Rush     int           `help:"Punches that are sent as fast as the machine can record them; 1000000 is the full number." default:"60000"`
 	Punches  int           `help:"Punches that are sent to each queue." default:"20000"`
 
 	inFlight int // punches under way at the same time

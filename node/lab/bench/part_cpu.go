@@ -104,7 +104,7 @@ func (s *session) profileWhile(ctx context.Context, name string, node *cluster.N
 	go func() { sent <- sending(ctx) }()
 	cluster.Pause(ctx, time.Second) // the load has begun
 	raw := s.env.Path("cpu.pprof")
-	err := fetch(ctx, fmt.Sprintf("%s/debug/pprof/profile?seconds=%.0f", node.OpsURL, profileTime.Seconds()), raw)
+	err := s.fetch(ctx, fmt.Sprintf("%s/debug/pprof/profile?seconds=%.0f", node.OpsURL, profileTime.Seconds()), raw)
 	if err = errors.Join(err, <-sent); err != nil {
 		return "", err
 	}
@@ -133,12 +133,13 @@ func slug(name string) string {
 	return string(out)
 }
 
-// fetch stores the answer of a node's operations listener.
-func fetch(ctx context.Context, url, file string) error {
+// fetch stores the answer of a node's operations listener. Profiles are for operators.
+func (s *session) fetch(ctx context.Context, url, file string) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err
 	}
+	req.Header.Set("Authorization", "Bearer "+s.env.OperatorToken)
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return err
@@ -157,7 +158,7 @@ func fetch(ctx context.Context, url, file string) error {
 // measureNodes compares six nodes with one node on the same core, with punches of all homes. The callers of six nodes
 // use any node, so two thirds of the punches are forwarded. One node writes all of them itself.
 func measureNodes(ctx context.Context, s *session, run *partRun) error {
-	run.Ran = fmt.Sprintf("%d rounds of %s with %d connections; the nodes are exchanged between the rounds", s.cmd.Rounds, s.cmd.Round, patient)
+	run.Ran = fmt.Sprintf("%d rounds of %s with %d connections; the nodes are exchanged between the rounds", s.cmd.Rounds, s.cmd.Round, crowd)
 	six, one := &subject{name: "six nodes"}, &subject{name: "one node"}
 	for range s.cmd.Rounds {
 		for _, side := range []struct {
@@ -169,6 +170,7 @@ func measureNodes(ctx context.Context, s *session, run *partRun) error {
 			}
 			targets, pids := s.running()
 			side.job, side.pids = s.closed(targets, s.env.Companies), pids
+			side.job.Connections = crowd
 			if err := s.round(ctx, side.subject); err != nil {
 				return err
 			}

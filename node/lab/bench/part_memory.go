@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -111,7 +112,7 @@ func (s *session) measureFull(ctx context.Context, run *partRun) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := s.env.Database.Freeze(cluster.AllRegions); err != nil {
+	if err := s.signalDatabase(syscall.SIGSTOP); err != nil {
 		return err
 	}
 	done := make(chan error, 1)
@@ -124,11 +125,29 @@ func (s *session) measureFull(ctx context.Context, run *partRun) (err error) {
 		done <- err
 	}()
 	highest, err := watchMemory(ctx, pids, done)
-	if err = errors.Join(err, s.env.Database.Thaw(cluster.AllRegions)); err != nil {
+	if err = errors.Join(err, s.signalDatabase(syscall.SIGCONT)); err != nil {
 		return err
 	}
 	run.add("memory.full", mebi(highest), "%.0f MiB at the highest, %.0f MiB before; %d punches were refused meanwhile: %s",
 		mebi(highest), mebi(before), result.Closed.Refused, short(result.Closed.LastRefusal))
+	return nil
+}
+
+// signalDatabase reaches every process of the database. PostgreSQL has one for each connection, and freezing the first
+// process alone would leave the others at work.
+func (s *session) signalDatabase(sig syscall.Signal) error {
+	children, err := childrenOf()
+	if err != nil {
+		return err
+	}
+	for _, pid := range s.databasePIDs() {
+		if err := syscall.Kill(pid, sig); err != nil {
+			return fmt.Errorf("database, pid %d: %w", pid, err)
+		}
+		for _, child := range children[pid] {
+			_ = syscall.Kill(child, sig) // a connection that has just ended needs no signal
+		}
+	}
 	return nil
 }
 

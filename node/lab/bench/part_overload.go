@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
+	"github.com/punchclock/punchclock/node/lab/cluster"
 	"github.com/punchclock/punchclock/node/lab/load"
 )
 
@@ -31,8 +33,17 @@ func (s *session) open(rate float64, duration time.Duration, stress load.Stress)
 		Load: load.Load{
 			Rate: rate, Duration: duration, Steady: true, CrossRegion: 0.25, Seed: 1, MaxInFlight: s.cmd.inFlight, TotalTimeout: 45 * time.Second,
 		},
-		Stress: stress, Entries: s.entries(), Companies: s.env.Companies,
+		Stress: stress, Entries: s.entries(), Companies: large(s.env.Companies),
 	}
+}
+
+// large gives the companies so many employees that none punches twice in a run.
+func large(companies []cluster.Company) []cluster.Company {
+	companies = slices.Clone(companies)
+	for i := range companies {
+		companies[i].Employees = employees
+	}
+	return companies
 }
 
 func (s *session) send(ctx context.Context, j *openJob) (load.Result, error) {
@@ -49,6 +60,7 @@ func (s *session) capacity(ctx context.Context) (float64, error) {
 	// A closed loop gives the order of magnitude. Callers who come on their own reach less.
 	targets, _ := s.running()
 	j := s.closed(targets, s.env.Companies)
+	j.Connections = crowd
 	most, err := s.generate(ctx, &job{Closed: &j})
 	if err != nil {
 		return 0, err
@@ -109,13 +121,17 @@ func (s *session) settle(ctx context.Context) error {
 	j := closedJob{Targets: targets, Companies: s.env.Companies, Connections: len(targets), Batch: 1, Duration: time.Second}
 	ctx, cancel := context.WithTimeout(ctx, settleLimit)
 	defer cancel()
-	for {
+	for last := (closedResult{}); ; {
 		r, err := s.generate(ctx, &job{Closed: &j})
 		if err == nil && r.Closed.P99 < 250*time.Millisecond && r.Closed.Refused == 0 {
 			return nil
 		}
 		if ctx.Err() != nil {
-			return errors.Join(errors.New("the nodes did not become quick again"), ctx.Err(), err)
+			return errors.Join(fmt.Errorf("the nodes did not become quick again: p99 %s, %d refused, such as %s", brief(last.P99), last.Refused,
+				short(last.LastRefusal)), err)
+		}
+		if err == nil {
+			last = r.Closed
 		}
 	}
 }
@@ -132,14 +148,14 @@ func measureOverload(ctx context.Context, s *session, run *partRun) error {
 		return err
 	}
 	run.add("overload.capacity", capacity, "the highest rate at which six nodes acknowledge 99 of 100 punches of callers with a patience of 2 s")
-	run.Ran = fmt.Sprintf("%s for each overload, and %s for the last one; %s before and after it at %.1f times capacity",
+	run.Ran = fmt.Sprintf("%s for each overload, and %s for the last one; before and after each, up to %s at %.1f times capacity",
 		s.cmd.Overload, s.cmd.Recovery, lead, leadShare)
 	for i, factor := range factors {
-		long := s.cmd.Overload
-		if i == len(factors)-1 {
-			long = s.cmd.Recovery
+		before, long := lead/2, s.cmd.Overload
+		if i == len(factors)-1 { // the recovery needs a longer time after it
+			before, long = lead, s.cmd.Recovery
 		}
-		j := s.open(leadShare*capacity, lead, load.Stress{Overload: factor / leadShare, For: long})
+		j := s.open(leadShare*capacity, before, load.Stress{Overload: factor / leadShare, For: long})
 		r, err := s.send(ctx, j)
 		if err != nil {
 			return err
@@ -266,10 +282,10 @@ func measureFlood(ctx context.Context, s *session, run *partRun) error {
 	if without.Others == nil || with.Others == nil || without.Others.Acknowledged == 0 {
 		return errors.New("the load did not report the other companies apart")
 	}
-	goodput := func(r *load.Result) float64 { return float64(r.Others.Acknowledged) / r.Took.Seconds() }
+	goodput := func(r *load.Result) float64 { return float64(r.Others.Acknowledged) / s.cmd.Overload.Seconds() }
 	run.add("flood.others", goodput(&with)/goodput(&without),
 		"%.0f/s beside the flood (p99 %s), %.0f/s alone (p99 %s); the flooding company got %.0f/s",
-		goodput(&with), brief(with.Others.P99), goodput(&without), brief(without.Others.P99), float64(with.Flood.Acknowledged)/with.Took.Seconds())
+		goodput(&with), brief(with.Others.P99), goodput(&without), brief(without.Others.P99), float64(with.Flood.Acknowledged)/s.cmd.Overload.Seconds())
 	return s.settle(ctx)
 }
 

@@ -21,6 +21,8 @@ const (
 	serverCore, generatorCore = 0, 1
 	// patient is the number of callers of a closed loop. It is more than a node needs to fill its batches.
 	patient = 256
+	// crowd is the same for six nodes. Each of them needs callers for the batches of three homes.
+	crowd = 1024
 	// files is the wanted limit of open files, and spareFiles the number that are no connection of a caller.
 	files, spareFiles = 131_072, 1000
 )
