@@ -173,6 +173,10 @@ func TestJudge(t *testing.T) {
 		{"outboxes that may keep nothing", Bounds{}, func(o *Outcome) { o.Engine, o.Outboxes = "postgres 15", &Outboxes{} }, ""},
 		{"an outbox that is not empty", Bounds{}, func(o *Outcome) { o.Outboxes = &Outboxes{Kept: 3, Flushed: 2, Waiting: 1} }, "wait in an outbox"},
 		{"a quarantine that is not empty", Bounds{}, func(o *Outcome) { o.Outboxes = &Outboxes{Kept: 3, Flushed: 2, Refused: 1} }, "in a quarantine"},
+		{"an outbox that forgot beside a plain client", Bounds{}, func(o *Outcome) {
+			o.Outboxes, o.Ledger.Unresolved = &Outboxes{Kept: 3, Flushed: 2}, 3
+			o.Plain = &Plain{Presses: load.Presses{Sent: 7, Acknowledged: 5}}
+		}, "without an answer"},
 		{"an outbox that forgot", Bounds{}, func(o *Outcome) { o.Outboxes, o.Ledger.Unresolved = &Outboxes{Kept: 3, Flushed: 2}, 1 }, "without an answer"},
 		{"it did not come to its end", Bounds{}, func(o *Outcome) { o.Error = "interrupted" }, "interrupted"},
 		{"a lost punch", Bounds{}, func(o *Outcome) { o.Ledger.Lost = 1 }, audit.ErrNotClean.Error()},

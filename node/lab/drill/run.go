@@ -26,6 +26,7 @@ type run struct {
 	samples samples
 	watcher *watcher
 	devices []*device // devices that can reach the victim alone
+	plain   *Plain    // written by runPlain alone
 
 	seen recoveryTimes // written by observe alone
 
@@ -77,7 +78,7 @@ func (r *run) runLoad(ctx context.Context) (result load.Result, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	enough := make(chan struct{})
-	errs := make([]error, 2+len(r.devices))
+	errs := make([]error, 3+len(r.devices))
 	var actors sync.WaitGroup
 	actors.Go(func() {
 		defer close(enough)
@@ -85,8 +86,9 @@ func (r *run) runLoad(ctx context.Context) (result load.Result, err error) {
 		r.mark(func(m *Moments) *time.Time { return &m.End })
 	})
 	actors.Go(func() { errs[1] = r.observe(ctx, enough) })
+	actors.Go(func() { errs[2] = r.runPlain(ctx, ledger, enough) })
 	for i, d := range r.devices {
-		actors.Go(func() { errs[2+i] = d.run(ctx, enough, r.settle) })
+		actors.Go(func() { errs[3+i] = d.run(ctx, enough, r.settle) })
 	}
 	result, err = load.Run(ctx, load.Config{
 		Load: r.load, Entries: r.target.state.Entries(), Companies: r.target.state.Companies,
@@ -290,7 +292,7 @@ func (r *run) outcome(result *load.Result, report *audit.Report, boxes *Outboxes
 		Scenario: r.scenario.Name, About: r.scenario.About,
 		Engine: state.Database.Engine + " " + state.Database.Version, Nodes: len(state.Nodes),
 		Victim: r.target.victim, Rate: r.load.Rate, Notes: r.target.notes, Moments: r.moments, Recovery: r.seen.watch(&r.moments),
-		Ledger: report, Outboxes: boxes, WrongTimes: wrongTimes(r.samples.all, &r.moments), Dropped: result.Dropped, Late: result.Late, Failed: result.Sent - result.Acknowledged, Retries: result.Retries, Codes: result.Codes,
+		Ledger: report, Outboxes: boxes, Plain: r.plain, WrongTimes: wrongTimes(r.samples.all, &r.moments), Dropped: result.Dropped, Late: result.Late, Failed: result.Sent - result.Acknowledged, Retries: result.Retries, Codes: result.Codes,
 		Homes:   homeFigures(r.samples.all, homes, &r.moments),
 		Gaps:    gaps(r.samples.all, homes, entries, &r.moments),
 		Seconds: timeline(r.samples.all, homes, r.moments.Begin),

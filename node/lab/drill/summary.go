@@ -35,6 +35,9 @@ func (o *Outcome) String() string {
 	if o.Outboxes != nil {
 		line("%s\n", o.outboxes())
 	}
+	if o.Plain != nil {
+		line("%s\n", o.Plain)
+	}
 	if o.Ledger != nil {
 		s.WriteString(o.Ledger.String())
 	}
