@@ -33,12 +33,14 @@ func (o *Outbox) Run(ctx context.Context, s Sender, report func(Flushed, error))
 		if report != nil && (err != nil || done.Last != nil || len(done.Receipts)+len(done.Refused) > 0) {
 			report(done, err)
 		}
-		if done.Last != nil && done.Last.Code != punch.ClockAhead && len(done.Receipts)+len(done.Refused) == 0 {
-			every = min(2*every, flushEveryMost)
-		} else {
-			every = flushEvery
-		}
 		after := min(done.RetryAfter, maxFlushWait)
+		failed := done.Last != nil && done.Last.Code != punch.ClockAhead && len(done.Receipts)+len(done.Refused) == 0
+		switch {
+		case !failed:
+			every = flushEvery
+		case after < every: // a service that asks for a longer wait knows better
+			every = min(2*every, flushEveryMost)
+		}
 		// The jitter spreads devices that lost the network together. The service has spread the time for an upload already,
 		// so no jitter moves that far.
 		wait := max(every+rand.N(every/2), after+rand.N(min(after/10, flushEveryMost)+1))
