@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"time"
 
@@ -51,13 +50,14 @@ func (s *session) send(ctx context.Context, j *openJob) (load.Result, error) {
 	return result.Open, err
 }
 
-// capacity returns the highest rate at which six nodes acknowledge 99 of 100 punches, and the goodput there. Later parts
-// of a run use the rate that an earlier part has found.
+// capacity returns the most punches per second that six nodes acknowledge to impatient callers. The rate rises until a
+// step loses more than one punch of 100. A step above the capacity keeps the nodes busy until its last answer, so the
+// acknowledged punches over the whole time are the capacity. Later parts of a run use the value of an earlier part.
 func (s *session) capacity(ctx context.Context) (float64, error) {
 	if s.found > 0 {
 		return s.found, nil
 	}
-	// A closed loop gives the order of magnitude. Callers who come on their own reach less.
+	// A closed loop gives the order of magnitude.
 	targets, _ := s.running()
 	j := s.closed(targets, s.env.Companies)
 	j.Connections = crowd
@@ -65,55 +65,35 @@ func (s *session) capacity(ctx context.Context) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	low, high := 0.0, math.Inf(1)
-	for rate, steps := most.Closed.Rate()*firstStep, 0; steps < capacitySteps && high > low*capacityError; steps++ {
-		good, err := s.carries(ctx, rate)
+	best, rate := 0.0, most.Closed.Rate()*firstStep
+	for range capacitySteps {
+		r, err := s.send(ctx, s.open(rate, s.cmd.Step, load.Stress{}))
 		if err != nil {
 			return 0, err
 		}
-		if good {
-			low = rate
-		} else {
-			high = rate
+		best = max(best, r.Rate)
+		carried := float64(r.Acknowledged) >= 0.99*float64(r.Sent) && r.Dropped == 0 && float64(r.Presses.Sent) <= 1.01*float64(r.Sent)
+		s.say("capacity: %.0f/s offered, %.0f/s acknowledged, p99 %s, carried: %t", rate, r.Rate, brief(r.Presses.AcknowledgedIn.P99), carried)
+		// What the step left behind must not count against the next one.
+		if err := s.settle(ctx); err != nil {
+			return 0, err
 		}
-		switch {
-		case math.IsInf(high, 1):
-			rate = low * stepUp
-		case low == 0:
-			rate = high / stepUp
-		default:
-			rate = (low + high) / 2
+		if !carried {
+			break
 		}
+		rate *= stepUp
 	}
-	if low == 0 {
-		return 0, fmt.Errorf("capacity: not even %.0f/s were carried", high)
+	if best == 0 {
+		return 0, errors.New("capacity: no punch was acknowledged")
 	}
-	s.found = low
-	return low, nil
+	s.found = best
+	return best, nil
 }
 
 const (
-	firstStep, stepUp = 0.6, 1.3
-	capacityError     = 1.03 // the search ends when it knows the capacity within 3 %
-	capacitySteps     = 12   // a bound for a machine whose capacity changes meanwhile
+	firstStep, stepUp = 0.6, 1.2
+	capacitySteps     = 12 // up to 4.5 times the closed loop
 )
-
-// carries reports whether six nodes acknowledge 99 of 100 punches of a rate.
-func (s *session) carries(ctx context.Context, rate float64) (bool, error) {
-	r, err := s.send(ctx, s.open(rate, s.cmd.Step, load.Stress{}))
-	if err != nil {
-		return false, err
-	}
-	good := float64(r.Acknowledged) >= 0.99*float64(r.Sent) && r.Presses.AcknowledgedIn.P99 < time.Second && r.Dropped == 0 &&
-		float64(r.Presses.Sent) <= 1.01*float64(r.Sent) // a press that is repeated was not carried
-	verdict := "too much"
-	if good {
-		verdict = "carried"
-	}
-	s.say("capacity: %.0f/s offered, %.0f/s acknowledged, p99 %s: %s", rate, r.Rate, brief(r.Presses.AcknowledgedIn.P99), verdict)
-	// What the step left behind must not count against the next one.
-	return good, s.settle(ctx)
-}
 
 // settle waits until the nodes answer quickly again.
 func (s *session) settle(ctx context.Context) error {
@@ -147,7 +127,7 @@ func measureOverload(ctx context.Context, s *session, run *partRun) error {
 	if err != nil {
 		return err
 	}
-	run.add("overload.capacity", capacity, "the highest rate at which six nodes acknowledge 99 of 100 punches of callers with a patience of 2 s")
+	run.add("overload.capacity", capacity, "the most punches that six nodes acknowledge in a second to callers with a patience of 2 s")
 	run.Ran = fmt.Sprintf("%s for each overload, and %s for the last one; before and after each, up to %s at %.1f times capacity",
 		s.cmd.Overload, s.cmd.Recovery, lead, leadShare)
 	for i, factor := range factors {
