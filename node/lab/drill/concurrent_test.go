@@ -20,7 +20,7 @@ import (
 const (
 	// historyClients call at the same time. The check takes exponentially longer with each.
 	historyClients = 6
-	historyCalls   = 80
+	historyCalls   = 60
 	// historyPause is the longest pause after a call. The pauses give nodes time to die and come back.
 	historyPause = 120 * time.Millisecond
 	// historyTimeout is short, so that some calls end without an answer.
@@ -271,6 +271,9 @@ func mustDevice(t *testing.T, s *target, turn int) *client.Client {
 	c, err := client.New(client.Config{
 		Endpoints: append(endpoints[turn:len(endpoints):len(endpoints)], endpoints[:turn]...),
 		Token:     client.StaticToken(s.state.Companies[0].Token), AttemptTimeout: time.Second, TotalTimeout: historyTimeout,
+		// Nodes die all the time. A call that is given up for lack of budget may take effect at any later time, and the
+		// check takes exponentially longer with each.
+		Budget:  client.Budget{Ratio: 1, Reserve: 1000},
 		Backoff: client.Backoff{CoolDown: 500 * time.Millisecond}, // short, so that clients soon ask killed nodes again
 	})
 	if err != nil {

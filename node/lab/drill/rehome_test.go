@@ -23,7 +23,7 @@ func TestConcurrentHistoryOfAMove(t *testing.T) {
 	company := s.state.Companies[0]
 	defer s.mustMove(t, company.ID, company.Home)
 	// On CockroachDB each flip of the home delays the calls by half a second.
-	checkHistory(t, s, historyCalls/3, func(stop <-chan struct{}) int { return moveAbout(t, s, company.ID, stop) })
+	checkHistory(t, s, historyCalls*2/5, func(stop <-chan struct{}) int { return moveAbout(t, s, company.ID, stop) })
 }
 
 // moveAbout moves a company with commands that it kills, until stop is closed. It returns how many it killed.
