@@ -23,8 +23,9 @@ const (
 	historyCalls   = 60
 	// historyPause is the longest pause after a call. The pauses give nodes time to die and come back.
 	historyPause = 120 * time.Millisecond
-	// historyTimeout is short, so that some calls end without an answer.
-	historyTimeout = 3 * time.Second
+	// historyTimeout lets a device wait twice as a dying node's answer asks it to, and a second more each time. The check
+	// takes exponentially longer with each call without an answer, and with a shorter time there are dozens.
+	historyTimeout = 8 * time.Second
 )
 
 // recorder writes a history.
