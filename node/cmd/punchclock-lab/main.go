@@ -88,7 +88,7 @@ func run(ctx context.Context, args []string) int {
 // checkEnvironment returns an error that names the variables of the lab that no command reads.
 // A misspelt variable would otherwise be ignored without a word.
 func checkEnvironment(app *kong.Node, environ []string) error {
-	known := []string{cluster.InitSQLVariable, cluster.TestEngineVariable, drill.RegionVariable}
+	known := []string{cluster.InitSQLVariable, cluster.FlagsVariable, cluster.TestEngineVariable, drill.RegionVariable}
 	var add func(*kong.Node)
 	add = func(n *kong.Node) {
 		for _, f := range n.Flags {
