@@ -31,13 +31,13 @@ var mayImport = map[string][]string{
 	"node/certs":  {},
 
 	// The way of a punch, from the outside in. Siblings do not import each other: package node joins them.
-	"node/httpapi":     {"node/punch", "node/auth", "region"},
+	"node/httpapi":     {"node/admission", "node/punch", "node/auth", "region"},
 	"node/adminapi":    {"region"},
 	"node/auth":        {"node/punch"},
 	"node/dispatch":    {"node/punch", "region"},
 	"node/batcher":     {"node/punch"},
 	"node/admission":   {"node/punch"},
-	"node/peer":        {"node/punch", "node/peer/peerpb"},
+	"node/peer":        {"node/admission", "node/punch", "node/peer/peerpb"},
 	"node/peer/peerpb": {},
 	"node/crdb":        {"node/punch", "node/zone", "region"},
 	"node/health":      {"region"},
@@ -51,7 +51,7 @@ var mayImport = map[string][]string{
 
 	// Tests that every implementation of recording must pass, and the HTTP API in memory for the tests of clients.
 	"node/punch/punchtest":   {"node/punch"},
-	"node/client/clienttest": {"node/auth", "node/httpapi", "node/punch", "region"},
+	"node/client/clienttest": {"node/admission", "node/auth", "node/httpapi", "node/punch", "region"},
 
 	// The laboratory sees a node from the outside. No product package imports it.
 	"node/cmd/punchclock-lab": {"node/lab/...", "node/client", "node/config", "node/punch"},

@@ -9,6 +9,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
+	"github.com/punchclock/punchclock/node/admission"
 	"github.com/punchclock/punchclock/region"
 )
 
@@ -50,7 +51,7 @@ func (n *Node) observe() error {
 		}
 		return nil
 	}, lookups, known, failures, ready, clock, read)
-	return errors.Join(err, n.observeRegions(meter))
+	return errors.Join(err, n.observeRegions(meter), n.observeAdmission(meter))
 }
 
 // observeRegions shows every region that the database has, also a region without nodes: a series that does not exist
@@ -82,5 +83,42 @@ func (n *Node) observeRegions(meter metric.Meter) error {
 		}
 		return nil
 	}, nodes, evacuated)
+	return err
+}
+
+// observeAdmission shows what the gate lets in and what it refuses.
+func (n *Node) observeAdmission(meter metric.Meter) error {
+	requests, err1 := meter.Int64ObservableCounter("punchclock.admission.requests", metric.WithUnit("{request}"),
+		metric.WithDescription("Requests and forwarded punches at the gate, by class and by outcome: admitted or refused."))
+	limit, err2 := meter.Float64ObservableGauge("punchclock.admission.limit", metric.WithUnit("{request}/s"),
+		metric.WithDescription("Rate that the gate admits under overload; missing without overload."))
+	wait, err3 := meter.Float64ObservableGauge("punchclock.admission.wait", metric.WithUnit("s"),
+		metric.WithDescription("How long requests wait for a processor."))
+	largest, err4 := meter.Float64ObservableGauge("punchclock.admission.largest_share", metric.WithUnit("1"),
+		metric.WithDescription("Share of the company that sends most, of all requests of the last second."))
+	open, err5 := meter.Int64ObservableGauge("punchclock.http.connections", metric.WithUnit("{connection}"),
+		metric.WithDescription("Open connections to the public listener."))
+	shed, err6 := meter.Int64ObservableCounter("punchclock.http.connections_shed", metric.WithUnit("{connection}"),
+		metric.WithDescription("Connections that were refused under overload, or ended to make room for new ones."))
+	if err := errors.Join(err1, err2, err3, err4, err5, err6); err != nil {
+		return fmt.Errorf("node metrics: %w", err)
+	}
+	_, err := meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+		state := n.gate.State()
+		for class, count := range state.Counts {
+			of := attribute.String("class", admission.Class(class).String())
+			o.ObserveInt64(requests, int64(count.Admitted), metric.WithAttributes(of, attribute.String("outcome", "admitted")))
+			o.ObserveInt64(requests, int64(count.Refused), metric.WithAttributes(of, attribute.String("outcome", "refused")))
+		}
+		if state.Limit > 0 {
+			o.ObserveFloat64(limit, state.Limit)
+		}
+		o.ObserveFloat64(wait, state.Wait)
+		o.ObserveFloat64(largest, state.LargestShare)
+		connections, ended := n.connections.count()
+		o.ObserveInt64(open, int64(connections))
+		o.ObserveInt64(shed, int64(ended))
+		return nil
+	}, requests, limit, wait, largest, open, shed)
 	return err
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/punchclock/punchclock/node/admission"
 	"github.com/punchclock/punchclock/node/auth"
 	"github.com/punchclock/punchclock/node/config"
 	"github.com/punchclock/punchclock/node/crdb"
@@ -43,6 +44,8 @@ type Node struct {
 	monitor     *health.Monitor
 	cluster     *region.Cluster
 	evacuations region.Evacuations
+	gate        *admission.Valve // lets requests in
+	connections *connections     // to the public listener
 	closer      closer
 	failed      chan error // a listener that ended by itself
 
@@ -63,6 +66,13 @@ type Node struct {
 	publicAddr string // the address that the public listener is bound to
 }
 
+const (
+	// overloadInterval is how long a wait must stand. A burst of a whole shift at one gate is over in less.
+	overloadInterval = 100 * time.Millisecond
+	// leastRate is how many requests a second a node takes in any overload. They need about a tenth of a core.
+	leastRate = 250
+)
+
 // New checks the settings and names the node. It starts nothing.
 func New(cfg config.Node, deps Deps) (*Node, error) {
 	if err := cfg.Validate(); err != nil {
@@ -72,10 +82,16 @@ func New(cfg config.Node, deps Deps) (*Node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--region: %w", err)
 	}
+	gate, err := admission.New(admission.Config{Target: cfg.Overload.Wait, Interval: overloadInterval, MinRate: leastRate},
+		admission.Deps{Wait: admission.SchedulingWait(), Clock: time.Now})
+	if err != nil {
+		return nil, err
+	}
 	name := gossip.NodeName(cfg.Region, cfg.Name)
 	log := deps.Log.With("node", name, "region", cfg.Region)
 	return &Node{
 		cfg: cfg, log: log, clock: deps.Clock, monitor: health.NewMonitor(log), cluster: new(region.Cluster),
+		gate: gate, connections: newConnections(cfg.Public.MaxConnections, gate.EnterConnection),
 		self: region.Member{ // PeerAddr follows once the peer listener is bound
 			Node: name, Region: home, PublicURL: cfg.Public.URL, PublicAddrs: publicAddrs(cfg.Public.Addresses), Weight: cfg.Weight,
 		},

@@ -39,6 +39,10 @@ func (n *Node) evacuate(ctx context.Context, e region.Evacuation, gossipOnly boo
 // status is the cluster as this node sees it.
 func (n *Node) status(ctx context.Context) adminapi.Status {
 	s := adminapi.Status{Node: n.self.Node, Region: string(n.self.Region), TimeZones: zone.Version()}
+	gate := n.gate.State()
+	s.Admission = adminapi.Admission{
+		Limit: gate.Limit, Wait: gate.Wait, Refused: gate.RefusedShare, Largest: gate.Largest, LargestShare: gate.LargestShare,
+	}
 	for _, b := range n.dispatch.Batchers() {
 		s.Homes = append(s.Homes, adminapi.Home{Region: string(b.Home), Way: b.Kind, Waiting: b.Waiting, CircuitOpen: b.Open})
 	}

@@ -25,7 +25,7 @@ func (w *world) settings(t *testing.T) config.Node {
 	t.Helper()
 	settings := config.Node{
 		Region: "us-east", Name: "in-process", Weight: 100,
-		Public:     config.Public{Addr: "127.0.0.1:0", MaxBody: 1 << 20},
+		Public:     config.Public{Addr: "127.0.0.1:0", MaxBody: 1 << 20, MaxConnections: 100},
 		Peer:       config.Peer{Addr: "127.0.0.1:0", MaxCalls: 1},
 		Ops:        config.Ops{Addr: freeAddr(t)},
 		Gossip:     config.Gossip{Addr: "127.0.0.1:0"},
@@ -33,8 +33,9 @@ func (w *world) settings(t *testing.T) config.Node {
 		DB: config.DB{
 			URL: w.nodeURL("us-east"), ConnectionsPerHome: 1, ReadConnections: 1, ConnectTimeout: 2 * time.Second,
 		},
-		Tokens: config.Tokens{JWKS: shared.jwks, Issuer: "punchclock", Audience: "punchclock", EmployeeClaim: "sub"},
-		Queue:  config.Queue{MaxItems: 10, MaxBytes: 1 << 20}, Batch: config.Batch{MaxItems: 10},
+		Tokens:   config.Tokens{JWKS: shared.jwks, Issuer: "punchclock", Audience: "punchclock", EmployeeClaim: "sub"},
+		Overload: config.Overload{Wait: time.Second},
+		Queue:    config.Queue{MaxItems: 10, MaxBytes: 1 << 20}, Batch: config.Batch{MaxItems: 10},
 		Directory:    config.Directory{Capacity: 1000, Refresh: time.Minute},
 		PunchTimeout: 15 * time.Second, ShutdownTimeout: 20 * time.Second, Development: true,
 	}

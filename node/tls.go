@@ -73,7 +73,7 @@ func (n *Node) name(region string) certs.Name {
 
 // peerServer returns the server of the peer listener. It speaks plain text with --insecure.
 func (n *Node) peerServer() *http.Server {
-	deps := peer.Deps{Home: n.dispatch, Tracer: n.telemetry.TracerProvider}
+	deps := peer.Deps{Home: n.dispatch, Gate: n.gate, Tracer: n.telemetry.TracerProvider}
 	server := &http.Server{
 		Protocols:         new(http.Protocols),
 		ReadHeaderTimeout: headerTimeout,

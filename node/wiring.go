@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"net"
 	"net/http"
 	"slices"
 	"time"
@@ -242,7 +243,7 @@ func (n *Node) startPublic(ctx context.Context) error {
 	api, err := httpapi.New(httpapi.Config{
 		Node: n.self.Node, Region: n.self.Region, PunchTimeout: n.cfg.PunchTimeout, MaxBody: n.cfg.Public.MaxBody,
 	}, httpapi.Deps{
-		Recorder: n.dispatch, Reader: dispatch.Reads{Directory: n.directory, Store: n.db}, Auth: n.verifier, Cluster: n.cluster,
+		Gate: n.gate, Recorder: n.dispatch, Reader: dispatch.Reads{Directory: n.directory, Store: n.db}, Auth: n.verifier, Cluster: n.cluster,
 		Ready: n.monitor.Ready, Draining: n.monitor.Leaving, ClockWrong: func() bool { return n.monitor.Has(health.WrongClock) },
 		Clock: n.clock, Log: n.log, Tracer: n.telemetry.TracerProvider, Meter: n.telemetry.MeterProvider,
 	})
@@ -250,7 +251,10 @@ func (n *Node) startPublic(ctx context.Context) error {
 		return err
 	}
 	server := &http.Server{
-		Handler:           api,
+		Handler: n.observeWait(api),
+		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
+			return context.WithValue(ctx, connKey{}, conn)
+		},
 		TLSConfig:         n.publicServer(),
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       30 * time.Second,                    // 1 MiB on a slow mobile network
@@ -258,7 +262,7 @@ func (n *Node) startPublic(ctx context.Context) error {
 		IdleTimeout:       2 * time.Minute,                     // devices come back within the rush, balancers close after a minute or so
 		MaxHeaderBytes:    16 << 10,                            // a token is about 1 kB
 	}
-	addr, err := n.serve(ctx, "public", n.cfg.Public.Addr, server)
+	addr, err := n.serveConnections(ctx, "public", n.cfg.Public.Addr, server, n.connections)
 	if err == nil {
 		n.api, n.publicAddr = api, addr.String()
 	}

@@ -13,10 +13,11 @@ type Status struct {
 	Node   string `json:"node"`
 	Region string `json:"region"`
 	// TimeZones is the release of the IANA time zone table in the node's binary, such as 2026a.
-	TimeZones string   `json:"time_zones"`
-	Regions   []Region `json:"regions"`
-	Nodes     []Member `json:"nodes"`
-	Homes     []Home   `json:"homes"`
+	TimeZones string    `json:"time_zones"`
+	Regions   []Region  `json:"regions"`
+	Nodes     []Member  `json:"nodes"`
+	Homes     []Home    `json:"homes"`
+	Admission Admission `json:"admission"`
 	// Companies are the first companies that an operator has suspended or limited.
 	Companies []Company `json:"companies,omitempty"`
 	// CompaniesUnknown says why Companies is empty when the database did not answer.
@@ -30,6 +31,26 @@ type Company struct {
 	Until     *time.Time `json:"until,omitempty"`
 	RateLimit int        `json:"rate_limit,omitempty"` // punches a second that each node takes
 	By        string     `json:"by"`
+}
+
+// Admission is what the answering node lets in.
+type Admission struct {
+	Limit        float64 `json:"limit,omitzero"`  // requests a second; 0 when the node is not overloaded
+	Wait         float64 `json:"wait"`            // seconds that requests wait for a processor
+	Refused      float64 `json:"refused"`         // share of the requests of the last moments, 0 to 1
+	Largest      string  `json:"largest_company"` // the company that sends most
+	LargestShare float64 `json:"largest_share"`   // of the requests of the last second, 0 to 1
+}
+
+func (a *Admission) String() string {
+	text := "everything is admitted"
+	if a.Limit > 0 {
+		text = fmt.Sprintf("overloaded: %.0f requests/s are admitted and %.0f%% are refused", a.Limit, 100*a.Refused)
+	}
+	if a.Largest != "" {
+		text += fmt.Sprintf("; %s sends %.0f%%", a.Largest, 100*a.LargestShare)
+	}
+	return text
 }
 
 // Region is a region that the database has, or that has nodes.
@@ -75,6 +96,7 @@ func (s *Status) WriteTable(out io.Writer) error {
 	}
 	line("as seen by", s.Node)
 	line("time zones", s.TimeZones)
+	line("admission", s.Admission.String())
 	line()
 	line("REGION", "READY", "EVACUATED")
 	for _, r := range s.Regions {

@@ -29,6 +29,7 @@ type Node struct {
 	DNS       DNS       `embed:"" prefix:"dns-"`
 	DB        DB        `embed:"" prefix:"database-"`
 	Tokens    Tokens    `embed:"" prefix:"token-"`
+	Overload  Overload  `embed:"" prefix:"overload-"`
 	Queue     Queue     `embed:"" prefix:"queue-"`
 	Batch     Batch     `embed:"" prefix:"batch-"`
 	Directory Directory `embed:"" prefix:"directory-"`
@@ -50,8 +51,10 @@ type Public struct {
 	URL       string       `help:"Base URL at which clients reach this node or its load balancer. /v1/regions shows it."`
 	Addresses []netip.Addr `help:"IP addresses at which clients reach this node or its load balancer, at most 8. The nodes' DNS servers answer with them."`
 	MaxBody   int64        `help:"Largest request body in bytes. A batch of 1,000 punches has about 300,000." default:"1048576"`
-	CertFile  string       `help:"PEM file with the certificate of the public API and its intermediates. Without it the API speaks plain HTTP. The node loads a changed file." type:"path"`
-	KeyFile   string       `help:"PEM file with the key of --public-cert-file." type:"path"`
+	// An idle connection with TLS takes about 40 kB.
+	MaxConnections int    `help:"Connections to the public API at most. Then the connection that has been idle longest makes room for a new one. The default takes about 800 MB." default:"20000"`
+	CertFile       string `help:"PEM file with the certificate of the public API and its intermediates. Without it the API speaks plain HTTP. The node loads a changed file." type:"path"`
+	KeyFile        string `help:"PEM file with the key of --public-cert-file." type:"path"`
 }
 
 // Peer is the listener for other nodes.
@@ -96,6 +99,11 @@ type Tokens struct {
 	// Subjects of many identity providers are no employee ids, such as auth0|5f7c.
 	EmployeeClaim string `help:"Claim with the employee id in the token of an employee." default:"sub"`
 	CacheFile     string `help:"File in which the node keeps the last good key set of a URL. Without it a node does not start while the issuer is down." type:"path"`
+}
+
+// Overload says when a node refuses work for want of processor time.
+type Overload struct {
+	Wait time.Duration `help:"Wait for a processor that means overload when it stands for a tenth of a second. Requests beyond what the node can carry are then refused at once. The default is an eighth of the 2s after which devices give up." default:"250ms"`
 }
 
 // Queue bounds the punches that wait for the database or for another region.
@@ -195,9 +203,9 @@ func (c *Node) checkAddresses(wrong *problems) {
 
 func (c *Node) checkBounds(wrong *problems) {
 	for setting, v := range map[string]int64{
-		"weight": int64(c.Weight), "public-max-body": c.Public.MaxBody,
+		"weight": int64(c.Weight), "public-max-body": c.Public.MaxBody, "public-max-connections": int64(c.Public.MaxConnections),
 		"database-connections-per-home": int64(c.DB.ConnectionsPerHome), "database-read-connections": int64(c.DB.ReadConnections),
-		"queue-max-items": int64(c.Queue.MaxItems), "batch-max-items": int64(c.Batch.MaxItems),
+		"queue-max-items": int64(c.Queue.MaxItems), "overload-wait": int64(c.Overload.Wait), "batch-max-items": int64(c.Batch.MaxItems),
 		"peer-max-calls": int64(c.Peer.MaxCalls), "directory-capacity": int64(c.Directory.Capacity),
 		"directory-refresh": int64(c.Directory.Refresh), "database-connect-timeout": int64(c.DB.ConnectTimeout),
 	} {

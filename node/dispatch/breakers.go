@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
@@ -40,7 +41,15 @@ type breakers struct {
 type peerBreaker struct {
 	circuitbreaker.CircuitBreaker[any]
 	latest answer
+	// fullUntil is when the peer may be asked again after it said that it is full, in nanoseconds since 1970.
+	fullUntil atomic.Int64
 }
+
+// fullFor is how long a full peer is left alone. A full node's limit moves within a tenth of a second, and a call that it
+// refuses costs both nodes little.
+const fullFor = 200 * time.Millisecond
+
+func (b *peerBreaker) setFull(now time.Time) { b.fullUntil.Store(now.Add(fullFor).UnixNano()) }
 
 // answer says how long a call to a peer took: its way and its handling.
 type answer struct {
@@ -105,7 +114,13 @@ func (bs *breakers) recordAnswer(node string, now answer) (slow bool) {
 // usable reports whether a call to the node may be tried now.
 func (bs *breakers) usable(node string) bool {
 	known := bs.find(node)
-	return known == nil || !known.IsOpen() || known.RemainingDelay() == 0
+	if known == nil {
+		return true
+	}
+	if until := known.fullUntil.Load(); until != 0 && time.Now().UnixNano() < until {
+		return false
+	}
+	return !known.IsOpen() || known.RemainingDelay() == 0
 }
 
 // open lists the present nodes whose breaker is not closed.

@@ -114,6 +114,9 @@ func (w *world) RecordBatch(_ context.Context, _, addr string, items []punch.Ite
 	w.note("peer %s", addr)
 	if f := w.peers[addr]; f != nil {
 		err := f()
+		if refused, ok := errors.AsType[refusedCall](err); ok {
+			return nil, 0, refused.Unwrap()
+		}
 		if _, coded := errors.AsType[*punch.Error](err); coded {
 			out := make([]punch.Outcome, len(items))
 			for i := range out {
@@ -162,6 +165,11 @@ func berlin() *time.Location {
 	return loc
 }
 
+// refusedCall is the error of a call that a peer refused as a whole.
+type refusedCall struct{ error }
+
+func (r refusedCall) Unwrap() error { return r.error }
+
 func candidates(addrs ...string) (list []region.Candidate) {
 	for _, a := range addrs {
 		list = append(list, region.Candidate{Member: region.Member{Node: a, PeerAddr: a, Region: "eu-west"}})
@@ -175,7 +183,8 @@ func home(name region.Name, epoch int64) region.Home {
 
 func TestCandidates(t *testing.T) {
 	broken := func() error { return errors.New("connection reset") }
-	full := func() error { return punch.Retryable(punch.Overloaded, time.Second, "full", nil) }
+	full := func() error { return refusedCall{punch.Retryable(punch.Overloaded, time.Second, "full", nil)} }
+	overloaded := func() error { return punch.Retryable(punch.Overloaded, time.Second, "full", nil) }
 	bad := func() error { return punch.InvalidField("note", "no") }
 	type peers = map[string]func() error
 	eu, eu2, us, us2 := home("eu-west", 1), home("eu-west", 2), home("us-east", 1), home("us-east", 2)
@@ -192,7 +201,8 @@ func TestCandidates(t *testing.T) {
 		"no peer is there":             {home: eu, cached: eu, asked: "[local eu-west]"},
 		"the first is broken":          {home: eu, cached: eu, candidates: ab, peers: peers{"a": broken}, asked: "[peer a peer b]"},
 		"the first is full":            {home: eu, cached: eu, candidates: ab, peers: peers{"a": full}, asked: "[peer a peer b]"},
-		"all are full":                 {home: eu, cached: eu, candidates: ab, peers: peers{"a": full, "b": full}, asked: "[peer a peer b]", code: punch.Overloaded},
+		"its database is overloaded":   {home: eu, cached: eu, candidates: ab, peers: peers{"a": overloaded}, asked: "[peer a]", code: punch.Overloaded},
+		"all are full":                 {home: eu, cached: eu, candidates: ab, peers: peers{"a": full, "b": full}, asked: "[peer a peer b local eu-west]"},
 		"all are broken":               {home: eu, cached: eu, candidates: ab, peers: peers{"a": broken, "b": broken}, asked: "[peer a peer b local eu-west]"},
 		"a final refusal ends it":      {home: eu, cached: eu, candidates: ab, peers: peers{"a": bad}, asked: "[peer a]", code: punch.Invalid},
 		"the cached epoch is old":      {home: eu2, cached: eu, candidates: onlyA, asked: "[peer a refresh peer a]"},

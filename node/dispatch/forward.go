@@ -30,10 +30,8 @@ func (f *forwarder) Write(ctx context.Context, items []punch.Item) []punch.Outco
 	called := 0
 	for _, c := range f.dispatch.candidates(f.home) {
 		if c.Local {
-			if left = notOverloaded(left, outcomes); len(left) > 0 {
-				f.dispatch.metrics.countForwarded(ctx, f.home, "local", len(left))
-				scatter(outcomes, left, f.writeLocally(ctx, gather(items, left)))
-			}
+			f.dispatch.metrics.countForwarded(ctx, f.home, "local", len(left))
+			scatter(outcomes, left, f.writeLocally(ctx, gather(items, left)))
 			break
 		}
 		if called > 0 && !f.retries.spend(time.Now(), len(left)) {
@@ -63,17 +61,6 @@ func (f *forwarder) Write(ctx context.Context, items []punch.Item) []punch.Outco
 	return outcomes
 }
 
-// notOverloaded leaves out the items that the home refused as overloaded. To write them here would use another queue
-// before the same database, and bypass the home's load shedding.
-func notOverloaded(places []int, outcomes []punch.Outcome) (left []int) {
-	for _, i := range places {
-		if punch.CodeOf(outcomes[i].Err) != punch.Overloaded {
-			left = append(left, i)
-		}
-	}
-	return left
-}
-
 // verdict is what a call shows about the peer, whatever became of its items.
 type verdict int
 
@@ -94,6 +81,14 @@ func (f *forwarder) call(
 	lag, began := watchLag(), time.Now()
 	defer lag.stop()
 	results, overhead, err := d.deps.Peers.RecordBatch(call, string(c.Region), c.PeerAddr, gather(items, places))
+	if punch.CodeOf(err) == punch.Overloaded {
+		d.metrics.countForwarded(ctx, f.home, "full", len(places))
+		d.breakers.of(c.Node).setFull(time.Now())
+		for _, i := range places {
+			outcomes[i].Err = err
+		}
+		return places, succeeded
+	}
 	if err != nil {
 		d.metrics.countForwarded(ctx, f.home, "failed", len(places))
 		err = punch.Retryable(punch.Unavailable, time.Second,
@@ -111,8 +106,9 @@ func (f *forwarder) call(
 	}
 	scatter(outcomes, places, results)
 	for _, i := range places {
-		switch punch.CodeOf(outcomes[i].Err) {
-		case punch.Unavailable, punch.Overloaded: // the next candidate may have room, or may reach the database
+		// The next candidate may reach the database. Overloaded is about the home's database, which is the same for every
+		// candidate: to ask each of them would multiply the overload.
+		if punch.CodeOf(outcomes[i].Err) == punch.Unavailable {
 			left = append(left, i)
 		}
 	}

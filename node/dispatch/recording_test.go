@@ -12,6 +12,7 @@ import (
 	metricnoop "go.opentelemetry.io/otel/metric/noop"
 	tracenoop "go.opentelemetry.io/otel/trace/noop"
 
+	"github.com/punchclock/punchclock/node/admission"
 	"github.com/punchclock/punchclock/node/batcher"
 	"github.com/punchclock/punchclock/node/peer"
 	"github.com/punchclock/punchclock/node/punch"
@@ -74,7 +75,7 @@ func TestRecording(t *testing.T) {
 				forwarded.Add(int64(len(items)))
 				return write(ctx, items)
 			}, nil)
-			server := httptest.NewUnstartedServer(peer.NewHandler(peer.Deps{Home: homeNode, Tracer: tracenoop.NewTracerProvider()}))
+			server := httptest.NewUnstartedServer(peer.NewHandler(peer.Deps{Home: homeNode, Gate: admission.Open{}, Tracer: tracenoop.NewTracerProvider()}))
 			server.Config.Protocols = new(http.Protocols)
 			server.Config.Protocols.SetUnencryptedHTTP2(true)
 			server.Start()

@@ -50,6 +50,8 @@ func (c Config) Validate() error {
 // Authenticator returns the identity of a token. Its errors are *punch.Error.
 type Authenticator interface {
 	Verify(ctx context.Context, token string) (auth.Identity, error)
+	// CompanyHint returns whose share of a busy node a request with this token uses. It verifies nothing.
+	CompanyHint(token string) string
 }
 
 // Reader reads punches. Its errors are *punch.Error. Any other error means Unavailable.
@@ -65,6 +67,7 @@ type Deps struct {
 	Recorder punch.Recorder
 	Reader   Reader
 	Auth     Authenticator
+	Gate     Gate
 	Cluster  *region.Cluster
 	Ready    func() bool // reports whether the node may be sent punches
 	// Draining reports whether the node has begun to drain, or its region is evacuated. Every answer then ends its
@@ -102,6 +105,7 @@ type API struct {
 	tracer  trace.Tracer
 	node    []string // the header's value, made once
 
+	refusals   []refusal     // of a full node, by seconds
 	buffers    sync.Pool     // of *bytes.Buffer
 	reading    chan struct{} // holds one value per read under way
 	inFlight   atomic.Int64  // punches
@@ -115,6 +119,7 @@ func New(cfg Config, deps Deps) (*API, error) {
 	}
 	a := &API{
 		cfg: cfg, deps: deps, node: []string{cfg.Node}, tracer: deps.Tracer.Tracer("punchclock/httpapi"),
+		refusals:   newRefusals(),
 		buffers:    sync.Pool{New: func() any { return new(bytes.Buffer) }},
 		reading:    make(chan struct{}, maxReads),
 		logLimiter: rate.Sometimes{Interval: logInterval},

@@ -30,6 +30,9 @@ func (a *API) recordBody(c *call) (punch.Receipt, error) {
 	if err := c.readBody(a.cfg.MaxBody); err != nil {
 		return punch.Receipt{}, err
 	}
+	if err := c.ctx.Err(); err != nil { // the caller has left while the request waited
+		return punch.Receipt{}, err
+	}
 	if err := a.checkClock(); err != nil {
 		return punch.Receipt{}, err
 	}

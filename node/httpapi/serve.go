@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
 
+	"github.com/punchclock/punchclock/node/admission"
 	"github.com/punchclock/punchclock/node/auth"
 	"github.com/punchclock/punchclock/node/punch"
 	"github.com/punchclock/punchclock/tracing"
@@ -21,16 +22,18 @@ type route struct {
 	method, path string
 	anonymous    bool // needs no token
 	noSpan       bool // health checkers ask all the time
+	gated        bool // may be refused by the gate, under class
+	class        admission.Class
 	deadline     time.Duration
 	answer       func(*call) (reply, error)
 }
 
 func (a *API) routes() []route {
 	return []route{
-		{method: http.MethodPost, path: "/v1/punches", deadline: a.cfg.PunchTimeout, answer: a.record},
-		{method: http.MethodPost, path: "/v1/punches/batch", deadline: a.cfg.PunchTimeout, answer: a.recordBatch},
-		{method: http.MethodGet, path: "/v1/employees/{employee}/punches", deadline: readDeadline, answer: a.limitReads(a.list)},
-		{method: http.MethodGet, path: "/v1/employees/{employee}/punches/{id}", deadline: readDeadline, answer: a.limitReads(a.find)},
+		{method: http.MethodPost, path: "/v1/punches", gated: true, class: admission.Interactive, deadline: a.cfg.PunchTimeout, answer: a.record},
+		{method: http.MethodPost, path: "/v1/punches/batch", gated: true, class: admission.Stored, deadline: a.cfg.PunchTimeout, answer: a.recordBatch},
+		{method: http.MethodGet, path: "/v1/employees/{employee}/punches", gated: true, class: admission.Read, deadline: readDeadline, answer: a.limitReads(a.list)},
+		{method: http.MethodGet, path: "/v1/employees/{employee}/punches/{id}", gated: true, class: admission.Read, deadline: readDeadline, answer: a.limitReads(a.find)},
 		{method: http.MethodGet, path: "/v1/regions", deadline: readDeadline, answer: a.regions},
 		{method: http.MethodGet, path: "/readyz", anonymous: true, noSpan: true, deadline: readDeadline, answer: a.ready},
 		{method: http.MethodGet, path: "/openapi.yaml", anonymous: true, deadline: readDeadline, answer: serveOpenAPI},
@@ -85,6 +88,13 @@ func (a *API) serve(rt route) http.Handler {
 	pattern := strings.TrimSpace(rt.method + " " + rt.path)
 	metrics := a.metrics.forRoute(rt)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if rt.gated {
+			leave, ok := a.enter(&rt, metrics, w, r)
+			if !ok {
+				return
+			}
+			defer leave()
+		}
 		start := time.Now() // monotonic, whatever the node's clock does
 		ctx, span := r.Context(), trace.Span(noop.Span{})
 		if !rt.noSpan {
@@ -127,11 +137,8 @@ func (a *API) answer(rt route, c *call) (reply, error) {
 }
 
 func (a *API) authenticate(c *call) (auth.Identity, error) {
-	scheme, token, _ := strings.Cut(c.r.Header.Get("Authorization"), " ")
-	if !strings.EqualFold(scheme, "Bearer") {
-		token = ""
-	}
-	caller, err := a.deps.Auth.Verify(c.ctx, strings.TrimSpace(token))
+	token := bearer(c.r)
+	caller, err := a.deps.Auth.Verify(c.ctx, token)
 	if punch.CodeOf(err) == punch.Unauthenticated {
 		// By a wrong clock good tokens have expired, or are not valid yet.
 		if wrong := a.checkClock(); wrong != nil && token != "" {
@@ -164,22 +171,27 @@ func (a *API) limitReads(answer func(*call) (reply, error)) func(*call) (reply, 
 
 // Header values that all responses share.
 var (
-	noStore     = []string{"no-store"} // working hours are private
-	noSniff     = []string{"nosniff"}
-	jsonContent = []string{"application/json"}
+	noStore        = []string{"no-store"} // working hours are private
+	noSniff        = []string{"nosniff"}
+	jsonContent    = []string{"application/json"}
+	problemContent = []string{"application/problem+json"}
 	// closeConnection ends an HTTP/1.1 connection after the answer. net/http sends GOAWAY instead on HTTP/2.
 	closeConnection = []string{"close"}
 )
 
-func (a *API) write(c *call, answer reply) {
-	h := c.w.Header()
+func (a *API) setCommonHeaders(h http.Header) {
 	h["Punchclock-Node"] = a.node
 	h["Cache-Control"] = noStore
 	h["X-Content-Type-Options"] = noSniff
-	h["Content-Type"] = jsonContent
 	if a.deps.Draining() || a.deps.ClockWrong() {
 		h["Connection"] = closeConnection
 	}
+}
+
+func (a *API) write(c *call, answer reply) {
+	h := c.w.Header()
+	a.setCommonHeaders(h)
+	h["Content-Type"] = jsonContent
 	if answer.contentType != "" {
 		h["Content-Type"] = []string{answer.contentType}
 	}

@@ -84,8 +84,8 @@ func (c *Client) Close() {
 }
 
 // RecordBatch asks the region's node at addr to record the items. It returns one outcome for each, in order, and the time
-// that the call took beyond the peer's own handling. An error means that the call failed as a whole: the items may or may
-// not be committed.
+// that the call took beyond the peer's own handling. An Overloaded error means that the node is full and has recorded
+// nothing. Any other error means that the call failed as a whole: the items may or may not be committed.
 func (c *Client) RecordBatch(
 	ctx context.Context, region, addr string, items []punch.Item,
 ) (outcomes []punch.Outcome, overhead time.Duration, err error) {
@@ -100,6 +100,9 @@ func (c *Client) RecordBatch(
 	}
 	transport := connecthttp.NewTransport(c.to(region), c.url(addr), connecthttp.WithReadMaxBytes(maxMessage))
 	res, err := peerpb.NewPeerClient(connect.NewClient(transport)).Record(ctx, req)
+	if connect.CodeOf(err) == connect.CodeResourceExhausted {
+		return nil, 0, punch.Retryable(punch.Overloaded, time.Second, "the nodes of the company's home region are full", err)
+	}
 	if err != nil {
 		return nil, 0, fmt.Errorf("peer %s: %w", addr, err)
 	}

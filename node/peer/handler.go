@@ -10,6 +10,7 @@ import (
 	"connectrpc.com/connect/v2/connecthttp"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/punchclock/punchclock/node/admission"
 	"github.com/punchclock/punchclock/node/peer/peerpb"
 	"github.com/punchclock/punchclock/node/punch"
 	"github.com/punchclock/punchclock/tracing"
@@ -20,9 +21,16 @@ type Home interface {
 	RecordBatch(items []punch.Item) []punch.Outcome
 }
 
+// Gate decides whether a call may enter. Leave must follow an Enter that was granted, with the same n.
+type Gate interface {
+	Enter(class admission.Class, company string, n int) (retryAfter time.Duration, ok bool)
+	Leave(n int)
+}
+
 // Deps are the parts that the handler calls.
 type Deps struct {
 	Home   Home
+	Gate   Gate
 	Tracer trace.TracerProvider
 	// CallerRegion returns the region that the caller's certificate names. It is nil in plain text, where callers have no
 	// certificate.
@@ -35,7 +43,7 @@ const maxItems = 4096
 // NewHandler serves the RPC. It trusts the listener to let only nodes of this deployment connect.
 func NewHandler(deps Deps) http.Handler {
 	server := connect.NewServer()
-	peerpb.RegisterPeerHandler(server, &handler{home: deps.Home, tracer: deps.Tracer.Tracer("punchclock/peer")})
+	peerpb.RegisterPeerHandler(server, &handler{home: deps.Home, gate: deps.Gate, tracer: deps.Tracer.Tracer("punchclock/peer")})
 	mux := http.NewServeMux()
 	connecthttp.Mount(mux, server, connecthttp.WithReadMaxBytes(maxMessage))
 	if deps.CallerRegion == nil {
@@ -51,6 +59,7 @@ type callerRegion struct{}
 
 type handler struct {
 	home   Home
+	gate   Gate
 	tracer trace.Tracer
 }
 
@@ -69,6 +78,11 @@ func (h *handler) Record(ctx context.Context, req *peerpb.RecordRequest) (*peerp
 			}
 		}
 	}
+	// A full node refuses the whole call: the caller then knows with one small answer that it must ask another node.
+	if _, ok := h.gate.Enter(admission.Forwarded, "", len(req.GetItems())); !ok {
+		return nil, connect.Errorf(connect.CodeResourceExhausted, "this node has more punches than it can carry")
+	}
+	defer h.gate.Leave(len(req.GetItems()))
 	var (
 		results = make([]*peerpb.Result, len(req.GetItems()))
 		spans   = make([]trace.Span, len(req.GetItems()))

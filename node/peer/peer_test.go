@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
 
+	"github.com/punchclock/punchclock/node/admission"
 	"github.com/punchclock/punchclock/node/peer/peerpb"
 	"github.com/punchclock/punchclock/node/punch"
 )
@@ -31,7 +32,7 @@ const home = "eu-west" // the region of the called node
 // mustServe runs the handler on loopback over HTTP/2 in plain text, as a node with --insecure, and returns its address.
 func mustServe(tb testing.TB, home Home) string {
 	tb.Helper()
-	server := httptest.NewUnstartedServer(NewHandler(Deps{Home: home, Tracer: tracenoop.NewTracerProvider()}))
+	server := httptest.NewUnstartedServer(NewHandler(Deps{Home: home, Gate: admission.Open{}, Tracer: tracenoop.NewTracerProvider()}))
 	server.Config.Protocols = new(http.Protocols)
 	server.Config.Protocols.SetUnencryptedHTTP2(true)
 	server.Start()
@@ -237,7 +238,7 @@ func FuzzRecord(f *testing.F) {
 		if proto.Unmarshal(raw, &req) != nil {
 			return
 		}
-		h := &handler{tracer: tracenoop.NewTracerProvider().Tracer(""), home: homeFunc(func(items []punch.Item) []punch.Outcome {
+		h := &handler{gate: admission.Open{}, tracer: tracenoop.NewTracerProvider().Tracer(""), home: homeFunc(func(items []punch.Item) []punch.Outcome {
 			for i := range items {
 				if err := items[i].Validate(); err != nil {
 					t.Errorf("an invalid item reached the batcher: %v", err)

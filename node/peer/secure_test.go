@@ -18,6 +18,7 @@ import (
 	metricnoop "go.opentelemetry.io/otel/metric/noop"
 	tracenoop "go.opentelemetry.io/otel/trace/noop"
 
+	"github.com/punchclock/punchclock/node/admission"
 	"github.com/punchclock/punchclock/node/certs"
 	"github.com/punchclock/punchclock/node/punch"
 )
@@ -76,7 +77,7 @@ func (n node) client(region string) *tls.Config {
 // mustServeTLS runs the handler with mutual TLS, as a node does.
 func mustServeTLS(t *testing.T, n node, home Home, state func(net.Conn, http.ConnState)) string {
 	t.Helper()
-	server := httptest.NewUnstartedServer(NewHandler(Deps{Home: home, Tracer: tracenoop.NewTracerProvider(), CallerRegion: certs.CallerRegion}))
+	server := httptest.NewUnstartedServer(NewHandler(Deps{Home: home, Gate: admission.Open{}, Tracer: tracenoop.NewTracerProvider(), CallerRegion: certs.CallerRegion}))
 	server.Listener = tls.NewListener(server.Listener, nextProtocol(n.source.PeerServer(deployment)))
 	server.Config.Protocols = new(http.Protocols)
 	server.Config.Protocols.SetHTTP2(true)

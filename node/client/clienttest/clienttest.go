@@ -18,6 +18,7 @@ import (
 	metricnoop "go.opentelemetry.io/otel/metric/noop"
 	tracenoop "go.opentelemetry.io/otel/trace/noop"
 
+	"github.com/punchclock/punchclock/node/admission"
 	"github.com/punchclock/punchclock/node/auth"
 	"github.com/punchclock/punchclock/node/httpapi"
 	"github.com/punchclock/punchclock/node/punch"
@@ -118,7 +119,7 @@ func (s *Service) Handler(node string, clock func() time.Time) (http.Handler, er
 	api, err := httpapi.New(
 		httpapi.Config{Node: node, Region: "us-east", PunchTimeout: 10 * time.Second, MaxBody: 1 << 20},
 		httpapi.Deps{
-			Recorder: recorder{s, clock}, Reader: s, Auth: manager{}, Cluster: cluster, Clock: clock, Log: slog.New(slog.DiscardHandler),
+			Gate: admission.Open{}, Recorder: recorder{s, clock}, Reader: s, Auth: manager{}, Cluster: cluster, Clock: clock, Log: slog.New(slog.DiscardHandler),
 			Draining: func() bool { return false }, ClockWrong: func() bool { return false },
 			Tracer: tracenoop.NewTracerProvider(), Meter: metricnoop.NewMeterProvider(),
 		})
@@ -182,6 +183,9 @@ func (s *Service) List(_ context.Context, q punch.Query) (found []punch.Receipt,
 type manager struct{}
 
 // Verify implements httpapi.Authenticator.
+// CompanyHint implements httpapi.Authenticator.
+func (manager) CompanyHint(string) string { return "" }
+
 func (manager) Verify(_ context.Context, token string) (auth.Identity, error) {
 	if token != Token {
 		return auth.Identity{}, punch.Errorf(punch.Unauthenticated, "the token is invalid")

@@ -1,0 +1,12 @@
+package admission
+
+import "time"
+
+// Open admits everything. Tests of parts behind a gate use it.
+type Open struct{}
+
+// Enter admits.
+func (Open) Enter(Class, string, int) (time.Duration, bool) { return 0, true }
+
+// Leave does nothing.
+func (Open) Leave(int) {}
