@@ -29,7 +29,7 @@ func TestGossipKeysAreRotated(t *testing.T) {
 			t.Fatal(err)
 		}
 		old := gossip.FingerprintOf(before[0]).String()
-		w.awaitMembers(t, 6) // a node that another test restarted may still be a member under its old name
+		w.awaitMembers(t, 6) // a node that another test restarted may still be a member
 		lost := w.watchMembers(t)
 
 		added := strings.Fields(mustOperate(t, n, "gossip", "keys", "add", file))
