@@ -60,9 +60,8 @@ func isHTTP2(conn net.Conn) bool {
 	return ok && secured.ConnectionState().NegotiatedProtocol == "h2"
 }
 
-// takes decides about a new connection. A refused connection costs a few microseconds, and a TLS handshake costs as much
-// as a punch. Under overload a node must therefore refuse before the handshake. The connection that has been idle
-// longest makes room for a new one.
+// takes decides about a new connection. Under overload a node must refuse it before the TLS handshake, which costs far
+// more than a reset. The connection that has been idle longest makes room for a new one.
 func (c *connections) takes() bool {
 	if c.admit != nil && !c.admit() {
 		c.mu.Lock()

@@ -47,14 +47,13 @@ type Node struct {
 
 // Public is the listener for devices, people and integrators.
 type Public struct {
-	Addr      string       `help:"Address (host:port) of the public API." default:"127.0.0.1:8080"`
-	URL       string       `help:"Base URL at which clients reach this node or its load balancer. /v1/regions shows it."`
-	Addresses []netip.Addr `help:"IP addresses at which clients reach this node or its load balancer, at most 8. The nodes' DNS servers answer with them."`
-	MaxBody   int64        `help:"Largest request body in bytes. A batch of 1,000 punches has about 300,000." default:"1048576"`
-	// An idle connection with TLS takes about 40 kB.
-	MaxConnections int    `help:"Connections to the public API at most. Then the connection that has been idle longest makes room for a new one. The default takes about 800 MB." default:"20000"`
-	CertFile       string `help:"PEM file with the certificate of the public API and its intermediates. Without it the API speaks plain HTTP. The node loads a changed file." type:"path"`
-	KeyFile        string `help:"PEM file with the key of --public-cert-file." type:"path"`
+	Addr           string       `help:"Address (host:port) of the public API." default:"127.0.0.1:8080"`
+	URL            string       `help:"Base URL at which clients reach this node or its load balancer. /v1/regions shows it."`
+	Addresses      []netip.Addr `help:"IP addresses at which clients reach this node or its load balancer, at most 8. The nodes' DNS servers answer with them."`
+	MaxBody        int64        `help:"Largest request body in bytes. A batch of 1,000 punches has about 300,000." default:"1048576"`
+	MaxConnections int          `help:"Connections to the public API at most. Then the connection that has been idle longest makes room for a new one. Set it so that the idle connections of a morning fit in memory." default:"20000"`
+	CertFile       string       `help:"PEM file with the certificate of the public API and its intermediates. Without it the API speaks plain HTTP. The node loads a changed file." type:"path"`
+	KeyFile        string       `help:"PEM file with the key of --public-cert-file." type:"path"`
 }
 
 // Peer is the listener for other nodes.

@@ -17,8 +17,8 @@ type Gate interface {
 	Leave(n int)
 }
 
-// itemBytes and itemCost weigh a batch before its body is read. A stored punch has about 300 bytes, and costs about a
-// quarter of a punch that comes alone.
+// itemBytes and itemCost weigh a batch before its body is read. A stored punch has about 300 bytes. It costs less
+// than a punch that comes alone: a quarter is an estimate.
 const (
 	itemBytes = 300
 	itemCost  = 0.25
