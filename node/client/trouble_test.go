@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -94,9 +95,7 @@ func TestRunUploadsInItsSlot(t *testing.T) {
 			device := mustDefault(t, []string{"http://a"}, func(*http.Request) (*http.Response, error) {
 				if asked = append(asked, time.Now()); len(asked) == 1 {
 					header := map[string]string{"Content-Type": "application/problem+json", "Retry-After": "100"}
-					for k, v := range c.header {
-						header[k] = v
-					}
+					maps.Copy(header, c.header)
 					return response(c.status, header, []byte(`{"code":"overloaded"}`)), nil
 				}
 				return response(400, map[string]string{"Content-Type": "application/problem+json"}, []byte(`{"code":"invalid"}`)), nil

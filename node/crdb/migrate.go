@@ -51,7 +51,7 @@ func Migrate(ctx context.Context, url string, regions []string, log *slog.Logger
 	return done, err
 }
 
-// retryConcurrent makes a change of the schema, and repeats it when it met another change.
+// retryConcurrent makes a change of the schema, and repeats it when it met another change or the locks of punches.
 func retryConcurrent(ctx context.Context, log *slog.Logger, change func() error) error {
 	for attempt := 1; ; attempt++ {
 		err := change()
@@ -60,13 +60,16 @@ func retryConcurrent(ctx context.Context, log *slog.Logger, change func() error)
 		if err == nil || attempt == 20 || !isConcurrentDDL(err) || !sleep(ctx, backoff(causeUnavailable, attempt)) {
 			return err
 		}
-		log.InfoContext(ctx, "another migration is running; trying again", "error", err)
+		log.InfoContext(ctx, "the schema or a table is in use by another session; trying again", "error", err)
 	}
 }
 
 // concurrentDDLCodes are the errors of one migration that meets another: a thing exists, is being changed, or does not
-// exist yet. PostgreSQL answers XX000 when both change a right or an owner.
-var concurrentDDLCodes = []string{"40001", "42P07", "42710", "23505", "55006", "22023", "55000", "42704", "XX000"}
+// exist yet. PostgreSQL answers XX000 when both change a right or an owner. 40P01 (deadlock) and 55P03 (lock timeout) mean
+// that transactions of punches had locked the same tables.
+var concurrentDDLCodes = []string{
+	"40001", "40P01", "55P03", "42P07", "42710", "23505", "55006", "22023", "55000", "42704", "XX000",
+}
 
 func isConcurrentDDL(err error) bool {
 	pg, ok := errors.AsType[*pgconn.PgError](err)

@@ -233,16 +233,22 @@ func regionalTables(ctx context.Context, conn querier) ([]string, error) {
 }
 
 // RemoveRegion removes a region from the database. It refuses while the region has any row. RegionObstacles finds the
-// other reasons.
+// other reasons. RemoveRegion may be repeated after any failure.
 func (db *DB) RemoveRegion(ctx context.Context, name string) error {
-	conn, err := db.connect(ctx)
-	if err != nil {
-		return err
-	}
-	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // no statement is running
-	if db.Engine == PostgreSQL {
-		return removePartitions(ctx, conn, name)
-	}
+	return retryConcurrent(ctx, db.log, func() error {
+		conn, err := db.connect(ctx)
+		if err != nil {
+			return err
+		}
+		defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // no statement is running
+		if db.Engine == PostgreSQL {
+			return removePartitions(ctx, conn, name)
+		}
+		return dropRegion(ctx, conn, name)
+	})
+}
+
+func dropRegion(ctx context.Context, conn *pgx.Conn, name string) error {
 	database := pgx.Identifier{conn.Config().Database}.Sanitize()
 	statement := `ALTER DATABASE ` + database + ` DROP REGION IF EXISTS ` + pgx.Identifier{name}.Sanitize()
 	if _, err := conn.Exec(ctx, statement); err != nil {
@@ -254,17 +260,24 @@ func (db *DB) RemoveRegion(ctx context.Context, name string) error {
 	return nil
 }
 
+// removalLockTimeout bounds the wait for the lock of each table. Punches of all regions queue behind this wait. PostgreSQL
+// looks for a deadlock after 1 s, and a writer that locks the same tables in another order would lose its transaction.
+const removalLockTimeout = `SET LOCAL lock_timeout = '500ms'`
+
 // removePartitions locks the tables before it looks for rows, because PostgreSQL drops a partition together with its
-// rows.
+// rows. It fails when another transaction keeps a table for longer than removalLockTimeout.
 func removePartitions(ctx context.Context, conn *pgx.Conn, name string) error {
 	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, removalLockTimeout); err != nil {
+			return err
+		}
 		tables, err := regionalTables(ctx, tx)
 		if err != nil {
 			return err
 		}
 		for _, table := range tables {
 			if _, err := tx.Exec(ctx, `LOCK TABLE `+pgx.Identifier{table}.Sanitize()+` IN ACCESS EXCLUSIVE MODE`); err != nil {
-				return err
+				return fmt.Errorf("lock table %s: %w", table, err)
 			}
 		}
 		for _, table := range tables {

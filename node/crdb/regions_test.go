@@ -94,6 +94,44 @@ func TestRemoveAndAddRegion(t *testing.T) {
 	})
 }
 
+// TestRemoveRegionMeetsPunches removes a region while a transaction has locked a table and wants a second one, in the
+// order that is opposite to the removal's. Neither may lose: the removal waits, and the transaction commits.
+func TestRemoveRegionMeetsPunches(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *store) {
+		if s.Engine != PostgreSQL {
+			t.Skip("CockroachDB removes a region without locks on tables")
+		}
+		db := mustOwnDatabase(t, s)
+		tx, err := db.admin.Begin(db.ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tx.Rollback(db.ctx) //nolint:errcheck // it has ended
+		lock := func(table string) {
+			if _, err := tx.Exec(db.ctx, `LOCK TABLE `+table+` IN ROW EXCLUSIVE MODE`); err != nil {
+				t.Fatal(err)
+			}
+		}
+		lock("punches")
+		removed := make(chan error, 1)
+		go func() { removed <- db.RemoveRegion(db.ctx, "ap-south") }()
+		waiting := `SELECT EXISTS (SELECT 1 FROM pg_locks WHERE relation = 'punches'::regclass AND NOT granted)`
+		for yes := false; !yes; {
+			if err := tx.QueryRow(db.ctx, waiting).Scan(&yes); err != nil {
+				t.Fatal(err)
+			}
+		}
+		lock("homes")
+		if err := tx.Commit(db.ctx); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-removed; err != nil {
+			t.Fatal(err)
+		}
+		wantRegions(t, db, "us-east", "eu-west")
+	})
+}
+
 // addAtOnce adds a region twice at the same time, and then once more.
 func addAtOnce(t *testing.T, db *store, name string) {
 	t.Helper()

@@ -82,7 +82,7 @@ func TestARefusalKeepsItsConnection(t *testing.T) {
 	for i := range 5 {
 		var reused bool
 		trace := httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { reused = info.Reused }}
-		req, err := http.NewRequestWithContext(httptrace.WithClientTrace(t.Context(), &trace), "POST", h.url+"/v1/punches",
+		req, err := http.NewRequestWithContext(httptrace.WithClientTrace(t.Context(), &trace), http.MethodPost, h.url+"/v1/punches",
 			strings.NewReader(`{"kind":"in"}`))
 		if err != nil {
 			t.Fatal(err)

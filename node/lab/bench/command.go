@@ -83,8 +83,8 @@ func (c *Command) validate() error {
 	switch {
 	case c.Rounds < 1:
 		return fmt.Errorf("--rounds: must be at least 1, is %d", c.Rounds)
-	case c.Morning < morningMinute+2*time.Second:
-		return fmt.Errorf("--morning: must be more than its minute of %s, is %s", morningMinute, c.Morning)
+	case c.Morning < morningBusiest+2*time.Second:
+		return fmt.Errorf("--morning: must be more than its minute of %s, is %s", morningBusiest, c.Morning)
 	case c.Rush < 1 || c.Punches < 1:
 		return fmt.Errorf("--rush and --punches: must be at least 1, are %d and %d", c.Rush, c.Punches)
 	default:

@@ -64,7 +64,7 @@ const batchCallers = 8
 
 // measureRows compares batches of punches through HTTP with a loop that inserts batches of the same size.
 func measureRows(ctx context.Context, s *session, run *partRun) error {
-	if err := s.nodes(ctx, map[string]int{"us-east": 1}, nil); err != nil {
+	if err := s.nodes(ctx, map[string]int{"us-east": 1}); err != nil {
 		return err
 	}
 	east, pids := s.running("us-east")
@@ -128,7 +128,7 @@ type queueRun struct {
 
 // measureQueues sends the same number of punches to a node and to each queue, and waits until all are rows.
 func measureQueues(ctx context.Context, s *session, run *partRun) error {
-	if err := s.nodes(ctx, map[string]int{"us-east": 1}, nil); err != nil {
+	if err := s.nodes(ctx, map[string]int{"us-east": 1}); err != nil {
 		return err
 	}
 	run.Ran = fmt.Sprintf("%d punches on %d connections to each server; the node before each queue", s.cmd.Punches, patient)

@@ -67,8 +67,7 @@ func (s *session) measureTenth(ctx context.Context, run *partRun, floor float64)
 	}
 	each := 1e6 * (after - before) / float64(max(1, r.Acknowledged))
 	run.add("cpu.tenth", each/floor, "%.0f µs of all six nodes at %.0f punches/s, against %.0f µs of the bare handler at full load", each, r.Rate, floor)
-	under := &subject{name: "six nodes, a tenth", job: closedJob{Duration: 0}}
-	run.addProfile(s.profileWhile(ctx, under.name, s.env.Region("us-east")[0], func(ctx context.Context) error {
+	run.addProfile(s.profileWhile(ctx, "six nodes, a tenth", s.env.Region("us-east")[0], func(ctx context.Context) error {
 		_, err := s.send(ctx, s.open(capacity/10, profileTime+2*time.Second, load.Stress{}))
 		return err
 	}))

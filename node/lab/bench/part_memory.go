@@ -54,7 +54,7 @@ func (s *session) measureIdle(ctx context.Context, run *partRun) error {
 	for i, u := range urls {
 		urls[i] = strings.TrimPrefix(u, "http://")
 	}
-	before, _, err := residentOf(pids...)
+	before, err := residentOf(pids...)
 	if err != nil {
 		return err
 	}
@@ -91,7 +91,7 @@ func (s *session) measureIdle(ctx context.Context, run *partRun) error {
 // watchMemory returns the highest memory of processes until done.
 func watchMemory(ctx context.Context, pids []int, done <-chan error) (highest int64, err error) {
 	for {
-		now, _, err := residentOf(pids...)
+		now, err := residentOf(pids...)
 		if err != nil {
 			return 0, err
 		}
@@ -108,7 +108,7 @@ func watchMemory(ctx context.Context, pids []int, done <-chan error) (highest in
 // measureFull freezes the database and sends batches until the queues of all homes are full.
 func (s *session) measureFull(ctx context.Context, run *partRun) (err error) {
 	urls, pids := s.running()
-	before, _, err := residentOf(pids...)
+	before, err := residentOf(pids...)
 	if err != nil {
 		return err
 	}
@@ -171,7 +171,7 @@ func (s *session) measureGrowth(ctx context.Context, run *partRun) error {
 	}()
 	var samples []float64
 	for began := time.Now(); ; {
-		now, _, err := residentOf(pids...)
+		now, err := residentOf(pids...)
 		if err != nil {
 			return err
 		}

@@ -13,7 +13,7 @@ import (
 const (
 	// A million employees punch in within half an hour, and 1,700 of them in each second of the worst minute.
 	morningRate, morningPeak = 556.0, 1700.0
-	morningMinute            = time.Minute
+	morningBusiest           = time.Minute
 	morningP99               = 250 * time.Millisecond
 )
 
@@ -23,8 +23,8 @@ func measureMorning(ctx context.Context, s *session, run *partRun) error {
 	if err := s.six(ctx); err != nil {
 		return err
 	}
-	each := (s.cmd.Morning - morningMinute) / 2
-	j := s.open(morningRate, each, load.Stress{Overload: morningPeak / morningRate, For: morningMinute})
+	each := (s.cmd.Morning - morningBusiest) / 2
+	j := s.open(morningRate, each, load.Stress{Overload: morningPeak / morningRate, For: morningBusiest})
 	j.Ledger = s.env.Path("morning.jsonl")
 	r, err := s.send(ctx, j)
 	if err != nil {

@@ -93,11 +93,12 @@ func plotOverload(r *results) string {
 
 // curve draws the points from the capacity on.
 func (s *svg) curve(points []point, colour string) {
-	path := fmt.Sprintf("M%.1f %.1fL%.1f %.1f", plotX(0), plotY(0), plotX(1), plotY(1))
+	var path strings.Builder
+	fmt.Fprintf(&path, "M%.1f %.1fL%.1f %.1f", plotX(0), plotY(0), plotX(1), plotY(1))
 	for _, p := range points {
-		path += fmt.Sprintf("L%.1f %.1f", plotX(p.Offered), plotY(p.Acknowledged))
+		fmt.Fprintf(&path, "L%.1f %.1f", plotX(p.Offered), plotY(p.Acknowledged))
 	}
-	s.out(`<path d="%s" fill="none" stroke="%s" stroke-width="2"/>`, path, colour)
+	s.out(`<path d="%s" fill="none" stroke="%s" stroke-width="2"/>`, path.String(), colour)
 	for _, p := range points {
 		s.out(`<circle cx="%.1f" cy="%.1f" r="3.5" fill="%s"><title>%s</title></circle>`, plotX(p.Offered), plotY(p.Acknowledged), colour,
 			html.EscapeString(fmt.Sprintf("%.1f × capacity offered: %.2f acknowledged, p99 %s", p.Offered, p.Acknowledged, brief(p.P99))))

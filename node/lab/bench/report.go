@@ -128,11 +128,11 @@ func (w *reportWriter) table() {
 	w.line("%s\n%s", head, rule)
 	for i := range targets {
 		t := &targets[i]
-		row := fmt.Sprintf("| %s | %s |", t.title, t.want())
+		cells := []string{t.title, t.want()}
 		for _, r := range w.results {
-			row += " " + t.cell(r) + " |"
+			cells = append(cells, t.cell(r))
 		}
-		w.line("%s", row)
+		w.line("| %s |", strings.Join(cells, " | "))
 	}
 }
 
@@ -255,7 +255,7 @@ const width = 116
 // paragraph breaks text into lines. The lines after the first begin with the indent.
 func (w *reportWriter) paragraph(text, indent string) {
 	line := ""
-	for _, word := range strings.Fields(text) {
+	for word := range strings.FieldsSeq(text) {
 		switch {
 		case line == "":
 			line = word

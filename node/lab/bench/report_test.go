@@ -174,8 +174,8 @@ func TestMet(t *testing.T) {
 }
 
 func TestUnknownPartIsAnError(t *testing.T) {
-	c := Command{Parts: []string{"overlaod"}}
-	if _, err := c.chosen(); err == nil || !strings.Contains(err.Error(), "overlaod") {
+	c := Command{Parts: []string{"overflow"}}
+	if _, err := c.chosen(); err == nil || !strings.Contains(err.Error(), "overflow") {
 		t.Errorf("error %v, want one that names the part", err)
 	}
 }

@@ -60,28 +60,28 @@ func (c *Command) start(ctx context.Context, engine string, progress io.Writer) 
 	return s, nil
 }
 
-// nodes starts and stops nodes until each region has the given number, all with the same settings.
-func (s *session) nodes(ctx context.Context, counts map[string]int, settings map[string]string) error {
+// nodes starts and stops nodes until each region has the given number.
+func (s *session) nodes(ctx context.Context, counts map[string]int) error {
 	groups := make(map[string]cluster.NodeGroup)
 	for region, n := range counts {
-		groups[region] = cluster.NodeGroup{Count: n, Settings: settings}
+		groups[region] = cluster.NodeGroup{Count: n}
 	}
 	return s.groups(ctx, groups)
 }
 
 // six is two nodes in each region.
 func (s *session) six(ctx context.Context) error {
-	return s.nodes(ctx, map[string]int{"us-east": 2, "eu-west": 2, "ap-south": 2}, nil)
+	return s.nodes(ctx, map[string]int{"us-east": 2, "eu-west": 2, "ap-south": 2})
 }
 
 // pair is one node in each of two regions.
 func (s *session) pair(ctx context.Context) error {
-	return s.nodes(ctx, map[string]int{"us-east": 1, "eu-west": 1}, nil)
+	return s.nodes(ctx, map[string]int{"us-east": 1, "eu-west": 1})
 }
 
 // one is a single node, which writes the punches of all homes itself.
 func (s *session) one(ctx context.Context) error {
-	return s.nodes(ctx, map[string]int{"us-east": 1}, nil)
+	return s.nodes(ctx, map[string]int{"us-east": 1})
 }
 
 func (s *session) groups(ctx context.Context, groups map[string]cluster.NodeGroup) error {

@@ -86,17 +86,17 @@ func childrenOf() (map[int][]int, error) {
 	return children, nil
 }
 
-// residentOf returns the memory of processes in bytes, now and at its highest.
-func residentOf(pids ...int) (now, highest int64, err error) {
+// residentOf returns the memory of processes in bytes.
+func residentOf(pids ...int) (int64, error) {
+	var sum int64
 	for _, pid := range pids {
 		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 		if err != nil {
-			return 0, 0, err
+			return 0, err
 		}
-		now += kilobytes(string(text), "VmRSS:")
-		highest += kilobytes(string(text), "VmHWM:")
+		sum += kilobytes(string(text), "VmRSS:")
 	}
-	return now, highest, nil
+	return sum, nil
 }
 
 func kilobytes(status, name string) int64 {

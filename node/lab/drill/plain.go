@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/punchclock/punchclock/node/lab/load"
@@ -41,10 +42,10 @@ func (r *run) runPlain(ctx context.Context, ledger *Ledger, enough <-chan struct
 }
 
 func (p *Plain) String() string {
-	refused := ""
+	var refused strings.Builder
 	for _, status := range slices.Sorted(maps.Keys(p.Refused)) {
-		refused += fmt.Sprintf(", %d refused with %d", p.Refused[status], status)
+		fmt.Fprintf(&refused, ", %d refused with %d", p.Refused[status], status)
 	}
 	return fmt.Sprintf("a plain client without retries sent %d punches: %d acknowledged (p50 %s, p99 %s)%s, %d without an answer, %d given up after %s",
-		p.Sent, p.Acknowledged, brief(p.AcknowledgedIn.P50), brief(p.AcknowledgedIn.P99), refused, p.NoAnswer, p.GaveUp, plainTimeout)
+		p.Sent, p.Acknowledged, brief(p.AcknowledgedIn.P50), brief(p.AcknowledgedIn.P99), refused.String(), p.NoAnswer, p.GaveUp, plainTimeout)
 }
