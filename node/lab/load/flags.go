@@ -1,6 +1,7 @@
 package load
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -87,6 +88,7 @@ type Stress struct {
 	Impatience time.Duration `help:"A caller gives up after this time, closes the connection, and soon presses again with the same id; never when 0." default:"0s"`
 	Presses    int           `help:"How often a caller presses at most, with --impatience or --stampede." default:"4"`
 	Stampede   bool          `help:"Callers ignore Retry-After and press again at once."`
+	Reconnect  bool          `help:"A caller presses again on a new connection, and in the next region after a connection that broke. Needs --impatience or --stampede."`
 	Flood      string        `help:"This company sends most of the punches. The result reports the others apart." placeholder:"COMPANY"`
 	FloodShare float64       `help:"Share of the punches that the company of --flood sends." default:"0.8"`
 	Overload   float64       `help:"Multiply the rate by this for the time of --for. Before and after it, the load is steady for --duration each; 0 is no overload." default:"0"`
@@ -101,6 +103,8 @@ func (s *Stress) validate() error {
 		return fmt.Errorf("--impatience: must not be negative, is %s", s.Impatience)
 	case (s.Impatience > 0 || s.Stampede) && !plain:
 		return fmt.Errorf("--impatience and --stampede need --client=%s", Plain)
+	case s.Reconnect && s.Impatience == 0 && !s.Stampede:
+		return errors.New("--reconnect: needs --impatience or --stampede, or no caller presses again")
 	case (s.Impatience > 0 || s.Stampede) && s.Presses < 1:
 		return fmt.Errorf("--presses: must be at least 1, is %d", s.Presses)
 	case s.Flood != "" && !(s.FloodShare >= 0 && s.FloodShare <= 1):

@@ -1,6 +1,7 @@
 package load
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -34,6 +35,7 @@ type service struct {
 	lose func(region, id string) bool
 	// status returns the status of a refusal, or 0.
 	status func(id string) int
+	code   string // of the refusal; invalid by default
 }
 
 var regionNames = []string{"us-east", "eu-west", "ap-south"}
@@ -61,7 +63,7 @@ func (s *service) serve(w http.ResponseWriter, r *http.Request, region string) {
 	if status != 0 {
 		w.Header().Set("Content-Type", "application/problem+json")
 		w.WriteHeader(status)
-		_ = json.NewEncoder(w).Encode(map[string]any{"code": "invalid", "final": true}) // the client may be gone
+		_ = json.NewEncoder(w).Encode(map[string]any{"code": cmp.Or(s.code, "invalid"), "final": s.code == ""}) // the client may be gone
 		return
 	}
 	receipt := s.receipt(r, region, sent.ID, sent.Employee, sent.Kind)

@@ -71,46 +71,6 @@ type attempt struct {
 	resent bool                 // used by the connection that holds the attempt
 }
 
-// scheduled is a press to come.
-type scheduled struct {
-	at     time.Time
-	call   *call
-	region int
-}
-
-// agenda is a heap, the earliest press first.
-type agenda []scheduled
-
-func (a agenda) Len() int           { return len(a) }
-func (a agenda) Less(i, j int) bool { return a[i].at.Before(a[j].at) }
-func (a agenda) Swap(i, j int)      { a[i], a[j] = a[j], a[i] }
-func (a *agenda) Push(x any)        { *a = append(*a, x.(scheduled)) }
-func (a *agenda) Pop() any {
-	last := (*a)[len(*a)-1]
-	*a = (*a)[:len(*a)-1]
-	return last
-}
-
-// queue is the attempts under way, the oldest first. All callers have the same patience, so the oldest gives up first.
-type queue struct {
-	list []*attempt
-	head int
-}
-
-func (q *queue) push(a *attempt) { q.list = append(q.list, a) }
-
-// oldest returns the oldest attempt that is not over, or nil. It drops the attempts before.
-func (q *queue) oldest() *attempt {
-	for ; q.head < len(q.list); q.head++ {
-		if a := q.list[q.head]; !a.over.Load() {
-			return a
-		}
-		q.list[q.head] = nil
-	}
-	q.list, q.head = q.list[:0], 0
-	return nil
-}
-
 func newFleet(g *generator) (*fleet, error) {
 	stress := &g.cfg.Stress
 	f := &fleet{
@@ -278,9 +238,11 @@ func (f *fleet) press(c *call, region int, due time.Time) {
 // transmit sends an attempt on a connection that is idle, or on a new one.
 func (f *fleet) transmit(a *attempt) {
 	a.call.requests.Add(1)
-	for c := a.target.take(); c != nil; c = a.target.take() {
-		if c.start(a) {
-			return
+	if a.call.presses == 1 || !f.cfg.Stress.Reconnect {
+		for c := a.target.take(); c != nil; c = a.target.take() {
+			if c.start(a) {
+				return
+			}
 		}
 	}
 	f.running.Go(func() { a.target.dial(a) })
@@ -314,7 +276,7 @@ func (f *fleet) finish(a *attempt, o *answer) {
 		f.tally.failLocally()
 	}
 	if err != nil && !client.IsFinal(err) && c.presses < f.presses {
-		if f.later(now.Add(f.pause(o)), c, int(c.arrival.entry)) {
+		if f.later(now.Add(f.pause(o)), c, f.nextRegion(a, o)) {
 			return
 		}
 	}
@@ -374,6 +336,18 @@ func (f *fleet) pause(o *answer) time.Duration {
 		return o.retryAfter
 	default:
 		return shortestPause + rand.N(longestPause-shortestPause)
+	}
+}
+
+// nextRegion is where the caller presses again. A name in DNS leads a caller of a dead region to another one.
+func (f *fleet) nextRegion(a *attempt, o *answer) int {
+	switch {
+	case !f.cfg.Stress.Reconnect:
+		return int(a.call.arrival.entry)
+	case o.err != nil && !o.gaveUp:
+		return (a.region + 1) % len(f.regions)
+	default:
+		return a.region
 	}
 }
 

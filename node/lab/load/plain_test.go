@@ -141,6 +141,51 @@ func TestManners(t *testing.T) {
 	}
 }
 
+// TestReconnectingCallers refuses each first press in one region, and another region is dead. A refused caller comes back
+// on a new connection. A caller without a connection goes to the next region, with the same id.
+func TestReconnectingCallers(t *testing.T) {
+	t.Parallel()
+	cfg, s := mustPlain(t)
+	cfg.Load.Rate, cfg.Load.Duration, cfg.Load.Steady = 50, 3*time.Second, true
+	cfg.Load.Repeats, cfg.Load.CrossRegion = 0, 0
+	cfg.Stress.Impatience, cfg.Stress.Stampede, cfg.Stress.Reconnect = 10*time.Second, true, true
+	var mu sync.Mutex
+	pressed := make(map[string]bool)
+	var opened atomic.Int64
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, regionNames[0]) }))
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			opened.Add(1)
+		}
+	}
+	server.Start()
+	t.Cleanup(server.Close)
+	s.status = func(id string) int {
+		mu.Lock()
+		defer mu.Unlock()
+		if !pressed[id] {
+			pressed[id] = true
+			return http.StatusServiceUnavailable
+		}
+		return 0
+	}
+	s.code = "overloaded"
+	dead := httptest.NewServer(http.NotFoundHandler())
+	dead.Close() // its port refuses connections from now on
+	cfg.Entries[0].Endpoints = []string{server.URL}
+	cfg.Entries[1].Endpoints = []string{server.URL}
+	cfg.Entries[2].Endpoints = []string{dead.URL} // its callers go on to the first region
+	r, err := Run(bounded(t), cfg)
+	// A press that is due when the run ends stays unsent.
+	if err != nil || r.Regions[0].Acknowledged == 0 || r.Regions[2].Acknowledged == 0 || r.Acknowledged+r.Unresolved != r.Sent ||
+		r.Presses.NoAnswer != r.Regions[2].Sent {
+		t.Fatalf("%v, presses %+v\n%s", err, r.Presses, &r)
+	}
+	if again := r.Presses.Sent - r.Sent - r.Regions[2].Sent; int(opened.Load()) < again {
+		t.Errorf("%d presses came again on %d connections", again, opened.Load())
+	}
+}
+
 // TestConnectionsAreReused counts connections. A node that closes some of them must cost no punch.
 func TestConnectionsAreReused(t *testing.T) {
 	t.Parallel()
@@ -292,6 +337,7 @@ func TestPressesAndPlan(t *testing.T) {
 		"negative impatience":       func(s *Stress) { s.Impatience = -1 },
 		"impatience with reference": func(s *Stress) { s.Client, s.Impatience = Reference, time.Second },
 		"no presses":                func(s *Stress) { s.Stampede, s.Presses = true, 0 },
+		"nobody to reconnect":       func(s *Stress) { s.Reconnect = true },
 		"share":                     func(s *Stress) { s.Flood, s.FloodShare = "c", 1.5 },
 		"overload":                  func(s *Stress) { s.Overload = -1 },
 		"for":                       func(s *Stress) { s.Overload, s.For = 2, time.Millisecond },

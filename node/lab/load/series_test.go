@@ -2,6 +2,7 @@ package load
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"os"
 	"os/exec"
@@ -112,6 +113,61 @@ func TestCPUOfAProcess(t *testing.T) {
 	if used := readStats(true).trees(nil); used != 0 || ownCPU() <= 0 {
 		t.Errorf("no process used %s, this one %s", used, ownCPU())
 	}
+}
+
+// TestProcessorsAreSplit splits the processors between this process and a child, and joins them again.
+func TestProcessorsAreSplit(t *testing.T) {
+	own, err := OwnProcessors()
+	if err != nil {
+		t.Fatal(err)
+	}
+	child := exec.Command("cat")
+	input, err := child.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = input.Close() // ends it
+		_ = child.Wait()  // its status says nothing
+	})
+	others := Processes{Nodes: []int{child.Process.Pid}}
+	t.Cleanup(func() {
+		if err := own.Join(others); err != nil {
+			t.Error(err)
+		}
+	})
+	before := allowed(t, child.Process.Pid)
+	split, err := own.Split(others)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !split {
+		t.Skip("this machine has one processor, or cannot choose")
+	}
+	if mine, its := allowed(t, os.Getpid()), allowed(t, child.Process.Pid); mine == its || mine == before || its == before {
+		t.Errorf("this process has the processors %s, and the child %s, of %s", mine, its, before)
+	}
+	if err := own.Join(others); err != nil {
+		t.Fatal(err)
+	}
+	if mine, its := allowed(t, os.Getpid()), allowed(t, child.Process.Pid); mine != before || its != before {
+		t.Errorf("afterwards this process has %s and the child %s, want %s", mine, its, before)
+	}
+}
+
+// allowed returns the processors of a process as the kernel writes them.
+func allowed(t *testing.T, pid int) string {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Skip("no /proc:", err)
+	}
+	_, rest, _ := strings.Cut(string(text), "Cpus_allowed_list:")
+	list, _, _ := strings.Cut(rest, "\n")
+	return strings.TrimSpace(list)
 }
 
 func TestShares(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"iter"
 	"math"
 	"os"
 	"path/filepath"
@@ -157,20 +158,35 @@ func parseStat(text []byte) (stat processStat, ok bool) {
 
 // trees returns the CPU time of processes and their descendants.
 func (s processStats) trees(roots []int) (sum time.Duration) {
-	for pid, stat := range s {
-		for ancestor, depth := pid, 0; depth < 8; depth++ { // a bound, because /proc is not read at one moment
-			if slices.Contains(roots, ancestor) {
-				sum += stat.cpu
-				break
-			}
-			parent, found := s[ancestor]
-			if !found {
-				break
-			}
-			ancestor = parent.parent
-		}
+	for pid := range s.descend(roots) {
+		sum += s[pid].cpu
 	}
 	return sum
+}
+
+// descend yields processes that run and their descendants.
+func (s processStats) descend(roots []int) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for pid := range s {
+			if s.below(pid, roots) && !yield(pid) {
+				return
+			}
+		}
+	}
+}
+
+func (s processStats) below(pid int, roots []int) bool {
+	for range 8 { // a bound, because /proc is not read at one moment
+		if slices.Contains(roots, pid) {
+			return true
+		}
+		stat, found := s[pid]
+		if !found {
+			return false
+		}
+		pid = stat.parent
+	}
+	return false
 }
 
 // cpuOf returns what all samples together used.
