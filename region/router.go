@@ -8,6 +8,7 @@ import (
 // Router orders the nodes that may take a punch for a home region.
 type Router struct {
 	self        Member
+	local       []Candidate // this node alone, made once
 	cluster     *Cluster
 	evacuations *Evacuations
 	// Tests replace the clock and the random numbers.
@@ -19,7 +20,7 @@ type Router struct {
 // NewRouter returns a Router for the node self. It never chooses a node of an evacuated region.
 func NewRouter(self Member, cluster *Cluster, evacuations *Evacuations) *Router {
 	return &Router{
-		self: self, cluster: cluster, evacuations: evacuations,
+		self: self, local: []Candidate{{Member: self, Local: true}}, cluster: cluster, evacuations: evacuations,
 		now: time.Now, intn: rand.IntN, chance: rand.Float64,
 	}
 }
@@ -41,23 +42,46 @@ const (
 	rampFrom = 0.1
 )
 
+// Local reports whether this node itself is the first candidate of Route. Every punch asks it, so it allocates nothing.
+func (r *Router) Local(home Name, usable func(node string) bool) bool {
+	if r.onlyHere(home) {
+		return true
+	}
+	members := r.cluster.Snapshot().In(home)
+	for i := range members {
+		if r.mayAsk(&members[i], usable) {
+			return false
+		}
+	}
+	return true
+}
+
+// onlyHere reports whether no other node may be asked. The nodes of an evacuated region report Draining, but a moment
+// later than the switch arrives.
+func (r *Router) onlyHere(home Name) bool {
+	return home == r.self.Region || r.evacuations.Evacuated(home, r.now())
+}
+
+func (r *Router) mayAsk(m *Member, usable func(node string) bool) bool {
+	return m.State == Ready && m.Node != r.self.Node && m.PeerAddr != "" && usable(m.Node)
+}
+
 // Route returns the nodes to ask, in order. The list is never empty, and this node is always the last candidate: any
-// gateway can write any row, but this node is farther away. In the home region this node is the only candidate.
+// gateway can write any row, but this node is farther away. In the home region this node is the only candidate. The
+// caller must not change the list.
 //
 // The better of two random ready nodes of the home comes first, and another ready node second. Route skips nodes for
 // which usable returns false. The rule is from Mitzenmacher, "The power of two choices in randomized load balancing",
 // 2001.
 func (r *Router) Route(home Name, usable func(node string) bool) []Candidate {
-	local := Candidate{Member: r.self, Local: true}
-	// The nodes of an evacuated region report Draining, but a moment later than the switch arrives.
-	if home == r.self.Region || r.evacuations.Evacuated(home, r.now()) {
-		return []Candidate{local}
+	if r.onlyHere(home) {
+		return r.local
 	}
 	members := r.cluster.Snapshot().In(home)
 	var scratch [32]int // stays on the stack for a region of a usual size
 	ready := scratch[:0]
 	for i := range members {
-		if m := &members[i]; m.State == Ready && m.Node != r.self.Node && m.PeerAddr != "" && usable(m.Node) {
+		if r.mayAsk(&members[i], usable) {
 			ready = append(ready, i)
 		}
 	}
@@ -69,7 +93,7 @@ func (r *Router) Route(home Name, usable func(node string) bool) []Candidate {
 		ready[i] = ready[len(ready)-1]
 		ready = ready[:len(ready)-1]
 	}
-	return append(candidates, local)
+	return append(candidates, r.local...)
 }
 
 // ramp leaves out some nodes that became ready a short time ago. The chance depends on a node's age relative to the

@@ -1,7 +1,6 @@
 package auth
 
 import (
-	"crypto/sha256"
 	"encoding/base64"
 	"strings"
 
@@ -17,7 +16,7 @@ func (v *Verifier) CompanyHint(token string) string {
 	if checkLength(token) != nil {
 		return ""
 	}
-	if got, ok := v.tokens.GetIfPresent(sha256.Sum256([]byte(token))); ok {
+	if got, ok := v.tokens.GetIfPresent(digestOf(token)); ok {
 		return got.identity.Company
 	}
 	_, rest, _ := strings.Cut(token, ".")

@@ -12,6 +12,8 @@ import (
 	"github.com/maypok86/otter/v2"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
+
+	"github.com/punchclock/punchclock/tracing"
 )
 
 // DefaultEmployeeClaim names the employee in the tokens of most issuers.
@@ -69,8 +71,7 @@ type Verifier struct {
 	// tokens is keyed by the digest of each token, so a dump of the memory is no list of tokens.
 	tokens *otter.Cache[[sha256.Size]byte, verified]
 
-	checked                       metric.Int64Counter
-	fromCache, accepted, rejected metric.MeasurementOption
+	fromCache, accepted, rejected *tracing.Counter
 }
 
 // New makes a Verifier. It verifies nothing before Start.
@@ -95,22 +96,24 @@ func New(cfg Config, deps Deps) (*Verifier, error) {
 func (v *Verifier) Start(ctx context.Context) error { return v.keys.start(ctx) }
 
 func (v *Verifier) register(meter metric.Meter) (err error) {
-	v.checked, err = meter.Int64Counter("punchclock.auth.tokens",
-		metric.WithUnit("{token}"), metric.WithDescription("Tokens checked, by outcome: cached, verified or refused."))
+	var checked tracing.Counters
+	_, err = meter.Int64ObservableCounter("punchclock.auth.tokens",
+		metric.WithUnit("{token}"), metric.WithDescription("Tokens checked, by outcome: cached, verified or refused."),
+		metric.WithInt64Callback(checked.Observe))
 	if err != nil {
 		return err
 	}
-	outcome := func(name string) metric.MeasurementOption {
-		return metric.WithAttributeSet(attribute.NewSet(attribute.String("outcome", name)))
-	}
-	v.fromCache, v.accepted, v.rejected = outcome("cached"), outcome("verified"), outcome("refused")
-
+	outcomeKey := attribute.Key("outcome")
+	v.fromCache, v.accepted, v.rejected = checked.With(outcomeKey.String("cached")), checked.With(outcomeKey.String("verified")),
+		checked.With(outcomeKey.String("refused"))
 	refreshes, err := meter.Int64Counter("punchclock.auth.key_refreshes",
 		metric.WithUnit("{refresh}"), metric.WithDescription("Reads of the token keys, by outcome: read or failed."))
 	if err != nil {
 		return err
 	}
-	v.keys.count = func(name string) { refreshes.Add(context.Background(), 1, outcome(name)) }
+	v.keys.count = func(name string) {
+		refreshes.Add(context.Background(), 1, metric.WithAttributes(outcomeKey.String(name)))
+	}
 
 	_, err = meter.Float64ObservableGauge("punchclock.auth.keys_age",
 		metric.WithUnit("s"), metric.WithDescription("Age of the token keys; missing when they came from the disk."),
@@ -126,26 +129,32 @@ func (v *Verifier) register(meter metric.Meter) (err error) {
 // Close ends the refreshing and waits for its end. Verify goes on with the keys in memory.
 func (v *Verifier) Close() { v.keys.close() }
 
+// digestOf needs no memory of the heap for a token of usual length. Each request needs the digest twice.
+func digestOf(token string) [sha256.Size]byte {
+	var usual [1 << 10]byte
+	return sha256.Sum256(append(usual[:0], token...))
+}
+
 // Verify returns the identity of a token, or an Unauthenticated *punch.Error whose message says what is wrong with the
 // token. For an unknown key it may wait until the keys are read again, at most as long as ctx lives.
 func (v *Verifier) Verify(ctx context.Context, token string) (Identity, error) {
 	if err := checkLength(token); err != nil {
-		v.checked.Add(ctx, 1, v.rejected)
+		v.rejected.Add(1)
 		return Identity{}, err
 	}
-	digest := sha256.Sum256([]byte(token))
+	digest := digestOf(token)
 	if got, ok := v.tokens.GetIfPresent(digest); ok &&
 		got.generation == v.keys.current.Load().generation && v.clock().Before(got.expires) {
-		v.checked.Add(ctx, 1, v.fromCache)
+		v.fromCache.Add(1)
 		return got.identity, nil
 	}
 	got, err := v.check(ctx, token)
 	if err != nil {
 		// Refusals are not kept. Otherwise bad tokens would push good ones out of the cache.
-		v.checked.Add(ctx, 1, v.rejected)
+		v.rejected.Add(1)
 		return Identity{}, err
 	}
 	v.tokens.Set(digest, got)
-	v.checked.Add(ctx, 1, v.accepted)
+	v.accepted.Add(1)
 	return got.identity, nil
 }

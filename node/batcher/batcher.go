@@ -111,8 +111,11 @@ type entry struct {
 
 // Record waits for the outcome of p. When ctx ends first, p may or may not be committed.
 func (b *Batcher) Record(ctx context.Context, p punch.Punch) (punch.Receipt, error) {
-	out := b.RecordBatch([]punch.Item{{Ctx: ctx, Punch: p}})[0]
-	return out.Receipt, out.Err
+	e := b.newEntry(punch.Item{Ctx: ctx, Punch: p})
+	entries, outcomes := [1]*entry{e}, [1]punch.Outcome{} // of one punch, so that they need no memory of the heap
+	b.enqueue(entries[:], outcomes[:])
+	b.await(e, &outcomes[0])
+	return outcomes[0].Receipt, outcomes[0].Err
 }
 
 // RecordBatch records items that arrived together, each under its own context, and returns their outcomes in order.
@@ -124,18 +127,23 @@ func (b *Batcher) RecordBatch(items []punch.Item) []punch.Outcome {
 	}
 	b.enqueue(entries, outcomes)
 	for i, e := range entries {
-		if err := outcomes[i].Err; err != nil {
-			tracing.End(e.wait, err)
-			b.metrics.reject(e.item.Ctx, err)
-			continue
-		}
-		select {
-		case outcomes[i] = <-e.done:
-		case <-e.item.Ctx.Done():
-			outcomes[i].Err = notConfirmed(context.Cause(e.item.Ctx))
-		}
+		b.await(e, &outcomes[i])
 	}
 	return outcomes
+}
+
+// await waits for the outcome of an entry, unless the queue has refused it.
+func (b *Batcher) await(e *entry, outcome *punch.Outcome) {
+	if err := outcome.Err; err != nil {
+		tracing.End(e.wait, err)
+		b.metrics.reject(e.item.Ctx, err)
+		return
+	}
+	select {
+	case *outcome = <-e.done:
+	case <-e.item.Ctx.Done():
+		outcome.Err = notConfirmed(context.Cause(e.item.Ctx))
+	}
 }
 
 func (b *Batcher) newEntry(item punch.Item) *entry {

@@ -31,6 +31,8 @@ type Directory interface {
 type Router interface {
 	// Route passes over nodes for which usable is false. The last candidate is always this node.
 	Route(home region.Name, usable func(node string) bool) []region.Candidate
+	// Local reports whether this node itself is the first candidate.
+	Local(home region.Name, usable func(node string) bool) bool
 }
 
 // Store answers reads from a given home region, with NotHome when the company's home is another region.
@@ -226,18 +228,22 @@ func (d *Dispatch) existing(ctx context.Context, p *punch.Punch, refusal error) 
 func (d *Dispatch) send(ctx context.Context, p punch.Punch, dispatch int) (punch.Receipt, error) {
 	home := region.Name(p.HomeRegion)
 	_, span := tracing.StartItem(ctx, d.tracer, "dispatch.route", trace.SpanKindInternal)
-	first := d.candidates(home)[0]
+	local := d.deps.Router.Local(home, d.breakers.usable)
 	batchers := &d.remote
-	if first.Local {
+	if local {
 		batchers = &d.local
 	}
 	if span.IsRecording() {
+		candidate := p.HomeRegion
+		if local {
+			candidate = p.EntryRegion // this node's
+		}
 		span.SetAttributes(
 			tracing.HomeRegion.String(p.HomeRegion), tracing.EntryRegion.String(p.EntryRegion), tracing.Company.String(p.Company),
 			tracing.Epoch.Int64(p.Epoch), tracing.Dispatch.Int(dispatch),
-			tracing.CandidateLocal.Bool(first.Local), tracing.CandidateRegion.String(string(first.Region))) // the span peer.call names the node
+			tracing.CandidateLocal.Bool(local), tracing.CandidateRegion.String(candidate)) // the span peer.call names the node
 	}
-	d.metrics.countRouted(ctx, home, first.Local)
+	d.metrics.countRouted(destination{home, local})
 	batcher, err := batchers.get(ctx, home)
 	tracing.End(span, err)
 	if err != nil {

@@ -88,6 +88,10 @@ func (w *world) Route(home region.Name, usable func(string) bool) []region.Candi
 	return append(list, local)
 }
 
+func (w *world) Local(home region.Name, usable func(string) bool) bool {
+	return w.Route(home, usable)[0].Local
+}
+
 func (w *world) Find(_ context.Context, home string, key punch.Key) (*punch.Stored, error) {
 	if s := w.stored[key]; s != nil && s.HomeRegion == home {
 		return s, nil

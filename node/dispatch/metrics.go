@@ -10,16 +10,17 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/punchclock/punchclock/region"
+	"github.com/punchclock/punchclock/tracing"
 )
 
 type instruments struct {
 	meter     metric.Meter
-	routed    metric.Int64Counter
+	routed    *tracing.Counters
 	forwarded metric.Int64Counter
 	staleHome metric.Int64Counter
 
-	// routedAttrs keeps the attributes of routed. Every punch needs them, and to make a set costs more than to count.
-	routedAttrs *sync.Map // destination to metric.MeasurementOption
+	mu           *sync.RWMutex // guards destinations
+	destinations map[destination]*tracing.Counter
 }
 
 // destination is where a punch is routed.
@@ -29,10 +30,13 @@ type destination struct {
 }
 
 func newInstruments(provider metric.MeterProvider) (instruments, error) {
-	m := instruments{meter: provider.Meter("punchclock/dispatch"), routedAttrs: new(sync.Map)}
+	m := instruments{
+		meter: provider.Meter("punchclock/dispatch"), routed: new(tracing.Counters),
+		mu: new(sync.RWMutex), destinations: make(map[destination]*tracing.Counter),
+	}
 	var errs [3]error
-	m.routed, errs[0] = m.meter.Int64Counter("punchclock.dispatch.routed", metric.WithUnit("{punch}"),
-		metric.WithDescription("Punches by home, and whether this node writes them."))
+	_, errs[0] = m.meter.Int64ObservableCounter("punchclock.dispatch.routed", metric.WithUnit("{punch}"),
+		metric.WithDescription("Punches by home, and whether this node writes them."), metric.WithInt64Callback(m.routed.Observe))
 	m.forwarded, errs[1] = m.meter.Int64Counter("punchclock.peer.forwarded", metric.WithUnit("{punch}"),
 		metric.WithDescription("Punches sent to other nodes, by target region and result."))
 	m.staleHome, errs[2] = m.meter.Int64Counter("punchclock.dispatch.stale_home", metric.WithUnit("{punch}"),
@@ -57,13 +61,23 @@ func (m *instruments) observe(bs *breakers) error {
 	return nil
 }
 
-func (m *instruments) countRouted(ctx context.Context, home region.Name, local bool) {
-	attrs, known := m.routedAttrs.Load(destination{home, local})
-	if !known {
-		attrs, _ = m.routedAttrs.LoadOrStore(destination{home, local}, metric.WithAttributeSet(attribute.NewSet(
-			attribute.String("home_region", string(home)), attribute.Bool("local", local))))
+func (m *instruments) countRouted(to destination) {
+	m.mu.RLock()
+	counter := m.destinations[to]
+	m.mu.RUnlock()
+	if counter == nil {
+		counter = m.addDestination(to)
 	}
-	m.routed.Add(ctx, 1, attrs.(metric.MeasurementOption))
+	counter.Add(1)
+}
+
+func (m *instruments) addDestination(to destination) *tracing.Counter {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.destinations[to] == nil { // another punch may be the first one at the same time
+		m.destinations[to] = m.routed.With(attribute.String("home_region", string(to.home)), attribute.Bool("local", to.local))
+	}
+	return m.destinations[to]
 }
 
 func (m *instruments) countForwarded(ctx context.Context, target region.Name, result string, n int) {

@@ -100,11 +100,11 @@ func (a *API) writeResults(c *call, items []item) (home string) {
 		b = append(b, `{"status":`...)
 		if it.err != nil {
 			refusal := a.toProblem(c.ctx, it.err)
-			a.metrics.punch(c.ctx, outcomeOf(c.ctx, refusal.Code))
+			a.metrics.punch(outcomeOf(c.ctx, refusal.Code))
 			b = strconv.AppendInt(b, int64(refusals[refusal.Code].status), 10)
 			b = appendProblem(append(b, `,"problem":`...), newProblem(refusal, tracing.TraceID(c.ctx)))
 		} else {
-			a.metrics.punch(c.ctx, outcomeOfReceipt(&it.receipt))
+			a.metrics.punch(outcomeOfReceipt(&it.receipt))
 			home = it.receipt.HomeRegion
 			b = strconv.AppendInt(b, int64(statusOf(&it.receipt)), 10)
 			b = appendReceipt(append(b, `,"receipt":`...), &it.receipt)

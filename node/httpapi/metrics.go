@@ -12,6 +12,7 @@ import (
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 
 	"github.com/punchclock/punchclock/node/punch"
+	"github.com/punchclock/punchclock/tracing"
 )
 
 // The outcomes beside the codes of refusals.
@@ -44,21 +45,20 @@ type instruments struct {
 	duration metric.Float64Histogram
 	// requests counts the same requests. A histogram cannot be shown before its first value, and rate never sees the
 	// first value of a series: the first failures after a start would be missing from the alerts.
-	requests metric.Int64Counter
-	punches  metric.Int64Counter
-
-	punchAttrs map[string]metric.MeasurementOption // by outcome
+	requests tracing.Counters
+	punches  map[string]*tracing.Counter // by outcome
 }
 
 func newInstruments(meter metric.Meter, inFlight func() int64) (*instruments, error) {
-	m := &instruments{punchAttrs: make(map[string]metric.MeasurementOption)}
+	m := &instruments{punches: make(map[string]*tracing.Counter)}
+	var punches tracing.Counters
 	var errs [4]error
 	m.duration, errs[0] = meter.Float64Histogram("http.server.request.duration", metric.WithUnit("s"),
 		metric.WithDescription("Time from a request's header to its answer."))
-	m.requests, errs[1] = meter.Int64Counter("punchclock.http.requests", metric.WithUnit("{request}"),
-		metric.WithDescription("Requests: ok, gone when the caller left, or refused by code."))
-	m.punches, errs[2] = meter.Int64Counter("punchclock.http.punches", metric.WithUnit("{punch}"),
-		metric.WithDescription("Punches, alone or in batches, by outcome."))
+	_, errs[1] = meter.Int64ObservableCounter("punchclock.http.requests", metric.WithUnit("{request}"),
+		metric.WithDescription("Requests: ok, gone when the caller left, or refused by code."), metric.WithInt64Callback(m.requests.Observe))
+	_, errs[2] = meter.Int64ObservableCounter("punchclock.http.punches", metric.WithUnit("{punch}"),
+		metric.WithDescription("Punches, alone or in batches, by outcome."), metric.WithInt64Callback(punches.Observe))
 	_, errs[3] = meter.Int64ObservableGauge("punchclock.http.in_flight", metric.WithUnit("{punch}"),
 		metric.WithDescription("Punches accepted and not yet answered."),
 		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
@@ -69,19 +69,17 @@ func newInstruments(meter metric.Meter, inFlight func() int64) (*instruments, er
 		return nil, err
 	}
 	for _, outcome := range append(outcomes(), outcomeRecorded, outcomeReplayed) {
-		attrs := metric.WithAttributeSet(attribute.NewSet(attribute.String("outcome", outcome)))
-		m.punchAttrs[outcome] = attrs
-		m.punches.Add(context.Background(), 0, attrs) // rate never sees the first value of a series
+		m.punches[outcome] = punches.With(attribute.String("outcome", outcome)) // at 0: rate never sees the first value of a series
 	}
 	return m, nil
 }
 
-func (m *instruments) punch(ctx context.Context, outcome string) {
-	attrs, known := m.punchAttrs[outcome]
+func (m *instruments) punch(outcome string) {
+	counter, known := m.punches[outcome]
 	if !known { // toProblem answers such a code as unavailable
-		attrs = m.punchAttrs[string(punch.Unavailable)]
+		counter = m.punches[string(punch.Unavailable)]
 	}
-	m.punches.Add(ctx, 1, attrs)
+	counter.Add(1)
 }
 
 // routeMetrics records the requests of one route.
@@ -89,28 +87,33 @@ type routeMetrics struct {
 	instruments *instruments
 	route       string // empty for paths that are no route
 
-	mu    sync.RWMutex // guards attrs
-	attrs map[requestKind]requestAttrs
+	mu       sync.RWMutex // guards the fields below
+	counters map[requestCount]*tracing.Counter
+	attrs    map[requestKind]metric.MeasurementOption // of duration; to make them takes longer than to record a request
 }
+
+// requestCount is a series of requests.
+type requestCount struct{ method, outcome string }
 
 // requestKind is everything by which requests of a route are told apart. Every value is bounded.
 type requestKind struct {
-	method, outcome string
-	status          int // 0 when the caller left before the answer
-	tls             bool
+	requestCount
+	status int // 0 when the caller left before the answer
+	tls    bool
 }
 
-// requestAttrs are attribute sets that are made once: to make them takes longer than to record a request.
-type requestAttrs struct{ count, duration metric.MeasurementOption }
-
 func (m *instruments) forRoute(rt route) *routeMetrics {
-	rm := &routeMetrics{instruments: m, route: rt.path, attrs: make(map[requestKind]requestAttrs)}
+	rm := &routeMetrics{
+		instruments: m, route: rt.path, counters: make(map[requestCount]*tracing.Counter),
+		attrs: make(map[requestKind]metric.MeasurementOption),
+	}
 	if rt.path == "/" {
 		rm.route = ""
 	}
 	if rt.method == http.MethodPost { // punches: no alert watches the failures of other routes
 		for _, outcome := range outcomes() {
-			m.requests.Add(context.Background(), 0, rm.newAttrs(requestKind{method: rt.method, outcome: outcome}).count)
+			count := requestCount{method: rt.method, outcome: outcome}
+			rm.counters[count] = m.requests.With(rm.countAttrs(count)...)
 		}
 	}
 	return rm
@@ -118,38 +121,51 @@ func (m *instruments) forRoute(rt route) *routeMetrics {
 
 // record counts a request. Status is 0 when the caller left before the answer.
 func (rm *routeMetrics) record(ctx context.Context, r *http.Request, outcome string, status int, took time.Duration) {
-	kind := requestKind{method: knownMethod(r.Method), outcome: outcome, status: status, tls: r.TLS != nil}
+	kind := requestKind{requestCount{knownMethod(r.Method), outcome}, status, r.TLS != nil}
 	rm.mu.RLock()
-	attrs, known := rm.attrs[kind]
+	counter, attrs := rm.counters[kind.requestCount], rm.attrs[kind]
 	rm.mu.RUnlock()
-	if !known {
-		attrs = rm.newAttrs(kind)
-		rm.mu.Lock()
-		rm.attrs[kind] = attrs
-		rm.mu.Unlock()
+	if counter == nil || attrs == nil {
+		counter, attrs = rm.add(kind)
 	}
-	rm.instruments.requests.Add(ctx, 1, attrs.count)
-	rm.instruments.duration.Record(ctx, took.Seconds(), attrs.duration)
+	counter.Add(1)
+	rm.instruments.duration.Record(ctx, took.Seconds(), attrs)
 }
 
-func (rm *routeMetrics) newAttrs(kind requestKind) requestAttrs {
-	list := []attribute.KeyValue{semconv.HTTPRequestMethodKey.String(kind.method), attribute.String("outcome", kind.outcome)}
+// add makes what the first request of a kind needs. Other requests of the kind may be first at the same time.
+func (rm *routeMetrics) add(kind requestKind) (*tracing.Counter, metric.MeasurementOption) {
+	rm.mu.Lock()
+	defer rm.mu.Unlock()
+	if rm.counters[kind.requestCount] == nil {
+		rm.counters[kind.requestCount] = rm.instruments.requests.With(rm.countAttrs(kind.requestCount)...)
+	}
+	if rm.attrs[kind] == nil {
+		rm.attrs[kind] = metric.WithAttributeSet(attribute.NewSet(rm.durationAttrs(kind)...))
+	}
+	return rm.counters[kind.requestCount], rm.attrs[kind]
+}
+
+func (rm *routeMetrics) countAttrs(of requestCount) []attribute.KeyValue {
+	list := []attribute.KeyValue{semconv.HTTPRequestMethodKey.String(of.method), attribute.String("outcome", of.outcome)}
 	if rm.route != "" {
 		list = append(list, semconv.HTTPRoute(rm.route))
 	}
-	count := metric.WithAttributeSet(attribute.NewSet(list...))
+	return list
+}
+
+func (rm *routeMetrics) durationAttrs(kind requestKind) []attribute.KeyValue {
 	scheme := "http"
 	if kind.tls {
 		scheme = "https"
 	}
-	list = append(list, semconv.URLScheme(scheme))
+	list := append(rm.countAttrs(kind.requestCount), semconv.URLScheme(scheme))
 	if kind.status > 0 {
 		list = append(list, semconv.HTTPResponseStatusCode(kind.status))
 	}
 	if kind.status >= http.StatusInternalServerError {
 		list = append(list, semconv.ErrorTypeKey.String(kind.outcome))
 	}
-	return requestAttrs{count: count, duration: metric.WithAttributeSet(attribute.NewSet(list...))}
+	return list
 }
 
 // knownMethod keeps callers from making up label values, as OpenTelemetry's conventions ask.

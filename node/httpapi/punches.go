@@ -16,10 +16,10 @@ import (
 func (a *API) record(c *call) (reply, error) {
 	receipt, err := a.recordBody(c)
 	if err != nil {
-		a.metrics.punch(c.ctx, outcomeOf(c.ctx, punch.CodeOf(err)))
+		a.metrics.punch(outcomeOf(c.ctx, punch.CodeOf(err)))
 		return reply{}, err
 	}
-	a.metrics.punch(c.ctx, outcomeOfReceipt(&receipt))
+	a.metrics.punch(outcomeOfReceipt(&receipt))
 	describe(c.ctx, &receipt)
 	c.buf.Reset()
 	c.buf.Write(appendReceipt(c.buf.AvailableBuffer(), &receipt))

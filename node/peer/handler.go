@@ -45,7 +45,7 @@ func NewHandler(deps Deps) http.Handler {
 	server := connect.NewServer()
 	peerpb.RegisterPeerHandler(server, &handler{home: deps.Home, gate: deps.Gate, tracer: deps.Tracer.Tracer("punchclock/peer")})
 	mux := http.NewServeMux()
-	connecthttp.Mount(mux, server, connecthttp.WithReadMaxBytes(maxMessage))
+	connecthttp.Mount(mux, server, rpcOptions...)
 	if deps.CallerRegion == nil {
 		return mux
 	}
