@@ -38,7 +38,7 @@ type target struct{ region, addr string }
 const maxStubs = 1024
 
 // rpcOptions are the same on both ends. Messages are not compressed. The library compresses answers only, which have
-// some ten bytes for each punch, and in a profile of a home node that took 9 % of its CPU.
+// some ten bytes for each punch. In a profile of a home node that took 9 % of its CPU.
 var rpcOptions = []connecthttp.Option{connecthttp.WithReadMaxBytes(maxMessage), connecthttp.WithCompressors()}
 
 // NewClient makes a client. The function returns the TLS configuration for the nodes of a region. Without a function the
