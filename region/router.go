@@ -19,21 +19,23 @@ type Router struct {
 
 // NewRouter returns a Router for the node self. It never chooses a node of an evacuated region.
 func NewRouter(self Member, cluster *Cluster, evacuations *Evacuations) *Router {
-	return &Router{
-		self: self, local: []Candidate{{Member: self, Local: true}}, cluster: cluster, evacuations: evacuations,
+	r := &Router{
+		self: self, cluster: cluster, evacuations: evacuations,
 		now: time.Now, intn: rand.IntN, chance: rand.Float64,
 	}
+	r.local = []Candidate{{Member: &r.self, Local: true}}
+	return r
 }
 
-// Candidate is a node that may take a punch.
+// Candidate is a node that may take a punch. The member is part of a view and must not be changed.
 type Candidate struct {
-	Member
+	*Member
 	Local bool // this node, which writes through its own database gateway
 }
 
 const (
-	// remoteCandidates is the number of other nodes that are tried before this node writes itself. Little of the
-	// deadline would be left for a third node.
+	// remoteCandidates is the most other nodes that are tried before this node writes itself. Little of the deadline
+	// would be left for a third node.
 	remoteCandidates = 2
 	// rampFor is how long the share of a node that became ready grows. Meanwhile its caches fill, its connections open
 	// and its code warms up.
@@ -44,12 +46,12 @@ const (
 
 // Local reports whether this node itself is the first candidate of Route. Every punch asks it, so it allocates nothing.
 func (r *Router) Local(home Name, usable func(node string) bool) bool {
-	if r.onlyHere(home) {
+	if r.onlyHere(home, r.now()) {
 		return true
 	}
-	members := r.cluster.Snapshot().In(home)
-	for i := range members {
-		if r.mayAsk(&members[i], usable) {
+	ready, _ := r.cluster.Snapshot().ready(home)
+	for _, m := range ready {
+		if usable(m.Node) {
 			return false
 		}
 	}
@@ -58,12 +60,8 @@ func (r *Router) Local(home Name, usable func(node string) bool) bool {
 
 // onlyHere reports whether no other node may be asked. The nodes of an evacuated region report Draining, but a moment
 // later than the switch arrives.
-func (r *Router) onlyHere(home Name) bool {
-	return home == r.self.Region || r.evacuations.Evacuated(home, r.now())
-}
-
-func (r *Router) mayAsk(m *Member, usable func(node string) bool) bool {
-	return m.State == Ready && m.Node != r.self.Node && m.PeerAddr != "" && usable(m.Node)
+func (r *Router) onlyHere(home Name, now time.Time) bool {
+	return home == r.self.Region || r.evacuations.Evacuated(home, now)
 }
 
 // Route returns the nodes to ask, in order. The list is never empty, and this node is always the last candidate: any
@@ -74,61 +72,89 @@ func (r *Router) mayAsk(m *Member, usable func(node string) bool) bool {
 // which usable returns false. The rule is from Mitzenmacher, "The power of two choices in randomized load balancing",
 // 2001.
 func (r *Router) Route(home Name, usable func(node string) bool) []Candidate {
-	if r.onlyHere(home) {
+	now := r.now()
+	if r.onlyHere(home, now) {
 		return r.local
 	}
-	members := r.cluster.Snapshot().In(home)
-	var scratch [32]int // stays on the stack for a region of a usual size
-	ready := scratch[:0]
-	for i := range members {
-		if r.mayAsk(&members[i], usable) {
-			ready = append(ready, i)
+	ready, oldest := r.cluster.Snapshot().ready(home)
+	list, leftOut := r.pick(draw{router: r, ready: ready, usable: usable, now: now, most: share(oldest, now)})
+	if len(list) > 1 || !leftOut {
+		return list
+	}
+	// All usable nodes are new, and the oldest node is not usable.
+	most := 0.0
+	for _, m := range ready {
+		if usable(m.Node) {
+			most = max(most, share(m.StateAt, now))
 		}
 	}
-	ready = r.ramp(members, ready)
-	candidates := make([]Candidate, 0, remoteCandidates+1)
-	for range min(remoteCandidates, len(ready)) {
-		i := r.better(members, ready)
-		candidates = append(candidates, Candidate{Member: members[ready[i]]})
-		ready[i] = ready[len(ready)-1]
-		ready = ready[:len(ready)-1]
-	}
-	return append(candidates, r.local...)
+	list, _ = r.pick(draw{router: r, ready: ready, usable: usable, now: now, most: most})
+	return list
 }
 
-// ramp leaves out some nodes that became ready a short time ago. The chance depends on a node's age relative to the
-// oldest node. If all nodes are new, ramp leaves out none.
-func (r *Router) ramp(members []Member, ready []int) []int {
-	now, most := r.now(), 0.0
-	share := func(i int) float64 {
-		return min(max(now.Sub(members[i].StateAt).Seconds()/rampFor.Seconds(), rampFrom), 1)
+// pick draws up to three nodes. The better of the first two comes first. The other one and the third compete for the
+// second place.
+func (r *Router) pick(d draw) (list []Candidate, leftOut bool) {
+	var scratch [128]uint16 // stays on the stack for a region of a usual size
+	d.left = scratch[:0]
+	for i := range d.ready {
+		d.left = append(d.left, uint16(i))
 	}
-	for _, i := range ready {
-		most = max(most, share(i))
+	first, second := d.next(), d.next()
+	switch {
+	case first == nil:
+		return r.local, d.leftOut
+	case second == nil:
+		return []Candidate{{Member: first}, r.local[0]}, d.leftOut
 	}
-	kept := ready[:0]
-	for _, i := range ready {
-		if s := share(i); s == most || r.chance() < s/most {
-			kept = append(kept, i)
+	if lessBusy(second, first) {
+		first, second = second, first
+	}
+	if third := d.next(); third != nil && lessBusy(third, second) {
+		second = third
+	}
+	return []Candidate{{Member: first}, {Member: second}, r.local[0]}, d.leftOut
+}
+
+// draw takes random nodes from a region, each of them once. It asks usable for the drawn nodes alone. Asking for each
+// node of a large region would cost far more than the rest of a decision.
+type draw struct {
+	router  *Router
+	ready   []*Member
+	usable  func(node string) bool
+	now     time.Time
+	most    float64 // the share of the oldest node
+	left    []uint16
+	leftOut bool // a node was skipped because it is new
+}
+
+// next returns nil when no node is left.
+func (d *draw) next() *Member {
+	for len(d.left) > 0 {
+		i := 0
+		if len(d.left) > 1 {
+			i = d.router.intn(len(d.left))
 		}
+		m := d.ready[d.left[i]]
+		d.left[i] = d.left[len(d.left)-1]
+		d.left = d.left[:len(d.left)-1]
+		if !d.usable(m.Node) {
+			continue
+		}
+		// A node that became ready a short time ago takes part with a chance that grows with its age, relative to the
+		// oldest node. If all nodes are new, all take part.
+		if s := share(m.StateAt, d.now); s < d.most && d.router.chance() >= s/d.most {
+			d.leftOut = true
+			continue
+		}
+		return m
 	}
-	return kept
+	return nil
 }
 
-// better draws two different ready members and returns the index of the less busy one.
-func (r *Router) better(members []Member, ready []int) int {
-	if len(ready) == 1 {
-		return 0
-	}
-	i := r.intn(len(ready))
-	j := r.intn(len(ready) - 1)
-	if j >= i {
-		j++
-	}
-	if lessBusy(&members[ready[j]], &members[ready[i]]) {
-		return j
-	}
-	return i
+// share is the share of punches for a node that became ready at that time, from rampFrom to 1.
+func share(readyAt, now time.Time) float64 {
+	return min(max(now.Sub(readyAt).Seconds()/rampFor.Seconds(), rampFrom), 1)
 }
 
 // lessBusy compares the used shares of two members' capacity, scaled by their weights: at equal pressure a node of

@@ -58,24 +58,72 @@ type Member struct {
 type View struct {
 	Self    string
 	members []Member // sorted by Node
-	byName  map[Name][]Member
+	byName  map[Name]*regionView
+}
+
+// regionView is a region's part of a view. A view changes a few times in a second, and a busy node routes thousands of
+// punches meanwhile. So the view prepares the choice of a node.
+type regionView struct {
+	members []Member  // sorted by Node
+	ready   []*Member // the nodes that take forwarded punches: ready, with an address, and not this node
+	oldest  time.Time // when the first of ready became ready
 }
 
 // NewView returns a view of a copy of the members.
 func NewView(self string, members []Member) *View {
-	v := &View{Self: self, members: slices.Clone(members), byName: make(map[Name][]Member)}
-	slices.SortFunc(v.members, func(a, b Member) int { return strings.Compare(a.Node, b.Node) })
-	for _, m := range v.members {
-		v.byName[m.Region] = append(v.byName[m.Region], m)
+	sorted := make([]*Member, len(members)) // moving pointers costs less than moving members
+	for i := range members {
+		sorted[i] = &members[i]
+	}
+	slices.SortFunc(sorted, func(a, b *Member) int { return strings.Compare(a.Node, b.Node) })
+	v := &View{Self: self, members: make([]Member, len(members)), byName: make(map[Name]*regionView)}
+	counts := make(map[Name]int)
+	for i, m := range sorted {
+		v.members[i] = *m
+		counts[m.Region]++
+	}
+	for i := range v.members {
+		v.add(&v.members[i], counts)
 	}
 	return v
+}
+
+// add puts a member into its region's part. The counts of members give each part its size at once.
+func (v *View) add(m *Member, counts map[Name]int) {
+	part := v.byName[m.Region]
+	if part == nil {
+		n := counts[m.Region]
+		part = &regionView{members: make([]Member, 0, n), ready: make([]*Member, 0, n)}
+		v.byName[m.Region] = part
+	}
+	part.members = append(part.members, *m)
+	if m.State != Ready || m.PeerAddr == "" || m.Node == v.Self {
+		return
+	}
+	if len(part.ready) == 0 || m.StateAt.Before(part.oldest) {
+		part.oldest = m.StateAt
+	}
+	part.ready = append(part.ready, m)
 }
 
 // Members returns all members, sorted by node. The caller must not change the slice.
 func (v *View) Members() []Member { return v.members }
 
 // In returns the members of a region, sorted by node. The caller must not change the slice.
-func (v *View) In(r Name) []Member { return v.byName[r] }
+func (v *View) In(r Name) []Member {
+	if part := v.byName[r]; part != nil {
+		return part.members
+	}
+	return nil
+}
+
+// ready returns the nodes of a region that take forwarded punches, and when the first of them became ready.
+func (v *View) ready(r Name) ([]*Member, time.Time) {
+	if part := v.byName[r]; part != nil {
+		return part.ready, part.oldest
+	}
+	return nil, time.Time{}
+}
 
 // Regions returns the names of all regions that have a member, sorted.
 func (v *View) Regions() []Name {

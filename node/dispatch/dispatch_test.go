@@ -80,7 +80,7 @@ func (w *world) Refresh(context.Context, string) (region.Home, error) {
 }
 
 func (w *world) Route(home region.Name, usable func(string) bool) []region.Candidate {
-	local := region.Candidate{Member: region.Member{Node: "self"}, Local: true}
+	local := region.Candidate{Member: &region.Member{Node: "self"}, Local: true}
 	if home == "us-east" {
 		return []region.Candidate{local}
 	}
@@ -176,7 +176,7 @@ func (r refusedCall) Unwrap() error { return r.error }
 
 func candidates(addrs ...string) (list []region.Candidate) {
 	for _, a := range addrs {
-		list = append(list, region.Candidate{Member: region.Member{Node: a, PeerAddr: a, Region: "eu-west"}})
+		list = append(list, region.Candidate{Member: &region.Member{Node: a, PeerAddr: a, Region: "eu-west"}})
 	}
 	return list
 }
