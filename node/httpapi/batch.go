@@ -36,6 +36,11 @@ type item struct {
 
 // recordBatch answers POST /v1/punches/batch.
 func (a *API) recordBatch(c *call) (reply, error) {
+	held := batchMemory(c.r.ContentLength, a.cfg.MaxBody)
+	if err := a.memory.hold(held, maxHeldByBatches); err != nil {
+		return reply{}, err
+	}
+	defer a.memory.release(held)
 	if err := c.readBody(a.cfg.MaxBody); err != nil {
 		return reply{}, err
 	}

@@ -109,6 +109,7 @@ type API struct {
 	buffers    sync.Pool     // of *bytes.Buffer
 	reading    chan struct{} // holds one value per read under way
 	inFlight   atomic.Int64  // punches
+	memory     memory        // of punches and batches
 	logLimiter rate.Sometimes
 }
 
@@ -125,7 +126,7 @@ func New(cfg Config, deps Deps) (*API, error) {
 		logLimiter: rate.Sometimes{Interval: logInterval},
 	}
 	var err error
-	if a.metrics, err = newInstruments(deps.Meter.Meter("punchclock/httpapi"), a.InFlight); err != nil {
+	if a.metrics, err = newInstruments(deps.Meter.Meter("punchclock/httpapi"), a.InFlight, a.memory.held.Load); err != nil {
 		return nil, fmt.Errorf("public API: %w", err)
 	}
 	a.handler = a.mux()

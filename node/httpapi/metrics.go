@@ -49,10 +49,10 @@ type instruments struct {
 	punches  map[string]*tracing.Counter // by outcome
 }
 
-func newInstruments(meter metric.Meter, inFlight func() int64) (*instruments, error) {
+func newInstruments(meter metric.Meter, inFlight, held func() int64) (*instruments, error) {
 	m := &instruments{punches: make(map[string]*tracing.Counter)}
 	var punches tracing.Counters
-	var errs [4]error
+	var errs [5]error
 	m.duration, errs[0] = meter.Float64Histogram("http.server.request.duration", metric.WithUnit("s"),
 		metric.WithDescription("Time from a request's header to its answer."))
 	_, errs[1] = meter.Int64ObservableCounter("punchclock.http.requests", metric.WithUnit("{request}"),
@@ -63,6 +63,12 @@ func newInstruments(meter metric.Meter, inFlight func() int64) (*instruments, er
 		metric.WithDescription("Punches accepted and not yet answered."),
 		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
 			o.Observe(inFlight())
+			return nil
+		}))
+	_, errs[4] = meter.Int64ObservableGauge("punchclock.http.memory", metric.WithUnit("By"),
+		metric.WithDescription("Memory reserved for punches and batches without an answer. At its bound they are refused."),
+		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
+			o.Observe(held())
 			return nil
 		}))
 	if err := errors.Join(errs[:]...); err != nil {

@@ -27,6 +27,10 @@ func (a *API) record(c *call) (reply, error) {
 }
 
 func (a *API) recordBody(c *call) (punch.Receipt, error) {
+	if err := a.memory.hold(heldByPunch, maxHeld); err != nil {
+		return punch.Receipt{}, err
+	}
+	defer a.memory.release(heldByPunch)
 	if err := c.readBody(a.cfg.MaxBody); err != nil {
 		return punch.Receipt{}, err
 	}
