@@ -21,7 +21,7 @@ const module = "github.com/punchclock/punchclock"
 // mayImport is the import table. For each package it lists the packages of this module that it may
 // import, besides allMay. "x/..." is x and all packages below it.
 var mayImport = map[string][]string{
-	"node":                {"node/zone", "node/certs", "node/config", "node/punch", "node/httpapi", "node/adminapi", "node/admission", "node/auth", "node/dispatch", "node/batcher", "node/health", "node/evacuation", "node/peer/...", "node/crdb", "node/rehome", "region/..."},
+	"node":                {"node/zone", "node/certs", "node/config", "node/punch", "node/httpapi", "node/adminapi", "node/admission", "node/auth", "node/dispatch", "node/batcher", "node/health", "node/controls", "node/peer/...", "node/crdb", "node/rehome", "region/..."},
 	"node/cmd/punchclock": {"node", "node/adminapi", "node/auth", "node/certs", "node/client", "node/companies", "node/config", "node/crdb", "node/keyrotation", "node/punch", "node/rehome", "region/..."},
 
 	// The domain and the settings are leaves.
@@ -41,7 +41,7 @@ var mayImport = map[string][]string{
 	"node/peer/peerpb": {},
 	"node/crdb":        {"node/punch", "node/zone", "region"},
 	"node/health":      {"region"},
-	"node/evacuation":  {"node/health", "node/punch", "region"},
+	"node/controls":  {"node/health", "node/punch", "region"},
 
 	// Tools of the operator.
 	"node/rehome":      {"node/punch", "region"},

@@ -34,17 +34,17 @@ func BenchmarkEvacuations(b *testing.B) {
 			c := mustCluster(b, cluster.Config{Binary: binary, Engine: e.Name, Regions: regions, NodesPerRegion: 2, JWKS: shared.jwks})
 			db := benchStore(b, c)
 			operators := operatorsOf(b, c)
-			ways := map[string]func(ctx context.Context, e region.Evacuation) error{
-				"told": func(ctx context.Context, e region.Evacuation) (err error) {
-					if e.On {
+			ways := map[string]func(ctx context.Context, e region.Switch) error{
+				"told": func(ctx context.Context, e region.Switch) (err error) {
+					if e.Level > 0 {
 						_, err = operators[0].Evacuate(ctx, string(e.Region), 0, false)
 					} else {
 						_, err = operators[0].Restore(ctx, string(e.Region), false)
 					}
 					return err
 				},
-				"polled": func(ctx context.Context, e region.Evacuation) error {
-					_, err := db.SetEvacuation(ctx, e)
+				"polled": func(ctx context.Context, e region.Switch) error {
+					_, err := db.SetSwitches(ctx, e.Kind, []region.Switch{e})
 					return err
 				},
 			}
@@ -62,12 +62,16 @@ func BenchmarkEvacuations(b *testing.B) {
 }
 
 // switched sets an evacuation or its end, and returns the seconds until all nodes know it.
-func switched(b *testing.B, nodes []adminapi.Client, on bool, set func(context.Context, region.Evacuation) error) float64 {
+func switched(b *testing.B, nodes []adminapi.Client, on bool, set func(context.Context, region.Switch) error) float64 {
 	b.Helper()
 	ctx, cancel := context.WithTimeout(b.Context(), time.Minute)
 	defer cancel()
 	began := time.Now()
-	if err := set(ctx, region.Evacuation{Region: "ap-south", On: on}); err != nil {
+	e := region.Switch{Region: "ap-south"}
+	if on {
+		e.Level = 1
+	}
+	if err := set(ctx, e); err != nil {
 		b.Fatal(err)
 	}
 	for _, n := range nodes {

@@ -106,13 +106,13 @@ func (w *world) watchMembers(t *testing.T) (lost func() []string) {
 // joinWithKey gossips as a seventh node with one key, and waits until it sees as many members.
 func (w *world) joinWithKey(t *testing.T, key []byte, want int) {
 	t.Helper()
-	cluster, evacuations := new(region.Cluster), new(region.Evacuations)
+	cluster, switches := new(region.Cluster), new(region.Switches)
 	seed := w.cluster.Nodes()[0]
 	g, err := gossip.New(gossip.Config{
 		Self: region.Member{Node: gossip.NodeName("us-east", "seventh"), Region: "us-east"}, Addr: "127.0.0.1:0",
 		Seeds: []string{seed.GossipAddr}, Label: filepath.Base(w.cluster.Dir()), Keys: [][]byte{key},
 	}, gossip.Deps{
-		Cluster: cluster, Log: discard, Meter: noMeter.Meter(""), Evacuations: evacuations.All, MergeEvacuation: evacuations.Merge,
+		Cluster: cluster, Log: discard, Meter: noMeter.Meter(""), Switches: switches.All, MergeSwitch: switches.Merge,
 	})
 	if err != nil {
 		t.Fatal(err)

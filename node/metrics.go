@@ -25,7 +25,7 @@ func (n *Node) observe() error {
 	clock, err4 := meter.Float64ObservableGauge("punchclock.node.clock_offset", metric.WithUnit("s"),
 		metric.WithDescription("How far this node's clock is ahead of the database's."))
 	read, err5 := meter.Float64ObservableGauge("punchclock.database.last_success.age", metric.WithUnit("s"),
-		metric.WithDescription("Time since the evacuations were last read from the database. A node reads them every second, also at night."))
+		metric.WithDescription("Time since the switches were last read from the database. A node reads them every second, also at night."))
 	failures, err6 := meter.Int64ObservableCounter("punchclock.directory.failures", metric.WithUnit("{read}"),
 		metric.WithDescription("Failed reads of homes. Known companies go on with the home in memory."))
 	for _, err := range []error{err1, err2, err3, err4, err5, err6} {
@@ -41,7 +41,7 @@ func (n *Node) observe() error {
 		o.ObserveInt64(failures, int64(directory.Failures))
 		o.ObserveInt64(known, int64(n.directory.Len()))
 		o.ObserveFloat64(clock, n.watcher.ClockOffset().Seconds())
-		if at := n.evacuator.LastRead(); !at.IsZero() {
+		if at := n.controls.LastRead(); !at.IsZero() {
 			o.ObserveFloat64(read, time.Since(at).Seconds())
 		}
 		if n.monitor.Ready() {

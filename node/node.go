@@ -12,9 +12,9 @@ import (
 	"github.com/punchclock/punchclock/node/admission"
 	"github.com/punchclock/punchclock/node/auth"
 	"github.com/punchclock/punchclock/node/config"
+	"github.com/punchclock/punchclock/node/controls"
 	"github.com/punchclock/punchclock/node/crdb"
 	"github.com/punchclock/punchclock/node/dispatch"
-	"github.com/punchclock/punchclock/node/evacuation"
 	"github.com/punchclock/punchclock/node/health"
 	"github.com/punchclock/punchclock/node/httpapi"
 	"github.com/punchclock/punchclock/node/peer"
@@ -43,7 +43,7 @@ type Node struct {
 	// What exists from New on.
 	monitor     *health.Monitor
 	cluster     *region.Cluster
-	evacuations region.Evacuations
+	switches    region.Switches
 	gate        *admission.Valve // lets requests in
 	connections *connections     // to the public listener
 	closer      closer
@@ -59,7 +59,7 @@ type Node struct {
 	peers     *peer.Client
 	dispatch  *dispatch.Dispatch
 	gossip    *gossip.Gossip
-	evacuator *evacuation.Switch
+	controls  *controls.Controls
 	watcher   *health.Watcher
 	api       *httpapi.API
 
@@ -132,7 +132,7 @@ func (n *Node) start(ctx context.Context) error {
 		{"dispatch", n.startDispatch},
 		{"peer listener", n.startPeers},
 		{"gossip", n.startGossip},
-		{"evacuations", n.startEvacuations},
+		{"controls", n.startControls},
 		// Before the public listener: a node with a wrong clock must know it before it judges a device's clock.
 		{"clock", n.startWatcher},
 		{"DNS", n.startDNS},

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/punchclock/punchclock/node/adminapi"
-	"github.com/punchclock/punchclock/node/evacuation"
+	"github.com/punchclock/punchclock/node/controls"
 	"github.com/punchclock/punchclock/node/health"
 	"github.com/punchclock/punchclock/node/zone"
 	"github.com/punchclock/punchclock/region"
@@ -28,12 +28,23 @@ func (n *Node) operator(ctx context.Context, token string) error {
 	return err
 }
 
-func (n *Node) evacuate(ctx context.Context, e region.Evacuation, gossipOnly bool) (region.Evacuation, error) {
-	e, err := n.evacuator.Set(ctx, e, gossipOnly)
-	if errors.Is(err, evacuation.ErrNotConfirmed) {
+// set sets an operator's switch, for every region of the database if it names none.
+func (n *Node) set(ctx context.Context, s region.Switch, gossipOnly bool) ([]region.Switch, error) {
+	if s.Level > region.PunchesOnly {
+		return nil, fmt.Errorf("the level must be 0 to %d, is %d", region.PunchesOnly, s.Level)
+	}
+	list := []region.Switch{s}
+	if s.Region == "" {
+		list = nil
+		for _, s.Region = range n.regions.all() {
+			list = append(list, s)
+		}
+	}
+	list, err := n.controls.Set(ctx, list, gossipOnly)
+	if errors.Is(err, controls.ErrNotConfirmed) {
 		err = fmt.Errorf("%w: %w", adminapi.ErrNotConfirmed, err)
 	}
-	return e, err
+	return list, err
 }
 
 // status is the cluster as this node sees it.
@@ -61,6 +72,7 @@ func (n *Node) status(ctx context.Context) adminapi.Status {
 		s.Nodes = append(s.Nodes, adminapi.Member{
 			Name: m.Node, Region: string(m.Region), State: m.State.String(), InFlight: m.Load.InFlight, Capacity: m.Load.Capacity,
 			Weight: m.Weight, DatabaseAway: m.Load.DatabaseAway, CircuitOpen: slices.Contains(open, m.Node), PublicURL: m.PublicURL,
+			Level: m.Load.Level,
 		})
 	}
 	n.addSwitchedCompanies(ctx, &s)
@@ -99,13 +111,15 @@ func (n *Node) addSwitchedCompanies(ctx context.Context, s *adminapi.Status) {
 
 func (n *Node) regionStatus(name region.Name, members []region.Member) adminapi.Region {
 	r := adminapi.Region{Name: string(name), Nodes: len(members)}
-	for _, e := range n.evacuations.All() {
-		if e.Region == name {
-			r.Version, r.Evacuated = e.Version, e.ActiveAt(n.clock())
-			if r.Evacuated && !e.Until.IsZero() {
-				r.Until = &e.Until
-			}
-		}
+	now := n.clock()
+	e := n.switches.Get(region.Evacuation, name)
+	r.Version, r.Evacuated = e.Version, e.LevelAt(now) > 0
+	if r.Evacuated && !e.Until.IsZero() {
+		r.Until = &e.Until
+	}
+	d := n.switches.Get(region.Degradation, name)
+	if r.Level = d.LevelAt(now); r.Level > 0 && !d.Until.IsZero() {
+		r.LevelUntil = &d.Until
 	}
 	for _, m := range members {
 		if m.State == region.Ready {
@@ -126,4 +140,4 @@ func (n *Node) stuckHomes() (homes []region.Name) {
 }
 
 // evacuated reports whether the operator has the region out of service.
-func (n *Node) evacuated(r region.Name) bool { return n.evacuations.Evacuated(r, n.clock()) }
+func (n *Node) evacuated(r region.Name) bool { return n.switches.Evacuated(r, n.clock()) }

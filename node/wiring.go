@@ -15,9 +15,9 @@ import (
 	"github.com/punchclock/punchclock/node/admission"
 	"github.com/punchclock/punchclock/node/auth"
 	"github.com/punchclock/punchclock/node/batcher"
+	"github.com/punchclock/punchclock/node/controls"
 	"github.com/punchclock/punchclock/node/crdb"
 	"github.com/punchclock/punchclock/node/dispatch"
-	"github.com/punchclock/punchclock/node/evacuation"
 	"github.com/punchclock/punchclock/node/health"
 	"github.com/punchclock/punchclock/node/httpapi"
 	"github.com/punchclock/punchclock/node/peer"
@@ -41,7 +41,7 @@ func (n *Node) startOps(ctx context.Context) error {
 		Node: n.self.Node, Region: string(n.self.Region), Version: Version,
 	}, adminapi.Deps{
 		NotReady: n.monitor.NotReady, Metrics: n.telemetry.MetricsHandler, Operator: n.operator, Status: n.status,
-		Evacuate: n.evacuate, Keyrings: n.keyrings, Log: n.log, Clock: n.clock,
+		Set: n.set, Keyrings: n.keyrings, Log: n.log, Clock: n.clock,
 	})
 	if err != nil {
 		return err
@@ -79,11 +79,11 @@ func (n *Node) startDatabase(ctx context.Context) error {
 	return n.openHealth()
 }
 
-// openHealth makes the evacuation switch and the watcher. Both start later, but gossip reports to them before.
+// openHealth makes the controls and the watcher. Both start later, but gossip reports to them before.
 func (n *Node) openHealth() (err error) {
-	n.evacuator, err = evacuation.New(evacuation.DefaultConfig(n.self.Region), evacuation.Deps{
-		Store: n.db, Known: &n.evacuations, Monitor: n.monitor, Members: n.members, Log: n.log, Clock: n.clock,
-		Broadcast: func(e region.Evacuation) { n.gossip.BroadcastEvacuation(e) },
+	n.controls, err = controls.New(controls.DefaultConfig(n.self.Region), controls.Deps{
+		Store: n.db, Known: &n.switches, Monitor: n.monitor, Members: n.members, Log: n.log, Clock: n.clock,
+		Broadcast: func(s region.Switch) { n.gossip.BroadcastSwitch(s) },
 	})
 	if err != nil {
 		return err
@@ -161,7 +161,7 @@ func (n *Node) startDispatch(context.Context) (err error) {
 		MaxFutureSkew: n.cfg.MaxFutureSkew, CallTimeout: n.cfg.PunchTimeout / 3,
 		Capacity: uint32(n.cfg.Queue.MaxItems),
 	}, dispatch.Deps{
-		Directory: n.directory, Router: region.NewRouter(n.self, n.cluster, &n.evacuations), Store: n.db,
+		Directory: n.directory, Router: region.NewRouter(n.self, n.cluster, &n.switches), Store: n.db,
 		Peers: n.peers, Rates: rates, Present: n.present,
 		OpenLocal: func(ctx context.Context, home region.Name) (dispatch.Batcher, error) {
 			if err := n.regions.check(ctx, home); err != nil {
@@ -214,7 +214,7 @@ func (n *Node) startGossip(ctx context.Context) error {
 	}, gossip.Deps{
 		Cluster: n.cluster, Log: n.log, Meter: n.telemetry.MeterProvider.Meter("punchclock/gossip"),
 		Load: n.load, Keys: again,
-		Evacuations: n.evacuations.All, MergeEvacuation: n.evacuator.Merge,
+		Switches: n.switches.All, MergeSwitch: n.controls.Merge,
 	})
 	if err != nil {
 		return err
@@ -229,9 +229,9 @@ func (n *Node) startGossip(ctx context.Context) error {
 	return n.gossip.Start(ctx)
 }
 
-func (n *Node) startEvacuations(ctx context.Context) error {
-	n.closer.add("evacuations", reserveForGossip, func(context.Context) error { n.evacuator.Close(); return nil })
-	return n.evacuator.Start(ctx)
+func (n *Node) startControls(ctx context.Context) error {
+	n.closer.add("controls", reserveForGossip, func(context.Context) error { n.controls.Close(); return nil })
+	return n.controls.Start(ctx)
 }
 
 func (n *Node) startWatcher(ctx context.Context) error {

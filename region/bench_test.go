@@ -18,7 +18,7 @@ func BenchmarkRouteOf300Nodes(b *testing.B) {
 	}
 	var cluster Cluster
 	cluster.Set(NewView(members[0].Node, members))
-	var none Evacuations
+	var none Switches
 	r := NewRouter(members[0], &cluster, &none)
 	usable := func(string) bool { return true }
 	b.ReportAllocs()

@@ -1,5 +1,5 @@
 // Package region answers where a punch must go: the home of a company (Directory), the nodes of a region (View), and
-// the order in which to ask them (Router). It also holds the operators' switches (Evacuations).
+// the order in which to ask them (Router). It also holds the operators' switches (Switches).
 //
 // It opens no connection. Gossip and the database supply its data from outside. An answer is only a hint: the fence in
 // the database refuses a punch that was routed to a home that is no longer valid.

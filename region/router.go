@@ -7,10 +7,10 @@ import (
 
 // Router orders the nodes that may take a punch for a home region.
 type Router struct {
-	self        Member
-	local       []Candidate // this node alone, made once
-	cluster     *Cluster
-	evacuations *Evacuations
+	self     Member
+	local    []Candidate // this node alone, made once
+	cluster  *Cluster
+	switches *Switches
 	// Tests replace the clock and the random numbers.
 	now    func() time.Time
 	intn   func(n int) int
@@ -18,9 +18,9 @@ type Router struct {
 }
 
 // NewRouter returns a Router for the node self. It never chooses a node of an evacuated region.
-func NewRouter(self Member, cluster *Cluster, evacuations *Evacuations) *Router {
+func NewRouter(self Member, cluster *Cluster, switches *Switches) *Router {
 	r := &Router{
-		self: self, cluster: cluster, evacuations: evacuations,
+		self: self, cluster: cluster, switches: switches,
 		now: time.Now, intn: rand.IntN, chance: rand.Float64,
 	}
 	r.local = []Candidate{{Member: &r.self, Local: true}}
@@ -61,7 +61,7 @@ func (r *Router) Local(home Name, usable func(node string) bool) bool {
 // onlyHere reports whether no other node may be asked. The nodes of an evacuated region report Draining, but a moment
 // later than the switch arrives.
 func (r *Router) onlyHere(home Name, now time.Time) bool {
-	return home == r.self.Region || r.evacuations.Evacuated(home, now)
+	return home == r.self.Region || r.switches.Evacuated(home, now)
 }
 
 // Route returns the nodes to ask, in order. The list is never empty, and this node is always the last candidate: any

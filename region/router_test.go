@@ -13,7 +13,7 @@ import (
 func routerOver(self Member, seed uint64, members ...Member) *Router {
 	cluster := &Cluster{}
 	cluster.Set(NewView(self.Node, append([]Member{self}, members...)))
-	r := NewRouter(self, cluster, new(Evacuations))
+	r := NewRouter(self, cluster, new(Switches))
 	random := rand.New(rand.NewPCG(seed, 1))
 	r.intn, r.chance = random.IntN, random.Float64
 	r.now = func() time.Time { return testNow }

@@ -37,6 +37,8 @@ type Load struct {
 	DatabaseAway bool
 	// HomeStuck is true while every write to the node's own region fails.
 	HomeStuck bool
+	// Level is the node's level of degradation.
+	Level uint8
 }
 
 // Member is a node as this node sees it.

@@ -1,5 +1,5 @@
 // Package adminapi is the HTTP API for operators, and its client: health, metrics, the state of the cluster,
-// evacuations, gossip keys and profiles. It is meant for loopback or a private network. Health and metrics need no
+// evacuations, levels of degradation, gossip keys and profiles. It is meant for loopback or a private network. Health and metrics need no
 // token. Everything else needs an operator's token: a profile shows the command line, and takes CPU time from punches.
 package adminapi
 
@@ -48,27 +48,35 @@ type Deps struct {
 	Status func(ctx context.Context) Status
 	// Keyrings returns the gossip keys of every node, as far as the node knows them.
 	Keyrings func() Keyrings
-	// Evacuate sets an evacuation on all nodes and returns it as it holds now. The operator reads its errors.
-	Evacuate func(ctx context.Context, e region.Evacuation, gossipOnly bool) (region.Evacuation, error)
-	Log      *slog.Logger
-	Clock    func() time.Time // says when a bounded evacuation ends
+	// Set sets a switch on all nodes and returns what holds now. A switch without a region is set for every region, and
+	// each then has a switch of its own. The operator reads its errors.
+	Set   func(ctx context.Context, s region.Switch, gossipOnly bool) ([]region.Switch, error)
+	Log   *slog.Logger
+	Clock func() time.Time // says when a bounded switch ends
 }
 
 // Request is the body of PUT /regions/{region}/evacuation.
 type Request struct {
-	// For is how long the evacuation holds. With 0 it holds until the region is restored.
+	// For is how long the switch holds. With 0 it holds until the operator sets it back.
 	For time.Duration `json:"for_nanoseconds,omitempty"`
 	// GossipOnly tells the nodes without storing anything in the database. It needs For.
 	GossipOnly bool `json:"gossip_only,omitempty"`
 }
 
-// Answer is the response to Request.
-type Answer struct {
-	Error      string             `json:"error,omitempty"`
-	Evacuation *region.Evacuation `json:"evacuation,omitempty"`
+// DegradeRequest is the body of PUT /degradation.
+type DegradeRequest struct {
+	Request
+	Level  uint8  `json:"level"`            // 0 is full service
+	Region string `json:"region,omitempty"` // every region when empty
 }
 
-// operatorTimeout bounds an evacuation: a write to a global table takes up to a second, and an operator waits.
+// Answer is the response to a change of switches.
+type Answer struct {
+	Error    string          `json:"error,omitempty"`
+	Switches []region.Switch `json:"switches,omitempty"`
+}
+
+// operatorTimeout bounds a change: a write to a global table takes up to a second, and an operator waits.
 const operatorTimeout = 10 * time.Second
 
 // New returns the handler of the API.
@@ -104,16 +112,18 @@ func New(cfg Config, deps Deps) (http.Handler, error) {
 	}))
 	mux.HandleFunc("PUT /regions/{region}/evacuation", deps.operator(func(w http.ResponseWriter, r *http.Request) {
 		var req Request
-		body := json.NewDecoder(http.MaxBytesReader(w, r.Body, 4<<10)) // two fields
-		body.DisallowUnknownFields()
-		if err := body.Decode(&req); err != nil {
-			answer(w, http.StatusBadRequest, Answer{Error: "the body must be JSON with for_nanoseconds and gossip_only"})
-			return
+		if decode(w, r, &req) {
+			deps.set(w, r, region.Switch{Kind: region.Evacuation, Level: 1}, r.PathValue("region"), req)
 		}
-		deps.evacuate(w, r, true, req)
 	}))
 	mux.HandleFunc("DELETE /regions/{region}/evacuation", deps.operator(func(w http.ResponseWriter, r *http.Request) {
-		deps.evacuate(w, r, false, Request{GossipOnly: r.URL.Query().Has("gossip_only")})
+		deps.set(w, r, region.Switch{Kind: region.Evacuation}, r.PathValue("region"), Request{GossipOnly: r.URL.Query().Has("gossip_only")})
+	}))
+	mux.HandleFunc("PUT /degradation", deps.operator(func(w http.ResponseWriter, r *http.Request) {
+		var req DegradeRequest
+		if decode(w, r, &req) {
+			deps.set(w, r, region.Switch{Kind: region.Degradation, Level: req.Level}, req.Region, req.Request)
+		}
 	}))
 	return mux, nil
 }
@@ -134,39 +144,52 @@ func (d Deps) operator(next http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
+// decode reads the body of a change, or answers that it is not valid.
+func decode(w http.ResponseWriter, r *http.Request, req any) bool {
+	body := json.NewDecoder(http.MaxBytesReader(w, r.Body, 4<<10)) // four fields
+	body.DisallowUnknownFields()
+	err := body.Decode(req)
+	if err != nil {
+		answer(w, http.StatusBadRequest, Answer{Error: "the body must be JSON with the fields of this change: " + err.Error()})
+	}
+	return err == nil
+}
+
 var (
 	errNegative = errors.New("--for must not be negative")
-	errUnbound  = errors.New("--gossip-only needs --for, at most 1h: a node that misses the restore would otherwise stay evacuated")
+	errUnbound  = errors.New("--gossip-only needs --for, at most 1h: a node that misses the way back would otherwise stay as it is")
 )
 
-// ErrNotConfirmed is returned by Evacuate if the database did not answer: it may have stored the evacuation or not.
+// ErrNotConfirmed is returned by Set if the database did not answer: it may have stored the switch or not.
 var ErrNotConfirmed = errors.New("the database did not confirm the change; repeat the command, " +
-	"or bypass the database with --gossip-only, and --for=10m for an evacuation")
+	"or bypass the database with --gossip-only, and --for=10m unless the change ends something")
 
-// maxGossipOnly bounds an evacuation that is not in the database.
+// maxGossipOnly bounds a switch that is not in the database.
 const maxGossipOnly = time.Hour
 
-func (d Deps) evacuate(w http.ResponseWriter, r *http.Request, on bool, req Request) {
-	name, err := region.ParseName(r.PathValue("region"))
+func (d Deps) set(w http.ResponseWriter, r *http.Request, s region.Switch, name string, req Request) {
+	var err error
+	if name != "" || s.Kind == region.Evacuation {
+		s.Region, err = region.ParseName(name)
+	}
 	switch {
 	case err != nil:
-	case on && req.For < 0:
+	case req.For < 0:
 		err = errNegative
-	case on && req.GossipOnly && (req.For == 0 || req.For > maxGossipOnly):
+	case s.Level > 0 && req.GossipOnly && (req.For == 0 || req.For > maxGossipOnly):
 		err = errUnbound
 	}
 	if err != nil {
 		answer(w, http.StatusBadRequest, Answer{Error: err.Error()})
 		return
 	}
-	e := region.Evacuation{Region: name, On: on}
-	if req.For > 0 {
+	if s.Level > 0 && req.For > 0 {
 		// Whole seconds read better, and the time is never shorter than the operator asked for.
-		e.Until = d.Clock().Add(req.For + time.Second - 1).UTC().Truncate(time.Second)
+		s.Until = d.Clock().Add(req.For + time.Second - 1).UTC().Truncate(time.Second)
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), operatorTimeout)
 	defer cancel()
-	e, err = d.Evacuate(ctx, e, req.GossipOnly)
+	set, err := d.Set(ctx, s, req.GossipOnly)
 	if errors.Is(err, ErrNotConfirmed) {
 		answer(w, http.StatusServiceUnavailable, Answer{Error: err.Error()})
 		return
@@ -175,9 +198,11 @@ func (d Deps) evacuate(w http.ResponseWriter, r *http.Request, on bool, req Requ
 		answer(w, http.StatusConflict, Answer{Error: err.Error()})
 		return
 	}
-	d.Log.WarnContext(r.Context(), "an operator changed an evacuation",
-		"target", string(e.Region), "evacuated", e.On, "until", e.Until, "version", e.Version, "gossip_only", req.GossipOnly)
-	answer(w, http.StatusOK, Answer{Evacuation: &e})
+	for _, s := range set {
+		d.Log.WarnContext(r.Context(), "an operator set a switch", "kind", s.Kind.String(),
+			"target", string(s.Region), "level", s.Level, "until", s.Until, "version", s.Version, "gossip_only", req.GossipOnly)
+	}
+	answer(w, http.StatusOK, Answer{Switches: set})
 }
 
 func answer(w http.ResponseWriter, status int, body any) {

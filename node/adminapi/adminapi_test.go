@@ -23,8 +23,10 @@ func TestEverythingButHealthAndMetricsNeedsAnOperator(t *testing.T) {
 			return nil
 		},
 		Status: func(context.Context) Status { return Status{} }, Keyrings: func() Keyrings { return Keyrings{} },
-		Evacuate: func(_ context.Context, e region.Evacuation, _ bool) (region.Evacuation, error) { return e, nil },
-		Clock:    time.Now,
+		Set: func(_ context.Context, s region.Switch, _ bool) ([]region.Switch, error) {
+			return []region.Switch{s}, nil
+		},
+		Clock: time.Now,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -44,7 +46,7 @@ func TestEverythingButHealthAndMetricsNeedsAnOperator(t *testing.T) {
 		}
 	}
 	for path, method := range map[string]string{
-		"/status": "GET", "/gossip/keys": "GET", "/regions/eu-west/evacuation": "DELETE", "/debug/pprof/": "GET", "/debug/pprof/cmdline": "GET",
+		"/status": "GET", "/gossip/keys": "GET", "/regions/eu-west/evacuation": "DELETE", "/degradation": "PUT", "/debug/pprof/": "GET", "/debug/pprof/cmdline": "GET",
 		"/debug/pprof/heap": "GET", "/debug/pprof/profile?seconds=60": "GET",
 		"/debug/pprof/trace?seconds=60": "GET", "/debug/pprof/symbol": "POST",
 	} {
@@ -66,17 +68,17 @@ func TestEverythingButHealthAndMetricsNeedsAnOperator(t *testing.T) {
 	}
 }
 
-// TestEvacuationsAreBounded sends evacuations with good and bad bounds.
-func TestEvacuationsAreBounded(t *testing.T) {
+// TestSwitchesAreBounded sends switches with good and bad bounds.
+func TestSwitchesAreBounded(t *testing.T) {
 	clock := time.Date(2026, 3, 1, 6, 0, 0, 1, time.UTC)
-	var got region.Evacuation
+	var got region.Switch
 	var fails error
 	handler, err := New(Config{Node: "n", Region: "us-east", Version: "dev"}, Deps{
 		Operator: func(context.Context, string) error { return nil }, Log: slog.New(slog.DiscardHandler),
 		Metrics: http.NotFoundHandler(), Clock: func() time.Time { return clock },
-		Evacuate: func(_ context.Context, e region.Evacuation, _ bool) (region.Evacuation, error) {
-			got = e
-			return e, fails
+		Set: func(_ context.Context, s region.Switch, _ bool) ([]region.Switch, error) {
+			got = s
+			return []region.Switch{s}, fails
 		},
 	})
 	if err != nil {
@@ -98,20 +100,44 @@ func TestEvacuationsAreBounded(t *testing.T) {
 		{61 * time.Minute, true, "needs --for, at most 1h", time.Time{}},
 		{time.Hour, true, "", clock.Add(time.Hour).Truncate(time.Second).Add(time.Second)},
 	} {
-		got = region.Evacuation{}
+		got = region.Switch{}
 		_, err := client.Evacuate(t.Context(), "eu-west", test.d, test.gossipOnly)
 		if test.refusal != "" {
-			if err == nil || !strings.Contains(err.Error(), test.refusal) || got.On {
+			if err == nil || !strings.Contains(err.Error(), test.refusal) || got.Level > 0 {
 				t.Errorf("for %s, by gossip only %t: %v, want a refusal with %q", test.d, test.gossipOnly, err, test.refusal)
 			}
 			continue
 		}
-		if err != nil || !got.On || !got.Until.Equal(test.until) {
+		if err != nil || got.Level != 1 || got.Kind != region.Evacuation || !got.Until.Equal(test.until) {
 			t.Errorf("for %s, by gossip only %t: %v, %+v, want it until %s", test.d, test.gossipOnly, err, got, test.until)
 		}
 	}
-	if _, err := client.Restore(t.Context(), "eu-west", true); err != nil || got.On {
+	if _, err := client.Restore(t.Context(), "eu-west", true); err != nil || got.Level > 0 {
 		t.Errorf("a restore by gossip only: %v, %+v", err, got)
+	}
+	for _, test := range []struct {
+		request DegradeRequest
+		refusal string
+		want    region.Switch
+	}{
+		{DegradeRequest{Level: 3}, "", region.Switch{Kind: region.Degradation, Level: 3}}, // of every region
+		{
+			DegradeRequest{Level: 2, Region: "eu-west", Request: Request{For: time.Minute}}, "",
+			region.Switch{Kind: region.Degradation, Region: "eu-west", Level: 2, Until: clock.Add(time.Minute).Truncate(time.Second).Add(time.Second)},
+		},
+		{DegradeRequest{Request: Request{For: time.Minute}}, "", region.Switch{Kind: region.Degradation}}, // back to normal for ever
+		{DegradeRequest{Level: 1, Region: "EU"}, "region", region.Switch{}},
+		{DegradeRequest{Level: 1, Request: Request{GossipOnly: true}}, "needs --for", region.Switch{}},
+	} {
+		got = region.Switch{}
+		_, err := client.Degrade(t.Context(), test.request)
+		if test.refusal != "" {
+			if err == nil || !strings.Contains(err.Error(), test.refusal) || got.Level > 0 {
+				t.Errorf("%+v: %v, want a refusal with %q", test.request, err, test.refusal)
+			}
+		} else if err != nil || got != test.want {
+			t.Errorf("%+v sets %+v, %v, want %+v", test.request, got, err, test.want)
+		}
 	}
 	fails = ErrNotConfirmed
 	if _, err := client.Restore(t.Context(), "eu-west", false); err == nil || !strings.Contains(err.Error(), "503") {

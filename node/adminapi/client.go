@@ -26,12 +26,12 @@ func (c Client) Status(ctx context.Context) (s Status, err error) {
 }
 
 // Evacuate takes a region out of service, for the duration or, if that is 0, until Restore.
-func (c Client) Evacuate(ctx context.Context, name string, d time.Duration, gossipOnly bool) (region.Evacuation, error) {
+func (c Client) Evacuate(ctx context.Context, name string, d time.Duration, gossipOnly bool) ([]region.Switch, error) {
 	return c.set(ctx, http.MethodPut, "/regions/"+name+"/evacuation", Request{For: d, GossipOnly: gossipOnly})
 }
 
 // Restore puts a region back into service.
-func (c Client) Restore(ctx context.Context, name string, gossipOnly bool) (region.Evacuation, error) {
+func (c Client) Restore(ctx context.Context, name string, gossipOnly bool) ([]region.Switch, error) {
 	path := "/regions/" + name + "/evacuation"
 	if gossipOnly {
 		path += "?gossip_only"
@@ -39,15 +39,20 @@ func (c Client) Restore(ctx context.Context, name string, gossipOnly bool) (regi
 	return c.set(ctx, http.MethodDelete, path, nil)
 }
 
-func (c Client) set(ctx context.Context, method, path string, in any) (region.Evacuation, error) {
+// Degrade sets the level of degradation of a region, or of all.
+func (c Client) Degrade(ctx context.Context, r DegradeRequest) ([]region.Switch, error) {
+	return c.set(ctx, http.MethodPut, "/degradation", r)
+}
+
+func (c Client) set(ctx context.Context, method, path string, in any) ([]region.Switch, error) {
 	var a Answer
 	if err := c.do(ctx, method, path, in, &a); err != nil {
-		return region.Evacuation{}, err
+		return nil, err
 	}
-	if a.Evacuation == nil {
-		return region.Evacuation{}, errors.New("the node's answer has no evacuation")
+	if len(a.Switches) == 0 {
+		return nil, errors.New("the node's answer has no switch")
 	}
-	return *a.Evacuation, nil
+	return a.Switches, nil
 }
 
 func (c Client) do(ctx context.Context, method, path string, in, out any) error {

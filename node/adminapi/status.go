@@ -61,6 +61,9 @@ type Region struct {
 	Evacuated bool       `json:"evacuated"`
 	Until     *time.Time `json:"until,omitempty"`
 	Version   int64      `json:"version,omitempty"` // of its evacuation
+	// Level is the level of degradation that an operator has set, and LevelUntil its end.
+	Level      uint8      `json:"level"`
+	LevelUntil *time.Time `json:"level_until,omitempty"`
 }
 
 // Member is a node.
@@ -73,6 +76,7 @@ type Member struct {
 	Weight       uint16 `json:"weight"`
 	DatabaseAway bool   `json:"database_away"`
 	CircuitOpen  bool   `json:"circuit_open"` // the answering node does not call this member
+	Level        uint8  `json:"level"`        // of degradation: the operator's, or a higher one of the node itself
 	PublicURL    string `json:"public_url,omitempty"`
 }
 
@@ -98,22 +102,19 @@ func (s *Status) WriteTable(out io.Writer) error {
 	line("time zones", s.TimeZones)
 	line("admission", s.Admission.String())
 	line()
-	line("REGION", "READY", "EVACUATED")
+	line("REGION", "READY", "EVACUATED", "LEVEL")
 	for _, r := range s.Regions {
-		evacuated := "no"
-		if r.Evacuated {
-			evacuated = "yes"
-			if r.Until != nil {
-				evacuated = "until " + r.Until.Format(time.RFC3339)
-			}
+		level := fmt.Sprint(r.Level)
+		if r.LevelUntil != nil {
+			level += " until " + r.LevelUntil.UTC().Format(time.RFC3339)
 		}
-		line(r.Name, fmt.Sprintf("%d/%d", r.Ready, r.Nodes), evacuated)
+		line(r.Name, fmt.Sprintf("%d/%d", r.Ready, r.Nodes), yesUntil(r.Evacuated, r.Until), level)
 	}
 	line()
-	line("NODE", "REGION", "STATE", "LOAD", "WEIGHT", "CIRCUIT", "DATABASE")
+	line("NODE", "REGION", "STATE", "LOAD", "WEIGHT", "CIRCUIT", "DATABASE", "LEVEL")
 	for _, m := range s.Nodes {
 		line(m.Name, m.Region, m.State, fmt.Sprintf("%d/%d", m.InFlight, m.Capacity), m.Weight,
-			openOr(m.CircuitOpen, "closed"), awayOr(m.DatabaseAway))
+			openOr(m.CircuitOpen, "closed"), awayOr(m.DatabaseAway), m.Level)
 	}
 	line()
 	line("HOME", "WAY", "WAITING", "CIRCUIT")
@@ -128,15 +129,15 @@ func (s *Status) WriteTable(out io.Writer) error {
 		line()
 		line("COMPANY", "SUSPENDED", "LIMIT", "BY")
 		for _, c := range s.Companies {
-			line(c.ID, suspendedUntil(c.Suspended, c.Until), limitOf(c.RateLimit), c.By)
+			line(c.ID, yesUntil(c.Suspended, c.Until), limitOf(c.RateLimit), c.By)
 		}
 	}
 	return w.Flush()
 }
 
-func suspendedUntil(suspended bool, until *time.Time) string {
+func yesUntil(yes bool, until *time.Time) string {
 	switch {
-	case !suspended:
+	case !yes:
 		return "no"
 	case until == nil:
 		return "yes"

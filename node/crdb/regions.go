@@ -29,6 +29,8 @@ type RegionUse struct {
 	// Evacuated is the operator's switch. Until is its end, if it has one.
 	Evacuated bool       `json:"evacuated"`
 	Until     *time.Time `json:"until,omitempty"`
+	// Level is the level of degradation that an operator has set.
+	Level uint8 `json:"level"`
 }
 
 // RegionUses returns all regions of the database.
@@ -41,7 +43,7 @@ func (db *DB) RegionUses(ctx context.Context) ([]RegionUse, error) {
 	for i, name := range names {
 		uses[i].Name = name
 	}
-	err = errors.Join(db.countHomes(ctx, uses), db.findPrimary(ctx, uses), db.findEvacuated(ctx, uses))
+	err = errors.Join(db.countHomes(ctx, uses), db.findPrimary(ctx, uses), db.findSwitched(ctx, uses))
 	return uses, err
 }
 
@@ -90,13 +92,18 @@ func (db *DB) findPrimary(ctx context.Context, uses []RegionUse) error {
 	return err
 }
 
-func (db *DB) findEvacuated(ctx context.Context, uses []RegionUse) error {
-	list, err := db.Evacuations(ctx)
+func (db *DB) findSwitched(ctx context.Context, uses []RegionUse) error {
+	list, err := db.Switches(ctx)
 	now := time.Now()
-	for _, e := range list {
-		u := find(uses, string(e.Region))
-		if u.Evacuated = e.ActiveAt(now); u.Evacuated && !e.Until.IsZero() {
-			u.Until = &e.Until
+	for _, s := range list {
+		u := find(uses, string(s.Region))
+		switch s.Kind {
+		case region.Evacuation:
+			if u.Evacuated = s.LevelAt(now) > 0; u.Evacuated && !s.Until.IsZero() {
+				u.Until = &s.Until
+			}
+		case region.Degradation:
+			u.Level = s.LevelAt(now)
 		}
 	}
 	return err

@@ -36,7 +36,7 @@ func onlyOn(s *store, engine Engine, words ...string) []string {
 
 func (s *store) evacuate(name string, until time.Time) {
 	s.tb.Helper()
-	if _, err := s.SetEvacuation(s.ctx, region.Evacuation{Region: region.Name(name), On: true, Until: until}); err != nil {
+	if _, err := s.SetSwitches(s.ctx, region.Evacuation, []region.Switch{{Region: region.Name(name), Level: 1, Until: until}}); err != nil {
 		s.tb.Fatal(err)
 	}
 }

@@ -69,7 +69,7 @@ func TestTheNodeRole(t *testing.T) {
 		if err := db.Homes(s.ctx, 1, func(string, region.Home) {}); err != nil {
 			t.Errorf("homes: %v", err)
 		}
-		if _, err := db.Evacuations(s.ctx); err != nil {
+		if _, err := db.Switches(s.ctx); err != nil {
 			t.Errorf("switches: %v", err)
 		}
 		s.mustRefuse(NodeRole,

@@ -69,7 +69,7 @@ func (s *store) aFourthRegionComesAndGoes() {
 		t.Fatal(err)
 	}
 	stale = s.where(homes[3])
-	if _, err := s.SetEvacuation(s.ctx, region.Evacuation{Region: fourth, On: true}); err != nil {
+	if _, err := s.SetSwitches(s.ctx, region.Evacuation, []region.Switch{{Region: fourth, Level: 1}}); err != nil {
 		t.Fatal(err)
 	}
 	s.wantObstacles("companies with their home here: 3", "companies that left, with rows still here: 1")

@@ -19,6 +19,10 @@ import (
 // wait in the queue forever.
 const maxMessage = 1000
 
+// maxLevel is the highest level that fits into a region.Switch. A newer release may have levels that this one does not
+// know.
+const maxLevel = 1<<8 - 1
+
 // maxPublicAddrs is two load balancers in three zones with both families, nearly. The metadata has room for little
 // more.
 const maxPublicAddrs = 8
@@ -121,8 +125,8 @@ func decodeMessage(b []byte) (*gossippb.Message, error) {
 	switch content := m.GetContent().(type) {
 	case *gossippb.Message_Load:
 		return m, nil
-	case *gossippb.Message_Evacuation:
-		_, err := decodeEvacuation(content.Evacuation)
+	case *gossippb.Message_Evacuation, *gossippb.Message_Degradation:
+		_, err := decodeSwitch(switchOf(m))
 		return m, err
 	case *gossippb.Message_Keys:
 		return m, checkKeys(content.Keys)
@@ -138,8 +142,12 @@ func loadMessage(l *gossippb.Load) []byte {
 	return marshal(&gossippb.Message{Content: &gossippb.Message_Load{Load: l}})
 }
 
-func evacuationMessage(e region.Evacuation) []byte {
-	return marshal(&gossippb.Message{Content: &gossippb.Message_Evacuation{Evacuation: encodeEvacuation(e)}})
+func switchMessage(s region.Switch) []byte {
+	m := &gossippb.Message{Content: &gossippb.Message_Evacuation{Evacuation: encodeSwitch(s)}}
+	if s.Kind == region.Degradation {
+		m.Content = &gossippb.Message_Degradation{Degradation: encodeSwitch(s)}
+	}
+	return marshal(m)
 }
 
 func keysMessage(k *gossippb.Keys) []byte {
@@ -149,37 +157,47 @@ func keysMessage(k *gossippb.Keys) []byte {
 func encodeLoad(node, seq uint64, l region.Load) *gossippb.Load {
 	return &gossippb.Load{
 		Node: node, Seq: seq, InFlight: l.InFlight, Capacity: l.Capacity, DatabaseAway: l.DatabaseAway, HomeStuck: l.HomeStuck,
+		Level: uint32(l.Level),
 	}
 }
 
 func decodeLoad(l *gossippb.Load) region.Load {
 	return region.Load{
 		InFlight: l.GetInFlight(), Capacity: l.GetCapacity(), DatabaseAway: l.GetDatabaseAway(), HomeStuck: l.GetHomeStuck(),
+		Level: uint8(min(l.GetLevel(), 1<<8-1)),
 	}
 }
 
-func encodeEvacuation(e region.Evacuation) *gossippb.Evacuation {
-	encoded := &gossippb.Evacuation{Region: string(e.Region), On: e.On, Version: e.Version}
-	if !e.Until.IsZero() {
-		encoded.UntilMicros = e.Until.UnixMicro()
+func encodeSwitch(s region.Switch) *gossippb.Switch {
+	encoded := &gossippb.Switch{Region: string(s.Region), Level: uint32(s.Level), Version: s.Version}
+	if !s.Until.IsZero() {
+		encoded.UntilMicros = s.Until.UnixMicro()
 	}
 	return encoded
 }
 
-func decodeEvacuation(encoded *gossippb.Evacuation) (region.Evacuation, error) {
+// switchOf returns the switch in a message, and its kind.
+func switchOf(m *gossippb.Message) (*gossippb.Switch, region.SwitchKind) {
+	if m.GetDegradation() != nil {
+		return m.GetDegradation(), region.Degradation
+	}
+	return m.GetEvacuation(), region.Evacuation
+}
+
+func decodeSwitch(encoded *gossippb.Switch, kind region.SwitchKind) (region.Switch, error) {
 	name, err := region.ParseName(encoded.GetRegion())
 	if err != nil {
-		return region.Evacuation{}, fmt.Errorf("%w: evacuation of %q: %w", errMessage, encoded.GetRegion(), err)
+		return region.Switch{}, fmt.Errorf("%w: switch of %q: %w", errMessage, encoded.GetRegion(), err)
 	}
-	if encoded.GetVersion() < 1 || encoded.GetUntilMicros() < 0 {
-		return region.Evacuation{}, fmt.Errorf("%w: evacuation has version %d and ends at %d",
-			errMessage, encoded.GetVersion(), encoded.GetUntilMicros())
+	if encoded.GetLevel() > maxLevel || encoded.GetVersion() < 1 || encoded.GetUntilMicros() < 0 {
+		return region.Switch{}, fmt.Errorf("%w: switch has level %d, version %d and ends at %d",
+			errMessage, encoded.GetLevel(), encoded.GetVersion(), encoded.GetUntilMicros())
 	}
-	e := region.Evacuation{Region: name, On: encoded.GetOn(), Version: encoded.GetVersion()}
+	s := region.Switch{Kind: kind, Region: name, Level: uint8(encoded.GetLevel()), Version: encoded.GetVersion()}
 	if encoded.GetUntilMicros() > 0 {
-		e.Until = time.UnixMicro(encoded.GetUntilMicros()).UTC()
+		s.Until = time.UnixMicro(encoded.GetUntilMicros()).UTC()
 	}
-	return e, nil
+	return s, nil
 }
 
 func checkKeys(k *gossippb.Keys) error {

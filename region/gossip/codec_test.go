@@ -82,10 +82,12 @@ func TestWireFormat(t *testing.T) {
 			PublicAddrs: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")},
 		}), "0a0775732d65617374" + "1002" + "1a0d31302e302e302e313a37343030" + "221168747470733a2f2f612e6578616d706c65" + "28ac02" +
 			"3204c0000201" + "321020010db8000000000000000000000001"},
-		"load": {loadMessage(encodeLoad(0x0102030405060708, 300, region.Load{InFlight: 5, Capacity: 128, DatabaseAway: true, HomeStuck: true})),
-			"0a15" + "090807060504030201" + "10ac02" + "1805" + "208001" + "2801" + "3001"},
-		"evacuation": {evacuationMessage(region.Evacuation{Region: "eu-west", On: true, Version: 7, Until: time.UnixMicro(1)}),
+		"load": {loadMessage(encodeLoad(0x0102030405060708, 300, region.Load{InFlight: 5, Capacity: 128, DatabaseAway: true, HomeStuck: true, Level: 2})),
+			"0a17" + "090807060504030201" + "10ac02" + "1805" + "208001" + "2801" + "3001" + "3802"},
+		"evacuation": {switchMessage(region.Switch{Region: "eu-west", Level: 1, Version: 7, Until: time.UnixMicro(1)}),
 			"120f" + "0a0765752d77657374" + "1001" + "1807" + "2001"},
+		"degradation": {switchMessage(region.Switch{Kind: region.Degradation, Region: "eu-west", Level: 3, Version: 7, Until: time.UnixMicro(1)}),
+			"220f" + "0a0765752d77657374" + "1003" + "1807" + "2001"},
 		"keys": {keysMessage(&gossippb.Keys{Node: 1, Seq: 2, Fingerprints: [][]byte{[]byte("12345678")}}),
 			"1a15" + "090100000000000000" + "1002" + "1a083132333435363738"},
 	} {
@@ -127,22 +129,28 @@ func TestUndialableAddressesAreLeftOut(t *testing.T) {
 
 // drawMessage returns a valid message and its bytes.
 func drawMessage(t *rapid.T) *gossippb.Message {
-	switch rapid.SampledFrom([]string{"load", "evacuation", "keys"}).Draw(t, "content") {
+	switch rapid.SampledFrom([]string{"load", "switch", "keys"}).Draw(t, "content") {
 	case "load":
 		return &gossippb.Message{Content: &gossippb.Message_Load{Load: encodeLoad(rapid.Uint64().Draw(t, "node"), rapid.Uint64().Draw(t, "seq"), region.Load{
 			InFlight: rapid.Uint32().Draw(t, "in flight"), Capacity: rapid.Uint32().Draw(t, "capacity"),
 			DatabaseAway: rapid.Bool().Draw(t, "away"), HomeStuck: rapid.Bool().Draw(t, "stuck"),
 		})}}
-	case "evacuation":
-		e := region.Evacuation{Region: "eu-west", On: rapid.Bool().Draw(t, "on"), Version: rapid.Int64Range(1, 1<<62).Draw(t, "version")}
+	case "switch":
+		e := region.Switch{
+			Kind:   rapid.SampledFrom([]region.SwitchKind{region.Evacuation, region.Degradation}).Draw(t, "kind"),
+			Region: "eu-west", Level: rapid.Uint8().Draw(t, "level"), Version: rapid.Int64Range(1, 1<<62).Draw(t, "version"),
+		}
 		if rapid.Bool().Draw(t, "ends") {
 			e.Until = time.UnixMicro(rapid.Int64Range(1, 1<<53).Draw(t, "until")).UTC()
 		}
-		encoded := encodeEvacuation(e)
-		if got, err := decodeEvacuation(encoded); got != e || err != nil {
+		m, err := decodeMessage(switchMessage(e))
+		if err != nil {
+			t.Fatalf("%v is read as %v", e, err)
+		}
+		if got, err := decodeSwitch(switchOf(m)); got != e || err != nil {
 			t.Fatalf("%v is read as %v, %v", e, got, err)
 		}
-		return &gossippb.Message{Content: &gossippb.Message_Evacuation{Evacuation: encoded}}
+		return m
 	default:
 		k := &gossippb.Keys{Node: rapid.Uint64().Draw(t, "node"), Seq: rapid.Uint64().Draw(t, "seq")}
 		for range rapid.IntRange(0, maxKeys).Draw(t, "keys") {
@@ -173,7 +181,7 @@ func TestMessageRoundTrip(t *testing.T) {
 	})
 }
 
-func evacuationBytes(e *gossippb.Evacuation) []byte {
+func switchBytes(e *gossippb.Switch) []byte {
 	return marshal(&gossippb.Message{Content: &gossippb.Message_Evacuation{Evacuation: e}})
 }
 
@@ -183,12 +191,13 @@ func TestInvalidMessagesAreRefused(t *testing.T) {
 		"empty":                    {},
 		"cut off":                  loadMessage(&gossippb.Load{Node: 1, Seq: 300})[:11],
 		"no protobuf":              []byte("what is this?"),
-		"evacuation of no region":  evacuationBytes(&gossippb.Evacuation{Version: 1}),
-		"evacuation without UTF-8": append(slices.Clone(evacuationBytes(&gossippb.Evacuation{Region: "eu", Version: 1}))[:4], 0xff, 0xff, 0x18, 1),
-		"evacuation of a bad name": evacuationBytes(&gossippb.Evacuation{Region: "EU", Version: 1}),
-		"evacuation version 0":     evacuationBytes(&gossippb.Evacuation{Region: "eu-west"}),
-		"evacuation version -1":    evacuationBytes(&gossippb.Evacuation{Region: "eu-west", Version: -1}),
-		"evacuation until -1":      evacuationBytes(&gossippb.Evacuation{Region: "eu-west", Version: 1, UntilMicros: -1}),
+		"evacuation of no region":  switchBytes(&gossippb.Switch{Version: 1}),
+		"evacuation without UTF-8": append(slices.Clone(switchBytes(&gossippb.Switch{Region: "eu", Version: 1}))[:4], 0xff, 0xff, 0x18, 1),
+		"evacuation of a bad name": switchBytes(&gossippb.Switch{Region: "EU", Version: 1}),
+		"evacuation version 0":     switchBytes(&gossippb.Switch{Region: "eu-west"}),
+		"evacuation version -1":    switchBytes(&gossippb.Switch{Region: "eu-west", Version: -1}),
+		"level 256":                switchBytes(&gossippb.Switch{Region: "eu-west", Level: 256, Version: 1}),
+		"evacuation until -1":      switchBytes(&gossippb.Switch{Region: "eu-west", Version: 1, UntilMicros: -1}),
 		"short fingerprint":        keysMessage(&gossippb.Keys{Seq: 1, Fingerprints: [][]byte{fingerprint[:7]}}),
 		"long fingerprint":         keysMessage(&gossippb.Keys{Seq: 1, Fingerprints: [][]byte{append(fingerprint, 9)}}),
 		"too many fingerprints":    keysMessage(&gossippb.Keys{Seq: 1, Fingerprints: slices.Repeat([][]byte{fingerprint}, maxKeys+1)}),
@@ -227,15 +236,18 @@ func TestPushPullRoundTrip(t *testing.T) {
 		loads = append(loads, encodeLoad(i*i, i, region.Load{InFlight: uint32(i), Capacity: 1000}))
 	}
 	keys := []*gossippb.Keys{{Node: 1, Seq: 1}, {Node: 2, Seq: 300, Fingerprints: [][]byte{[]byte("01234567"), []byte("89abcdef")}}}
-	evacuations := []region.Evacuation{{Region: "eu-west", On: true, Version: 3, Until: time.UnixMicro(5).UTC()}, {Region: "us-east", Version: 1}}
-	b := encodePushPull(evacuations, loads, keys)
+	switches := []region.Switch{
+		{Region: "eu-west", Level: 1, Version: 3, Until: time.UnixMicro(5).UTC()}, {Region: "us-east", Version: 1},
+		{Kind: region.Degradation, Region: "eu-west", Level: 3, Version: 2},
+	}
+	b := encodePushPull(switches, loads, keys)
 	same := func(s pushPull) bool {
-		return slices.Equal(s.evacuations, evacuations) &&
+		return slices.Equal(s.switches, switches) &&
 			slices.EqualFunc(s.loads, loads, func(a, b *gossippb.Load) bool { return proto.Equal(a, b) }) &&
 			slices.EqualFunc(s.keys, keys, func(a, b *gossippb.Keys) bool { return proto.Equal(a, b) })
 	}
 	if got, err := decodePushPull(b); err != nil || !same(got) {
-		t.Errorf("decodePushPull: %v, %d loads, keys %v, evacuations %v; want what was written", err, len(got.loads), got.keys, got.evacuations)
+		t.Errorf("decodePushPull: %v, %d loads, keys %v, switches %v; want what was written", err, len(got.loads), got.keys, got.switches)
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		if got, err := decodePushPull(slices.Concat(newerField(t), b, newerField(t))); err != nil || !same(got) {
@@ -247,12 +259,12 @@ func TestPushPullRoundTrip(t *testing.T) {
 // TestPushPullSkipsInvalidParts holds that an invalid part does not keep the valid ones from being read.
 func TestPushPullSkipsInvalidParts(t *testing.T) {
 	b := marshal(&gossippb.PushPull{
-		Evacuations: []*gossippb.Evacuation{{Region: "EU", Version: 1}, {Region: "eu-west", Version: 1}},
-		Loads:       []*gossippb.Load{{Node: 1, Seq: 1}},
-		Keys:        []*gossippb.Keys{{Node: 1, Seq: 1, Fingerprints: [][]byte{{1}}}, {Node: 2, Seq: 1}},
+		Evacuations: []*gossippb.Switch{{Region: "EU", Version: 1}, {Region: "eu-west", Version: 1}}, Degradations: []*gossippb.Switch{{Region: "EU", Version: 1}},
+		Loads: []*gossippb.Load{{Node: 1, Seq: 1}},
+		Keys:  []*gossippb.Keys{{Node: 1, Seq: 1, Fingerprints: [][]byte{{1}}}, {Node: 2, Seq: 1}},
 	})
 	got, err := decodePushPull(b)
-	if !errors.Is(err, errMessage) || len(got.evacuations) != 1 || len(got.loads) != 1 || len(got.keys) != 1 {
+	if !errors.Is(err, errMessage) || len(got.switches) != 1 || len(got.loads) != 1 || len(got.keys) != 1 {
 		t.Errorf("decodePushPull = %+v, %v; want one of each, and errMessage", got, err)
 	}
 	for name, b := range map[string][]byte{"cut off": b[:len(b)-1], "too long": make([]byte, maxPushPull+1), "no protobuf": []byte("what is this?")} {
@@ -268,12 +280,12 @@ func TestPushPullHasALimit(t *testing.T) {
 	for i := range uint64(10_000) {
 		loads = append(loads, encodeLoad(i, 1<<40, region.Load{InFlight: 1 << 20, Capacity: 1 << 20}))
 	}
-	b := encodePushPull([]region.Evacuation{{Region: "eu-west", On: true, Version: 1}}, loads, nil)
+	b := encodePushPull([]region.Switch{{Region: "eu-west", Level: 1, Version: 1}}, loads, nil)
 	if len(b) > maxPushPull || len(b) < maxPushPull-100 {
 		t.Errorf("%d loads are written in %d bytes, want as many as fit into %d", len(loads), len(b), maxPushPull)
 	}
-	if got, err := decodePushPull(b); err != nil || len(got.evacuations) != 1 {
-		t.Errorf("%d evacuations are read, %v; want one", len(got.evacuations), err)
+	if got, err := decodePushPull(b); err != nil || len(got.switches) != 1 {
+		t.Errorf("%d evacuations are read, %v; want one", len(got.switches), err)
 	}
 }
 
@@ -297,7 +309,7 @@ func FuzzDecodeMeta(f *testing.F) {
 
 func FuzzDecodeMessage(f *testing.F) {
 	f.Add(loadMessage(&gossippb.Load{Node: 1, Seq: 2, InFlight: 3, Capacity: 4}))
-	f.Add(evacuationMessage(region.Evacuation{Region: "eu-west", On: true, Version: 7}))
+	f.Add(switchMessage(region.Switch{Region: "eu-west", Level: 1, Version: 7}))
 	f.Add(keysMessage(&gossippb.Keys{Node: 1, Seq: 2, Fingerprints: [][]byte{[]byte("01234567")}}))
 	f.Add([]byte{99})
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -315,7 +327,7 @@ func FuzzDecodeMessage(f *testing.F) {
 }
 
 func FuzzDecodePushPull(f *testing.F) {
-	f.Add(encodePushPull([]region.Evacuation{{Region: "eu-west", On: true, Version: 7}}, []*gossippb.Load{{Node: 1, Seq: 2}},
+	f.Add(encodePushPull([]region.Switch{{Region: "eu-west", Level: 1, Version: 7}}, []*gossippb.Load{{Node: 1, Seq: 2}},
 		[]*gossippb.Keys{{Node: 1, Seq: 2, Fingerprints: [][]byte{[]byte("01234567")}}}))
 	f.Add([]byte{0x0a, 0, 0x12, 0, 0x1a, 0})
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -323,8 +335,8 @@ func FuzzDecodePushPull(f *testing.F) {
 		if err != nil {
 			return
 		}
-		again, err := decodePushPull(encodePushPull(s.evacuations, s.loads, s.keys))
-		if err != nil || !slices.Equal(again.evacuations, s.evacuations) || len(again.loads) != len(s.loads) || len(again.keys) != len(s.keys) {
+		again, err := decodePushPull(encodePushPull(s.switches, s.loads, s.keys))
+		if err != nil || !slices.Equal(again.switches, s.switches) || len(again.loads) != len(s.loads) || len(again.keys) != len(s.keys) {
 			t.Errorf("%+v is read as %+v, %v after it was written again", s, again, err)
 		}
 	})

@@ -46,13 +46,13 @@ type Deps struct {
 	// Keys is called once a second and returns the keys that replace Config.Keys, which must not be empty. After an
 	// error the present keys stay in use.
 	Keys func() ([][]byte, error)
-	// Evacuations returns the operators' switches that this node knows. Each push/pull sends all of them, so that a
+	// Switches returns the operators' switches that this node knows. Each push/pull sends all of them, so that a
 	// node receives the switches whose broadcast it missed.
-	Evacuations func() []region.Evacuation
-	// MergeEvacuation merges a switch of another node and reports whether it was news, as region.Evacuations does.
+	Switches func() []region.Switch
+	// MergeSwitch merges a switch of another node and reports whether it was news, as region.Switches does.
 	// Gossip passes on what was news, so that all nodes end with the same switches. It must return quickly and must
 	// not call the Gossip. It is not called after Close.
-	MergeEvacuation func(e region.Evacuation) (news bool)
+	MergeSwitch func(s region.Switch) (news bool)
 }
 
 // NodeName returns the name of this start of a node: <region>-<host>-<boot id>. Each start needs a new name, because a
@@ -136,7 +136,7 @@ func validateMeta(self region.Member) error {
 func (d *Deps) validate() error {
 	for field, missing := range map[string]bool{
 		"Cluster": d.Cluster == nil, "Log": d.Log == nil, "Meter": d.Meter == nil,
-		"Evacuations": d.Evacuations == nil, "MergeEvacuation": d.MergeEvacuation == nil,
+		"Switches": d.Switches == nil, "MergeSwitch": d.MergeSwitch == nil,
 	} {
 		if missing {
 			return fmt.Errorf("gossip: %s is missing", field)

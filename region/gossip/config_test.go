@@ -13,9 +13,9 @@ import (
 )
 
 func goodDeps() Deps {
-	known := new(region.Evacuations)
+	known := new(region.Switches)
 	return Deps{Cluster: &region.Cluster{}, Log: slog.New(slog.DiscardHandler), Meter: noop.Meter{},
-		Evacuations: known.All, MergeEvacuation: known.Merge}
+		Switches: known.All, MergeSwitch: known.Merge}
 }
 
 func TestNodeName(t *testing.T) {
@@ -68,11 +68,11 @@ func TestErrorNamesTheField(t *testing.T) {
 		}
 	}
 	for name, spoil := range map[string]func(*Deps){
-		"Cluster":         func(d *Deps) { d.Cluster = nil },
-		"Log":             func(d *Deps) { d.Log = nil },
-		"Evacuations":     func(d *Deps) { d.Evacuations = nil },
-		"MergeEvacuation": func(d *Deps) { d.MergeEvacuation = nil },
-		"Meter":           func(d *Deps) { d.Meter = nil },
+		"Cluster":     func(d *Deps) { d.Cluster = nil },
+		"Log":         func(d *Deps) { d.Log = nil },
+		"Switches":    func(d *Deps) { d.Switches = nil },
+		"MergeSwitch": func(d *Deps) { d.MergeSwitch = nil },
+		"Meter":       func(d *Deps) { d.Meter = nil },
 	} {
 		deps := goodDeps()
 		spoil(&deps)

@@ -70,9 +70,9 @@ func (d delegate) NotifyMsg(b []byte) {
 		if d.g.members.setLoad(content.Load) {
 			d.g.broadcastLoad(content.Load)
 		}
-	case *gossippb.Message_Evacuation:
-		if e, err := decodeEvacuation(content.Evacuation); err == nil {
-			d.g.receiveEvacuation(e)
+	case *gossippb.Message_Evacuation, *gossippb.Message_Degradation:
+		if s, err := decodeSwitch(switchOf(m)); err == nil {
+			d.g.receiveSwitch(s)
 		}
 	case *gossippb.Message_Keys:
 		if d.g.members.setKeys(content.Keys) {
@@ -85,11 +85,11 @@ func (d delegate) NotifyMsg(b []byte) {
 // neither keeps the other from being sent.
 func (d delegate) GetBroadcasts(overhead, limit int) [][]byte {
 	forLoads := limit
-	if d.g.evacuations.waiting()+d.g.keys.waiting() > 0 {
+	if d.g.switches.waiting()+d.g.keys.waiting() > 0 {
 		forLoads = limit / 2
 	}
 	out := d.g.loads.take(overhead, forLoads)
-	for _, q := range []*broadcastQueue{d.g.evacuations, d.g.keys} {
+	for _, q := range []*broadcastQueue{d.g.switches, d.g.keys} {
 		left := limit
 		for _, m := range out {
 			left -= len(m) + overhead

@@ -126,7 +126,7 @@ func TestNodesOfOtherReleases(t *testing.T) {
 	})
 
 	mustForeigner(t, "garbled", foreigner{meta: []byte{1, 1, 255}, says: [][]byte{
-		newField, {250, 1, 2, 3}, evacuationMessage(region.Evacuation{Region: "EU"}), evacuationMessage(region.Evacuation{Region: "us-east", On: true, Version: 7}),
+		newField, {250, 1, 2, 3}, switchMessage(region.Switch{Region: "EU"}), switchMessage(region.Switch{Region: "us-east", Level: 1, Version: 7}),
 	}}, n.Addr())
 	eventually(t, "the valid switch among invalid messages arrives", func() bool { return n.has("us-east", 7) })
 	refused := func() map[string]int64 { return counts(t, reader, "punchclock.gossip.refused", "kind") }

@@ -23,8 +23,8 @@ type Gossip struct {
 	members *members
 	timings timings
 
-	loads, evacuations, keys *broadcastQueue
-	evacuating               sync.Mutex // orders the puts to evacuations
+	loads, switches, keys *broadcastQueue
+	switching             sync.Mutex // orders the puts to switches
 
 	update     chan struct{} // holds a token while a state waits to be published
 	joined     chan struct{} // closed once another node is known
@@ -67,7 +67,7 @@ func New(cfg Config, deps Deps) (*Gossip, error) {
 	}
 	numNodes := func() int { return g.members.others() + 1 }
 	g.loads = newBroadcastQueue(numNodes, loadRetransmitMult, metrics.drop(droppedLoad))
-	g.evacuations = newBroadcastQueue(numNodes, retransmitMult, metrics.drop(droppedEvacuation))
+	g.switches = newBroadcastQueue(numNodes, retransmitMult, metrics.drop(droppedSwitch))
 	g.keys = newBroadcastQueue(numNodes, retransmitMult, metrics.drop(droppedKeys))
 	return g, nil
 }
@@ -164,25 +164,25 @@ func (g *Gossip) SetState(s region.State) {
 	}
 }
 
-// BroadcastEvacuation sends the operator's switch e to the other nodes. The caller must have merged e into the switches
-// of Deps.Evacuations. If a newer switch of the region is known by now, BroadcastEvacuation sends the newer one.
-func (g *Gossip) BroadcastEvacuation(e region.Evacuation) {
+// BroadcastSwitch sends the operator's switch s to the other nodes. The caller must have merged s into the switches of
+// Deps.Switches. If a newer switch of its kind and region is known by now, BroadcastSwitch sends the newer one.
+func (g *Gossip) BroadcastSwitch(s region.Switch) {
 	// Two goroutines may have merged two switches of one region. The lock and the second look make sure that the newer
 	// switch stays in the queue.
-	g.evacuating.Lock()
-	defer g.evacuating.Unlock()
-	for _, newest := range g.deps.Evacuations() {
-		if newest.Region == e.Region {
-			g.evacuations.put(string(e.Region), evacuationMessage(newest))
+	g.switching.Lock()
+	defer g.switching.Unlock()
+	for _, newest := range g.deps.Switches() {
+		if newest.Kind == s.Kind && newest.Region == s.Region {
+			g.switches.put(string([]byte{byte(s.Kind)})+string(s.Region), switchMessage(newest))
 		}
 	}
 }
 
-// receiveEvacuation merges a switch of another node and sends it on if it is news. Merging never forgets, so a switch
+// receiveSwitch merges a switch of another node and sends it on if it is news. Merging never forgets, so a switch
 // passes through each node once. Of two switches with one version all nodes keep the same one.
-func (g *Gossip) receiveEvacuation(e region.Evacuation) {
-	if g.deps.MergeEvacuation(e) {
-		g.BroadcastEvacuation(e)
+func (g *Gossip) receiveSwitch(s region.Switch) {
+	if g.deps.MergeSwitch(s) {
+		g.BroadcastSwitch(s)
 	}
 }
 

@@ -84,7 +84,7 @@ type testNode struct {
 	*Gossip
 	cluster *region.Cluster
 	load    atomic.Pointer[region.Load]
-	known   region.Evacuations
+	known   region.Switches
 }
 
 type option func(*Config, *Deps, *timings)
@@ -115,8 +115,8 @@ func mustNew(t testing.TB, r region.Name, host string, opts ...option) *testNode
 	cfg := goodConfig(r, host)
 	deps := Deps{
 		Cluster: n.cluster, Log: slog.New(slog.DiscardHandler), Meter: noop.Meter{},
-		Load:        func() region.Load { return *n.load.Load() },
-		Evacuations: n.known.All, MergeEvacuation: n.known.Merge,
+		Load:     func() region.Load { return *n.load.Load() },
+		Switches: n.known.All, MergeSwitch: n.known.Merge,
 	}
 	p := fast()
 	for _, o := range opts {
@@ -189,14 +189,14 @@ func converge(t testing.TB, nodes ...*testNode) {
 
 // send merges a switch of the region with this version, and sends it to the other nodes.
 func (n *testNode) send(r string, version int64) {
-	e := region.Evacuation{Region: region.Name(r), On: true, Version: version}
+	e := region.Switch{Region: region.Name(r), Level: 1, Version: version}
 	n.known.Merge(e)
-	n.BroadcastEvacuation(e)
+	n.BroadcastSwitch(e)
 }
 
 // has reports whether the node has the switch of the region with this version.
 func (n *testNode) has(r string, version int64) bool {
-	return slices.Contains(n.known.All(), region.Evacuation{Region: region.Name(r), On: true, Version: version})
+	return slices.Contains(n.known.All(), region.Switch{Region: region.Name(r), Level: 1, Version: version})
 }
 
 // kill stops a node without an announcement.

@@ -21,9 +21,9 @@ const (
 
 // The kinds of messages that a full queue drops.
 const (
-	droppedLoad       = "load"
-	droppedEvacuation = "evacuation"
-	droppedKeys       = "keys"
+	droppedLoad   = "load"
+	droppedSwitch = "switch"
+	droppedKeys   = "keys"
 )
 
 // The outcomes of an attempt to join.
@@ -78,7 +78,7 @@ func newMetrics(meter metric.Meter) (*metrics, error) {
 	start(m.joins, "outcome", joinOK, joinFailed)
 	start(m.reloads, "outcome", keysChanged, keysFailed)
 	start(m.refused, "kind", refusedMeta, refusedMessage, refusedContent, refusedPushPull)
-	start(m.dropped, "kind", droppedLoad, droppedEvacuation, droppedKeys)
+	start(m.dropped, "kind", droppedLoad, droppedSwitch, droppedKeys)
 	return m, nil
 }
 

@@ -17,10 +17,10 @@ const maxPushPull = 64 << 10
 // LocalState returns the state that a push/pull sends.
 func (d delegate) LocalState(bool) []byte {
 	loads, keys := d.g.members.pushPull()
-	return encodePushPull(d.g.deps.Evacuations(), loads, keys)
+	return encodePushPull(d.g.deps.Switches(), loads, keys)
 }
 
-// MergeRemoteState receives the state of a push/pull. News about evacuations goes on to all nodes. Loads and keys do
+// MergeRemoteState receives the state of a push/pull. News about switches goes on to all nodes. Loads and keys do
 // not: a newer load comes within a second, and every push/pull carries keys.
 func (d delegate) MergeRemoteState(b []byte, _ bool) {
 	if !d.g.enter() {
@@ -32,8 +32,8 @@ func (d delegate) MergeRemoteState(b []byte, _ bool) {
 		d.g.metrics.refuse(refusedPushPull)
 		d.g.log.Debug("a push/pull was not accepted as a whole", "error", err)
 	}
-	for _, e := range s.evacuations {
-		d.g.receiveEvacuation(e)
+	for _, received := range s.switches {
+		d.g.receiveSwitch(received)
 	}
 	for _, l := range s.loads {
 		d.g.members.setLoad(l)
@@ -43,10 +43,10 @@ func (d delegate) MergeRemoteState(b []byte, _ bool) {
 	}
 }
 
-// encodePushPull writes as much as maxPushPull allows: evacuations first, because they are few and matter most. Loads
+// encodePushPull writes as much as maxPushPull allows: switches first, because they are few and matter most. Loads
 // that do not fit arrive by broadcast. Keys come in another order each time, so all of them arrive after some
 // push/pulls.
-func encodePushPull(evacuations []region.Evacuation, loads []*gossippb.Load, keys []*gossippb.Keys) []byte {
+func encodePushPull(switches []region.Switch, loads []*gossippb.Load, keys []*gossippb.Keys) []byte {
 	var s gossippb.PushPull
 	left := maxPushPull
 	fits := func(m proto.Message) bool {
@@ -57,8 +57,13 @@ func encodePushPull(evacuations []region.Evacuation, loads []*gossippb.Load, key
 		left -= size
 		return true
 	}
-	for _, e := range evacuations {
-		if encoded := encodeEvacuation(e); fits(encoded) {
+	for _, known := range switches {
+		encoded := encodeSwitch(known)
+		switch {
+		case !fits(encoded):
+		case known.Kind == region.Degradation:
+			s.Degradations = append(s.Degradations, encoded)
+		default:
 			s.Evacuations = append(s.Evacuations, encoded)
 		}
 	}
@@ -77,9 +82,9 @@ func encodePushPull(evacuations []region.Evacuation, loads []*gossippb.Load, key
 
 // pushPull is the state that a push/pull received.
 type pushPull struct {
-	evacuations []region.Evacuation
-	loads       []*gossippb.Load
-	keys        []*gossippb.Keys
+	switches []region.Switch
+	loads    []*gossippb.Load
+	keys     []*gossippb.Keys
 }
 
 // decodePushPull returns the valid parts and an error for the others. Bytes that are no PushPull have no valid parts.
@@ -92,13 +97,18 @@ func decodePushPull(b []byte) (s pushPull, err error) {
 		return s, fmt.Errorf("%w: push/pull: %w", errMessage, err)
 	}
 	s.loads = encoded.GetLoads()
-	for _, e := range encoded.GetEvacuations() {
-		evacuation, invalid := decodeEvacuation(e)
-		if invalid != nil {
-			err = errors.Join(err, invalid)
-			continue
+	for _, list := range [...]struct {
+		kind    region.SwitchKind
+		encoded []*gossippb.Switch
+	}{{region.Evacuation, encoded.GetEvacuations()}, {region.Degradation, encoded.GetDegradations()}} {
+		for _, e := range list.encoded {
+			received, invalid := decodeSwitch(e, list.kind)
+			if invalid != nil {
+				err = errors.Join(err, invalid)
+				continue
+			}
+			s.switches = append(s.switches, received)
 		}
-		s.evacuations = append(s.evacuations, evacuation)
 	}
 	for _, k := range encoded.GetKeys() {
 		if invalid := checkKeys(k); invalid != nil {

@@ -56,7 +56,7 @@ func TestDroppedMessagesAreCountedByKind(t *testing.T) {
 	reader, meter := mustMeter(t)
 	n := mustNew(t, "us-east", "a", withMeter(meter))
 	dropped := func() map[string]int64 { return counts(t, reader, "punchclock.gossip.dropped", "kind") }
-	if got := dropped(); len(got) != 3 || got[droppedLoad]+got[droppedEvacuation]+got[droppedKeys] != 0 {
+	if got := dropped(); len(got) != 3 || got[droppedLoad]+got[droppedSwitch]+got[droppedKeys] != 0 {
 		t.Errorf("at the start the counters are %v, want 0 for each kind", got)
 	}
 	for i := range uint64(maxQueued + 1) {
@@ -66,27 +66,27 @@ func TestDroppedMessagesAreCountedByKind(t *testing.T) {
 		n.broadcastKeys(&gossippb.Keys{Node: i, Seq: 1})
 	}
 	for i := range maxQueued + 3 {
-		n.receiveEvacuation(region.Evacuation{Region: region.Name(fmt.Sprint("r", i)), Version: 1})
+		n.receiveSwitch(region.Switch{Region: region.Name(fmt.Sprint("r", i)), Version: 1})
 	}
-	if got := dropped(); got[droppedLoad] != 1 || got[droppedKeys] != 2 || got[droppedEvacuation] != 3 {
+	if got := dropped(); got[droppedLoad] != 1 || got[droppedKeys] != 2 || got[droppedSwitch] != 3 {
 		t.Errorf("the counters are %v, want 1 load, 2 keys and 3 evacuations", got)
 	}
 }
 
-// TestQueueHoldsTheNewestEvacuation merges and sends switches of one region from many goroutines. The message that
+// TestQueueHoldsTheNewestSwitch merges and sends switches of one region from many goroutines. The message that
 // stays in the queue must be the newest, or the other nodes miss it.
-func TestQueueHoldsTheNewestEvacuation(t *testing.T) {
+func TestQueueHoldsTheNewestSwitch(t *testing.T) {
 	for range 50 {
 		n := mustNew(t, "us-east", "a")
 		var senders sync.WaitGroup
 		for version := range int64(8) {
 			senders.Go(func() {
-				n.receiveEvacuation(region.Evacuation{Region: "eu-west", On: true, Version: version + 1})
+				n.receiveSwitch(region.Switch{Region: "eu-west", Level: 1, Version: version + 1})
 			})
 		}
 		senders.Wait()
-		waiting := n.evacuations.take(0, packetSize)
-		if want := evacuationMessage(n.known.All()[0]); len(waiting) != 1 || !slices.Equal(waiting[0], want) {
+		waiting := n.switches.take(0, packetSize)
+		if want := switchMessage(n.known.All()[0]); len(waiting) != 1 || !slices.Equal(waiting[0], want) {
 			t.Fatalf("%x waits, want %x", waiting, want)
 		}
 	}
@@ -100,7 +100,7 @@ func TestMessagesShareThePacket(t *testing.T) {
 			n.broadcastLoad(&gossippb.Load{Node: i + 1, Seq: 1, InFlight: 1 << 30})
 		}
 		for i := range others {
-			n.receiveEvacuation(region.Evacuation{Region: region.Name("r" + strings.Repeat("x", 20) + fmt.Sprint(i)), Version: int64(1 + len(n.known.All()))})
+			n.receiveSwitch(region.Switch{Region: region.Name("r" + strings.Repeat("x", 20) + fmt.Sprint(i)), Version: int64(1 + len(n.known.All()))})
 			n.broadcastKeys(&gossippb.Keys{Node: uint64(i + 1), Seq: 1})
 		}
 	}

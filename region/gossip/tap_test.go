@@ -87,7 +87,7 @@ func TestWire(t *testing.T) {
 			}
 			defer c.Close()                      //nolint:errcheck // nothing waits to be written
 			const labelled, userMessage = 244, 8 // message types of memberlist
-			forged := slices.Concat([]byte{labelled, byte(len("test"))}, []byte("test"), []byte{userMessage}, evacuationMessage(region.Evacuation{Region: "forged", On: true, Version: 1}))
+			forged := slices.Concat([]byte{labelled, byte(len("test"))}, []byte("test"), []byte{userMessage}, switchMessage(region.Switch{Region: "forged", Level: 1, Version: 1}))
 			if _, err := c.Write(forged); err != nil {
 				t.Fatal(err)
 			}

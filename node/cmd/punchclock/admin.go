@@ -101,11 +101,11 @@ func (c *evacuateCommand) Run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	e, err := client.Evacuate(ctx, c.Region, c.For, c.GossipOnly)
+	list, err := client.Evacuate(ctx, c.Region, c.For, c.GossipOnly)
 	if err != nil {
 		return err
 	}
-	return printEvacuation(out, e, c.GossipOnly)
+	return printRegionSwitches(out, list, c.GossipOnly)
 }
 
 type restoreCommand struct {
@@ -120,24 +120,55 @@ func (c *restoreCommand) Run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	e, err := client.Restore(ctx, c.Region, c.GossipOnly)
+	list, err := client.Restore(ctx, c.Region, c.GossipOnly)
 	if err != nil {
 		return err
 	}
-	return printEvacuation(out, e, c.GossipOnly)
+	return printRegionSwitches(out, list, c.GossipOnly)
 }
 
-func printEvacuation(out io.Writer, e region.Evacuation, gossipOnly bool) error {
-	state := "is in service"
-	if e.On {
-		state = "is evacuated"
-		if !e.Until.IsZero() {
-			state += " until " + e.Until.Format(time.RFC3339)
+// degradeCommand is `punchclock degrade`.
+type degradeCommand struct {
+	operator
+	Level      uint8         `arg:"" help:"0 full service; 1 boards from caches and followers only; 2 besides no exports, no rebuilds and no rows carried to another home; 3 punches only."`
+	Region     string        `help:"Region whose nodes obey. The default is every region of the database."`
+	For        time.Duration `help:"Time after which the level ends by itself. With 0 it lasts until 'degrade 0'."`
+	GossipOnly bool          `help:"Tell the nodes by gossip alone, for a database that cannot be written. Needs --for of at most 1h. A node that starts later does not know of it."`
+}
+
+// Run implements the command.
+func (c *degradeCommand) Run(ctx context.Context, out io.Writer) error {
+	client, err := c.client()
+	if err != nil {
+		return err
+	}
+	list, err := client.Degrade(ctx, adminapi.DegradeRequest{
+		Level: c.Level, Region: c.Region, Request: adminapi.Request{For: c.For, GossipOnly: c.GossipOnly},
+	})
+	if err != nil {
+		return err
+	}
+	return printRegionSwitches(out, list, c.GossipOnly)
+}
+
+func printRegionSwitches(out io.Writer, list []region.Switch, gossipOnly bool) error {
+	for _, s := range list {
+		state := fmt.Sprintf("has level %d", s.Level)
+		switch {
+		case s.Kind == region.Evacuation && s.Level > 0:
+			state = "is evacuated"
+		case s.Kind == region.Evacuation:
+			state = "is in service"
+		}
+		if !s.Until.IsZero() {
+			state += " until " + s.Until.Format(time.RFC3339)
+		}
+		if gossipOnly {
+			state += "; only gossip knows of it, not the database"
+		}
+		if _, err := fmt.Fprintf(out, "region %s %s (version %d)\n", s.Region, state, s.Version); err != nil {
+			return err
 		}
 	}
-	if gossipOnly {
-		state += "; only gossip knows of it, not the database"
-	}
-	_, err := fmt.Fprintf(out, "region %s %s (version %d)\n", e.Region, state, e.Version)
-	return err
+	return nil
 }

@@ -23,6 +23,7 @@ type commands struct {
 	Migrate migrateCommand `cmd:"" help:"Bring the schema of the database up to date. It may run twice, and at two places at once."`
 	Status  statusCommand  `cmd:"" help:"Show the cluster as a node sees it."`
 	Region  regionCommand  `cmd:"" help:"Evacuate, restore, add and remove regions."`
+	Degrade degradeCommand `cmd:"" help:"Set how much the nodes serve besides punches. Nodes that refuse punches raise their own level by themselves."`
 	Gossip  gossipCommand  `cmd:"" help:"Show and rotate the keys that encrypt gossip."`
 	Company companyCommand `cmd:"" help:"Create, list, show, move and import companies."`
 	DevCA   devCACommand   `cmd:"" name:"dev-ca" help:"Create a CA for development, with certificates for nodes, the database and its users. Run it again to renew them."`

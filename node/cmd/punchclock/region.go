@@ -106,9 +106,9 @@ func (c *listRegionsCommand) Run(ctx context.Context, out io.Writer) error {
 		return encoder.Encode(uses)
 	}
 	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(w, "REGION\tPRIMARY\tHOMES\tARRIVING\tLEAVING\tEVACUATED")
+	fmt.Fprintln(w, "REGION\tPRIMARY\tHOMES\tARRIVING\tLEAVING\tEVACUATED\tLEVEL")
 	for _, u := range uses {
-		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%s\n", u.Name, yesNo(u.Primary), u.Homes, u.Arriving, u.Leaving, evacuated(u))
+		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%s\t%d\n", u.Name, yesNo(u.Primary), u.Homes, u.Arriving, u.Leaving, evacuated(u), u.Level)
 	}
 	return w.Flush()
 }

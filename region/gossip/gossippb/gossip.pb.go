@@ -167,6 +167,7 @@ type Message struct {
 	//	*Message_Load
 	//	*Message_Evacuation
 	//	*Message_Keys
+	//	*Message_Degradation
 	Content       isMessage_Content `protobuf_oneof:"content"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -218,7 +219,7 @@ func (x *Message) GetLoad() *Load {
 	return nil
 }
 
-func (x *Message) GetEvacuation() *Evacuation {
+func (x *Message) GetEvacuation() *Switch {
 	if x != nil {
 		if x, ok := x.Content.(*Message_Evacuation); ok {
 			return x.Evacuation
@@ -236,6 +237,15 @@ func (x *Message) GetKeys() *Keys {
 	return nil
 }
 
+func (x *Message) GetDegradation() *Switch {
+	if x != nil {
+		if x, ok := x.Content.(*Message_Degradation); ok {
+			return x.Degradation
+		}
+	}
+	return nil
+}
+
 type isMessage_Content interface {
 	isMessage_Content()
 }
@@ -245,11 +255,15 @@ type Message_Load struct {
 }
 
 type Message_Evacuation struct {
-	Evacuation *Evacuation `protobuf:"bytes,2,opt,name=evacuation,proto3,oneof"`
+	Evacuation *Switch `protobuf:"bytes,2,opt,name=evacuation,proto3,oneof"`
 }
 
 type Message_Keys struct {
 	Keys *Keys `protobuf:"bytes,3,opt,name=keys,proto3,oneof"`
+}
+
+type Message_Degradation struct {
+	Degradation *Switch `protobuf:"bytes,4,opt,name=degradation,proto3,oneof"`
 }
 
 func (*Message_Load) isMessage_Content() {}
@@ -258,12 +272,15 @@ func (*Message_Evacuation) isMessage_Content() {}
 
 func (*Message_Keys) isMessage_Content() {}
 
+func (*Message_Degradation) isMessage_Content() {}
+
 // PushPull is the state that two nodes exchange when one joins, and from time to time after that.
 type PushPull struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Evacuations   []*Evacuation          `protobuf:"bytes,1,rep,name=evacuations,proto3" json:"evacuations,omitempty"`
+	Evacuations   []*Switch              `protobuf:"bytes,1,rep,name=evacuations,proto3" json:"evacuations,omitempty"`
 	Loads         []*Load                `protobuf:"bytes,2,rep,name=loads,proto3" json:"loads,omitempty"`
 	Keys          []*Keys                `protobuf:"bytes,3,rep,name=keys,proto3" json:"keys,omitempty"`
+	Degradations  []*Switch              `protobuf:"bytes,4,rep,name=degradations,proto3" json:"degradations,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -298,7 +315,7 @@ func (*PushPull) Descriptor() ([]byte, []int) {
 	return file_gossip_proto_rawDescGZIP(), []int{2}
 }
 
-func (x *PushPull) GetEvacuations() []*Evacuation {
+func (x *PushPull) GetEvacuations() []*Switch {
 	if x != nil {
 		return x.Evacuations
 	}
@@ -319,6 +336,13 @@ func (x *PushPull) GetKeys() []*Keys {
 	return nil
 }
 
+func (x *PushPull) GetDegradations() []*Switch {
+	if x != nil {
+		return x.Degradations
+	}
+	return nil
+}
+
 // Load is how busy a node is.
 type Load struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -328,6 +352,7 @@ type Load struct {
 	Capacity      uint32                 `protobuf:"varint,4,opt,name=capacity,proto3" json:"capacity,omitempty"`
 	DatabaseAway  bool                   `protobuf:"varint,5,opt,name=database_away,json=databaseAway,proto3" json:"database_away,omitempty"`
 	HomeStuck     bool                   `protobuf:"varint,6,opt,name=home_stuck,json=homeStuck,proto3" json:"home_stuck,omitempty"`
+	Level         uint32                 `protobuf:"varint,7,opt,name=level,proto3" json:"level,omitempty"` // of degradation, 0 to 3
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -404,31 +429,39 @@ func (x *Load) GetHomeStuck() bool {
 	return false
 }
 
-// Evacuation is an operator's switch. Nodes merge switches by region; of one region the newest is valid.
-type Evacuation struct {
+func (x *Load) GetLevel() uint32 {
+	if x != nil {
+		return x.Level
+	}
+	return 0
+}
+
+// Switch is an operator's switch of one kind. Nodes merge switches of a kind by region; of one region the newest is
+// valid.
+type Switch struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Region        string                 `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"`
-	On            bool                   `protobuf:"varint,2,opt,name=on,proto3" json:"on,omitempty"`
+	Level         uint32                 `protobuf:"varint,2,opt,name=level,proto3" json:"level,omitempty"`                                // 0 is normal service
 	Version       int64                  `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`                            // at least 1
 	UntilMicros   int64                  `protobuf:"varint,4,opt,name=until_micros,json=untilMicros,proto3" json:"until_micros,omitempty"` // microseconds since 1970, UTC; 0 for no end
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *Evacuation) Reset() {
-	*x = Evacuation{}
+func (x *Switch) Reset() {
+	*x = Switch{}
 	mi := &file_gossip_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *Evacuation) String() string {
+func (x *Switch) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*Evacuation) ProtoMessage() {}
+func (*Switch) ProtoMessage() {}
 
-func (x *Evacuation) ProtoReflect() protoreflect.Message {
+func (x *Switch) ProtoReflect() protoreflect.Message {
 	mi := &file_gossip_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -440,33 +473,33 @@ func (x *Evacuation) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use Evacuation.ProtoReflect.Descriptor instead.
-func (*Evacuation) Descriptor() ([]byte, []int) {
+// Deprecated: Use Switch.ProtoReflect.Descriptor instead.
+func (*Switch) Descriptor() ([]byte, []int) {
 	return file_gossip_proto_rawDescGZIP(), []int{4}
 }
 
-func (x *Evacuation) GetRegion() string {
+func (x *Switch) GetRegion() string {
 	if x != nil {
 		return x.Region
 	}
 	return ""
 }
 
-func (x *Evacuation) GetOn() bool {
+func (x *Switch) GetLevel() uint32 {
 	if x != nil {
-		return x.On
+		return x.Level
 	}
-	return false
+	return 0
 }
 
-func (x *Evacuation) GetVersion() int64 {
+func (x *Switch) GetVersion() int64 {
 	if x != nil {
 		return x.Version
 	}
 	return 0
 }
 
-func (x *Evacuation) GetUntilMicros() int64 {
+func (x *Switch) GetUntilMicros() int64 {
 	if x != nil {
 		return x.UntilMicros
 	}
@@ -546,18 +579,20 @@ const file_gossip_proto_rawDesc = "" +
 	"\n" +
 	"public_url\x18\x04 \x01(\tR\tpublicUrl\x12\x16\n" +
 	"\x06weight\x18\x05 \x01(\rR\x06weight\x12!\n" +
-	"\fpublic_addrs\x18\x06 \x03(\fR\vpublicAddrs\"\xbc\x01\n" +
+	"\fpublic_addrs\x18\x06 \x03(\fR\vpublicAddrs\"\xfa\x01\n" +
 	"\aMessage\x120\n" +
-	"\x04load\x18\x01 \x01(\v2\x1a.punchclock.gossip.v1.LoadH\x00R\x04load\x12B\n" +
+	"\x04load\x18\x01 \x01(\v2\x1a.punchclock.gossip.v1.LoadH\x00R\x04load\x12>\n" +
 	"\n" +
-	"evacuation\x18\x02 \x01(\v2 .punchclock.gossip.v1.EvacuationH\x00R\n" +
+	"evacuation\x18\x02 \x01(\v2\x1c.punchclock.gossip.v1.SwitchH\x00R\n" +
 	"evacuation\x120\n" +
-	"\x04keys\x18\x03 \x01(\v2\x1a.punchclock.gossip.v1.KeysH\x00R\x04keysB\t\n" +
-	"\acontent\"\xb0\x01\n" +
-	"\bPushPull\x12B\n" +
-	"\vevacuations\x18\x01 \x03(\v2 .punchclock.gossip.v1.EvacuationR\vevacuations\x120\n" +
+	"\x04keys\x18\x03 \x01(\v2\x1a.punchclock.gossip.v1.KeysH\x00R\x04keys\x12@\n" +
+	"\vdegradation\x18\x04 \x01(\v2\x1c.punchclock.gossip.v1.SwitchH\x00R\vdegradationB\t\n" +
+	"\acontent\"\xee\x01\n" +
+	"\bPushPull\x12>\n" +
+	"\vevacuations\x18\x01 \x03(\v2\x1c.punchclock.gossip.v1.SwitchR\vevacuations\x120\n" +
 	"\x05loads\x18\x02 \x03(\v2\x1a.punchclock.gossip.v1.LoadR\x05loads\x12.\n" +
-	"\x04keys\x18\x03 \x03(\v2\x1a.punchclock.gossip.v1.KeysR\x04keys\"\xa9\x01\n" +
+	"\x04keys\x18\x03 \x03(\v2\x1a.punchclock.gossip.v1.KeysR\x04keys\x12@\n" +
+	"\fdegradations\x18\x04 \x03(\v2\x1c.punchclock.gossip.v1.SwitchR\fdegradations\"\xbf\x01\n" +
 	"\x04Load\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\x06R\x04node\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x1b\n" +
@@ -565,11 +600,11 @@ const file_gossip_proto_rawDesc = "" +
 	"\bcapacity\x18\x04 \x01(\rR\bcapacity\x12#\n" +
 	"\rdatabase_away\x18\x05 \x01(\bR\fdatabaseAway\x12\x1d\n" +
 	"\n" +
-	"home_stuck\x18\x06 \x01(\bR\thomeStuck\"q\n" +
-	"\n" +
-	"Evacuation\x12\x16\n" +
-	"\x06region\x18\x01 \x01(\tR\x06region\x12\x0e\n" +
-	"\x02on\x18\x02 \x01(\bR\x02on\x12\x18\n" +
+	"home_stuck\x18\x06 \x01(\bR\thomeStuck\x12\x14\n" +
+	"\x05level\x18\a \x01(\rR\x05level\"s\n" +
+	"\x06Switch\x12\x16\n" +
+	"\x06region\x18\x01 \x01(\tR\x06region\x12\x14\n" +
+	"\x05level\x18\x02 \x01(\rR\x05level\x12\x18\n" +
 	"\aversion\x18\x03 \x01(\x03R\aversion\x12!\n" +
 	"\funtil_micros\x18\x04 \x01(\x03R\vuntilMicros\"P\n" +
 	"\x04Keys\x12\x12\n" +
@@ -596,27 +631,29 @@ func file_gossip_proto_rawDescGZIP() []byte {
 var file_gossip_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
 var file_gossip_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_gossip_proto_goTypes = []any{
-	(State)(0),         // 0: punchclock.gossip.v1.State
-	(*Meta)(nil),       // 1: punchclock.gossip.v1.Meta
-	(*Message)(nil),    // 2: punchclock.gossip.v1.Message
-	(*PushPull)(nil),   // 3: punchclock.gossip.v1.PushPull
-	(*Load)(nil),       // 4: punchclock.gossip.v1.Load
-	(*Evacuation)(nil), // 5: punchclock.gossip.v1.Evacuation
-	(*Keys)(nil),       // 6: punchclock.gossip.v1.Keys
+	(State)(0),       // 0: punchclock.gossip.v1.State
+	(*Meta)(nil),     // 1: punchclock.gossip.v1.Meta
+	(*Message)(nil),  // 2: punchclock.gossip.v1.Message
+	(*PushPull)(nil), // 3: punchclock.gossip.v1.PushPull
+	(*Load)(nil),     // 4: punchclock.gossip.v1.Load
+	(*Switch)(nil),   // 5: punchclock.gossip.v1.Switch
+	(*Keys)(nil),     // 6: punchclock.gossip.v1.Keys
 }
 var file_gossip_proto_depIdxs = []int32{
 	0, // 0: punchclock.gossip.v1.Meta.state:type_name -> punchclock.gossip.v1.State
 	4, // 1: punchclock.gossip.v1.Message.load:type_name -> punchclock.gossip.v1.Load
-	5, // 2: punchclock.gossip.v1.Message.evacuation:type_name -> punchclock.gossip.v1.Evacuation
+	5, // 2: punchclock.gossip.v1.Message.evacuation:type_name -> punchclock.gossip.v1.Switch
 	6, // 3: punchclock.gossip.v1.Message.keys:type_name -> punchclock.gossip.v1.Keys
-	5, // 4: punchclock.gossip.v1.PushPull.evacuations:type_name -> punchclock.gossip.v1.Evacuation
-	4, // 5: punchclock.gossip.v1.PushPull.loads:type_name -> punchclock.gossip.v1.Load
-	6, // 6: punchclock.gossip.v1.PushPull.keys:type_name -> punchclock.gossip.v1.Keys
-	7, // [7:7] is the sub-list for method output_type
-	7, // [7:7] is the sub-list for method input_type
-	7, // [7:7] is the sub-list for extension type_name
-	7, // [7:7] is the sub-list for extension extendee
-	0, // [0:7] is the sub-list for field type_name
+	5, // 4: punchclock.gossip.v1.Message.degradation:type_name -> punchclock.gossip.v1.Switch
+	5, // 5: punchclock.gossip.v1.PushPull.evacuations:type_name -> punchclock.gossip.v1.Switch
+	4, // 6: punchclock.gossip.v1.PushPull.loads:type_name -> punchclock.gossip.v1.Load
+	6, // 7: punchclock.gossip.v1.PushPull.keys:type_name -> punchclock.gossip.v1.Keys
+	5, // 8: punchclock.gossip.v1.PushPull.degradations:type_name -> punchclock.gossip.v1.Switch
+	9, // [9:9] is the sub-list for method output_type
+	9, // [9:9] is the sub-list for method input_type
+	9, // [9:9] is the sub-list for extension type_name
+	9, // [9:9] is the sub-list for extension extendee
+	0, // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_gossip_proto_init() }
@@ -628,6 +665,7 @@ func file_gossip_proto_init() {
 		(*Message_Load)(nil),
 		(*Message_Evacuation)(nil),
 		(*Message_Keys)(nil),
+		(*Message_Degradation)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

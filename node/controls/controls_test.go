@@ -1,9 +1,10 @@
-package evacuation
+package controls
 
 import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -19,10 +20,10 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// store keeps evacuations as the database does, and can be made to refuse or to hang.
+// store keeps switches as the database does, and can be made to refuse or to hang.
 type store struct {
 	mu     sync.Mutex // guards the fields below
-	list   []region.Evacuation
+	list   []region.Switch
 	err    error
 	hangs  bool // every read waits until its context ends
 	reads  int
@@ -35,7 +36,7 @@ func (s *store) change(do func(*store)) {
 	do(s)
 }
 
-func (s *store) Evacuations(ctx context.Context) ([]region.Evacuation, error) {
+func (s *store) Switches(ctx context.Context) ([]region.Switch, error) {
 	s.mu.Lock()
 	s.reads++
 	list, err, hangs := s.list, s.err, s.hangs
@@ -47,25 +48,29 @@ func (s *store) Evacuations(ctx context.Context) ([]region.Evacuation, error) {
 	return list, err
 }
 
-func (s *store) SetEvacuation(_ context.Context, e region.Evacuation) (region.Evacuation, error) {
+func (s *store) SetSwitches(_ context.Context, kind region.SwitchKind, list []region.Switch) ([]region.Switch, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err != nil {
-		return e, s.err
+		return nil, s.err
 	}
 	s.stored++
-	e.Version += 10 // the database's versions may be ahead of this node's
-	s.list = []region.Evacuation{e}
-	return e, nil
+	s.list = slices.DeleteFunc(s.list, func(old region.Switch) bool { return old.Kind == kind })
+	list = slices.Clone(list)
+	for i := range list {
+		list[i].Version += 10 // the database's versions may be ahead of this node's
+	}
+	s.list = append(s.list, list...)
+	return slices.Clone(list), nil
 }
 
-// fixture is a Switch of a node in eu-west, with everything around it.
+// fixture is the Controls of a node in eu-west, with everything around it.
 type fixture struct {
-	*Switch
+	*Controls
 	store   *store
 	monitor *health.Monitor
-	known   *region.Evacuations
-	told    []region.Evacuation
+	known   *region.Switches
+	told    []region.Switch
 	members []region.Member
 }
 
@@ -73,14 +78,14 @@ func newFixture(t *testing.T) *fixture {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	f := &fixture{
-		store: new(store), monitor: health.NewMonitor(log), known: new(region.Evacuations),
+		store: new(store), monitor: health.NewMonitor(log), known: new(region.Switches),
 		members: []region.Member{{Region: "us-east", State: region.Ready}, {Region: "eu-west", State: region.Ready}},
 	}
 	f.monitor.Set(health.Starting, "")
 	var err error
-	f.Switch, err = New(DefaultConfig("eu-west"), Deps{
+	f.Controls, err = New(DefaultConfig("eu-west"), Deps{
 		Store: f.store, Known: f.known, Monitor: f.monitor, Log: log, Clock: time.Now,
-		Broadcast: func(e region.Evacuation) { f.told = append(f.told, e) },
+		Broadcast: func(e region.Switch) { f.told = append(f.told, e) },
 		Members:   func() []region.Member { return f.members },
 	})
 	if err != nil {
@@ -97,18 +102,18 @@ func (f *fixture) mustStart(t *testing.T) {
 	}
 }
 
-// advance lets time pass, and waits until the Switch has finished all due work.
+// advance lets time pass, and waits until Controls have finished all due work.
 func advance(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
 }
 
-var evacuated = region.Evacuation{Region: "eu-west", On: true, Version: 1}
+var evacuated = region.Switch{Region: "eu-west", Level: 1, Version: 1}
 
 func TestANodeOfAnEvacuatedRegionDoesNotComeUpReady(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
-		f.store.list = []region.Evacuation{evacuated}
+		f.store.list = []region.Switch{evacuated}
 		f.mustStart(t)
 		if f.monitor.State() != region.Draining {
 			t.Errorf("after the start the node is %s", f.monitor.State())
@@ -162,7 +167,7 @@ func TestPollingGoesOnAfterADatabaseThatDoesNotAnswer(t *testing.T) {
 		f.store.change(func(s *store) { s.hangs = true })
 		advance(time.Minute)
 		read := f.LastRead()
-		f.store.change(func(s *store) { s.hangs, s.list = false, []region.Evacuation{evacuated} })
+		f.store.change(func(s *store) { s.hangs, s.list = false, []region.Switch{evacuated} })
 		advance(f.cfg.PollEvery + f.cfg.PollTimeout)
 		if f.monitor.Ready() || !f.LastRead().After(read) {
 			t.Errorf("ready: %t, last read at %s and %s", f.monitor.Ready(), read, f.LastRead())
@@ -187,7 +192,7 @@ func TestGossipDoesNotWaitForTheDatabase(t *testing.T) {
 		if f.monitor.Ready() {
 			t.Error("the node of the evacuated region is ready")
 		}
-		restored := region.Evacuation{Region: "eu-west", Version: 2}
+		restored := region.Switch{Region: "eu-west", Version: 2}
 		f.Merge(restored)
 		synctest.Wait()
 		if !f.monitor.Ready() {
@@ -219,22 +224,52 @@ func TestSetStoresThenTells(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
 		f.mustStart(t)
-		got, err := f.Set(t.Context(), region.Evacuation{Region: "eu-west", On: true}, false)
-		if err != nil || got.Version != 11 || len(f.told) != 1 || f.told[0] != got || f.store.stored != 1 {
+		got, err := f.Set(t.Context(), []region.Switch{{Region: "eu-west", Level: 1}}, false)
+		if err != nil || got[0].Version != 11 || !slices.Equal(f.told, got) || f.store.stored != 1 {
 			t.Fatalf("stored %+v, told %+v, error %v", got, f.told, err)
 		}
 		if f.monitor.Ready() { // at once, without a poll
 			t.Error("the node of the evacuated region is ready")
 		}
-		got, err = f.Set(t.Context(), region.Evacuation{Region: "eu-west"}, true)
-		if err != nil || got.Version != 12 || f.store.stored != 1 || !f.monitor.Ready() {
+		got, err = f.Set(t.Context(), []region.Switch{{Region: "eu-west"}}, true)
+		if err != nil || got[0].Version != 12 || f.store.stored != 1 || !f.monitor.Ready() {
 			t.Errorf("restored by gossip alone: %+v, %v, reasons %q", got, err, f.monitor.NotReady())
 		}
 	})
 }
 
+// TestALevelOfAllRegions degrades every region with one command. The nodes must hear of each region, no node leaves
+// service, and the level ends by itself.
+func TestALevelOfAllRegions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.mustStart(t)
+		until := time.Now().Add(time.Minute)
+		list := make([]region.Switch, 2)
+		for i, name := range []region.Name{"us-east", "eu-west"} {
+			list[i] = region.Switch{Kind: region.Degradation, Region: name, Level: region.PunchesOnly, Until: until}
+		}
+		got, err := f.Set(t.Context(), list, false)
+		if err != nil || len(got) != 2 || !slices.Equal(f.told, got) || f.store.stored != 1 {
+			t.Fatalf("stored %+v, told %+v, error %v", got, f.told, err)
+		}
+		for _, name := range []region.Name{"us-east", "eu-west"} {
+			if level := f.known.Level(region.Degradation, name, time.Now()); level != region.PunchesOnly {
+				t.Errorf("the level of %s is %d", name, level)
+			}
+		}
+		if !f.monitor.Ready() || f.known.Evacuated("eu-west", time.Now()) {
+			t.Errorf("a degraded node is not ready: %q", f.monitor.NotReady())
+		}
+		advance(time.Minute)
+		if level := f.known.Level(region.Degradation, "eu-west", time.Now()); level != 0 {
+			t.Errorf("after its end the level is %d", level)
+		}
+	})
+}
+
 func TestSetRefuses(t *testing.T) {
-	leave := region.Evacuation{Region: "eu-west", On: true}
+	leave := region.Switch{Region: "eu-west", Level: 1}
 	for name, test := range map[string]struct {
 		prepare func(f *fixture)
 		want    error
@@ -244,7 +279,7 @@ func TestSetRefuses(t *testing.T) {
 			func(f *fixture) { f.members[0].State = region.Warming }, nil, "no other region",
 		},
 		"the last region that is not evacuated": {
-			func(f *fixture) { f.Merge(region.Evacuation{Region: "us-east", On: true, Version: 1}) }, nil, "no other region",
+			func(f *fixture) { f.Merge(region.Switch{Region: "us-east", Level: 1, Version: 1}) }, nil, "no other region",
 		},
 		"when the database refuses": {
 			func(f *fixture) { f.store.err = punch.Errorf(punch.Conflict, "the last region") }, nil, "the last region",
@@ -256,7 +291,7 @@ func TestSetRefuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)
 			test.prepare(f)
-			_, err := f.Set(t.Context(), leave, false)
+			_, err := f.Set(t.Context(), []region.Switch{leave}, false)
 			if err == nil || !strings.Contains(err.Error(), test.text) || errors.Is(err, ErrNotConfirmed) != (test.want != nil) {
 				t.Errorf("got %v, want an error with %q", err, test.text)
 			}
@@ -274,7 +309,7 @@ func TestStartStopStress(t *testing.T) {
 		f.mustStart(t)
 		var merging sync.WaitGroup
 		for version := range int64(3) {
-			merging.Go(func() { f.Merge(region.Evacuation{Region: "eu-west", On: true, Version: version + 1}) })
+			merging.Go(func() { f.Merge(region.Switch{Region: "eu-west", Level: 1, Version: version + 1}) })
 		}
 		f.Close()
 		merging.Wait()

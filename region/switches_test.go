@@ -8,11 +8,12 @@ import (
 	"pgregory.net/rapid"
 )
 
-// drawEvacuations returns switches with few versions, so that many of them have the same version and region.
-func drawEvacuations(t *rapid.T, label string) []Evacuation {
-	return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) Evacuation {
-		return Evacuation{
-			Region: rapid.SampledFrom(testRegions).Draw(t, "region"), On: rapid.Bool().Draw(t, "on"),
+// drawSwitches returns switches with few versions, so that many of them have the same version and region.
+func drawSwitches(t *rapid.T, label string) []Switch {
+	return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) Switch {
+		return Switch{
+			Kind:   SwitchKind(rapid.IntRange(0, 1).Draw(t, "kind")),
+			Region: rapid.SampledFrom(testRegions).Draw(t, "region"), Level: uint8(rapid.IntRange(0, 3).Draw(t, "level")),
 			Version: rapid.Int64Range(1, 4).Draw(t, "version"),
 			Until:   rapid.SampledFrom([]time.Time{{}, time.Unix(1, 0), time.Unix(1, 999), time.Unix(2, 0)}).Draw(t, "until"),
 		}
@@ -20,8 +21,8 @@ func drawEvacuations(t *rapid.T, label string) []Evacuation {
 }
 
 // merged returns the state after all lists were merged, one after the other.
-func merged(lists ...[]Evacuation) []Evacuation {
-	var s Evacuations
+func merged(lists ...[]Switch) []Switch {
+	var s Switches
 	for _, list := range lists {
 		for _, e := range list {
 			s.Merge(e)
@@ -33,8 +34,8 @@ func merged(lists ...[]Evacuation) []Evacuation {
 // TestMergeIsASemilattice checks the three laws that make nodes converge, however switches travel between them.
 func TestMergeIsASemilattice(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		a, b, c := merged(drawEvacuations(t, "a")), merged(drawEvacuations(t, "b")), merged(drawEvacuations(t, "c"))
-		for law, sides := range map[string][2][]Evacuation{
+		a, b, c := merged(drawSwitches(t, "a")), merged(drawSwitches(t, "b")), merged(drawSwitches(t, "c"))
+		for law, sides := range map[string][2][]Switch{
 			"commutative": {merged(a, b), merged(b, a)},
 			"associative": {merged(merged(a, b), c), merged(a, merged(b, c))},
 			"idempotent":  {merged(a, a), a},
@@ -49,7 +50,7 @@ func TestMergeIsASemilattice(t *testing.T) {
 // TestMergeOrderDoesNotMatter merges the same switches in two orders, each twice in one of them.
 func TestMergeOrderDoesNotMatter(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		list := drawEvacuations(t, "switches")
+		list := drawSwitches(t, "switches")
 		shuffled := rapid.Permutation(append(slices.Clone(list), list...)).Draw(t, "order")
 		if got, want := merged(shuffled), merged(list); !slices.Equal(got, want) {
 			t.Fatalf("%v merged as %v gives %v, want %v", list, shuffled, got, want)
@@ -61,8 +62,8 @@ func TestMergeOrderDoesNotMatter(t *testing.T) {
 // news, so a wrong answer loses a switch or sends it forever.
 func TestMergeReportsChanges(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		var s Evacuations
-		for _, e := range drawEvacuations(t, "switches") {
+		var s Switches
+		for _, e := range drawSwitches(t, "switches") {
 			before := s.All()
 			news := s.Merge(e)
 			if changed := !slices.Equal(before, s.All()); news != changed {
@@ -74,8 +75,8 @@ func TestMergeReportsChanges(t *testing.T) {
 
 func TestEvacuationEndsByItself(t *testing.T) {
 	now := time.Now()
-	var s Evacuations
-	s.Merge(Evacuation{Region: "eu-west", On: true, Version: 1, Until: now.Add(time.Minute)})
+	var s Switches
+	s.Merge(Switch{Region: "eu-west", Level: 1, Version: 1, Until: now.Add(time.Minute)})
 	for _, c := range []struct {
 		region Name
 		at     time.Duration
@@ -90,14 +91,15 @@ func TestEvacuationEndsByItself(t *testing.T) {
 // TestMergeTies holds which of two switches of one version wins.
 func TestMergeTies(t *testing.T) {
 	soon, later := time.Unix(100, 0).UTC(), time.Unix(200, 0).UTC()
-	for name, c := range map[string]struct{ winner, loser Evacuation }{
-		"higher version":          {Evacuation{Version: 2}, Evacuation{On: true, Version: 1}},
-		"later end":               {Evacuation{On: true, Version: 1, Until: later}, Evacuation{On: true, Version: 1, Until: soon}},
-		"no end":                  {Evacuation{Version: 1}, Evacuation{On: true, Version: 1, Until: later}},
-		"evacuation at same end":  {Evacuation{On: true, Version: 1, Until: soon}, Evacuation{Version: 1, Until: soon}},
-		"evacuation without ends": {Evacuation{On: true, Version: 1}, Evacuation{Version: 1}},
+	for name, c := range map[string]struct{ winner, loser Switch }{
+		"higher version":          {Switch{Version: 2}, Switch{Level: 1, Version: 1}},
+		"later end":               {Switch{Level: 1, Version: 1, Until: later}, Switch{Level: 1, Version: 1, Until: soon}},
+		"no end":                  {Switch{Version: 1}, Switch{Level: 1, Version: 1, Until: later}},
+		"evacuation at same end":  {Switch{Level: 1, Version: 1, Until: soon}, Switch{Version: 1, Until: soon}},
+		"evacuation without ends": {Switch{Level: 1, Version: 1}, Switch{Version: 1}},
+		"higher level":            {Switch{Kind: Degradation, Level: 3, Version: 1}, Switch{Kind: Degradation, Level: 2, Version: 1}},
 	} {
-		for _, order := range [][]Evacuation{{c.winner, c.loser}, {c.loser, c.winner}} {
+		for _, order := range [][]Switch{{c.winner, c.loser}, {c.loser, c.winner}} {
 			if got := merged(order); len(got) != 1 || got[0] != c.winner {
 				t.Errorf("%s: %v gives %v, want %v", name, order, got, c.winner)
 			}
