@@ -36,7 +36,7 @@ var mayImport = map[string][]string{
 	"node/auth":        {"node/punch"},
 	"node/dispatch":    {"node/punch", "region"},
 	"node/batcher":     {"node/punch"},
-	"node/admission":   {"node/punch"},
+	"node/admission":   {"node/punch", "region"},
 	"node/peer":        {"node/admission", "node/punch", "node/peer/peerpb"},
 	"node/peer/peerpb": {},
 	"node/crdb":        {"node/punch", "node/zone", "region"},

@@ -100,10 +100,15 @@ func (n *Node) observeAdmission(meter metric.Meter) error {
 		metric.WithDescription("Open connections to the public listener."))
 	shed, err6 := meter.Int64ObservableCounter("punchclock.http.connections_shed", metric.WithUnit("{connection}"),
 		metric.WithDescription("Connections that were refused under overload, or ended to make room for new ones."))
-	if err := errors.Join(err1, err2, err3, err4, err5, err6); err != nil {
+	level, err7 := meter.Int64ObservableGauge("punchclock.admission.level", metric.WithUnit("{level}"),
+		metric.WithDescription("Level of degradation that the operator or the node itself (source) has chosen; the higher one holds."))
+	if err := errors.Join(err1, err2, err3, err4, err5, err6, err7); err != nil {
 		return fmt.Errorf("node metrics: %w", err)
 	}
 	_, err := meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+		o.ObserveInt64(level, int64(n.switches.Level(region.Degradation, n.self.Region, n.clock())),
+			metric.WithAttributes(attribute.String("source", "operator")))
+		o.ObserveInt64(level, int64(n.levels.Own()), metric.WithAttributes(attribute.String("source", "node")))
 		state := n.gate.State()
 		for class, count := range state.Counts {
 			of := attribute.String("class", admission.Class(class).String())
@@ -119,6 +124,6 @@ func (n *Node) observeAdmission(meter metric.Meter) error {
 		o.ObserveInt64(open, int64(connections))
 		o.ObserveInt64(shed, int64(ended))
 		return nil
-	}, requests, limit, wait, largest, open, shed)
+	}, requests, limit, wait, largest, open, shed, level)
 	return err
 }

@@ -45,7 +45,8 @@ type Node struct {
 	cluster     *region.Cluster
 	switches    region.Switches
 	gate        *admission.Valve // lets requests in
-	connections *connections     // to the public listener
+	levels      *admission.Levels
+	connections *connections // to the public listener
 	closer      closer
 	failed      chan error // a listener that ended by itself
 
@@ -89,14 +90,19 @@ func New(cfg config.Node, deps Deps) (*Node, error) {
 	}
 	name := gossip.NodeName(cfg.Region, cfg.Name)
 	log := deps.Log.With("node", name, "region", cfg.Region)
-	return &Node{
+	n := &Node{
 		cfg: cfg, log: log, clock: deps.Clock, monitor: health.NewMonitor(log), cluster: new(region.Cluster),
 		gate: gate, connections: newConnections(cfg.Public.MaxConnections, gate.EnterConnection),
 		self: region.Member{ // PeerAddr follows once the peer listener is bound
 			Node: name, Region: home, PublicURL: cfg.Public.URL, PublicAddrs: publicAddrs(cfg.Public.Addresses), Weight: cfg.Weight,
 		},
 		failed: make(chan error, 3), // one for each listener
-	}, nil
+	}
+	n.levels, err = admission.NewLevels(admission.LevelsDeps{
+		Manual: func() uint8 { return n.switches.Level(region.Degradation, home, n.clock()) },
+		Valve:  gate.State, Target: cfg.Overload.Wait, Clock: time.Now,
+	})
+	return n, err
 }
 
 // Run starts the node, serves until ctx ends or a part fails, and shuts down: it announces that it leaves, finishes

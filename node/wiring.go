@@ -243,7 +243,7 @@ func (n *Node) startPublic(ctx context.Context) error {
 	api, err := httpapi.New(httpapi.Config{
 		Node: n.self.Node, Region: n.self.Region, PunchTimeout: n.cfg.PunchTimeout, MaxBody: n.cfg.Public.MaxBody,
 	}, httpapi.Deps{
-		Gate: n.gate, Recorder: n.dispatch, Reader: dispatch.Reads{Directory: n.directory, Store: n.db}, Auth: n.verifier, Cluster: n.cluster,
+		Gate: n.gate, Levels: n.levels, Recorder: n.dispatch, Reader: dispatch.Reads{Directory: n.directory, Store: n.db}, Auth: n.verifier, Cluster: n.cluster,
 		Ready: n.monitor.Ready, Draining: n.monitor.Leaving, ClockWrong: func() bool { return n.monitor.Has(health.WrongClock) },
 		Clock: n.clock, Log: n.log, Tracer: n.telemetry.TracerProvider, Meter: n.telemetry.MeterProvider,
 	})
@@ -273,5 +273,6 @@ func (n *Node) startPublic(ctx context.Context) error {
 func (n *Node) load() region.Load {
 	load := n.dispatch.Load()
 	load.DatabaseAway, load.HomeStuck = n.watcher.DatabaseAway(), slices.Contains(n.stuckHomes(), n.self.Region)
+	load.Level = n.levels.Level() // this question each second moves the level of a node that no one asks
 	return load
 }

@@ -1,6 +1,7 @@
 // Package adminapi is the HTTP API for operators, and its client: health, metrics, the state of the cluster,
-// evacuations, levels of degradation, gossip keys and profiles. It is meant for loopback or a private network. Health and metrics need no
-// token. Everything else needs an operator's token: a profile shows the command line, and takes CPU time from punches.
+// evacuations, levels of degradation, gossip keys and profiles. It is meant for loopback or a private network. Health and
+// metrics need no token. Everything else needs an operator's token: a profile shows the command line, and takes CPU time
+// from punches.
 package adminapi
 
 import (

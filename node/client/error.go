@@ -68,9 +68,9 @@ func IsFinal(err error) bool {
 
 // retryable reports whether another attempt may soon succeed although the device changes nothing. A bad token stays bad. A
 // clock that two nodes call wrong stays wrong. A company is suspended for minutes and at every node, so the person at the
-// gate hears at once that the device keeps the punch.
+// gate hears at once that the device keeps the punch. A degraded region serves no reads for minutes.
 func (e *Error) retryable() bool {
-	return !e.Final && !e.Confirmed && e.Code != punch.Unauthenticated && e.Code != punch.Suspended
+	return !e.Final && !e.Confirmed && e.Code != punch.Unauthenticated && e.Code != punch.Suspended && e.Code != punch.Degraded
 }
 
 // noAnswer makes the error of an attempt that settled nothing. status is 0 without a response.

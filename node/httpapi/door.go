@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -41,32 +40,25 @@ func (a *API) enter(rt *route, metrics *routeMetrics, w http.ResponseWriter, r *
 	if ok {
 		return func() { a.deps.Gate.Leave(n) }, true
 	}
-	answer := a.refusals[min(len(a.refusals)-1, int(math.Ceil(wait.Seconds())))]
-	h := w.Header()
-	a.setCommonHeaders(h)
-	h["Content-Type"] = problemContent
-	h["Retry-After"] = answer.retryAfter
-	h["Content-Length"] = answer.length
-	w.WriteHeader(http.StatusServiceUnavailable)
-	_, _ = w.Write(answer.body) // an error means that the caller has left
-	metrics.record(r.Context(), r, string(punch.Overloaded), http.StatusServiceUnavailable, time.Since(start))
+	a.refuseAtDoor(&a.full, wait, metrics, w, r, start)
 	return nil, false
 }
 
-// refusal is the answer of a full node. There is one for each number of seconds, made once.
+// refusal is an answer at the door.
 type refusal struct {
 	retryAfter, length []string
 	body               []byte
 }
 
-// longestRetryAfter is the most seconds that a full node asks for: twice the longest pause, for outboxes, with jitter.
+// longestRetryAfter is the most seconds that an answer at the door asks for: twice the longest pause, for outboxes, with
+// jitter.
 const longestRetryAfter = 180
 
-func newRefusals() []refusal {
+func newRefusals(code punch.Code, detail string) []refusal {
 	list := make([]refusal, longestRetryAfter+1)
 	for seconds := range list {
 		after := time.Duration(max(1, seconds)) * time.Second
-		e := punch.Retryable(punch.Overloaded, after, "this node has more requests than it can answer; come again after Retry-After", nil)
+		e := punch.Retryable(code, after, detail, nil)
 		body := appendProblem(nil, newProblem(e, ""))
 		list[seconds] = refusal{
 			retryAfter: []string{strconv.FormatInt(retryAfter(e), 10)}, length: []string{strconv.Itoa(len(body))}, body: body,

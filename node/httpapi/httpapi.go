@@ -68,6 +68,7 @@ type Deps struct {
 	Reader   Reader
 	Auth     Authenticator
 	Gate     Gate
+	Levels   Levels
 	Cluster  *region.Cluster
 	Ready    func() bool // reports whether the node may be sent punches
 	// Draining reports whether the node has begun to drain, or its region is evacuated. Every answer then ends its
@@ -105,7 +106,8 @@ type API struct {
 	tracer  trace.Tracer
 	node    []string // the header's value, made once
 
-	refusals   []refusal     // of a full node, by seconds
+	full       atDoor        // the answers of a node that has too much to do
+	degraded   atDoor        // the answers to classes that are not served at the level
 	buffers    sync.Pool     // of *bytes.Buffer
 	reading    chan struct{} // holds one value per read under way
 	inFlight   atomic.Int64  // punches
@@ -120,7 +122,8 @@ func New(cfg Config, deps Deps) (*API, error) {
 	}
 	a := &API{
 		cfg: cfg, deps: deps, node: []string{cfg.Node}, tracer: deps.Tracer.Tracer("punchclock/httpapi"),
-		refusals:   newRefusals(),
+		full:       newAtDoor(punch.Overloaded, "this node has more requests than it can answer; come again after Retry-After"),
+		degraded:   newAtDoor(punch.Degraded, "punches are taken, and nothing else is served for now; come again after Retry-After"),
 		buffers:    sync.Pool{New: func() any { return new(bytes.Buffer) }},
 		reading:    make(chan struct{}, maxReads),
 		logLimiter: rate.Sometimes{Interval: logInterval},

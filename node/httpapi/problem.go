@@ -29,6 +29,7 @@ var refusals = map[punch.Code]struct {
 	punch.ClockAhead:       {http.StatusUnprocessableEntity, "The device's clock is ahead"},
 	punch.RateLimited:      {http.StatusTooManyRequests, "Too many requests"},
 	punch.Overloaded:       {http.StatusServiceUnavailable, "The service is overloaded"},
+	punch.Degraded:         {http.StatusServiceUnavailable, "The service takes punches only"},
 	punch.Suspended:        {http.StatusServiceUnavailable, "The company is suspended"},
 	punch.Unavailable:      {http.StatusServiceUnavailable, "The service is unavailable"},
 }

@@ -89,6 +89,9 @@ func (a *API) serve(rt route) http.Handler {
 	metrics := a.metrics.forRoute(rt)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if rt.gated {
+			if !a.served(&rt, metrics, w, r) {
+				return
+			}
 			leave, ok := a.enter(&rt, metrics, w, r)
 			if !ok {
 				return
@@ -118,6 +121,7 @@ func (a *API) serve(rt route) http.Handler {
 		if err != nil {
 			refusal := a.toProblem(ctx, err)
 			answer, outcome = c.refuse(refusal), outcomeOf(ctx, refusal.Code)
+			a.spreadUploads(w.Header(), refusal.Code == punch.Overloaded)
 		} else {
 			outcome = outcomeOK
 		}
@@ -183,6 +187,7 @@ func (a *API) setCommonHeaders(h http.Header) {
 	h["Punchclock-Node"] = a.node
 	h["Cache-Control"] = noStore
 	h["X-Content-Type-Options"] = noSniff
+	a.spreadUploads(h, false)
 	if a.deps.Draining() || a.deps.ClockWrong() {
 		h["Connection"] = closeConnection
 	}

@@ -151,7 +151,7 @@ func newHarness(tb testing.TB, changes ...func(*Config, *Deps)) *harness {
 	h := &harness{store: newStore(), cluster: &region.Cluster{}, spans: tracetest.NewSpanRecorder(), metrics: sdkmetric.NewManualReader()}
 	cfg := Config{Node: "us-east-n1-x", Region: "us-east", PunchTimeout: 15 * time.Second, MaxBody: 1 << 20}
 	deps := Deps{
-		Gate: admission.Open{}, Recorder: h.store, Reader: h.store, Auth: h.mustVerifier(tb), Cluster: h.cluster,
+		Gate: admission.Open{}, Levels: admission.Open{}, Recorder: h.store, Reader: h.store, Auth: h.mustVerifier(tb), Cluster: h.cluster,
 		Ready:    func() bool { return !h.away.Load() },
 		Draining: h.draining.Load, ClockWrong: h.clockWrong.Load,
 		Clock: func() time.Time { return now }, Log: slog.New(slog.NewTextHandler(&h.log, nil)),

@@ -24,6 +24,7 @@ const (
 	ClockAhead       Code = "clock_ahead"       // the device's clock is ahead; passes later
 	RateLimited      Code = "rate_limited"
 	Overloaded       Code = "overloaded"  // a queue is full; nothing was written
+	Degraded         Code = "degraded"    // not served at this level of degradation; never a punch
 	Suspended        Code = "suspended"   // an operator has suspended the company; the device keeps its punches
 	Unavailable      Code = "unavailable" // not committed as far as known; a retry settles it
 	NotHome          Code = "not_home"    // routed under an old home; only between nodes

@@ -32,6 +32,8 @@ type Store interface {
 	// Finish ends a move when no row is left to carry, and returns false otherwise. NotHome means that the move is no
 	// longer under way.
 	Finish(ctx context.Context, m region.Move) (done bool, err error)
+	// Switches returns the operators' switches.
+	Switches(ctx context.Context) ([]region.Switch, error)
 }
 
 // Config limits the work of a Mover.
@@ -121,6 +123,9 @@ const othersInterval = 100 * time.Millisecond
 // Company moves a company and returns when all of its rows are at its home. It finishes an interrupted move to that
 // region, and reverses a move from it. Any other move must end first and is refused with Conflict.
 func (m *Mover) Company(ctx context.Context, company string, to region.Name) (Result, error) {
+	if err := m.awaitService(ctx, to); err != nil { // a company must not stay between two homes meanwhile
+		return Result{}, err
+	}
 	move, err := m.store.Flip(ctx, company, to)
 	r := Result{Move: move}
 	if err != nil {
@@ -140,6 +145,9 @@ func (m *Mover) Company(ctx context.Context, company string, to region.Name) (Re
 func (m *Mover) carry(ctx context.Context, move region.Move) (rows int, err error) {
 	route := metric.WithAttributes(attribute.String("from", string(move.From)), attribute.String("to", string(move.Home)))
 	for {
+		if err := m.awaitService(ctx, move.From, move.Home); err != nil {
+			return rows, err
+		}
 		n, differing, err := m.store.Carry(ctx, move, m.cfg.Batch)
 		switch {
 		case len(differing) > 0:

@@ -91,6 +91,9 @@ func (p *pass) move(ctx context.Context, c region.Move) (rows int, err error) {
 	case c.Carrying() && c.From != p.to: // its rows must arrive before they can leave
 		steps = []region.Name{p.from, p.to}
 	}
+	if err := p.mover.awaitService(ctx, p.from); err != nil {
+		return 0, err
+	}
 	for _, to := range steps {
 		r, err := p.mover.Company(ctx, c.Company, to)
 		rows += r.Rows

@@ -40,6 +40,7 @@ func TestRegions(t *testing.T) {
 		s := shared.mustOwnDatabase()
 		s.aFailureStopsNoOtherCompany()
 		s.aFourthRegionComesAndGoes()
+		mustOpen(t, s.server, s.url).aMoveWaitsWhileARegionIsDegraded() // the old connections know the fourth region
 	})
 }
 

@@ -119,7 +119,7 @@ func (s *Service) Handler(node string, clock func() time.Time) (http.Handler, er
 	api, err := httpapi.New(
 		httpapi.Config{Node: node, Region: "us-east", PunchTimeout: 10 * time.Second, MaxBody: 1 << 20},
 		httpapi.Deps{
-			Gate: admission.Open{}, Recorder: recorder{s, clock}, Reader: s, Auth: manager{}, Cluster: cluster, Clock: clock, Log: slog.New(slog.DiscardHandler),
+			Gate: admission.Open{}, Levels: admission.Open{}, Recorder: recorder{s, clock}, Reader: s, Auth: manager{}, Cluster: cluster, Clock: clock, Log: slog.New(slog.DiscardHandler),
 			Draining: func() bool { return false }, ClockWrong: func() bool { return false },
 			Tracer: tracenoop.NewTracerProvider(), Meter: metricnoop.NewMeterProvider(),
 		})
