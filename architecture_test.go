@@ -41,7 +41,7 @@ var mayImport = map[string][]string{
 	"node/peer/peerpb": {},
 	"node/crdb":        {"node/punch", "node/zone", "region"},
 	"node/health":      {"region"},
-	"node/controls":  {"node/health", "node/punch", "region"},
+	"node/controls":    {"node/health", "node/punch", "region"},
 
 	// Tools of the operator.
 	"node/rehome":      {"node/punch", "region"},
