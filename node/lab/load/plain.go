@@ -28,6 +28,7 @@ type fleet struct {
 	noDials  context.CancelFunc
 
 	running  sync.WaitGroup // of all connections
+	outcomes chan outcome   // for the journal
 	open     atomic.Int64   // punches that are not settled
 	underWay atomic.Int64   // attempts without an answer
 	wake     chan struct{}  // tells run that open or agenda has changed
@@ -54,6 +55,7 @@ type call struct {
 	due      time.Time // of the first press
 	presses  int
 	requests atomic.Int32
+	seq      uint64 // of the journal, which has one line for all presses, as for all retries of a reference client
 	// first is the receipt that this call must get again. It is nil unless this is the planned repeat of a punch.
 	first *punch.Receipt
 }
@@ -64,7 +66,6 @@ type attempt struct {
 	region int
 	target *target
 	due    time.Time
-	seq    uint64               // of the journal
 	sent   atomic.Int64         // nanoseconds after the begin of the run; 0 until then
 	over   atomic.Bool          // the answer or the end of patience sets it, and then settles the attempt
 	conn   atomic.Pointer[conn] // nil until there is a connection
@@ -75,7 +76,7 @@ func newFleet(g *generator) (*fleet, error) {
 	stress := &g.cfg.Stress
 	f := &fleet{
 		generator: g, presses: 1, patience: cmp.Or(stress.Impatience, g.cfg.Load.TotalTimeout),
-		wake: make(chan struct{}, 1), conns: make(map[*conn]struct{}),
+		wake: make(chan struct{}, 1), conns: make(map[*conn]struct{}), outcomes: make(chan outcome, outcomesAhead),
 	}
 	if stress.Impatience > 0 || stress.Stampede {
 		f.presses = stress.Presses
@@ -104,9 +105,33 @@ func newTargets(f *fleet, e cluster.Entry) (targets []*target, err error) {
 // send runs the load and returns after the last answer.
 func (f *fleet) send(ctx context.Context) {
 	f.dials, f.noDials = context.WithCancel(ctx)
-	defer f.running.Wait()
-	defer f.closeAll()
+	var journal sync.WaitGroup
+	journal.Go(f.keepOutcomes)
 	f.run(ctx)
+	f.closeAll()
+	f.running.Wait()
+	close(f.outcomes)
+	journal.Wait()
+}
+
+// outcome is the end of a call, for the journal.
+type outcome struct {
+	seq     uint64
+	receipt punch.Receipt
+	err     error
+}
+
+// outcomesAhead covers a moment in which the journal's file is slow.
+const outcomesAhead = 1024
+
+// keepOutcomes writes the outcomes of all connections. If each connection wrote its own, thousands of them would queue for
+// the journal, and run would queue behind them with its next press.
+func (f *fleet) keepOutcomes() {
+	for o := range f.outcomes {
+		if lost := f.cfg.Journal.Settle(o.seq, o.receipt, o.err); lost != nil {
+			f.fail(lost)
+		}
+	}
 }
 
 // run sends every press when it is due. After the last arrival it waits for the answers under way. A press that a caller
@@ -221,14 +246,14 @@ func (f *fleet) press(c *call, region int, due time.Time) {
 	a := &attempt{call: c, region: region, target: r.targets[r.next%len(r.targets)], due: due}
 	r.next++
 	c.presses++
-	if f.cfg.Journal != nil {
+	if f.cfg.Journal != nil && c.presses == 1 {
 		seq, err := f.cfg.Journal.Intend(due, f.cfg.Entries[region].Region, c.claim)
 		if err != nil {
 			f.fail(err)
-			f.settle(c, time.Now(), err, time.Time{})
+			f.settle(c, time.Now(), punch.Receipt{}, err)
 			return
 		}
-		a.seq = seq
+		c.seq = seq
 	}
 	f.underWay.Add(1)
 	f.waiting.push(a)
@@ -254,14 +279,9 @@ func (f *fleet) finish(a *attempt, o *answer) {
 	f.underWay.Add(-1)
 	c := a.call
 	receipt, err := f.judge(a, o)
-	if f.cfg.Journal != nil {
-		if lost := f.cfg.Journal.Settle(a.seq, receipt, err); lost != nil {
-			f.fail(lost)
-		}
-	}
 	if c.first != nil {
 		f.tally.repeated(*c.first, receipt, err)
-		f.close(1)
+		f.settle(c, now, receipt, err)
 		return
 	}
 	sent := f.tally.begin.Add(time.Duration(a.sent.Load()))
@@ -287,7 +307,7 @@ func (f *fleet) finish(a *attempt, o *answer) {
 			f.open.Add(-1)
 		}
 	}
-	f.settle(c, now, err, receipt.ReceivedAt)
+	f.settle(c, now, receipt, err)
 }
 
 // judge returns the receipt or the error of an answer. It decodes a receipt only if there is a use for it.
@@ -374,23 +394,26 @@ func (f *fleet) end(cause error) {
 			f.close(1)
 			continue
 		}
-		f.settle(s.call, time.Now(), &client.Error{
+		f.settle(s.call, time.Now(), punch.Receipt{}, &client.Error{
 			ID: s.call.claim.ID, Code: punch.Unavailable, Attempts: int(s.call.requests.Load()), Err: errors.Join(errEnded, cause),
-		}, time.Time{})
+		})
 	}
 }
 
 var errEnded = errors.New("the run ended before the caller pressed again")
 
-// settle counts a punch and closes it.
-func (f *fleet) settle(c *call, now time.Time, err error, received time.Time) {
+// settle records the end of a call, counts its punch and closes it.
+func (f *fleet) settle(c *call, now time.Time, receipt punch.Receipt, err error) {
+	if f.cfg.Journal != nil && c.seq > 0 {
+		f.outcomes <- outcome{c.seq, receipt, err}
+	}
 	if c.first == nil {
 		s := &settled{
 			arrival: c.arrival, due: c.due, ended: now, attempts: int(c.requests.Load()), err: err,
 			crossed: err == nil && f.cfg.Entries[c.arrival.entry].Region != f.cfg.Companies[c.arrival.company].Home,
 		}
 		f.tally.settled(s)
-		f.observe(s, received)
+		f.observe(s, receipt.ReceivedAt)
 	}
 	f.close(1)
 }

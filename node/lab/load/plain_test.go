@@ -191,6 +191,7 @@ func TestConnectionsAreReused(t *testing.T) {
 	t.Parallel()
 	cfg, s := mustPlain(t)
 	cfg.Load.Repeats, cfg.Load.CrossRegion = 0, 0
+	cfg.Load.Rate, cfg.Load.Duration = 100, 3*time.Second // few punches a second at the begin and at the end
 	var opened, requests atomic.Int64
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch requests.Add(1) % 50 {
@@ -218,7 +219,7 @@ func TestConnectionsAreReused(t *testing.T) {
 		t.Fatalf("%v\n%s", err, &r)
 	}
 	// A client without keep-alive opens one for each punch. On a busy machine many punches are under way at once.
-	if n := int(opened.Load()); n > r.Sent*9/10 {
+	if n := int(opened.Load()); n >= r.Sent {
 		t.Errorf("%d connections for %d punches", n, r.Sent)
 	}
 }
