@@ -24,16 +24,17 @@ type Command struct {
 	Out    string `help:"Folder for results, plots and profiles." default:"docs/benchmarks" type:"path"`
 	Report string `help:"The report to write." default:"BENCHMARKS.md" type:"path"`
 
-	// The defaults keep a run of all parts within 15 minutes for each engine.
+	// The defaults keep a run of all parts within the budget for each engine.
+	Budget   time.Duration `help:"Time for one engine. A part that would begin later is left out, and a part that runs is ended." default:"20m"`
 	Round    time.Duration `help:"Length of one measurement in a comparison." default:"4s"`
 	Rounds   int           `help:"Measurements of each side of a comparison. Their median counts." default:"3"`
 	Step     time.Duration `help:"Length of one step of the search for the capacity." default:"4s"`
-	Overload time.Duration `help:"Length of an overload." default:"10s"`
+	Overload time.Duration `help:"Length of an overload." default:"8s"`
 	Recovery time.Duration `help:"Length of the last and largest overload, after which the recovery is measured." default:"60s"`
-	Growth   time.Duration `help:"Length of the overload in which growing memory is looked for; 10m is the full length." default:"45s"`
+	Growth   time.Duration `help:"Length of the overload in which growing memory is looked for; 10m is the full length." default:"60s"`
 	Morning  time.Duration `help:"Length of the morning; 30m is the full length." default:"90s"`
-	Rush     int           `help:"Punches that are sent as fast as the machine can record them; 1000000 is the full number." default:"60000"`
-	Punches  int           `help:"Punches that are sent to each queue." default:"20000"`
+	Rush     time.Duration `help:"How long punches are sent as fast as the machine can record them." default:"15s"`
+	Punches  int           `help:"Punches that are sent to each queue; a quarter of them on CockroachDB." default:"20000"`
 
 	inFlight int // punches under way at the same time
 }
@@ -74,7 +75,7 @@ func (c *Command) chosen() ([]part, error) {
 
 func (c *Command) validate() error {
 	for name, d := range map[string]time.Duration{
-		"round": c.Round, "step": c.Step, "overload": c.Overload, "recovery": c.Recovery, "growth": c.Growth,
+		"round": c.Round, "step": c.Step, "overload": c.Overload, "recovery": c.Recovery, "growth": c.Growth, "rush": c.Rush,
 	} {
 		if d < time.Second {
 			return fmt.Errorf("--%s: must be at least 1s, is %s", name, d)
@@ -85,8 +86,10 @@ func (c *Command) validate() error {
 		return fmt.Errorf("--rounds: must be at least 1, is %d", c.Rounds)
 	case c.Morning < morningBusiest+2*time.Second:
 		return fmt.Errorf("--morning: must be more than its minute of %s, is %s", morningBusiest, c.Morning)
-	case c.Rush < 1 || c.Punches < 1:
-		return fmt.Errorf("--rush and --punches: must be at least 1, are %d and %d", c.Rush, c.Punches)
+	case c.Punches < leastPunches:
+		return fmt.Errorf("--punches: must be at least %d, is %d", leastPunches, c.Punches)
+	case c.Budget <= 0:
+		return fmt.Errorf("--budget: must be more than 0, is %s", c.Budget)
 	default:
 		return nil
 	}
@@ -155,10 +158,16 @@ func (c *Command) measureEngine(ctx context.Context, engine string, chosen []par
 		return err
 	}
 	defer func() { err = errors.Join(err, s.env.Close(ctx)) }()
+	deadline := time.Now().Add(c.Budget)
 	var failed []string
 	for _, p := range chosen {
+		if !time.Now().Before(deadline) {
+			s.say("%s is left out: the time of %s is used up", p.name, c.Budget)
+			failed = append(failed, p.name)
+			continue
+		}
 		s.say("== %s on %s", p.name, engine)
-		if err := s.runPart(ctx, p); err != nil {
+		if err := s.runPart(ctx, p, deadline); err != nil {
 			s.say("%s failed: %v", p.name, err)
 			failed = append(failed, p.name)
 		}
@@ -167,27 +176,42 @@ func (c *Command) measureEngine(ctx context.Context, engine string, chosen []par
 		}
 	}
 	if len(failed) > 0 {
-		return fmt.Errorf("these parts failed: %s", strings.Join(failed, ", "))
+		return fmt.Errorf("these parts failed or were left out: %s", strings.Join(failed, ", "))
 	}
 	return nil
 }
 
-// partLimit is a bound for a part that hangs. The longest part with its full length takes half an hour and its audit.
-const partLimit = 45 * time.Minute
+// partLimit is a bound for a part that hangs: far more than a part takes beside the lengths that flags set.
+const partLimit = 6 * time.Minute
 
-func (s *session) runPart(ctx context.Context, p part) error {
-	ctx, cancel := context.WithTimeout(ctx, partLimit)
+func (c *Command) partLimit() time.Duration { return partLimit + c.Recovery + c.Growth + c.Morning }
+
+func (s *session) runPart(ctx context.Context, p part, deadline time.Time) error {
+	limited, cancel := context.WithDeadline(ctx, earlier(deadline, time.Now().Add(s.cmd.partLimit())))
 	defer cancel()
-	run := partRun{When: time.Now().UTC().Truncate(time.Second), Commit: commit(ctx), Machine: describeMachine(ctx)}
-	err := p.measure(ctx, s, &run)
+	run := partRun{When: time.Now().UTC().Truncate(time.Second), Commit: commit(limited), Machine: describeMachine(limited)}
+	err := p.measure(limited, s, &run)
+	if err != nil && ctx.Err() != nil {
+		return err // the user's end of the run says nothing about the part
+	}
+	if err != nil && limited.Err() != nil {
+		err = fmt.Errorf("the part was ended after %s: %w", time.Since(run.When).Round(time.Second), err)
+	}
+	if err == nil {
+		s.explain(limited, p.name, &run)
+	}
 	run.Took = time.Since(run.When).Round(time.Second)
 	if err != nil {
-		if ctx.Err() != nil && errors.Is(context.Cause(ctx), context.Canceled) {
-			return err // the user's end of the run says nothing about the part
-		}
 		run.Failure = err.Error()
 	}
 	s.results.Parts[p.name] = run
 	s.say("%s took %s", p.name, run.Took)
 	return errors.Join(err, s.results.write(s.cmd.Out))
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
 }

@@ -96,7 +96,7 @@ func allCPU() map[int]float64 {
 			continue
 		}
 		if s, err := readStat(pid); err == nil { // otherwise it has just ended
-			used[pid] = s.cpu
+			used[pid] = s.own // a child that ends within the second would add its whole life
 		}
 	}
 	return used

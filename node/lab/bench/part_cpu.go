@@ -67,10 +67,7 @@ func (s *session) measureTenth(ctx context.Context, run *partRun, floor float64)
 	}
 	each := 1e6 * (after - before) / float64(max(1, r.Acknowledged))
 	run.add("cpu.tenth", each/floor, "%.0f µs of all six nodes at %.0f punches/s, against %.0f µs of the bare handler at full load", each, r.Rate, floor)
-	run.addProfile(s.profileWhile(ctx, "six nodes, a tenth", s.env.Region("us-east")[0], func(ctx context.Context) error {
-		_, err := s.send(ctx, s.open(capacity/10, profileTime+2*time.Second, load.Stress{}))
-		return err
-	}))
+	run.addProfile(s.profileWhile(ctx, "six nodes, a tenth", s.env.Region("us-east")[0], s.profileOverload(capacity/10, load.Stress{})))
 	return nil
 }
 
@@ -89,12 +86,59 @@ func (r *partRun) addProfile(file string, err error) {
 
 // profile takes a profile of a node during one more round of a subject.
 func (s *session) profile(ctx context.Context, one *subject, node *cluster.Node) (string, error) {
+	return s.profileWhile(ctx, one.name, node, s.profileRound(one))
+}
+
+// explain takes a profile for the missed targets of a part. One profile explains all of them, because they come from one
+// kind of load.
+func (s *session) explain(ctx context.Context, name string, run *partRun) {
+	var missed []*figure
+	for i := range targets {
+		if t := &targets[i]; t.part == name {
+			for j := range run.Figures {
+				if f := &run.Figures[j]; f.Key == t.key && f.Profile == "" && !t.met(s.engine, f.Value) {
+					missed = append(missed, f)
+				}
+			}
+		}
+	}
+	if len(missed) == 0 || run.again == nil {
+		return
+	}
+	var node *cluster.Node
+	for _, n := range s.env.Nodes() {
+		if n.Running() && node == nil {
+			node = n
+		}
+	}
+	if node == nil {
+		return
+	}
+	file, err := s.profileWhile(ctx, name, node, run.again)
+	if err != nil {
+		s.say("no profile of %s: %v", name, err)
+	}
+	for _, f := range missed {
+		f.Profile = file
+	}
+}
+
+// profileRound is long enough for a profile during a round of a subject.
+func (s *session) profileRound(one *subject) func(context.Context) error {
 	j := one.job
 	j.Duration = profileTime + 2*time.Second
-	return s.profileWhile(ctx, one.name, node, func(ctx context.Context) error {
+	return func(ctx context.Context) error {
 		_, err := s.generate(ctx, &job{Closed: &j})
 		return err
-	})
+	}
+}
+
+// profileOverload is the same with a load that comes whether or not earlier punches are answered.
+func (s *session) profileOverload(rate float64, stress load.Stress) func(context.Context) error {
+	return func(ctx context.Context) error {
+		_, err := s.send(ctx, s.open(rate, profileTime+2*time.Second, stress))
+		return err
+	}
 }
 
 // profileWhile takes a profile while a load runs, and keeps its top functions as text beside the results.
@@ -159,6 +203,12 @@ func (s *session) fetch(ctx context.Context, url, file string) error {
 func measureNodes(ctx context.Context, s *session, run *partRun) error {
 	run.Ran = fmt.Sprintf("%d rounds of %s with %d connections; the nodes are exchanged between the rounds", s.cmd.Rounds, s.cmd.Round, crowd)
 	six, one := &subject{name: "six nodes"}, &subject{name: "one node"}
+	run.again = func(ctx context.Context) error {
+		targets, _ := s.running()
+		again := &subject{job: s.closed(targets, s.env.Companies)}
+		again.job.Connections = crowd
+		return s.profileRound(again)(ctx)
+	}
 	for range s.cmd.Rounds {
 		for _, side := range []struct {
 			start func(context.Context) error
@@ -173,6 +223,11 @@ func measureNodes(ctx context.Context, s *session, run *partRun) error {
 			if err := s.round(ctx, side.subject); err != nil {
 				return err
 			}
+		}
+	}
+	if ratio(six.rates, one.rates) < 1 { // the profile must be of a node among six
+		if err := s.six(ctx); err != nil {
+			return err
 		}
 	}
 	run.add("nodes.six", ratio(six.rates, one.rates), "%.0f punches/s against %.0f; %.0f µs of CPU of the nodes per punch against %.0f",

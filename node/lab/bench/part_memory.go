@@ -164,9 +164,12 @@ func (s *session) measureGrowth(ctx context.Context, run *partRun) error {
 		return err
 	}
 	_, pids := s.running()
+	run.again = s.profileOverload(3*capacity, load.Stress{})
 	done := make(chan error, 1)
+	var result load.Result
 	go func() {
-		_, err := s.send(ctx, s.open(3*capacity, s.cmd.Growth, load.Stress{}))
+		var err error
+		result, err = s.send(ctx, s.open(3*capacity, s.cmd.Growth, load.Stress{}))
 		done <- err
 	}()
 	var samples []float64
@@ -186,6 +189,7 @@ func (s *session) measureGrowth(ctx context.Context, run *partRun) error {
 			third := len(samples) / 3
 			middle, last := median(samples[third:2*third]), median(samples[2*third:])
 			run.add("memory.growth", last/middle, "%.0f MiB of six nodes in the last third of %s, %.0f MiB in the third before", last, s.cmd.Growth, middle)
+			run.void("memory.growth", &result)
 			return s.settle(ctx)
 		case <-time.After(250 * time.Millisecond):
 		}

@@ -40,19 +40,18 @@ func measureMorning(ctx context.Context, s *session, run *partRun) error {
 	if err != nil {
 		return err
 	}
-	run.Ran = fmt.Sprintf("%s at %.0f/s with one minute at %.0f/s in the middle; then %d punches from %d patient callers",
-		s.cmd.Morning, morningRate, morningPeak, s.cmd.Rush, patient)
+	run.Ran = fmt.Sprintf("%s at %.0f/s with one minute at %.0f/s in the middle; then %s of %d patient callers",
+		s.cmd.Morning, morningRate, morningPeak, s.cmd.Rush, crowd)
 	lost := 0.0
 	if err := report.Verdict(); err != nil {
 		lost = 1
 		s.say("audit: %v\n%s", err, &report)
 	}
+	run.again = s.profileOverload(morningPeak, load.Stress{})
 	run.add("morning.faults", lost, "%d punches, %d acknowledged; the audit compared every receipt with its row", r.Sent, r.Acknowledged)
 	text := fmt.Sprintf("from the press to the receipt; %d of %d presses were refused, %d given up", sum(r.Presses.Refused), r.Presses.Sent, r.Presses.GaveUp)
-	if err := r.Void(); err != nil {
-		text += "; void: " + err.Error()
-	}
 	run.add("morning.p99", r.Presses.AcknowledgedIn.P99.Seconds(), "%s", text)
+	run.void("morning.p99", &r)
 	return s.measureRush(ctx, run)
 }
 
@@ -66,7 +65,7 @@ func sum(counts map[int]int) (n int) {
 func (s *session) measureRush(ctx context.Context, run *partRun) error {
 	targets, _ := s.running()
 	j := s.closed(targets, s.env.Companies)
-	j.Count, j.Duration = s.cmd.Rush, rushLimit
+	j.Connections, j.Duration = crowd, s.cmd.Rush
 	r, err := s.generate(ctx, &job{Closed: &j})
 	if err != nil {
 		return err
@@ -75,6 +74,3 @@ func (s *session) measureRush(ctx context.Context, run *partRun) error {
 		time.Duration(1e6/r.Closed.Rate()*float64(time.Second)).Round(time.Second))
 	return nil
 }
-
-// rushLimit bounds the default number of punches on a slow machine.
-const rushLimit = 20 * time.Minute

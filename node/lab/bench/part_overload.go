@@ -1,9 +1,11 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -51,8 +53,9 @@ func (s *session) send(ctx context.Context, j *openJob) (load.Result, error) {
 }
 
 // capacity returns the most punches per second that six nodes acknowledge to impatient callers. The rate rises until a
-// step loses more than one punch of 100. A step above the capacity keeps the nodes busy until its last answer, so the
-// acknowledged punches over the whole time are the capacity. Later parts of a run use the value of an earlier part.
+// step loses more than one punch of 100. Two more steps halve the distance between the last two rates. A step above the
+// capacity keeps the nodes busy until its last answer, so the acknowledged punches over the whole time are the capacity.
+// Later parts of a run use the value of an earlier part.
 func (s *session) capacity(ctx context.Context) (float64, error) {
 	if s.found > 0 {
 		return s.found, nil
@@ -65,38 +68,76 @@ func (s *session) capacity(ctx context.Context) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	best, rate := 0.0, most.Closed.Rate()*firstStep
-	for range capacitySteps {
-		r, err := s.send(ctx, s.open(rate, s.cmd.Step, load.Stress{}))
+	best, low, high := 0.0, 0.0, math.Inf(1)
+	rate := most.Closed.Rate() * firstStep
+	for step, halved := 0, 0; step < capacitySteps && halved <= capacityHalvings; step++ {
+		acknowledged, carried, err := s.capacityStep(ctx, rate)
 		if err != nil {
 			return 0, err
 		}
-		best = max(best, r.Rate)
-		carried := float64(r.Acknowledged) >= 0.99*float64(r.Sent) && r.Dropped == 0 && float64(r.Presses.Sent) <= 1.01*float64(r.Sent)
-		s.say("capacity: %.0f/s offered, %.0f/s acknowledged, p99 %s, carried: %t", rate, r.Rate, brief(r.Presses.AcknowledgedIn.P99), carried)
-		// What the step left behind must not count against the next one.
-		if err := s.settle(ctx); err != nil {
-			return 0, err
+		best = max(best, acknowledged)
+		if carried {
+			low = rate
+		} else {
+			high = rate
 		}
-		if !carried {
-			break
+		switch {
+		case math.IsInf(high, 1):
+			rate *= stepUp
+		case low == 0: // the closed loop was far too fast
+			rate /= stepUp
+		default:
+			rate = math.Sqrt(low * high)
+			halved++
 		}
-		rate *= stepUp
 	}
-	if best == 0 {
-		return 0, errors.New("capacity: no punch was acknowledged")
+	if low == 0 || math.IsInf(high, 1) {
+		return 0, fmt.Errorf("capacity: not between the rates of %d steps; the last one was %.0f/s", capacitySteps, rate)
 	}
 	s.found = best
 	return best, nil
 }
 
+// capacityStep sends at one rate, and reports how many punches were acknowledged and whether the nodes carried them all.
+func (s *session) capacityStep(ctx context.Context, rate float64) (acknowledged float64, carried bool, err error) {
+	r, err := s.send(ctx, s.open(rate, s.cmd.Step, load.Stress{}))
+	if err != nil {
+		return 0, false, err
+	}
+	carried = float64(r.Acknowledged) >= 0.99*float64(r.Sent) && r.Dropped == 0 && float64(r.Presses.Sent) <= 1.01*float64(r.Sent)
+	s.say("capacity: %.0f/s offered, %.0f/s acknowledged, p99 %s, carried: %t", rate, r.Rate, brief(r.Presses.AcknowledgedIn.P99), carried)
+	return r.Rate, carried, s.settle(ctx) // what the step left behind must not count against the next one
+}
+
 const (
-	firstStep, stepUp = 0.6, 1.2
-	capacitySteps     = 12 // up to 4.5 times the closed loop
+	firstStep, stepUp = 0.6, 1.3
+	capacitySteps     = 14
+	capacityHalvings  = 2 // 7 % remain between a carried rate and one that is not
 )
 
-// settle waits until the nodes answer quickly again.
+// settle waits until the nodes answer quickly again. Nodes that do not are replaced, so that the other steps of the part
+// can be measured.
 func (s *session) settle(ctx context.Context) error {
+	err := s.quickAgain(ctx)
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	s.say("%v; starting other nodes", err)
+	counts := make(map[string]int)
+	for _, n := range s.env.Nodes() {
+		if n.Running() {
+			counts[n.Region]++
+		}
+	}
+	for _, region := range regions {
+		if err := s.env.RemoveNodes(ctx, region, quietly); err != nil {
+			return err
+		}
+	}
+	return s.nodes(ctx, counts)
+}
+
+func (s *session) quickAgain(ctx context.Context) error {
 	targets, _ := s.running()
 	j := closedJob{Targets: targets, Companies: s.env.Companies, Connections: len(targets), Batch: 1, Duration: time.Second}
 	ctx, cancel := context.WithTimeout(ctx, settleLimit)
@@ -117,7 +158,7 @@ func (s *session) settle(ctx context.Context) error {
 }
 
 // settleLimit is far above the bound of 5 s for the recovery, so that a slow recovery is measured and not an error.
-const settleLimit = 60 * time.Second
+const settleLimit = 30 * time.Second
 
 func measureOverload(ctx context.Context, s *session, run *partRun) error {
 	if err := s.six(ctx); err != nil {
@@ -136,23 +177,61 @@ func measureOverload(ctx context.Context, s *session, run *partRun) error {
 			before, long = lead, s.cmd.Recovery
 		}
 		j := s.open(leadShare*capacity, before, load.Stress{Overload: factor / leadShare, For: long})
-		r, err := s.send(ctx, j)
+		r, err := s.measureStep(ctx, run, j, step{part: "overload", factor: factor, capacity: capacity})
 		if err != nil {
 			return err
 		}
-		if err := addStep(run, "overload", "impatient", factor, capacity, &r); err != nil {
-			return err
-		}
-		s.sayStep(&r, factor)
 		if i == len(factors)-1 {
 			addRecovery(run, &r)
 		}
-		if err := s.settle(ctx); err != nil {
+	}
+	addWorst(run)
+	run.again = s.profileOverload(3*capacity, load.Stress{})
+	return s.measureOpenDoor(ctx, run, capacity)
+}
+
+// openDoorSeries is the curve of nodes without admission control.
+const openDoorSeries = "open-door"
+
+// openDoor is a node without admission control: no request waits an hour for a processor.
+var openDoor = map[string]string{"overload-wait": "1h"}
+
+// measureOpenDoor measures some overloads without admission control, for the plot. The nodes start anew afterwards.
+func (s *session) measureOpenDoor(ctx context.Context, run *partRun, capacity float64) error {
+	groups := make(map[string]cluster.NodeGroup)
+	for _, region := range regions {
+		groups[region] = cluster.NodeGroup{Count: 2, Settings: openDoor}
+	}
+	if err := s.groups(ctx, groups); err != nil {
+		return err
+	}
+	for _, factor := range []float64{1.5, 3} {
+		j := s.open(leadShare*capacity, lead/2, load.Stress{Overload: factor / leadShare, For: s.cmd.Overload})
+		if _, err := s.measureStep(ctx, run, j, step{part: "overload", series: openDoorSeries, factor: factor, capacity: capacity}); err != nil {
 			return err
 		}
 	}
-	addWorst(run)
-	return nil
+	return s.six(ctx)
+}
+
+// step is one overload.
+type step struct {
+	part             string
+	series           string // of the plot; empty for the name of the part, which has targets
+	factor, capacity float64
+}
+
+// measureStep sends a load with an overload in its middle, and waits until the nodes are quick again.
+func (s *session) measureStep(ctx context.Context, run *partRun, j *openJob, at step) (load.Result, error) {
+	r, err := s.send(ctx, j)
+	if err != nil {
+		return r, err
+	}
+	s.sayStep(&r, at.factor)
+	if err := addStep(run, at, &r); err != nil {
+		return r, err
+	}
+	return r, s.settle(ctx)
 }
 
 func (s *session) sayStep(r *load.Result, factor float64) {
@@ -166,37 +245,43 @@ func (s *session) sayStep(r *load.Result, factor float64) {
 	}
 }
 
-func addStep(run *partRun, part, series string, factor, capacity float64, r *load.Result) error {
+func addStep(run *partRun, at step, r *load.Result) error {
 	if len(r.Phases) < 2 {
 		return fmt.Errorf("a load with an overload has %d phases", len(r.Phases))
 	}
 	p := &r.Phases[1]
-	at := point{
-		Series: series, Offered: factor, Acknowledged: p.Acknowledged / capacity, P99: p.P99, RefusalP99: p.RefusalP99,
+	dot := point{
+		Series: cmp.Or(at.series, at.part), Offered: at.factor, Acknowledged: p.Acknowledged / at.capacity, P99: p.P99, RefusalP99: p.RefusalP99,
 	}
 	if err := r.Void(); err != nil {
-		at.Void = err.Error()
+		dot.Void = err.Error()
 	}
-	run.Points = append(run.Points, at)
+	run.Points = append(run.Points, dot)
 	text := fmt.Sprintf("%.0f/s acknowledged of %.0f presses/s; %.0f/s refused, %.0f/s given up; p99 %s acknowledged, %s refused",
 		p.Acknowledged, p.Sent, p.Refused, p.GaveUp, brief(p.P99), brief(p.RefusalP99))
-	if at.Void != "" {
-		text += "; void: " + at.Void
+	key := fmt.Sprintf("%s.goodput.%g", at.part, at.factor)
+	if at.series != "" {
+		text = fmt.Sprintf("Without admission control, %g times capacity: %s", at.factor, text)
+		key = fmt.Sprintf("%s.%s.%g", at.part, at.series, at.factor)
 	}
-	run.add(fmt.Sprintf("%s.goodput.%g", part, factor), at.Acknowledged, "%s", text)
+	run.add(key, dot.Acknowledged, "%s", text)
+	run.void(key, r)
 	return nil
 }
 
 // addWorst adds the latencies that the targets name.
 func addWorst(run *partRun) {
 	var worst time.Duration
+	var void string
 	for _, p := range run.Points {
-		worst = max(worst, p.RefusalP99)
+		worst, void = max(worst, p.RefusalP99), cmp.Or(void, p.Void)
 		if p.Offered >= 2 {
 			run.add(fmt.Sprintf("overload.p99.%g", p.Offered), p.P99.Seconds(), "at the 99th percentile, from the press to the receipt")
+			run.Figures[len(run.Figures)-1].Void = p.Void
 		}
 	}
 	run.add("overload.refusals", worst.Seconds(), "the slowest step, at the 99th percentile")
+	run.Figures[len(run.Figures)-1].Void = void
 }
 
 func addRecovery(run *partRun, r *load.Result) {
@@ -208,6 +293,7 @@ func addRecovery(run *partRun, r *load.Result) {
 		after, text = max(after, lead.Seconds()), fmt.Sprintf("not within %s", lead)
 	}
 	run.add("overload.recovery", after, "%s", text)
+	run.void("overload.recovery", r)
 }
 
 func measureStampede(ctx context.Context, s *session, run *partRun) error {
@@ -221,18 +307,11 @@ func measureStampede(ctx context.Context, s *session, run *partRun) error {
 	run.Ran = fmt.Sprintf("%s for each overload; capacity %.0f/s", s.cmd.Overload, capacity)
 	for _, factor := range factors {
 		j := s.open(leadShare*capacity, lead/2, load.Stress{Overload: factor / leadShare, For: s.cmd.Overload, Stampede: true})
-		r, err := s.send(ctx, j)
-		if err != nil {
-			return err
-		}
-		if err := addStep(run, "stampede", "stampede", factor, capacity, &r); err != nil {
-			return err
-		}
-		s.sayStep(&r, factor)
-		if err := s.settle(ctx); err != nil {
+		if _, err := s.measureStep(ctx, run, j, step{part: "stampede", factor: factor, capacity: capacity}); err != nil {
 			return err
 		}
 	}
+	run.again = s.profileOverload(3*capacity, load.Stress{Stampede: true})
 	return nil
 }
 
@@ -266,6 +345,8 @@ func measureFlood(ctx context.Context, s *session, run *partRun) error {
 	run.add("flood.others", goodput(&with)/goodput(&without),
 		"%.0f/s beside the flood (p99 %s), %.0f/s alone (p99 %s); the flooding company got %.0f/s",
 		goodput(&with), brief(with.Others.P99), goodput(&without), brief(without.Others.P99), float64(with.Flood.Acknowledged)/s.cmd.Overload.Seconds())
+	run.void("flood.others", &with)
+	run.again = s.profileOverload(total*capacity, load.Stress{Flood: flooder, FloodShare: share})
 	return s.settle(ctx)
 }
 

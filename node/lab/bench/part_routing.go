@@ -10,7 +10,9 @@ import (
 
 // measureRouting runs the Go benchmarks of routing and membership with 300 simulated nodes. It needs the source.
 func measureRouting(ctx context.Context, _ *session, run *partRun) error {
-	out, err := exec.CommandContext(ctx, "go", "test", "-run=^$", "-bench=Of300Nodes$", "-benchtime=1s", "./region", "./region/gossip").CombinedOutput()
+	test := exec.CommandContext(ctx, "go", "test", "-run=^$", "-bench=Of300Nodes$", "-benchtime=1s", "./region", "./region/gossip")
+	test.WaitDelay = childGrace // the compiler's processes keep the output open
+	out, err := test.CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("go test: %w\n%s", err, out)
 	}

@@ -1,9 +1,11 @@
 package bench
 
 import (
+	"cmp"
 	"fmt"
 	"html"
 	"math"
+	"slices"
 	"strings"
 )
 
@@ -20,6 +22,7 @@ const (
 	colourIdeal    = "#8a929c"
 	colourFirst    = "#0b6bcb"
 	colourSecond   = "#d1660a"
+	colourThird    = "#b3261e"
 	colourDuration = "#6b3fa0"
 )
 
@@ -53,11 +56,15 @@ func plotY(goodput float64) float64 {
 	return plotHigh - plotBottom - min(max(goodput, 0), mostGood)/mostGood*(plotHigh-plotTop-plotBottom)
 }
 
+// overloadSeries are the curves of goodput. All callers give up after 2 s.
+var overloadSeries = []struct{ part, series, name, colour string }{
+	{"overload", "overload", "admission control", colourFirst},
+	{"stampede", "stampede", "callers ignore Retry-After", colourSecond},
+	{"overload", openDoorSeries, "no admission control", colourThird},
+}
+
 // plotOverload draws goodput over offered load, both relative to capacity. It is empty without such points.
 func plotOverload(r *results) string {
-	series := []struct{ part, name, colour string }{
-		{"overload", "callers who give up after 2 s", colourFirst}, {"stampede", "callers who also ignore Retry-After", colourSecond},
-	}
 	var s svg
 	s.begin(plotHigh, fmt.Sprintf("Acknowledged punches over offered punches, %s", nameOf(r.Engine)))
 	for good := 0.0; good <= mostGood; good += 0.2 {
@@ -70,29 +77,37 @@ func plotOverload(r *results) string {
 	s.text(plotX(mostOffered/2), plotHigh-10, "middle", "offered, relative to capacity")
 	s.out(`<path d="M%.1f %.1fL%.1f %.1fL%.1f %.1f" fill="none" stroke="%s" stroke-dasharray="5 4"/>`,
 		plotX(0), plotY(0), plotX(1), plotY(1), plotX(mostOffered), plotY(1), colourIdeal)
+	x := plotLeft
+	legend := func(name, colour string) {
+		s.out(`<rect x="%.0f" y="27" width="12" height="4" fill="%s"/>`, x, colour)
+		s.text(x+18, 33, "start", name)
+		x += 34 + 6.6*float64(len(name)) // the mean width of a letter, and a gap
+	}
 	drawn := 0
-	for _, one := range series {
-		points := r.Parts[one.part].Points
+	for _, one := range overloadSeries {
+		var points []point
+		for _, p := range r.Parts[one.part].Points {
+			if p.Series == one.series {
+				points = append(points, p)
+			}
+		}
 		if len(points) == 0 {
 			continue
 		}
-		x := plotLeft + 230*float64(drawn)
-		s.out(`<rect x="%.0f" y="27" width="12" height="4" fill="%s"/>`, x, one.colour)
-		s.text(x+18, 33, "start", one.name)
+		legend(one.name, one.colour)
 		s.curve(points, one.colour)
 		drawn++
 	}
 	if drawn == 0 {
 		return ""
 	}
-	x := plotLeft + 230*float64(drawn) + 20*float64(drawn)
-	s.out(`<rect x="%.0f" y="27" width="12" height="4" fill="%s"/>`, x, colourIdeal)
-	s.text(x+18, 33, "start", "ideal")
+	legend("ideal", colourIdeal)
 	return s.end()
 }
 
 // curve draws the points from the capacity on.
 func (s *svg) curve(points []point, colour string) {
+	points = slices.SortedFunc(slices.Values(points), func(a, b point) int { return cmp.Compare(a.Offered, b.Offered) })
 	var path strings.Builder
 	fmt.Fprintf(&path, "M%.1f %.1fL%.1f %.1f", plotX(0), plotY(0), plotX(1), plotY(1))
 	for _, p := range points {

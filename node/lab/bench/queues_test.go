@@ -97,7 +97,7 @@ func checkRows(t *testing.T, s *session, company string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if rows < s.cmd.Punches || ids != rows || right != rows {
-		t.Errorf("%d rows with %d ids, %d of them right, want at least %d", rows, ids, right, s.cmd.Punches)
+	if rows < s.punches() || ids != rows || right != rows {
+		t.Errorf("%d rows with %d ids, %d of them right, want at least %d", rows, ids, right, s.punches())
 	}
 }

@@ -58,7 +58,7 @@ func (c *Command) writeReport() (missed int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	w := &reportWriter{results: all, notes: readNotes(string(old)), folder: filepath.ToSlash(folder)}
+	w := &reportWriter{results: all, notes: readNotes(string(old)), root: filepath.Dir(c.Report), folder: filepath.ToSlash(folder)}
 	text := w.write()
 	return w.missed, renameio.WriteFile(c.Report, []byte(text), 0o644)
 }
@@ -78,6 +78,7 @@ type reportWriter struct {
 	strings.Builder
 	results []*results
 	notes   map[string]string
+	root    string // the folder of the report
 	folder  string // of plots and profiles, from the report
 	missed  int
 }
@@ -138,7 +139,9 @@ func (w *reportWriter) table() {
 
 func (t *target) cell(r *results) string {
 	value, measured := r.value(t.part, t.key)
-	switch {
+	switch f := r.figure(t.part, t.key); {
+	case measured && f.Void != "":
+		return t.format(value) + ", **void**"
 	case !measured && r.Parts[t.part].Failure != "":
 		return "the part failed"
 	case !measured:
@@ -180,12 +183,37 @@ func (w *reportWriter) miss(r *results, t *target, value float64) {
 		}
 		w.line("")
 		w.paragraph(sentence(f.Text), "")
-		if f.Profile != "" {
-			w.line("\n[CPU profile of a node](%s)", filepath.ToSlash(f.Profile))
+		if f.Void != "" {
+			w.line("")
+			w.paragraph("Void: "+sentence(f.Void), "")
 		}
+		w.profile(&f)
 	}
 	id := r.Engine + ":" + t.key
 	w.line("\n<!-- note %s -->\n%s\n<!-- end of note -->", id, w.notes[id])
+}
+
+// profileLines is how many functions of a profile the report shows. The file has more.
+const profileLines = 8
+
+// profile shows where a node spent its CPU. The lines of a function begin after the head of pprof's table.
+func (w *reportWriter) profile(f *figure) {
+	if f.Profile == "" {
+		return
+	}
+	file := filepath.ToSlash(f.Profile)
+	text, err := os.ReadFile(filepath.Join(w.root, f.Profile))
+	if err != nil {
+		w.line("\nThe profile %s cannot be read.", file)
+		return
+	}
+	w.line("\nFrom the [CPU profile of a node](%s):\n\n```", file)
+	_, table, _ := strings.Cut(string(text), "flat%")
+	lines := strings.Split(table, "\n")
+	for _, line := range lines[1:min(len(lines), 1+profileLines)] {
+		w.line("%s", strings.TrimRight(line[:min(len(line), width)], " "))
+	}
+	w.line("```")
 }
 
 // details lists the figures behind the ratios, part by part.
@@ -219,7 +247,11 @@ func (f *figure) String() string {
 	if i < 0 {
 		return f.Text
 	}
-	return fmt.Sprintf("%s: %s. %s", capital(targets[i].title), targets[i].format(f.Value), capital(f.Text))
+	text := fmt.Sprintf("%s: %s. %s", capital(targets[i].title), targets[i].format(f.Value), capital(f.Text))
+	if f.Void != "" {
+		text += ". Void: " + f.Void
+	}
+	return text
 }
 
 func (m *machine) String() string {

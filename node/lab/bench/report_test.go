@@ -25,9 +25,11 @@ func fixed() []*results {
 	overload.add("overload.goodput.1.5", 0.99, "3960/s acknowledged of 6000 presses/s")
 	overload.add("overload.goodput.5", 0.42, "1680/s acknowledged of 20000 presses/s; 9000/s refused")
 	overload.add("overload.refusals", 0.04, "the slowest step")
+	overload.Figures[3].Void = "the generator could not keep up"
 	overload.Points = []point{
-		{Series: "impatient", Offered: 1.5, Acknowledged: 0.99, P99: 300 * time.Millisecond},
-		{Series: "impatient", Offered: 5, Acknowledged: 0.42, P99: 1900 * time.Millisecond, RefusalP99: 40 * time.Millisecond},
+		{Series: "overload", Offered: 1.5, Acknowledged: 0.99, P99: 300 * time.Millisecond},
+		{Series: openDoorSeries, Offered: 3, Acknowledged: 0.05, P99: 2900 * time.Millisecond},
+		{Series: "overload", Offered: 5, Acknowledged: 0.42, P99: 1900 * time.Millisecond, RefusalP99: 40 * time.Millisecond},
 	}
 	cpu := partRun{When: when, Took: time.Minute, Commit: "abc1234", Machine: m}
 	cpu.add("cpu.full", 2.5, "100 µs against 40 µs of the bare handler")
@@ -47,10 +49,20 @@ func fixed() []*results {
 	}
 }
 
+// profileText begins as pprof writes it, with more functions than the report shows.
+var profileText = "File: punchclock\nType: cpu\n      flat  flat%   sum%        cum   cum%\n" +
+	strings.Repeat("     0.50s 10.00% 10.00%      0.60s 12.00%  internal/runtime/syscall.Syscall6\n", profileLines+1)
+
 func mustWriteReport(t *testing.T, all []*results) (c Command, missed int) {
 	t.Helper()
 	dir := t.TempDir()
 	c = Command{Out: filepath.Join(dir, "docs", "benchmarks"), Report: filepath.Join(dir, "BENCHMARKS.md")}
+	if err := os.MkdirAll(filepath.Join(c.Out, "profiles"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(c.Out, "profiles", "postgres-node--full-load.txt"), []byte(profileText), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	for _, r := range all {
 		if err := r.write(c.Out); err != nil {
 			t.Fatal(err)

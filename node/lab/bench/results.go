@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +10,8 @@ import (
 	"time"
 
 	"github.com/google/renameio/v2"
+
+	"github.com/punchclock/punchclock/node/lab/load"
 )
 
 // results are the figures of one engine. They are kept in a JSON file, so a part can be measured again alone, and the
@@ -29,6 +32,8 @@ type partRun struct {
 	Figures []figure      `json:"figures"`
 	Points  []point       `json:"points,omitempty"` // goodput over offered load
 	Failure string        `json:"failure,omitempty"`
+
+	again func(context.Context) error // sends the load whose profile explains a missed target
 }
 
 // figure is one measured value.
@@ -37,13 +42,15 @@ type figure struct {
 	Value float64 `json:"value"`
 	// Text has the absolute figures behind a ratio, and what else a reader must know.
 	Text string `json:"text,omitempty"`
+	// Void says why the figure is not that of the load: the generator could not keep up.
+	Void string `json:"void,omitempty"`
 	// Profile is the file with the profile of the node, relative to the report.
 	Profile string `json:"profile,omitempty"`
 }
 
 // point is one step of a load.
 type point struct {
-	Series       string        `json:"series"`       // impatient or stampede
+	Series       string        `json:"series"`       // of overloadSeries
 	Offered      float64       `json:"offered"`      // relative to capacity
 	Acknowledged float64       `json:"acknowledged"` // relative to capacity
 	P99          time.Duration `json:"p99"`          // of acknowledged punches
@@ -55,14 +62,34 @@ func (r *partRun) add(key string, value float64, format string, args ...any) {
 	r.Figures = append(r.Figures, figure{Key: key, Value: value, Text: fmt.Sprintf(format, args...)})
 }
 
-// value returns a figure of a part.
-func (r *results) value(part, key string) (float64, bool) {
-	for _, f := range r.Parts[part].Figures {
-		if f.Key == key {
-			return f.Value, true
+// void marks the figures from a load whose generator could not keep up.
+func (r *partRun) void(key string, result *load.Result) {
+	if err := result.Void(); err != nil {
+		for i := range r.Figures {
+			if r.Figures[i].Key == key {
+				r.Figures[i].Void = err.Error()
+			}
 		}
 	}
-	return 0, false
+}
+
+// value returns a figure of a part.
+func (r *results) value(part, key string) (float64, bool) {
+	f := r.figure(part, key)
+	if f == nil {
+		return 0, false
+	}
+	return f.Value, true
+}
+
+func (r *results) figure(part, key string) *figure {
+	figures := r.Parts[part].Figures
+	for i := range figures {
+		if figures[i].Key == key {
+			return &figures[i]
+		}
+	}
+	return nil
 }
 
 func resultsFile(dir, engine string) string { return filepath.Join(dir, engine+".json") }

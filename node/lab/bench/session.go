@@ -85,10 +85,9 @@ func (s *session) one(ctx context.Context) error {
 }
 
 func (s *session) groups(ctx context.Context, groups map[string]cluster.NodeGroup) error {
-	quiet := func(string, ...any) {}
 	for _, region := range regions {
 		if _, wanted := groups[region]; !wanted {
-			if err := s.env.RemoveNodes(ctx, region, quiet); err != nil {
+			if err := s.env.RemoveNodes(ctx, region, quietly); err != nil {
 				return err
 			}
 		}
@@ -96,12 +95,15 @@ func (s *session) groups(ctx context.Context, groups map[string]cluster.NodeGrou
 	for _, region := range slices.Sorted(maps.Keys(groups)) {
 		group := groups[region]
 		group.Binary = s.env.Binary
-		if err := s.env.SetNodes(ctx, region, group, quiet); err != nil {
+		if err := s.env.SetNodes(ctx, region, group, quietly); err != nil {
 			return err
 		}
 	}
 	return s.meet(ctx)
 }
+
+// quietly leaves out the progress of starts and stops, which are many.
+func quietly(string, ...any) {}
 
 // meet waits until a punch of every home is recorded through every node. Connections, plans and routes are warm then.
 func (s *session) meet(ctx context.Context) error {

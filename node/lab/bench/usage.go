@@ -37,6 +37,7 @@ func cpuOf(pids ...int) (seconds float64, err error) {
 // stat is a part of /proc/PID/stat.
 type stat struct {
 	parent int
+	own    float64
 	cpu    float64 // with the children that ended
 }
 
@@ -56,12 +57,15 @@ func readStat(pid int) (stat, error) {
 	if s.parent, err = strconv.Atoi(string(fields[1])); err != nil {
 		return stat{}, fmt.Errorf("%s: %w", name, err)
 	}
-	for _, field := range fields[11:15] {
+	for i, field := range fields[11:15] {
 		n, err := strconv.ParseFloat(string(field), 64)
 		if err != nil {
 			return stat{}, fmt.Errorf("%s: %w", name, err)
 		}
 		s.cpu += n / ticksPerSecond
+		if i < 2 {
+			s.own += n / ticksPerSecond
+		}
 	}
 	return s, nil
 }
