@@ -44,10 +44,13 @@ func Migrate(ctx context.Context, url string, regions []string, log *slog.Logger
 		}
 	}
 	var done Migrations
+	var applied []string // by every attempt: a later one finds the schema up to date
 	err := retryConcurrent(ctx, log, func() (err error) {
 		done, err = migrateOnce(ctx, url, regions, log)
+		applied = append(applied, done.Applied...)
 		return err
 	})
+	done.Applied = applied
 	return done, err
 }
 

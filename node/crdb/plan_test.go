@@ -13,45 +13,34 @@ import (
 	"github.com/punchclock/punchclock/node/punch"
 )
 
-// TestPlan checks the plan of the statement for punches. With few companies an optimizer scans them all. Then every
+// plans checks the plan of the statement for punches. With few companies an optimizer scans them all. Then every
 // punch would wait for the change of any company.
-func TestPlan(t *testing.T) {
-	onEveryEngine(t, func(t *testing.T, s *store) {
-		name := "p" + strings.ReplaceAll(punch.NewID().String(), "-", "")
-		if err := s.server.CreateDatabase(s.ctx, name); err != nil {
-			t.Fatal(err)
-		}
-		url := s.server.URLOf(name, "us-east")
-		if _, err := Migrate(s.ctx, url, regions, testDeps().Log); err != nil {
-			t.Fatal(err)
-		}
-		db := mustOpen(t, s.server, url)
-		made := 0
-		for _, companies := range []int{3, 3000} {
-			for ; made < companies; made += 300 {
-				list := make([]Company, min(300, companies-made))
-				for i := range list {
-					list[i] = Company{ID: fmt.Sprintf("c%d", made+i), Name: "x", HomeRegion: regions[(made+i)%3], TimeZone: "UTC"}
-				}
-				if _, err := db.CreateCompanies(s.ctx, list); err != nil {
-					t.Fatal(err)
-				}
+func plans(t *testing.T, db *store) {
+	made := 0
+	for _, companies := range []int{3, 3000} {
+		for ; made < companies; made += 300 {
+			list := make([]Company, min(300, companies-made))
+			for i := range list {
+				list[i] = Company{ID: fmt.Sprintf("c%d", made+i), Name: "x", HomeRegion: regions[(made+i)%3], TimeZone: "UTC"}
 			}
-			made = companies
-			if err := analyze(db); err != nil {
+			if _, err := db.CreateCompanies(db.ctx, list); err != nil {
 				t.Fatal(err)
 			}
-			rows := rowsToPlan(db, 200)
-			plan := explain(t, db, db.gateways.pick(0).writes, db.insertSQL(), insertArgs("us-east", rows)...)
-			t.Logf("with %d companies:\n%s", companies, plan)
-			checkPlan(t, db.Engine, plan)
-			checkOtherPlans(t, db, rows)
-			if plan := explain(t, db, db.gateways.pick(0).reads, companySQL+switchedWhere, 100); companies > 3 &&
-				!strings.Contains(plan, "companies_switched") {
-				t.Errorf("a status reads all companies:\n%s", plan)
-			}
 		}
-	})
+		made = companies
+		if err := analyze(db); err != nil {
+			t.Fatal(err)
+		}
+		rows := rowsToPlan(db, 200)
+		plan := explain(t, db, db.gateways.pick(0).writes, db.insertSQL(), insertArgs("us-east", rows)...)
+		t.Logf("with %d companies:\n%s", companies, plan)
+		checkPlan(t, db.Engine, plan)
+		checkOtherPlans(t, db, rows)
+		if plan := explain(t, db, db.gateways.pick(0).reads, companySQL+switchedWhere, 100); companies > 3 &&
+			!strings.Contains(plan, "companies_switched") {
+			t.Errorf("a status reads all companies:\n%s", plan)
+		}
+	}
 }
 
 // analyze uses a connection without a statement timeout, because a busy machine needs many seconds.

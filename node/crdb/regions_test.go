@@ -41,57 +41,54 @@ func (s *store) evacuate(name string, until time.Time) {
 	}
 }
 
-// TestRemoveAndAddRegion removes a region and adds it again. On the way it meets every obstacle.
-func TestRemoveAndAddRegion(t *testing.T) {
-	onEveryEngine(t, func(t *testing.T, s *store) {
-		db := mustOwnDatabase(t, s)
-		three := onlyOn(db, CockroachDB, "with 2 regions left")
-		wantObstacles(t, db, "ap-south", append([]string{"in service"}, three...)...)
-		db.evacuate("ap-south", time.Now().Add(time.Hour))
-		wantObstacles(t, db, "ap-south", append([]string{"only until"}, three...)...)
-		db.evacuate("ap-south", time.Time{})
-		wantObstacles(t, db, "us-east", slices.Concat([]string{"in service"}, onlyOn(db, CockroachDB, "primary region"), three)...)
+// removeAndAddRegion removes a region and adds it again. On the way it meets every obstacle.
+func removeAndAddRegion(t *testing.T, db *store) {
+	three := onlyOn(db, CockroachDB, "with 2 regions left")
+	wantObstacles(t, db, "ap-south", append([]string{"in service"}, three...)...)
+	db.evacuate("ap-south", time.Now().Add(time.Hour))
+	wantObstacles(t, db, "ap-south", append([]string{"only until"}, three...)...)
+	db.evacuate("ap-south", time.Time{})
+	wantObstacles(t, db, "us-east", slices.Concat([]string{"in service"}, onlyOn(db, CockroachDB, "primary region"), three)...)
 
-		company := db.company("ap-south")
-		wantObstacles(t, db, "ap-south", append([]string{"companies with their home here: 1, such as " + company}, three...)...)
-		db.exec(`UPDATE companies SET home_region = 'us-east', moving_from = 'ap-south' WHERE company_id = $1`, company)
-		wantObstacles(t, db, "ap-south", append([]string{"companies that left, with rows still here: 1, such as " + company}, three...)...)
-		db.exec(`DELETE FROM companies WHERE company_id = $1`, company)
-		wantObstacles(t, db, "ap-south", append([]string{"table homes has rows here of companies that are not of this region"}, three...)...)
-		if s.Engine == CockroachDB {
-			if err := db.RemoveRegion(db.ctx, "ap-south"); err == nil {
-				t.Error("removed a third region under REGION survival")
-			}
-			db.exec(`ALTER DATABASE ` + mustParse(t, db.cfg.URL).Database + ` SURVIVE ZONE FAILURE`)
+	company := db.company("ap-south")
+	wantObstacles(t, db, "ap-south", append([]string{"companies with their home here: 1, such as " + company}, three...)...)
+	db.exec(`UPDATE companies SET home_region = 'us-east', moving_from = 'ap-south' WHERE company_id = $1`, company)
+	wantObstacles(t, db, "ap-south", append([]string{"companies that left, with rows still here: 1, such as " + company}, three...)...)
+	db.exec(`DELETE FROM companies WHERE company_id = $1`, company)
+	wantObstacles(t, db, "ap-south", append([]string{"table homes has rows here of companies that are not of this region"}, three...)...)
+	if db.Engine == CockroachDB {
+		if err := db.RemoveRegion(db.ctx, "ap-south"); err == nil {
+			t.Error("removed a third region under REGION survival")
 		}
-		if err := db.RemoveRegion(db.ctx, "ap-south"); err == nil || !strings.Contains(err.Error(), "still has rows") {
-			t.Errorf("removed although a company has its home there: %v", err)
-		}
-		db.exec(`DELETE FROM homes WHERE company_id = $1`, company)
-		wantObstacles(t, db, "ap-south")
+		db.exec(`ALTER DATABASE ` + mustParse(t, db.cfg.URL).Database + ` SURVIVE ZONE FAILURE`)
+	}
+	if err := db.RemoveRegion(db.ctx, "ap-south"); err == nil || !strings.Contains(err.Error(), "still has rows") {
+		t.Errorf("removed although a company has its home there: %v", err)
+	}
+	db.exec(`DELETE FROM homes WHERE company_id = $1`, company)
+	wantObstacles(t, db, "ap-south")
 
-		for range 2 { // a second time changes nothing
-			if err := db.RemoveRegion(db.ctx, "ap-south"); err != nil {
-				t.Fatal(err)
-			}
-			wantRegions(t, db, "us-east", "eu-west")
+	for range 2 { // a second time changes nothing
+		if err := db.RemoveRegion(db.ctx, "ap-south"); err != nil {
+			t.Fatal(err)
 		}
-		if _, existed, err := db.RegionObstacles(db.ctx, "ap-south", true); existed || err != nil {
-			t.Errorf("a removed region: %t, %v", existed, err)
-		}
-		out, err := db.CreateCompanies(db.ctx, []Company{{ID: "late", Name: "Late", HomeRegion: "ap-south", TimeZone: "UTC"}})
-		if err == nil {
-			t.Errorf("a company got a home in a removed region: %v", out)
-		}
-		addAtOnce(t, db, "ap-south")
-		wantRegions(t, db, regions...)
-		item := db.item(db.company("ap-south"), "ap-south", "anna")
-		wantCode(t, db.Writer("ap-south").Write(db.ctx, []punch.Item{item})[0], "")
-		uses, err := db.RegionUses(db.ctx)
-		if u := find(uses, "ap-south"); err != nil || u.Homes != 1 || !u.Evacuated {
-			t.Errorf("%+v, %v: want a home, and the region still evacuated", uses, err)
-		}
-	})
+		wantRegions(t, db, "us-east", "eu-west")
+	}
+	if _, existed, err := db.RegionObstacles(db.ctx, "ap-south", true); existed || err != nil {
+		t.Errorf("a removed region: %t, %v", existed, err)
+	}
+	out, err := db.CreateCompanies(db.ctx, []Company{{ID: "late", Name: "Late", HomeRegion: "ap-south", TimeZone: "UTC"}})
+	if err == nil {
+		t.Errorf("a company got a home in a removed region: %v", out)
+	}
+	addAtOnce(t, db, "ap-south")
+	wantRegions(t, db, regions...)
+	item := db.item(db.company("ap-south"), "ap-south", "anna")
+	wantCode(t, db.Writer("ap-south").Write(db.ctx, []punch.Item{item})[0], "")
+	uses, err := db.RegionUses(db.ctx)
+	if u := find(uses, "ap-south"); err != nil || u.Homes != 1 || !u.Evacuated {
+		t.Errorf("%+v, %v: want a home, and the region still evacuated", uses, err)
+	}
 }
 
 // TestRemoveRegionMeetsPunches removes a region while a transaction has locked a table and wants a second one, in the

@@ -156,36 +156,33 @@ func TestACancelledCallMarksNoGateway(t *testing.T) {
 	})
 }
 
-// TestStaleSchemaResetsSeldom makes every insert fail as after a change of regions. After each reset the next attempt
+// aStaleSchemaResetsSeldom makes every insert fail as after a change of regions. After each reset the next attempt
 // needs a new connection.
-func TestStaleSchemaResetsSeldom(t *testing.T) {
-	onEveryEngine(t, func(t *testing.T, s *store) {
-		db := mustOwnDatabase(t, s)
-		company := db.company("us-east")
-		db.exec(`CREATE FUNCTION stale() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'stale' USING ERRCODE = 'XX000'; END $$`)
-		db.exec(`CREATE TRIGGER stale BEFORE INSERT ON punches FOR EACH ROW EXECUTE FUNCTION stale()`)
-		reader := sdkmetric.NewManualReader()
-		deps := testDeps()
-		deps.Meter = sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))
-		cfg := db.cfg // one gateway, which gets every attempt
-		cfg.URL = through(t, mustProxy(t, firstAddress(t, cfg.URL)), cfg.URL, 0)
-		cfg.ConnectionsPerHome = 1 // so that few are idle
-		measured := s.mustOpenWith(cfg, deps)
-		ctx, cancel := context.WithCancel(s.ctx)
-		var writing sync.WaitGroup
-		defer writing.Wait()
-		defer cancel()
-		writing.Go(func() { measured.Writer("us-east").Write(ctx, []punch.Item{db.item(company, "us-east", "anna")}) })
-		const attempts = 10
-		await(t, "the insert has failed often", func() bool { return retries(t, reader, causeStale) >= attempts })
-		made := int64(0)
-		for _, h := range measured.gateways.all {
-			made = max(made, h.writes.Stat().NewConnsCount())
-		}
-		if made > 5 { // one at the start, one after the reset, and one that is kept idle each time
-			t.Errorf("%d connections were made for %d attempts", made, attempts)
-		}
-	})
+func aStaleSchemaResetsSeldom(t *testing.T, db *store) {
+	company := db.company("us-east")
+	db.exec(`CREATE FUNCTION stale() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'stale' USING ERRCODE = 'XX000'; END $$`)
+	db.exec(`CREATE TRIGGER stale BEFORE INSERT ON punches FOR EACH ROW EXECUTE FUNCTION stale()`)
+	reader := sdkmetric.NewManualReader()
+	deps := testDeps()
+	deps.Meter = sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))
+	cfg := db.cfg // one gateway, which gets every attempt
+	cfg.URL = through(t, mustProxy(t, firstAddress(t, cfg.URL)), cfg.URL, 0)
+	cfg.ConnectionsPerHome = 1 // so that few are idle
+	measured := db.mustOpenWith(cfg, deps)
+	ctx, cancel := context.WithCancel(db.ctx)
+	var writing sync.WaitGroup
+	defer writing.Wait()
+	defer cancel()
+	writing.Go(func() { measured.Writer("us-east").Write(ctx, []punch.Item{db.item(company, "us-east", "anna")}) })
+	const attempts = 10
+	await(t, "the insert has failed often", func() bool { return retries(t, reader, causeStale) >= attempts })
+	made := int64(0)
+	for _, h := range measured.gateways.all {
+		made = max(made, h.writes.Stat().NewConnsCount())
+	}
+	if made > 5 { // one at the start, one after the reset, and one that is kept idle each time
+		t.Errorf("%d connections were made for %d attempts", made, attempts)
+	}
 }
 
 // retries returns how often attempts were repeated for the cause.
@@ -209,36 +206,33 @@ func retries(t *testing.T, reader *sdkmetric.ManualReader, reason cause) (n int6
 	return n
 }
 
-// TestUnknownCompaniesDoNotDelayABatch makes reads of companies wait for an open transaction.
-func TestUnknownCompaniesDoNotDelayABatch(t *testing.T) {
-	onEveryEngine(t, func(t *testing.T, s *store) {
-		db := mustOwnDatabase(t, s)
-		own, elsewhere := db.company("us-east"), db.company("eu-west")
-		lock := `LOCK TABLE companies IN ACCESS EXCLUSIVE MODE`
-		if db.Engine == CockroachDB { // readers wait for a writer, unless the table is global
-			db.exec(`ALTER TABLE companies SET (schema_locked = false)`)
-			db.exec(`ALTER TABLE companies SET LOCALITY REGIONAL BY TABLE IN PRIMARY REGION`)
-			lock = `UPDATE companies SET version = version + 1`
-		}
-		tx, err := db.admin.Begin(s.ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer tx.Rollback(s.ctx) //nolint:errcheck // it only holds a lock
-		if _, err := tx.Exec(s.ctx, lock); err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithTimeout(s.ctx, 4*time.Second)
-		defer cancel()
-		out := db.Writer("us-east").Write(ctx, []punch.Item{db.item(own, "us-east", "anna"), db.item(elsewhere, "us-east", "anna"),
-			db.item("c-unknown", "us-east", "anna")})
-		wantCode(t, out[0], "")
-		wantCode(t, out[1], punch.NotHome)
-		wantCode(t, out[2], punch.NotHome) // only the database can tell an unknown company, and it did not answer
-		if ctx.Err() != nil {
-			t.Error("the batch waited to its end")
-		}
-	})
+// unknownCompaniesDoNotDelayABatch makes reads of companies wait for an open transaction.
+func unknownCompaniesDoNotDelayABatch(t *testing.T, db *store) {
+	own, elsewhere := db.company("us-east"), db.company("eu-west")
+	lock := `LOCK TABLE companies IN ACCESS EXCLUSIVE MODE`
+	if db.Engine == CockroachDB { // readers wait for a writer, unless the table is global
+		db.exec(`ALTER TABLE companies SET (schema_locked = false)`)
+		db.exec(`ALTER TABLE companies SET LOCALITY REGIONAL BY TABLE IN PRIMARY REGION`)
+		lock = `UPDATE companies SET version = version + 1`
+	}
+	tx, err := db.admin.Begin(db.ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback(db.ctx) //nolint:errcheck // it only holds a lock
+	if _, err := tx.Exec(db.ctx, lock); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(db.ctx, 4*time.Second)
+	defer cancel()
+	out := db.Writer("us-east").Write(ctx, []punch.Item{db.item(own, "us-east", "anna"), db.item(elsewhere, "us-east", "anna"),
+		db.item("c-unknown", "us-east", "anna")})
+	wantCode(t, out[0], "")
+	wantCode(t, out[1], punch.NotHome)
+	wantCode(t, out[2], punch.NotHome) // only the database can tell an unknown company, and it did not answer
+	if ctx.Err() != nil {
+		t.Error("the batch waited to its end")
+	}
 }
 
 func TestEveryGatewayIsMeasured(t *testing.T) {

@@ -117,71 +117,62 @@ func TestTheOperatorRole(t *testing.T) {
 	})
 }
 
-// TestMigrateRestoresTheRoles runs after an administrator gave a node more rights and owned some tables, as after the
+// migrateRestoresTheRoles runs after an administrator gave a node more rights and owned some tables, as after the
 // restore of a backup.
-func TestMigrateRestoresTheRoles(t *testing.T) {
-	onEveryEngine(t, func(t *testing.T, s *store) {
-		name := "r" + strings.ReplaceAll(punch.NewID().String(), "-", "")
-		if err := s.server.CreateDatabase(s.ctx, name); err != nil {
-			t.Fatal(err)
+func migrateRestoresTheRoles(t *testing.T, own *store) {
+	url := own.cfg.URL
+	name := mustParse(t, url).Database
+	own.exec(`GRANT DELETE ON punches TO ` + NodeRole)
+	own.exec(`REVOKE INSERT ON punches FROM ` + NodeRole)
+	own.exec(`GRANT INSERT ON homes TO PUBLIC`)
+	own.exec(`GRANT DELETE ON goose_lock TO ` + NodeRole)
+	// Changes outside of this database must not disturb other tests.
+	own.exec(`CREATE ROLE ` + name)
+	own.exec(`GRANT ` + name + ` TO ` + NodeRole)
+	own.exec(`ALTER ROLE ` + OperatorRole + ` WITH CREATEDB`)
+	own.exec(`GRANT CREATE ON DATABASE ` + name + ` TO ` + NodeRole)
+	if own.Engine == PostgreSQL {
+		own.exec(`GRANT UPDATE (epoch) ON homes TO ` + NodeRole)
+		own.exec(`GRANT UPDATE (note) ON punches TO PUBLIC`)
+		own.exec(`GRANT DELETE ON punches_us_east TO ` + NodeRole)
+	}
+	admin := own.admin.Config().User
+	for _, table := range []string{"homes", "goose_db_version", "goose_lock"} {
+		own.exec(`ALTER TABLE ` + table + ` OWNER TO ` + admin)
+	}
+	if own.Engine == CockroachDB {
+		own.exec(`ALTER SEQUENCE goose_db_version_id_seq OWNER TO ` + admin)
+	}
+	own.exec(`DELETE FROM goose_db_version WHERE version_id = (SELECT max(version_id) FROM goose_db_version)`) // its statements can run twice
+	if _, err := own.as(NodeRole).Exec(own.ctx, `DELETE FROM punches`); err != nil {
+		t.Fatalf("the granted right does not work, so the test proves nothing: %v", err)
+	}
+	for _, as := range []string{url, own.server.URLAs(MigratorRole, name, "us-east")} {
+		if _, err := Migrate(own.ctx, as, regions, testDeps().Log); err != nil {
+			t.Fatalf("%s: %v", mustParse(t, as).User, err)
 		}
-		url := s.server.URLOf(name, "us-east")
-		if _, err := Migrate(s.ctx, url, regions, testDeps().Log); err != nil {
-			t.Fatal(err)
-		}
-		own := mustOpen(t, s.server, url)
-		own.exec(`GRANT DELETE ON punches TO ` + NodeRole)
-		own.exec(`REVOKE INSERT ON punches FROM ` + NodeRole)
-		own.exec(`GRANT INSERT ON homes TO PUBLIC`)
-		own.exec(`GRANT DELETE ON goose_lock TO ` + NodeRole)
-		// Changes outside of this database must not disturb other tests.
-		own.exec(`CREATE ROLE ` + name)
-		own.exec(`GRANT ` + name + ` TO ` + NodeRole)
-		own.exec(`ALTER ROLE ` + OperatorRole + ` WITH CREATEDB`)
-		own.exec(`GRANT CREATE ON DATABASE ` + name + ` TO ` + NodeRole)
-		if s.Engine == PostgreSQL {
-			own.exec(`GRANT UPDATE (epoch) ON homes TO ` + NodeRole)
-			own.exec(`GRANT UPDATE (note) ON punches TO PUBLIC`)
-			own.exec(`GRANT DELETE ON punches_us_east TO ` + NodeRole)
-		}
-		admin := own.admin.Config().User
-		for _, table := range []string{"homes", "goose_db_version", "goose_lock"} {
-			own.exec(`ALTER TABLE ` + table + ` OWNER TO ` + admin)
-		}
-		if s.Engine == CockroachDB {
-			own.exec(`ALTER SEQUENCE goose_db_version_id_seq OWNER TO ` + admin)
-		}
-		own.exec(`DELETE FROM goose_db_version WHERE version_id = (SELECT max(version_id) FROM goose_db_version)`) // its statements can run twice
-		if _, err := own.as(NodeRole).Exec(s.ctx, `DELETE FROM punches`); err != nil {
-			t.Fatalf("the granted right does not work, so the test proves nothing: %v", err)
-		}
-		for _, as := range []string{url, s.server.URLAs(MigratorRole, name, "us-east")} {
-			if _, err := Migrate(s.ctx, as, regions, testDeps().Log); err != nil {
-				t.Fatalf("%s: %v", mustParse(t, as).User, err)
-			}
-		}
-		own.mustRefuse(NodeRole, `DELETE FROM punches`, `UPDATE homes SET epoch = 2`, `UPDATE punches SET note = ''`, `DELETE FROM goose_lock`,
-			`INSERT INTO homes (crdb_region, company_id, epoch) VALUES ('us-east', 'x', 1)`, `CREATE SCHEMA more`)
-		if n := own.count(`SELECT count(*) FROM pg_auth_members AS m JOIN pg_roles AS r ON r.oid = m.member WHERE r.rolname = $1`,
-			NodeRole); n != 0 {
-			t.Errorf("the node's role is a member of %d others", n)
-		}
-		own.mustRefuse(OperatorRole, `CREATE DATABASE more`)
-		if s.Engine == PostgreSQL {
-			own.mustRefuse(NodeRole, `DELETE FROM punches_us_east`)
-		}
-		n := own.count(`SELECT count(*) FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-			WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p', 'S') AND pg_get_userbyid(c.relowner) <> $1`, MigratorRole)
-		if n != 0 {
-			t.Errorf("%d tables are not the migrator's again", n)
-		}
-		if _, err := own.as(NodeRole).Exec(s.ctx, `INSERT INTO punches SELECT * FROM punches`); err != nil {
-			t.Errorf("the node's right was not given back: %v", err)
-		}
-		if _, err := Migrate(s.ctx, s.server.URLAs(NodeRole, name, "us-east"), append(regions, "more"), testDeps().Log); err == nil {
-			t.Error("a node may migrate")
-		}
-	})
+	}
+	own.mustRefuse(NodeRole, `DELETE FROM punches`, `UPDATE homes SET epoch = 2`, `UPDATE punches SET note = ''`, `DELETE FROM goose_lock`,
+		`INSERT INTO homes (crdb_region, company_id, epoch) VALUES ('us-east', 'x', 1)`, `CREATE SCHEMA more`)
+	if n := own.count(`SELECT count(*) FROM pg_auth_members AS m JOIN pg_roles AS r ON r.oid = m.member WHERE r.rolname = $1`,
+		NodeRole); n != 0 {
+		t.Errorf("the node's role is a member of %d others", n)
+	}
+	own.mustRefuse(OperatorRole, `CREATE DATABASE more`)
+	if own.Engine == PostgreSQL {
+		own.mustRefuse(NodeRole, `DELETE FROM punches_us_east`)
+	}
+	n := own.count(`SELECT count(*) FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+		WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p', 'S') AND pg_get_userbyid(c.relowner) <> $1`, MigratorRole)
+	if n != 0 {
+		t.Errorf("%d tables are not the migrator's again", n)
+	}
+	if _, err := own.as(NodeRole).Exec(own.ctx, `INSERT INTO punches SELECT * FROM punches`); err != nil {
+		t.Errorf("the node's right was not given back: %v", err)
+	}
+	if _, err := Migrate(own.ctx, own.server.URLAs(NodeRole, name, "us-east"), append(regions, "more"), testDeps().Log); err == nil {
+		t.Error("a node may migrate")
+	}
 }
 
 // TestClientCertificatesAreReadAnew lets a certificate expire. An old connection keeps working, a new connection is

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -35,7 +36,8 @@ func build(ctx context.Context, dir, name string, flags []string) (string, error
 	if err != nil {
 		return "", fmt.Errorf("build %s: %w", name, err)
 	}
-	cmd := exec.CommandContext(ctx, "go", append(append([]string{"build", "-o", binary}, flags...), "./node/cmd/"+name)...)
+	// Without tables for debuggers (-w) a link takes half of the time. Stack traces do not need them.
+	cmd := exec.CommandContext(ctx, "go", slices.Concat([]string{"build", "-ldflags=-w", "-o", binary}, flags, []string{"./node/cmd/" + name})...)
 	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build %s: %w\n%s", name, err, out)
