@@ -7,8 +7,9 @@ import (
 	"net"
 	"net/http"
 	"sync"
-	"sync/atomic"
 	"time"
+
+	"github.com/punchclock/punchclock/node/admission"
 )
 
 // connections follows the connections of a server: it bounds their number and ends idle ones in order.
@@ -123,7 +124,8 @@ func (c *connections) lastCall(ctx context.Context, listener net.Listener) {
 	}
 }
 
-// listener refuses the connections that the server does not take.
+// listener refuses the connections that the server does not take. It drops those whose caller has left already. After a
+// stall these are thousands, and the server would read and handle a request of each.
 type listener struct {
 	net.Listener
 	connections *connections
@@ -132,8 +134,11 @@ type listener struct {
 func (l listener) Accept() (net.Conn, error) {
 	for {
 		conn, err := l.Listener.Accept()
-		if err != nil || l.connections.takes() {
-			return conn, err
+		if err != nil {
+			return nil, err
+		}
+		if _, left := socketOf(conn).state(); !left && l.connections.takes() {
+			return conn, nil
 		}
 		if tcp, ok := conn.(*net.TCPConn); ok {
 			_ = tcp.SetLinger(0) // a reset leaves nothing behind in the kernel, and the client knows at once
@@ -142,17 +147,19 @@ func (l listener) Accept() (net.Conn, error) {
 	}
 }
 
-// connKey is the key of the connection in the context of its requests.
-type connKey struct{}
+// socketKey is the key of a connection's socket in the context of its requests.
+type socketKey struct{}
 
-// observeWait tells the gate how long requests have waited when their handler begins. It measures one request of four,
-// because to ask the kernel costs a system call.
-func (n *Node) observeWait(handler http.Handler) http.Handler {
-	var requests atomic.Uint32
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if conn, ok := r.Context().Value(connKey{}).(net.Conn); ok && requests.Add(1)%4 == 0 {
-			n.gate.Observe(dataAge(conn))
-		}
-		handler.ServeHTTP(w, r)
-	})
+// withSocket is the public server's ConnContext.
+func withSocket(ctx context.Context, conn net.Conn) context.Context {
+	return context.WithValue(ctx, socketKey{}, socketOf(conn))
+}
+
+// waited returns how long a request has waited when its handler begins, and whether its caller has left.
+func waited(ctx context.Context) (time.Duration, bool) {
+	s, ok := ctx.Value(socketKey{}).(*socket)
+	if !ok {
+		return admission.Unknown, false
+	}
+	return s.state()
 }

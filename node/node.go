@@ -88,11 +88,17 @@ func New(cfg config.Node, deps Deps) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
+	// A refused connection saves a TLS handshake. Without TLS it costs no more than an answer with Retry-After, and a load
+	// balancer would take the reset for a node that is down.
+	admitConnection := gate.EnterConnection
+	if cfg.Public.CertFile == "" {
+		admitConnection = nil
+	}
 	name := gossip.NodeName(cfg.Region, cfg.Name)
 	log := deps.Log.With("node", name, "region", cfg.Region)
 	n := &Node{
 		cfg: cfg, log: log, clock: deps.Clock, monitor: health.NewMonitor(log), cluster: new(region.Cluster),
-		gate: gate, connections: newConnections(cfg.Public.MaxConnections, gate.EnterConnection),
+		gate: gate, connections: newConnections(cfg.Public.MaxConnections, admitConnection),
 		self: region.Member{ // PeerAddr follows once the peer listener is bound
 			Node: name, Region: home, PublicURL: cfg.Public.URL, PublicAddrs: publicAddrs(cfg.Public.Addresses), Weight: cfg.Weight,
 		},

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"net"
 	"net/http"
 	"slices"
 	"time"
@@ -191,7 +190,7 @@ func (n *Node) present(node string) bool {
 func (n *Node) openBatcher(home region.Name, w dispatch.Writer, kind string, maxWrites int, spans tracing.BatchSpec) (dispatch.Batcher, error) {
 	return batcher.New(batcher.Config{
 		Home: string(home), Kind: kind, MaxItems: n.cfg.Queue.MaxItems, MaxBytes: n.cfg.Queue.MaxBytes,
-		MaxBatchItems: n.cfg.Batch.MaxItems, MaxWrites: maxWrites, Spans: spans,
+		MaxBatchItems: n.cfg.Batch.MaxItems, MaxWrites: maxWrites, MaxWait: n.cfg.Queue.MaxWait, Spans: spans,
 	}, batcher.Deps{Writer: w, Log: n.log, Tracer: n.telemetry.TracerProvider, Meter: n.telemetry.MeterProvider})
 }
 
@@ -243,7 +242,7 @@ func (n *Node) startPublic(ctx context.Context) error {
 	api, err := httpapi.New(httpapi.Config{
 		Node: n.self.Node, Region: n.self.Region, PunchTimeout: n.cfg.PunchTimeout, MaxBody: n.cfg.Public.MaxBody,
 	}, httpapi.Deps{
-		Gate: n.gate, Levels: n.levels, Recorder: n.dispatch, Reader: dispatch.Reads{Directory: n.directory, Store: n.db}, Auth: n.verifier, Cluster: n.cluster,
+		Gate: n.gate, Levels: n.levels, Waited: waited, Recorder: n.dispatch, Reader: dispatch.Reads{Directory: n.directory, Store: n.db}, Auth: n.verifier, Cluster: n.cluster,
 		Ready: n.monitor.Ready, Draining: n.monitor.Leaving, ClockWrong: func() bool { return n.monitor.Has(health.WrongClock) },
 		Clock: n.clock, Log: n.log, Tracer: n.telemetry.TracerProvider, Meter: n.telemetry.MeterProvider,
 	})
@@ -251,10 +250,8 @@ func (n *Node) startPublic(ctx context.Context) error {
 		return err
 	}
 	server := &http.Server{
-		Handler: n.observeWait(api),
-		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
-			return context.WithValue(ctx, connKey{}, conn)
-		},
+		Handler:           api,
+		ConnContext:       withSocket,
 		TLSConfig:         n.publicServer(),
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       30 * time.Second,                    // 1 MiB on a slow mobile network

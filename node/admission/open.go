@@ -6,7 +6,7 @@ import "time"
 type Open struct{}
 
 // Enter admits.
-func (Open) Enter(Class, string, int) (time.Duration, bool) { return 0, true }
+func (Open) Enter(Class, string, int, time.Duration) (time.Duration, bool) { return 0, true }
 
 // Leave does nothing.
 func (Open) Leave(int) {}

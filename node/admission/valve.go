@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 )
@@ -25,7 +26,8 @@ func (c Class) String() string { return [...]string{"forwarded", "interactive", 
 
 // Config says what overload is.
 type Config struct {
-	// Target is the wait that means overload when it stands for Interval. A shorter burst passes.
+	// Target is the wait that means overload when it stands for Interval. A shorter burst passes. Under overload the valve
+	// keeps the wait near Target: without any wait, the processor would be idle from time to time.
 	Target, Interval time.Duration
 	// MinRate is the rate, in items a second, that is admitted in any overload. Without it a node whose limit had fallen
 	// to zero would never see that the cause has gone.
@@ -56,9 +58,9 @@ type Deps struct {
 // Valve limits the rate at which work enters while work that has entered waits too long. Without a standing wait it
 // admits everything. It is safe for concurrent use.
 //
-// The standing wait is CoDel's signal (RFC 8289): the least wait of an interval, which a burst does not raise. The limit
-// follows the rate at which work is finished: a little less when the wait stands, a little more when it does not. In a
-// stall, work is not finished and the limit falls to MinRate.
+// The standing wait is CoDel's signal (RFC 8289): the least wait of an interval, which a burst does not raise. Then two
+// rules act together. The wait of each request refuses it at once, whatever the valve has learned so far. The limit
+// follows the wait more slowly, and shares the capacity between classes and companies.
 //
 // A valve has no goroutine and no timer. The requests themselves move it, so an idle node does not wake up for it.
 type Valve struct {
@@ -73,10 +75,10 @@ type Valve struct {
 	done     int           // items finished in this window
 	observed time.Duration // the sum of the waits that were observed in this window
 	samples  int
-	limit    float64 // items a second; +Inf without overload
-	holdOff  time.Time
+	limit    float64   // items a second; +Inf without overload
 	refusals time.Time // the latest refusal
 	tokens   float64   // items that may enter now
+	least    float64   // items that may enter now however long they have waited
 	conns    float64   // connections that may enter now
 	reserved [classes]float64
 	shares   shares
@@ -110,18 +112,22 @@ func New(cfg Config, deps Deps) (*Valve, error) {
 	return &Valve{cfg: cfg, deps: deps, limit: math.Inf(1), window: deps.Clock(), shares: newShares(), pause: newPause()}, nil
 }
 
-// Enter asks for n items of a company. If they are refused, it returns after which time the caller should come again.
-// For items that were admitted the caller must call Leave.
-func (v *Valve) Enter(class Class, company string, n int) (retryAfter time.Duration, ok bool) {
+// Enter asks for n items of a company. Their request has waited until now. If they are refused, Enter returns after which
+// time the caller should come again. For items that were admitted the caller must call Leave.
+func (v *Valve) Enter(class Class, company string, n int, waited time.Duration) (retryAfter time.Duration, ok bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	now := v.deps.Clock()
+	if waited != Unknown {
+		v.observed += waited
+		v.samples++
+	}
 	v.tick(now)
 	rate := 0.0
 	if class == Interactive { // the outboxes of a company must not use up the share of its people at the gate
 		rate = v.shares.arrive(company, float64(n))
 	}
-	if v.limit == math.Inf(1) || v.takes(class, rate, float64(n)) {
+	if v.limit == math.Inf(1) || v.takes(class, rate, float64(n), waited) {
 		v.counts[class].Admitted += uint64(n)
 		v.pause.admitted += n
 		return 0, true
@@ -131,6 +137,9 @@ func (v *Valve) Enter(class Class, company string, n int) (retryAfter time.Durat
 	v.refusals = now
 	return v.pause.next(class), false
 }
+
+// Unknown is the wait of a request whose arrival was not measured.
+const Unknown time.Duration = -1
 
 // connShare is how many new connections are taken for each item that may enter. Most new connections bring one request,
 // and some of these are refused.
@@ -159,39 +168,48 @@ func (v *Valve) Leave(n int) {
 	v.tick(v.deps.Clock())
 }
 
-// Observe adds the wait of one request to what the valve measures itself.
-func (v *Valve) Observe(wait time.Duration) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.observed += wait
-	v.samples++
-}
-
 // takes decides for n items of a company that sends at the given rate.
-func (v *Valve) takes(class Class, rate, n float64) bool {
+func (v *Valve) takes(class Class, rate, n float64, waited time.Duration) bool {
 	room := v.depth()
 	fair := v.shares.fair
+	chance := v.chance(waited)
 	taken := false
 	switch class {
 	case Forwarded: // it has priority, and may use what comes within the next moments
 		taken = v.tokens > -4*room
 	case Interactive:
-		// A company within its fair share is refused only if even such companies are too many.
-		taken = rate <= fair && v.tokens > -room || v.tokens >= 1 && rand.Float64()*rate < fair
+		if rate <= fair {
+			// A company within its fair share is refused only if even such companies are too many.
+			taken = v.tokens > -room && waited < longWait*v.cfg.Target
+		} else {
+			taken = v.tokens >= 1 && rand.Float64()*rate < fair*chance
+		}
 	case Stored:
-		taken = v.tokens > room/2
+		taken = v.tokens > room/2 && chance == 1
 	case Read:
-		taken = v.tokens > room*3/4
+		taken = v.tokens > room*3/4 && chance == 1
 	}
-	if taken {
+	switch {
+	case taken:
 		v.tokens -= n
-		return true
-	}
-	if v.reserved[class] >= 1 {
+	case v.reserved[class] >= 1:
 		v.reserved[class] -= n
-		return true
+	case class <= Interactive && v.least >= n:
+		v.tokens -= n
+	default:
+		return false
 	}
-	return false
+	v.least = max(0, v.least-n)
+	return true
+}
+
+// longWait is the wait, in targets, after which no punch enters: the work would be for a caller that may have left.
+const longWait = 4
+
+// chance is the probability with which a request may enter after its wait. It falls from 1 at the target to 0 at twice
+// the target. A wait that grows thus ends itself, before the limit has followed.
+func (v *Valve) chance(waited time.Duration) float64 {
+	return min(1, max(0, 2-waited.Seconds()/v.cfg.Target.Seconds()))
 }
 
 // depth is how many items may enter at once.
@@ -205,24 +223,29 @@ func (v *Valve) tick(now time.Time) {
 	}
 	v.window = now
 	wait := v.deps.Wait()
+	switch {
+	case took > v.cfg.Interval: // hardly any work came: the earlier waits say nothing about now
+		clear(v.waits[:])
+	case v.samples == 0: // only ends of work moved the valve: they say nothing about requests that wait
+		wait = max(wait, v.waits[windows-1])
+	}
 	if v.samples > 0 {
 		wait = max(wait, v.observed/time.Duration(v.samples))
 		v.observed, v.samples = 0, 0
 	}
-	if took > v.cfg.Interval { // hardly any work came: the earlier waits say nothing about now
-		clear(v.waits[:])
-	}
 	copy(v.waits[:], v.waits[1:])
 	v.waits[windows-1] = wait
 	seconds := min(took, time.Second).Seconds()
+	rate := float64(v.done) / took.Seconds()
 	v.smoothServed(took)
-	v.adjust(now, wait, seconds)
+	v.adjust(now, wait, rate, seconds)
 	v.shares.tick(took, v.limit)
 	v.pause.tick(seconds, v.limit == math.Inf(1))
 	if v.limit == math.Inf(1) {
 		return
 	}
 	v.tokens = min(v.depth(), v.tokens+v.limit*seconds)
+	v.least = min(max(1, v.cfg.MinRate*v.cfg.Interval.Seconds()), v.least+v.cfg.MinRate*seconds)
 	v.conns = min(v.depth(), v.conns+connShare*v.limit*seconds)
 	for class, share := range reserves {
 		if share > 0 { // a batch of an outbox may be larger than the share of one interval
@@ -242,36 +265,28 @@ func (v *Valve) smoothServed(took time.Duration) {
 // bestFor is how many seconds the best rate is remembered: longer than a failover of the database.
 const bestFor = 30.0
 
-func (v *Valve) adjust(now time.Time, wait time.Duration, seconds float64) {
-	standing := v.waits[0]
-	for _, w := range v.waits[1:] {
-		standing = min(standing, w)
+// adjust follows the wait. Each request's own wait damps the loop, see chance. The limit may therefore move by its own
+// amount in a second and does not swing.
+func (v *Valve) adjust(now time.Time, wait time.Duration, rate, seconds float64) {
+	if v.limit == math.Inf(1) {
+		if slices.Min(v.waits[:]) > v.cfg.Target {
+			v.limit = max(v.cfg.MinRate, v.served, rate)
+			v.tokens, v.refusals = 0, now
+		}
+		return
 	}
-	switch {
-	case standing > v.cfg.Target:
-		if now.Before(v.holdOff) { // the last cut has not had its time to act
-			return
-		}
-		v.holdOff = now.Add(2 * v.cfg.Interval)
-		// A tenth less drains a short queue without leaving the processor idle. A long queue would be served to callers
-		// that have left, so it has to go faster.
-		share := 0.9
-		if standing > 4*v.cfg.Target {
-			share = 0.6
-		}
-		v.limit = max(v.cfg.MinRate, share*min(v.limit, v.served))
-	case v.limit == math.Inf(1):
-	case now.Sub(v.refusals) > unlimitedAfter:
+	if now.Sub(v.refusals) > unlimitedAfter {
 		v.limit = math.Inf(1)
-	case wait < v.cfg.Target/2 && !now.Before(v.holdOff):
-		// Below a rate that the node has served lately, a stall has ended and the limit may double in a tenth of a second.
-		// Above it, the capacity is not known, so the limit grows by a tenth in that time.
-		growth := 1.0
-		if v.limit < v.best {
-			growth = 7
-		}
-		v.limit *= math.Exp(growth * seconds)
+		return
 	}
+	away := 1 - wait.Seconds()/v.cfg.Target.Seconds() // 1 without a wait, 0 at the target, negative above
+	growth := max(-2, away)
+	if growth > 0 && v.limit < 0.9*v.best {
+		growth *= 8 // the node served more lately: a stall has ended
+	}
+	v.limit = max(v.cfg.MinRate, v.limit*math.Exp(growth*seconds))
+	// Without this bound the limit would grow out of sight while little arrives, and be late in the next rush.
+	v.limit = min(v.limit, max(v.cfg.MinRate, 2*v.best))
 }
 
 // State is what an operator sees of a valve.

@@ -32,6 +32,9 @@ type Config struct {
 	MaxBytes      int    // most memory that waiting items hold, by punch.Size
 	MaxBatchItems int    // most items in one write
 	MaxWrites     int    // most writes in flight, and so the connections that they use
+	// MaxWait is how long an item may have to wait for its write while writes succeed. An item that would wait longer is
+	// refused at once. 0 is no bound.
+	MaxWait time.Duration
 	// Spans names the spans of a write: one of the batch and one of each item.
 	Spans tracing.BatchSpec
 }
@@ -43,6 +46,9 @@ func (c Config) Validate() error {
 	}
 	if c.Kind == "" {
 		return errors.New("batcher: Kind is empty")
+	}
+	if c.MaxWait < 0 {
+		return fmt.Errorf("batcher: MaxWait must not be negative, is %s", c.MaxWait)
 	}
 	for _, bound := range []struct {
 		field string
@@ -76,12 +82,13 @@ type Batcher struct {
 	running context.Context //nolint:containedctx // the lifetime of the writers
 	wg      sync.WaitGroup  // the writers
 
-	mu            sync.Mutex // guards the fields below
-	queue         queue
-	writers       int
-	smoothedWrite time.Duration // of writes that succeeded
-	breaker       breaker
-	closed        bool
+	mu           sync.Mutex // guards the fields below
+	queue        queue
+	writers      int
+	pace         pace
+	waitingSince time.Time // when the queue was empty for the last time; zero while it is
+	breaker      breaker
+	closed       bool
 }
 
 // New makes a batcher. Close must be called.
@@ -106,6 +113,7 @@ type entry struct {
 	item     punch.Item
 	queuedAt time.Time
 	wait     trace.Span
+	outbox   bool               // no person waits for the answer
 	done     chan punch.Outcome // has room for the one outcome
 }
 
@@ -147,7 +155,7 @@ func (b *Batcher) await(e *entry, outcome *punch.Outcome) {
 }
 
 func (b *Batcher) newEntry(item punch.Item) *entry {
-	e := &entry{item: item, queuedAt: time.Now(), done: make(chan punch.Outcome, 1)}
+	e := &entry{item: item, queuedAt: time.Now(), outbox: punch.FromOutbox(item.Ctx), done: make(chan punch.Outcome, 1)}
 	_, e.wait = tracing.StartItem(item.Ctx, b.tracer, "queue.wait", trace.SpanKindInternal)
 	return e
 }
@@ -164,6 +172,9 @@ func (b *Batcher) enqueue(entries []*entry, outcomes []punch.Outcome) {
 		if e.wait.IsRecording() {
 			e.wait.SetAttributes(tracing.HomeRegion.String(b.cfg.Home), tracing.QueueDepth.Int(b.queue.len()))
 		}
+		if b.queue.len() == 0 {
+			b.waitingSince = e.queuedAt
+		}
 		b.queue.push(e)
 	}
 	if b.queue.len() > 0 {
@@ -179,8 +190,8 @@ func notConfirmed(cause error) error {
 // does not see that the queue has emptied.
 const longestWait = 2 * time.Second
 
-// admit refuses at once an item for which the queue has no room, or that would wait past its deadline. A queue with room
-// and no batch ahead always accepts. Otherwise an estimate from bad times could keep work out for ever.
+// admit refuses at once an item for which the queue has no room, or that would wait too long. A queue with room and no
+// batch ahead always accepts. Otherwise an estimate from bad times could keep work out for ever.
 func (b *Batcher) admit(e *entry) error {
 	if err := e.item.Ctx.Err(); err != nil {
 		return notConfirmed(err)
@@ -192,17 +203,49 @@ func (b *Batcher) admit(e *entry) error {
 		return punch.Retryable(punch.Unavailable, retryAfter,
 			"the company's home region does not answer; send the punch again with the same id", nil)
 	}
-	if b.queue.len() >= b.cfg.MaxItems || b.queue.bytes+e.item.Size() > b.cfg.MaxBytes {
-		return punch.Retryable(punch.Overloaded, time.Second, "too many punches of this home region are waiting here", nil)
+	if err := b.tooLong(e); err != nil {
+		return err
 	}
-	ahead := b.queue.len() / (b.cfg.MaxBatchItems * b.cfg.MaxWrites)
-	if deadline, ok := e.item.Ctx.Deadline(); ok && ahead > 0 {
-		if wait := b.smoothedWrite * time.Duration(ahead+1); time.Until(deadline) < wait {
-			return punch.Retryable(punch.Overloaded, min(wait, longestWait),
-				"too many punches of this home region wait here to record this one in time", nil)
+	for b.queue.len() >= b.cfg.MaxItems || b.queue.bytes+e.item.Size() > b.cfg.MaxBytes {
+		out := b.queue.makeRoom(e)
+		if out == nil {
+			return noRoom()
 		}
+		b.metrics.reject(out.item.Ctx, noRoom())
+		out.complete(punch.Outcome{Err: noRoom()})
 	}
 	return nil
+}
+
+func noRoom() error {
+	return punch.Retryable(punch.Overloaded, time.Second, "too many punches of this home region are waiting here", nil)
+}
+
+// tooLong refuses an item whose write would come too late.
+func (b *Batcher) tooLong(e *entry) error {
+	before := b.queue.before(e)
+	if rounds := before / (b.cfg.MaxBatchItems * b.cfg.MaxWrites); rounds > 0 {
+		wait := b.pace.write * time.Duration(rounds+1)
+		if deadline, ok := e.item.Ctx.Deadline(); ok && time.Until(deadline) < wait {
+			return tooMany(wait)
+		}
+	}
+	if b.cfg.MaxWait == 0 || b.queue.len() == 0 || e.queuedAt.Sub(b.waitingSince) < standing || !b.pace.fresh(e.queuedAt) {
+		return nil
+	}
+	if wait := b.pace.wait(before, b.cfg.MaxWrites); wait > b.cfg.MaxWait {
+		return tooMany(wait)
+	}
+	return nil
+}
+
+// standing is how long the queue must not have been empty before its length counts. A burst is over in less, and the
+// writes within this time show what a full batch takes.
+const standing = 100 * time.Millisecond
+
+func tooMany(wait time.Duration) error {
+	return punch.Retryable(punch.Overloaded, min(wait, longestWait),
+		"too many punches of this home region wait here to record this one in time", nil)
 }
 
 func (b *Batcher) waiting() (items, bytes int) {

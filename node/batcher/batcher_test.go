@@ -246,8 +246,8 @@ func TestFailedWritesDoNotChangeTheEstimate(t *testing.T) {
 			_, _ = b.Record(t.Context(), aPunch("during"))
 		}
 		outage = false
-		if b.smoothedWrite != 0 {
-			t.Errorf("after an outage the estimate is %s", b.smoothedWrite)
+		if b.pace.write != 0 {
+			t.Errorf("after an outage the estimate is %s", b.pace.write)
 		}
 		mustClose(t, b)
 	})
@@ -384,33 +384,4 @@ func TestStartStopStress(t *testing.T) {
 		mustClose(t, b)
 		wg.Wait()
 	}
-}
-
-func TestQueueKeepsOrderAndCount(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		var q queue
-		var model []*entry
-		for range rapid.IntRange(1, 5000).Draw(t, "steps") {
-			if rapid.IntRange(0, 2).Draw(t, "op") > 0 {
-				e := &entry{item: punch.Item{Punch: aPunch("x")}}
-				q.push(e)
-				model = append(model, e)
-			} else {
-				got := q.pop()
-				if len(model) == 0 {
-					if got != nil {
-						t.Fatal("popped from an empty queue")
-					}
-					continue
-				}
-				if got != model[0] {
-					t.Fatal("popped out of order")
-				}
-				model = model[1:]
-			}
-			if q.len() != len(model) || (len(model) == 0) != (q.bytes == 0) {
-				t.Fatalf("length %d and %d bytes, want length %d", q.len(), q.bytes, len(model))
-			}
-		}
-	})
 }

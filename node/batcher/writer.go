@@ -29,8 +29,8 @@ func (b *Batcher) writeLoop() {
 	}
 }
 
-// next takes the oldest entries whose callers still wait. When there is none, the writer ends under the same lock, so
-// that a later entry starts another. When it leaves entries behind, it starts another writer for them.
+// next takes the entries whose turn it is and whose callers still wait. When there is none, the writer ends under the
+// same lock, so that a later entry starts another. When it leaves entries behind, it starts another writer for them.
 func (b *Batcher) next() []*entry {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -48,6 +48,9 @@ func (b *Batcher) next() []*entry {
 		}
 		bytes += e.item.Size()
 		batch = append(batch, e)
+	}
+	if b.queue.len() == 0 {
+		b.waitingSince = time.Time{}
 	}
 	switch {
 	case len(batch) == 0:
@@ -88,7 +91,7 @@ func (b *Batcher) write(batch []*entry) {
 	took := time.Since(start)
 	b.metrics.write.Record(ctx, took.Seconds(), b.metrics.attrs)
 	b.metrics.size.Record(ctx, int64(len(batch)), b.metrics.attrs)
-	b.writeFinished(took, succeeded)
+	b.writeFinished(took, len(batch), succeeded)
 }
 
 // callWriter turns a panic of the writer into Unavailable for its batch. Otherwise the panic would end the process, with
@@ -131,24 +134,15 @@ func (b *Batcher) writeStarted() time.Time {
 	return now
 }
 
-// writeFinished tells the breaker and smooths the duration of writes with a weight of 1/8, as TCP smooths round trips
-// (RFC 6298). Failed writes are ignored. A slow write counts for at most four times the estimate. A few writes that
-// outlasted a failover therefore do not inflate it, while lasting slowness does.
-func (b *Batcher) writeFinished(took time.Duration, succeeded bool) {
+func (b *Batcher) writeFinished(took time.Duration, items int, succeeded bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.breaker.writeFinished(time.Now(), succeeded)
-	if !succeeded {
-		return
+	now := time.Now()
+	b.breaker.writeFinished(now, succeeded)
+	if succeeded {
+		b.pace.wrote(now, took, items)
 	}
-	if b.smoothedWrite == 0 {
-		b.smoothedWrite = took
-	}
-	b.smoothedWrite += (min(took, max(4*b.smoothedWrite, ordinaryWrite)) - b.smoothedWrite) / 8
 }
-
-// ordinaryWrite always counts in full: so long takes a write between two regions when nothing is wrong.
-const ordinaryWrite = 200 * time.Millisecond
 
 func (e *entry) complete(o punch.Outcome) {
 	e.wait.End() // for an entry that was never written; a second End does nothing

@@ -102,13 +102,14 @@ type Tokens struct {
 
 // Overload says when a node refuses work for want of processor time.
 type Overload struct {
-	Wait time.Duration `help:"Wait for a processor that means overload when it stands for a tenth of a second. Requests beyond what the node can carry are then refused at once. The default is an eighth of the 2s after which devices give up." default:"250ms"`
+	Wait time.Duration `help:"Wait for a processor that means overload when it stands for a tenth of a second. Requests beyond what the node can carry are then refused at once, and the wait stays near this one. The default leaves the answer of a refused request within a tenth of a second." default:"50ms"`
 }
 
 // Queue bounds the punches that wait for the database or for another region.
 type Queue struct {
-	MaxItems int `help:"Punches that may wait for each home region. The default is about one second of a large node's morning rush." default:"16384"`
-	MaxBytes int `help:"Bytes of memory that waiting punches may use for each home region. The default holds 16,384 punches with long notes." default:"33554432"`
+	MaxItems int           `help:"Punches that may wait for each home region. The default is about one second of a large node's morning rush." default:"16384"`
+	MaxWait  time.Duration `help:"How long a punch may have to wait for its write. Beyond it, a punch is refused at once while writes succeed. The default is a quarter of the 2s after which devices give up." default:"500ms"`
+	MaxBytes int           `help:"Bytes of memory that waiting punches may use for each home region. The default holds 16,384 punches with long notes." default:"33554432"`
 }
 
 // Batch bounds one statement and one call to a peer.
@@ -204,7 +205,8 @@ func (c *Node) checkBounds(wrong *problems) {
 	for setting, v := range map[string]int64{
 		"weight": int64(c.Weight), "public-max-body": c.Public.MaxBody, "public-max-connections": int64(c.Public.MaxConnections),
 		"database-connections-per-home": int64(c.DB.ConnectionsPerHome), "database-read-connections": int64(c.DB.ReadConnections),
-		"queue-max-items": int64(c.Queue.MaxItems), "overload-wait": int64(c.Overload.Wait), "batch-max-items": int64(c.Batch.MaxItems),
+		"queue-max-items": int64(c.Queue.MaxItems), "queue-max-wait": int64(c.Queue.MaxWait),
+		"overload-wait": int64(c.Overload.Wait), "batch-max-items": int64(c.Batch.MaxItems),
 		"peer-max-calls": int64(c.Peer.MaxCalls), "directory-capacity": int64(c.Directory.Capacity),
 		"directory-refresh": int64(c.Directory.Refresh), "database-connect-timeout": int64(c.DB.ConnectTimeout),
 	} {

@@ -100,6 +100,7 @@ func TestWrongValuesNameTheSetting(t *testing.T) {
 		"database-url":                  {"--database-url-file=/x"},
 		"token-jwks":                    {"--token-jwks=http://x"},
 		"queue-max-items":               {"--queue-max-items=0"},
+		"queue-max-wait":                {"--queue-max-wait=0s"},
 		"database-connections-per-home": {"--database-connections-per-home=-1"},
 		"punch-timeout":                 {"--punch-timeout=1ms"},
 		"max-future-skew":               {"--max-future-skew=-1s"},

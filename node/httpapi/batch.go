@@ -54,6 +54,7 @@ func (a *API) recordBatch(c *call) (reply, error) {
 	if tracing.Sampled(c.ctx) {
 		trace.SpanFromContext(c.ctx).SetAttributes(tracing.BatchSize.Int(len(items)))
 	}
+	c.ctx = punch.WithOutbox(c.ctx)
 	a.recordItems(c, items)
 	c.buf.Reset()
 	return reply{status: http.StatusOK, home: a.writeResults(c, items)}, nil

@@ -12,7 +12,7 @@ import (
 
 // Gate decides whether a request may enter. Leave must follow an Enter that was granted, with the same n.
 type Gate interface {
-	Enter(class admission.Class, company string, n int) (retryAfter time.Duration, ok bool)
+	Enter(class admission.Class, company string, n int, waited time.Duration) (retryAfter time.Duration, ok bool)
 	Leave(n int)
 }
 
@@ -33,10 +33,19 @@ func weight(class admission.Class, r *http.Request) int {
 
 // enter asks the gate for a request of a gated route. A refused request gets its answer here, before its token is
 // verified and its body is read. A refusal must cost far less than a punch, or refusing would itself be the overload.
+// A caller that has left gets no answer and costs no work: under overload such requests would take the whole node.
 func (a *API) enter(rt *route, metrics *routeMetrics, w http.ResponseWriter, r *http.Request) (leave func(), ok bool) {
 	start := time.Now()
+	waited, left := admission.Unknown, false
+	if a.deps.Waited != nil {
+		waited, left = a.deps.Waited(r.Context())
+	}
+	if left {
+		metrics.record(r.Context(), r, outcomeGone, 0, waited)
+		panic(http.ErrAbortHandler) // net/http closes the connection without a word
+	}
 	n := weight(rt.class, r)
-	wait, ok := a.deps.Gate.Enter(rt.class, a.deps.Auth.CompanyHint(bearer(r)), n)
+	wait, ok := a.deps.Gate.Enter(rt.class, a.deps.Auth.CompanyHint(bearer(r)), n, waited)
 	if ok {
 		return func() { a.deps.Gate.Leave(n) }, true
 	}

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"net/http/httptrace"
@@ -27,12 +28,13 @@ type asked struct {
 	class   admission.Class
 	company string
 	n       int
+	waited  time.Duration
 }
 
-func (g *fullGate) Enter(class admission.Class, company string, n int) (time.Duration, bool) {
+func (g *fullGate) Enter(class admission.Class, company string, n int, waited time.Duration) (time.Duration, bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.asked = append(g.asked, asked{class, company, n})
+	g.asked = append(g.asked, asked{class, company, n, waited})
 	return g.wait, false
 }
 
@@ -42,19 +44,22 @@ func (g *fullGate) Leave(int) { panic("nothing has entered") }
 // body. Its answer must tell a device what to do.
 func TestAFullNodeRefusesAtTheDoor(t *testing.T) {
 	gate := &fullGate{wait: 7 * time.Second}
-	h := newHarness(t, func(_ *Config, deps *Deps) { deps.Gate = gate })
+	const wait = 70 * time.Millisecond
+	h := newHarness(t, func(_ *Config, deps *Deps) {
+		deps.Gate, deps.Waited = gate, func(context.Context) (time.Duration, bool) { return wait, false }
+	})
 	token := h.as(t, auth.Employee, "anna")
 	for _, c := range []struct {
 		request
 		want asked
 	}{
-		{request{method: "POST", path: "/v1/punches", authorization: token, body: `{"id":`}, asked{admission.Interactive, "unverified acme", 1}},
-		{request{method: "POST", path: "/v1/punches", authorization: "Bearer none", body: `{}`}, asked{admission.Interactive, "", 1}},
+		{request{method: "POST", path: "/v1/punches", authorization: token, body: `{"id":`}, asked{admission.Interactive, "unverified acme", 1, wait}},
+		{request{method: "POST", path: "/v1/punches", authorization: "Bearer none", body: `{}`}, asked{admission.Interactive, "", 1, wait}},
 		{
 			request{method: "POST", path: "/v1/punches/batch", authorization: token, body: strings.Repeat(" ", 1200)},
-			asked{admission.Stored, "unverified acme", 2},
+			asked{admission.Stored, "unverified acme", 2, wait},
 		},
-		{request{method: "GET", path: "/v1/employees/anna/punches", authorization: token}, asked{admission.Read, "unverified acme", 1}},
+		{request{method: "GET", path: "/v1/employees/anna/punches", authorization: token}, asked{admission.Read, "unverified acme", 1, wait}},
 	} {
 		got := h.send(t, c.request)
 		problem := got.problem(t)
@@ -99,5 +104,28 @@ func TestARefusalKeepsItsConnection(t *testing.T) {
 		if i > 0 && !reused {
 			t.Error("a refusal ended its connection")
 		}
+	}
+}
+
+// TestACallerThatHasLeftCostsNoWork holds that the request of a caller that has left is neither decoded nor recorded, and
+// that the gate does not count it.
+func TestACallerThatHasLeftCostsNoWork(t *testing.T) {
+	gate := &fullGate{}
+	h := newHarness(t, func(_ *Config, deps *Deps) {
+		deps.Gate, deps.Waited = gate, func(context.Context) (time.Duration, bool) { return time.Second, true }
+	})
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, h.url+"/v1/punches", strings.NewReader(`{"kind":"in"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res, err := h.client.Do(req); err == nil {
+		_ = res.Body.Close()
+		t.Errorf("answered %d to a caller that has left", res.StatusCode)
+	}
+	if len(gate.asked) != 0 {
+		t.Errorf("the gate was asked for %+v", gate.asked)
+	}
+	if n := h.counts(t, "punchclock.http.requests")["http.request.method=POST,http.route=/v1/punches,outcome=gone"]; n != 1 {
+		t.Errorf("%d requests are counted as gone, want 1", n)
 	}
 }

@@ -62,15 +62,18 @@ type Reader interface {
 	List(ctx context.Context, q punch.Query) ([]punch.Receipt, error)
 }
 
-// Deps are the parts that the API calls and reports to. All are required.
+// Deps are the parts that the API calls and reports to. All but Waited are required.
 type Deps struct {
 	Recorder punch.Recorder
 	Reader   Reader
 	Auth     Authenticator
 	Gate     Gate
 	Levels   Levels
-	Cluster  *region.Cluster
-	Ready    func() bool // reports whether the node may be sent punches
+	// Waited returns how long the request of a context has waited for its handler, and whether its caller has left. With
+	// nil, no wait is known and no caller has left.
+	Waited  func(ctx context.Context) (waited time.Duration, left bool)
+	Cluster *region.Cluster
+	Ready   func() bool // reports whether the node may be sent punches
 	// Draining reports whether the node has begun to drain, or its region is evacuated. Every answer then ends its
 	// connection: a client must choose another node before this one closes the connection under its next request.
 	Draining func() bool

@@ -23,7 +23,7 @@ type Home interface {
 
 // Gate decides whether a call may enter. Leave must follow an Enter that was granted, with the same n.
 type Gate interface {
-	Enter(class admission.Class, company string, n int) (retryAfter time.Duration, ok bool)
+	Enter(class admission.Class, company string, n int, waited time.Duration) (retryAfter time.Duration, ok bool)
 	Leave(n int)
 }
 
@@ -79,7 +79,7 @@ func (h *handler) Record(ctx context.Context, req *peerpb.RecordRequest) (*peerp
 		}
 	}
 	// A full node refuses the whole call: the caller then knows with one small answer that it must ask another node.
-	if _, ok := h.gate.Enter(admission.Forwarded, "", len(req.GetItems())); !ok {
+	if _, ok := h.gate.Enter(admission.Forwarded, "", len(req.GetItems()), admission.Unknown); !ok {
 		return nil, connect.Errorf(connect.CodeResourceExhausted, "this node has more punches than it can carry")
 	}
 	defer h.gate.Leave(len(req.GetItems()))

@@ -17,6 +17,7 @@ func toWire(it *punch.Item, now, callEnds time.Time) *peerpb.Item {
 		Company: it.Company, Employee: it.Employee, Id: it.ID[:], Kind: string(it.Kind), Source: it.Source, Note: it.Note,
 		ReceivedAt: it.ReceivedAt.UnixMicro(), EntryRegion: it.EntryRegion, TraceId: it.TraceID, Late: it.Late, Review: it.NeedsReview,
 		HomeRegion: it.HomeRegion, Epoch: it.Epoch, Zone: it.Zone, UtcOffset: it.UTCOffset,
+		Outbox: punch.FromOutbox(it.Ctx),
 	}
 	if !it.At.IsZero() {
 		at := it.At.UnixMicro()
@@ -60,6 +61,9 @@ func fromWire(ctx context.Context, w *peerpb.Item) (punch.Item, context.CancelFu
 		timeout = maxTimeout
 	}
 	ctx, cancel := context.WithTimeout(tracing.Extract(ctx, w.GetTraceparent(), w.GetTracestate()), timeout)
+	if w.GetOutbox() {
+		ctx = punch.WithOutbox(ctx)
+	}
 	return punch.Item{Ctx: ctx, Punch: p}, cancel
 }
 

@@ -144,8 +144,10 @@ type Item struct {
 	// Time until the item's deadline when the request is sent.
 	TimeoutMicros int64 `protobuf:"varint,17,opt,name=timeout_micros,json=timeoutMicros,proto3" json:"timeout_micros,omitempty"`
 	// W3C Trace Context of the item. The trace context of the request belongs to the batch.
-	Traceparent   string `protobuf:"bytes,18,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
-	Tracestate    string `protobuf:"bytes,19,opt,name=tracestate,proto3" json:"tracestate,omitempty"`
+	Traceparent string `protobuf:"bytes,18,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
+	Tracestate  string `protobuf:"bytes,19,opt,name=tracestate,proto3" json:"tracestate,omitempty"`
+	// The punch comes from an outbox: no person waits for the answer.
+	Outbox        bool `protobuf:"varint,20,opt,name=outbox,proto3" json:"outbox,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -311,6 +313,13 @@ func (x *Item) GetTracestate() string {
 		return x.Tracestate
 	}
 	return ""
+}
+
+func (x *Item) GetOutbox() bool {
+	if x != nil {
+		return x.Outbox
+	}
+	return false
 }
 
 // Result is a receipt, or an error when code is set.
@@ -520,7 +529,7 @@ const file_peer_proto_rawDesc = "" +
 	"\x05items\x18\x01 \x03(\v2\x18.punchclock.peer.v1.ItemR\x05items\"m\n" +
 	"\x0eRecordResponse\x124\n" +
 	"\aresults\x18\x01 \x03(\v2\x1a.punchclock.peer.v1.ResultR\aresults\x12%\n" +
-	"\x0ehandled_micros\x18\x02 \x01(\x03R\rhandledMicros\"\x86\x04\n" +
+	"\x0ehandled_micros\x18\x02 \x01(\x03R\rhandledMicros\"\x9e\x04\n" +
 	"\x04Item\x12\x18\n" +
 	"\acompany\x18\x01 \x01(\tR\acompany\x12\x1a\n" +
 	"\bemployee\x18\x02 \x01(\tR\bemployee\x12\x0e\n" +
@@ -546,7 +555,8 @@ const file_peer_proto_rawDesc = "" +
 	"\vtraceparent\x18\x12 \x01(\tR\vtraceparent\x12\x1e\n" +
 	"\n" +
 	"tracestate\x18\x13 \x01(\tR\n" +
-	"tracestateB\x05\n" +
+	"tracestate\x12\x16\n" +
+	"\x06outbox\x18\x14 \x01(\bR\x06outboxB\x05\n" +
 	"\x03_at\"\xf1\x01\n" +
 	"\x06Result\x12\x1f\n" +
 	"\vrecorded_at\x18\x01 \x01(\x03R\n" +
