@@ -207,7 +207,11 @@ func TestItemsSurviveTheWire(t *testing.T) {
 		if !p.At.IsZero() && p.At.UnixMicro() == 0 {
 			t.Skip("the zero time stands for no time")
 		}
-		raw, err := proto.Marshal(toWire(&punch.Item{Ctx: context.Background(), Punch: p}, time.Now(), time.Now().Add(time.Minute)))
+		ctx, outbox := context.Background(), rapid.Bool().Draw(t, "outbox")
+		if outbox {
+			ctx = punch.WithOutbox(ctx)
+		}
+		raw, err := proto.Marshal(toWire(&punch.Item{Ctx: ctx, Punch: p}, time.Now(), time.Now().Add(time.Minute)))
 		if err != nil {
 			t.Skip("not UTF-8, which Validate refuses")
 		}
@@ -217,6 +221,9 @@ func TestItemsSurviveTheWire(t *testing.T) {
 		}
 		got, cancel := fromWire(context.Background(), &w)
 		cancel()
+		if punch.FromOutbox(got.Ctx) != outbox {
+			t.Fatalf("an outbox: sent %t, received %t", outbox, !outbox)
+		}
 		if got.Punch != p {
 			t.Fatalf("sent\n%+v\nreceived\n%+v", p, got.Punch)
 		}
