@@ -102,7 +102,7 @@ type Tokens struct {
 
 // Overload says when a node refuses work for want of processor time.
 type Overload struct {
-	Wait time.Duration `help:"Wait for a processor that means overload when it stands for a tenth of a second. Requests beyond what the node can carry are then refused at once, and the wait stays near this one. The default leaves the answer of a refused request within a tenth of a second." default:"50ms"`
+	Wait time.Duration `help:"Wait for a processor that means overload when it stands for a tenth of a second. Requests beyond what the node can carry are then refused at once, and the wait stays near this one. The default is an eighth of the 2s after which devices give up." default:"250ms"`
 }
 
 // Queue bounds the punches that wait for the database or for another region.
