@@ -93,7 +93,7 @@ var testsMayImport = map[string][]string{
 	"node/rehome":         {"node/crdb", "node/lab/cluster"},
 	"node/lab/load":       {"node/httpapi", "node/auth"},
 	"terraform":           {"node/config", "node/lab/cluster"},
-	"node/client":         {"node/client/clienttest"},
+	"node/client":         {"node/admission", "node/client/clienttest"},
 }
 
 const (

@@ -99,6 +99,7 @@ func (c *Client) sendBatch(ctx context.Context, b *batch, open []int) {
 		if err != nil {
 			// A proxy that limits the size of a body sends no problem document.
 			err.Final = err.Final || err.Status == http.StatusRequestEntityTooLarge
+			err.slot = err.UploadAfter > 0
 			return err
 		}
 		open, err = b.take(answer, open, attempt)

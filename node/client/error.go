@@ -32,6 +32,8 @@ type Error struct {
 	Node        string // the node of the last answer; empty if the answer did not name it
 	Attempts    int    // number of requests, 0 if none could be sent
 	Err         error  // why there was no answer; nil if there was one
+
+	slot bool // the service has a time for this batch, before which no attempt may follow
 }
 
 func (e *Error) Error() string {
@@ -68,9 +70,10 @@ func IsFinal(err error) bool {
 
 // retryable reports whether another attempt may soon succeed although the device changes nothing. A bad token stays bad. A
 // clock that two nodes call wrong stays wrong. A company is suspended for minutes and at every node, so the person at the
-// gate hears at once that the device keeps the punch. A degraded region serves no reads for minutes.
+// gate hears at once that the device keeps the punch. A degraded region serves no reads for minutes. A
+// batch with an upload slot waits for the slot.
 func (e *Error) retryable() bool {
-	return !e.Final && !e.Confirmed && e.Code != punch.Unauthenticated && e.Code != punch.Suspended && e.Code != punch.Degraded
+	return !e.Final && !e.Confirmed && !e.slot && e.Code != punch.Unauthenticated && e.Code != punch.Suspended && e.Code != punch.Degraded
 }
 
 // noAnswer makes the error of an attempt that settled nothing. status is 0 without a response.

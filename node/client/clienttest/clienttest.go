@@ -36,6 +36,12 @@ const maxFutureSkew = 2 * time.Minute
 
 // Service is the storage behind one or several nodes.
 type Service struct {
+	// Gate and Levels are those of the nodes. By default they let everything in.
+	Gate   httpapi.Gate
+	Levels httpapi.Levels
+	// Work is called for each punch before it is stored. By default storing takes no time.
+	Work func()
+
 	mu      sync.Mutex // guards the fields below
 	stored  map[punch.Key]punch.Stored
 	trouble Trouble
@@ -80,7 +86,11 @@ func (s *Service) in(api http.Handler) http.Handler {
 }
 
 // NewService makes a service without punches.
-func NewService() *Service { return &Service{stored: make(map[punch.Key]punch.Stored)} }
+func NewService() *Service {
+	return &Service{
+		Gate: admission.Open{}, Levels: admission.Open{}, Work: func() {}, stored: make(map[punch.Key]punch.Stored),
+	}
+}
 
 // Recorded reports whether the service has a punch of Company.
 func (s *Service) Recorded(employee string, id punch.ID) bool {
@@ -119,7 +129,7 @@ func (s *Service) Handler(node string, clock func() time.Time) (http.Handler, er
 	api, err := httpapi.New(
 		httpapi.Config{Node: node, Region: "us-east", PunchTimeout: 10 * time.Second, MaxBody: 1 << 20},
 		httpapi.Deps{
-			Gate: admission.Open{}, Levels: admission.Open{}, Recorder: recorder{s, clock}, Reader: s, Auth: manager{}, Cluster: cluster, Clock: clock, Log: slog.New(slog.DiscardHandler),
+			Gate: s.Gate, Levels: s.Levels, Recorder: recorder{s, clock}, Reader: s, Auth: manager{}, Cluster: cluster, Clock: clock, Log: slog.New(slog.DiscardHandler),
 			Draining: func() bool { return false }, ClockWrong: func() bool { return false },
 			Tracer: tracenoop.NewTracerProvider(), Meter: metricnoop.NewMeterProvider(),
 		})
@@ -134,6 +144,7 @@ type recorder struct {
 
 // Record implements punch.Recorder.
 func (r recorder) Record(_ context.Context, p punch.Punch) (punch.Receipt, error) {
+	r.Work()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.trouble.Refusal != nil {
