@@ -51,6 +51,8 @@ func (r *closedResult) Rate() float64 { return float64(r.Acknowledged) / r.Took.
 const (
 	// answerTimeout is more than a node's own limit for a punch.
 	answerTimeout = 40 * time.Second
+	// mostBroken connections in a row mean that the server is gone. Their pauses take 5 s.
+	mostBroken = 250
 	// refusalPause keeps a refused caller from taking the core of the generator.
 	refusalPause = 20 * time.Millisecond
 )
@@ -111,11 +113,16 @@ func (l *closedLoop) call(ctx context.Context, number int) error {
 	var c caller
 	defer c.close()
 	c.writer = newRequestWriter(target.Host, l.job, number)
-	for ctx.Err() == nil && l.mayBegin() {
+	for broken := 0; ctx.Err() == nil && l.mayBegin(); {
 		sent := time.Now()
 		acknowledged, refusal, err := c.exchange(ctx, target.Host)
-		if err != nil {
+		if err == nil {
+			broken = 0
+		} else if broken++; broken == mostBroken {
 			return fmt.Errorf("%s: %w", target, err)
+		} else { // a node under overload ends connections
+			c.close()
+			refusal = err.Error()
 		}
 		l.acknowledged.Add(int64(acknowledged))
 		l.mu.Lock()

@@ -61,8 +61,9 @@ func measureWrong(ctx context.Context, s *session, run *partRun) error {
 	return nil
 }
 
-// batchCallers keep as many batches on their way as fill the queue of a home for several statements.
-const batchCallers = 8
+// batchCallers keep the queue of a home full: a batch has at most 256 punches in it, and 4 writers take 512 each. Fewer
+// callers would measure small statements. The memory of more batches would be refused.
+const batchCallers = 24
 
 // measureRows compares batches of punches through HTTP with a loop that inserts batches of the same size.
 func measureRows(ctx context.Context, s *session, run *partRun) error {

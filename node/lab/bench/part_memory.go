@@ -22,6 +22,7 @@ const (
 	fillTime    = 10 * time.Second
 	fillCallers = 240 // with 256 punches under way each, more than the queues of three homes hold
 	fillBatch   = 1000
+	fillPeople  = 12_000 // single punches beside them, which need more memory than batches leave
 )
 
 func mebi(bytes int64) float64 { return float64(bytes) / (1 << 20) }
@@ -105,7 +106,7 @@ func watchMemory(ctx context.Context, pids []int, done <-chan error) (highest in
 	}
 }
 
-// measureFull freezes the database and sends batches until the queues of all homes are full.
+// measureFull freezes the database. It sends batches and single punches until the node takes no more.
 func (s *session) measureFull(ctx context.Context, run *partRun) (err error) {
 	urls, pids := s.running()
 	before, err := residentOf(pids...)
@@ -116,20 +117,27 @@ func (s *session) measureFull(ctx context.Context, run *partRun) (err error) {
 		return err
 	}
 	done := make(chan error, 1)
-	var result outcome
+	results := make([]outcome, 2)
 	go func() {
-		var err error
-		result, err = s.generate(ctx, &job{Closed: &closedJob{
-			Targets: urls, Companies: s.env.Companies, Connections: fillCallers, Batch: fillBatch, Duration: fillTime,
-		}})
-		done <- err
+		var both errgroup.Group
+		for i, j := range []closedJob{
+			{Connections: fillCallers, Batch: fillBatch}, {Connections: min(fillPeople, s.cmd.inFlight), Batch: 1},
+		} {
+			j.Targets, j.Companies, j.Duration = urls, s.env.Companies, fillTime
+			both.Go(func() (err error) {
+				results[i], err = s.generate(ctx, &job{Closed: &j})
+				return err
+			})
+		}
+		done <- both.Wait()
 	}()
 	highest, err := watchMemory(ctx, pids, done)
 	if err = errors.Join(err, s.signalDatabase(syscall.SIGCONT)); err != nil {
 		return err
 	}
-	run.add("memory.full", mebi(highest), "%.0f MiB at the highest, %.0f MiB before; %d punches were refused meanwhile: %s",
-		mebi(highest), mebi(before), result.Closed.Refused, short(result.Closed.LastRefusal))
+	batches, people := &results[0].Closed, &results[1].Closed
+	run.add("memory.full", mebi(highest), "%.0f MiB at the highest, %.0f MiB before; %d punches in batches and %d single ones were refused meanwhile: %s",
+		mebi(highest), mebi(before), batches.Refused, people.Refused, short(cmp.Or(people.LastRefusal, batches.LastRefusal)))
 	return nil
 }
 
