@@ -141,6 +141,9 @@ func measureQueues(ctx context.Context, s *session, run *partRun) error {
 	run.again = s.profileRound(&subject{job: s.closed(east, s.companies("us-east"))})
 	for i := range designs {
 		d := &designs[i]
+		if err := s.warmUp(ctx, east[0]); err != nil {
+			return err
+		}
 		node, err := s.throughQueue(ctx, east[0], "node")
 		if err != nil {
 			return err
@@ -246,16 +249,21 @@ func (s *session) measureDesign(ctx context.Context, d *design) (_ queueRun, err
 		return queueRun{}, err
 	}
 	defer func() { err = errors.Join(err, p.stop()) }()
-	warm := s.closed([]string{p.url}, s.companies("us-east"))
-	warm.Duration = time.Second
-	if _, err := s.generate(ctx, &job{Closed: &warm}); err != nil {
-		return queueRun{}, err
-	}
-	// The rows of the first second must not count.
-	if err := s.quiet(ctx); err != nil {
+	if err := s.warmUp(ctx, p.url); err != nil {
 		return queueRun{}, err
 	}
 	return s.throughQueue(ctx, p.url, d.name)
+}
+
+// warmUp sends punches for a second, to a node and to a queue alike, and waits until no more rows come. They must not
+// count.
+func (s *session) warmUp(ctx context.Context, url string) error {
+	warm := s.closed([]string{url}, s.companies("us-east"))
+	warm.Duration = time.Second
+	if _, err := s.generate(ctx, &job{Closed: &warm}); err != nil {
+		return err
+	}
+	return s.quiet(ctx)
 }
 
 // quiet waits until no more rows come.
