@@ -17,6 +17,7 @@ func (o *Outcome) checkBounds(b Bounds, settle time.Duration) {
 	}
 	o.checkLatencies(b)
 	o.checkGaps(b)
+	o.checkOverloads(b)
 	o.checkRecovery(b, settle)
 	o.checkOutboxes()
 }
@@ -98,6 +99,30 @@ func (o *Outcome) longest(among func(*Gap) bool) (longest *Gap) {
 		}
 	}
 	return longest
+}
+
+// checkOverloads checks that the nodes committed what they could carry while more punches came, and were quick soon after.
+func (o *Outcome) checkOverloads(b Bounds) {
+	if b.Goodput == 0 {
+		return
+	}
+	if len(o.Overloads) == 0 {
+		o.fail("goodput under overload", fmt.Sprintf("at least %.2g of the capacity", b.Goodput), "nothing")
+	}
+	for i := range o.Overloads {
+		one := &o.Overloads[i]
+		o.checkZero("punches that were due and not sent, "+one.Name, one.Dropped)
+		o.Checks = append(o.Checks, Check{
+			What: "goodput, " + one.Name, Limit: fmt.Sprintf("at least %.2f of the capacity", b.Goodput),
+			Measured: fmt.Sprintf("%.2f", one.Goodput), OK: one.Goodput >= b.Goodput,
+		})
+		what, limit := "time until p99 is usual after the overload, "+one.Name, "at most "+b.Calm.String()
+		if one.Recovered == nil {
+			o.fail(what, limit, "not seen")
+			continue
+		}
+		o.Checks = append(o.Checks, Check{What: what, Limit: limit, Measured: brief(*one.Recovered), OK: *one.Recovered <= b.Calm})
+	}
 }
 
 // membersBack is enough for nodes that were cut off from each other, which need a round of the join loop. Restarted or

@@ -170,6 +170,7 @@ func (c *Command) adapt(sc *Scenario) error {
 	}
 	sc.needs = needs{}
 	sc.inject, sc.heal = shell(c.Inject), shell(c.Heal)
+	sc.Bounds.Goodput, sc.Bounds.Calm = 0, 0 // a command of the operator measures no capacity
 	return nil
 }
 

@@ -118,7 +118,7 @@ func homeFigures(all []load.Outcome, homes []string, m *Moments) (list []HomeFig
 	return list
 }
 
-func only(all []load.Outcome, keep func(*load.Outcome) bool) (some []load.Outcome) {
+func only[T any](all []T, keep func(*T) bool) (some []T) {
 	for i := range all {
 		if keep(&all[i]) {
 			some = append(some, all[i])

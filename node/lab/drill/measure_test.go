@@ -134,6 +134,13 @@ func drilled() *Outcome {
 	return o
 }
 
+// stampedes are the bounds of an overload.
+var stampedes = Bounds{Goodput: 0.9, Calm: 5 * time.Second}
+
+func overloads(goodput float64, recovered time.Duration) []Overload {
+	return []Overload{{Name: "a stampede", Capacity: 1000, Factor: 2, Goodput: goodput, Recovered: &recovered}}
+}
+
 func TestJudge(t *testing.T) {
 	const second = time.Second
 	for _, c := range []struct {
@@ -178,6 +185,18 @@ func TestJudge(t *testing.T) {
 			o.Plain = &Plain{Presses: load.Presses{Sent: 7, Acknowledged: 5}}
 		}, "without an answer"},
 		{"an outbox that forgot", Bounds{}, func(o *Outcome) { o.Outboxes, o.Ledger.Unresolved = &Outboxes{Kept: 3, Flushed: 2}, 1 }, "without an answer"},
+		{"an overload that was carried", stampedes, func(o *Outcome) { o.Overloads = overloads(0.9, 5*second) }, ""},
+		{"a collapse under overload", stampedes, func(o *Outcome) { o.Overloads = overloads(0.89, second) }, "goodput, a stampede: 0.89"},
+		{"a slow recovery", stampedes, func(o *Outcome) { o.Overloads = overloads(1, 6*second) }, "p99 is usual after the overload, a stampede: 6s"},
+		{"no recovery from an overload", stampedes, func(o *Outcome) {
+			o.Overloads = overloads(1, second)
+			o.Overloads[0].Recovered = nil
+		}, "a stampede: not seen"},
+		{"an overload that was not offered", stampedes, func(o *Outcome) {
+			o.Overloads = overloads(1, second)
+			o.Overloads[0].Dropped = 1
+		}, "not sent, a stampede"},
+		{"no overload", stampedes, nil, "goodput under overload"},
 		{"it did not come to its end", Bounds{}, func(o *Outcome) { o.Error = "interrupted" }, "interrupted"},
 		{"a lost punch", Bounds{}, func(o *Outcome) { o.Ledger.Lost = 1 }, audit.ErrNotClean.Error()},
 		{"no evidence", Bounds{}, func(o *Outcome) { o.Ledger.Acknowledged = 0 }, audit.ErrNoEvidence.Error()},

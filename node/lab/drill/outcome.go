@@ -24,8 +24,10 @@ type Outcome struct {
 	// Outboxes is nil if the scenario has no offline devices.
 	Outboxes *Outboxes `json:"outboxes,omitempty"`
 	// Plain is the plain client beside the reference client. All other figures but the ledger's leave it out.
-	Plain   *Plain `json:"plain,omitempty"`
-	Dropped int    `json:"dropped"` // punches that were due and never sent, which makes the figures void
+	Plain *Plain `json:"plain,omitempty"`
+	// Overloads are parts of the drill with more punches than the nodes could carry.
+	Overloads []Overload `json:"overloads,omitempty"`
+	Dropped   int        `json:"dropped"` // punches that were due and never sent, which makes the figures void
 	// Late is how long after its due time the generator began a punch, at the 99th percentile. More than some
 	// milliseconds mean that the machine is too busy to be measured.
 	Late time.Duration `json:"late_ns"`

@@ -292,7 +292,7 @@ func (r *run) outcome(result *load.Result, report *audit.Report, boxes *Outboxes
 		Scenario: r.scenario.Name, About: r.scenario.About,
 		Engine: state.Database.Engine + " " + state.Database.Version, Nodes: len(state.Nodes),
 		Victim: r.target.victim, Rate: r.load.Rate, Notes: r.target.notes, Moments: r.moments, Recovery: r.seen.watch(&r.moments),
-		Ledger: report, Outboxes: boxes, Plain: r.plain, WrongTimes: wrongTimes(r.samples.all, &r.moments), Dropped: result.Dropped, Late: result.Late, Failed: result.Sent - result.Acknowledged, Retries: result.Retries, Codes: result.Codes,
+		Ledger: report, Outboxes: boxes, Plain: r.plain, Overloads: r.target.overloads, WrongTimes: wrongTimes(r.samples.all, &r.moments), Dropped: result.Dropped, Late: result.Late, Failed: result.Sent - result.Acknowledged, Retries: result.Retries, Codes: result.Codes,
 		Homes:   homeFigures(r.samples.all, homes, &r.moments),
 		Gaps:    gaps(r.samples.all, homes, entries, &r.moments),
 		Seconds: timeline(r.samples.all, homes, r.moments.Begin),

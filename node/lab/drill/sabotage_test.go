@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -291,5 +293,33 @@ func TestCatchesAFreshIDPerRetry(t *testing.T) {
 				t.Fatalf("answers came too late; clean: %t, want %t:\n%s", report.Clean(), build.clean, &report)
 			}
 		})
+	}
+}
+
+// stampedeVariable makes TestCatchesANodeWithoutAdmission run. It takes four minutes and a machine without other work, so
+// it is no part of `make test`.
+const stampedeVariable = "PUNCHCLOCK_LAB_TEST_STAMPEDE"
+
+// TestCatchesANodeWithoutAdmission plays the drill stampede with nodes that never see an overload.
+func TestCatchesANodeWithoutAdmission(t *testing.T) {
+	if os.Getenv(stampedeVariable) == "" {
+		t.Skip("takes four minutes of an idle machine: set " + stampedeVariable)
+	}
+	mustBinary(t) // also builds the lab
+	binary := mustSabotage(t, cluster.Build, edit{"node/node.go", "admission.Config{Target: cfg.Overload.Wait,", "admission.Config{Target: time.Hour,"})
+	for _, engine := range mustEngines(t) {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+		defer cancel()
+		out := t.TempDir()
+		cmd := exec.CommandContext(ctx, shared.lab, "drill", "stampede", "--engine="+engine, "--binary="+binary, "--out="+out)
+		// The lab refuses variables that it does not know.
+		cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, stampedeVariable+"=") })
+		text, err := cmd.CombinedOutput()
+		if err == nil || !strings.Contains(string(text), "FAILS  goodput") {
+			t.Errorf("%s: %v, and no bound on the goodput failed:\n%s", engine, err, text)
+		}
+		if !strings.Contains(string(text), "lost                 0") || strings.Contains(string(text), "UNFINISHED") {
+			t.Errorf("%s: without admission the audit must still be clean:\n%s", engine, text)
+		}
 	}
 }

@@ -47,6 +47,10 @@ type Bounds struct {
 	MajorityGap time.Duration // the longest gap of any home, through entries outside the victim
 	// LossSeen is the time until all nodes outside the victim miss a node.
 	LossSeen time.Duration
+	// Goodput is the least share of the capacity that is acknowledged in each overload.
+	Goodput float64
+	// Calm is the time until the p99 is usual again after each overload.
+	Calm time.Duration
 }
 
 const (
@@ -117,6 +121,14 @@ func regionScenarios() []Scenario {
 			Bounds: Bounds{NoneFailed: true, P99: 3 * second, Gap: 3 * second},
 			needs:  needs{outside: true},
 			inject: moveAway, heal: moveBack,
+		},
+		{
+			Name:   "stampede",
+			About:  "a region's whole load meets one of its nodes, then the region dies under overload; the callers have no manners",
+			Before: before, After: after,
+			// Callers who ignore Retry-After cost a tenth at most: a refusal must be far cheaper than a punch.
+			Bounds: Bounds{Goodput: 0.9, Calm: 5 * second},
+			inject: stampede, heal: endStampede,
 		},
 	}
 }

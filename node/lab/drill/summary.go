@@ -38,6 +38,9 @@ func (o *Outcome) String() string {
 	if o.Plain != nil {
 		line("%s\n", o.Plain)
 	}
+	for i := range o.Overloads {
+		line("%s\n", &o.Overloads[i])
+	}
 	if o.Ledger != nil {
 		s.WriteString(o.Ledger.String())
 	}

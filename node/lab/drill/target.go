@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/punchclock/punchclock/node/lab/cluster"
+	"github.com/punchclock/punchclock/node/lab/load"
 	"github.com/punchclock/punchclock/node/lab/traceview"
 )
 
@@ -36,6 +37,8 @@ type target struct {
 	say         func(format string, args ...any)
 	progress    io.Writer // for people
 	notes       []string  // what the reader of the result must know
+	overloads   []Overload
+	processors  *load.Processors // nil until a scenario splits them
 }
 
 // nodes returns the victim's nodes.
