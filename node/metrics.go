@@ -86,6 +86,21 @@ func (n *Node) observeRegions(meter metric.Meter) error {
 	return err
 }
 
+// observePeers shows how often a connection to a peer was missing.
+func (n *Node) observePeers() error {
+	meter := n.telemetry.MeterProvider.Meter("punchclock/node")
+	_, err := meter.Int64ObservableCounter("punchclock.peer.connections.opened", metric.WithUnit("{connection}"),
+		metric.WithDescription("Connections that this node opened to its peers. Punches should find them open."),
+		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
+			o.Observe(int64(n.peers.Opened()))
+			return nil
+		}))
+	if err != nil {
+		return fmt.Errorf("node metrics: %w", err)
+	}
+	return nil
+}
+
 // observeAdmission shows what the gate lets in and what it refuses.
 func (n *Node) observeAdmission(meter metric.Meter) error {
 	requests, err1 := meter.Int64ObservableCounter("punchclock.admission.requests", metric.WithUnit("{request}"),

@@ -147,6 +147,8 @@ func (n *Node) start(ctx context.Context) error {
 		{"controls", n.startControls},
 		// Before the public listener: a node with a wrong clock must know it before it judges a device's clock.
 		{"clock", n.startWatcher},
+		// After gossip, which knows the peers, and before anyone is told that this node is ready.
+		{"warm-up", n.warmUp},
 		{"DNS", n.startDNS},
 		{"public listener", n.startPublic},
 	} {

@@ -150,6 +150,9 @@ func (n *Node) startTokens(ctx context.Context) (err error) {
 func (n *Node) startDispatch(context.Context) (err error) {
 	n.peers = peer.NewClient(n.peerClient())
 	n.closer.add("peer client", 0, func(context.Context) error { n.peers.Close(); return nil })
+	if err := n.observePeers(); err != nil {
+		return err
+	}
 	rates, err := admission.NewRates(admission.RatesConfig{
 		EmployeeBurst: n.cfg.Employee.Burst, EmployeeInterval: n.cfg.Employee.Interval,
 	})

@@ -56,7 +56,7 @@ func (c *Company) Validate(regions []string) error {
 func (db *DB) Home(ctx context.Context, company string) (home region.Home, err error) {
 	err = db.query(ctx, func(ctx context.Context, pool *pgxpool.Pool) error {
 		var row homeRow
-		err := pool.QueryRow(ctx, `SELECT `+homeColumns+` FROM companies WHERE company_id = $1`, company).Scan(row.fields()...)
+		err := pool.QueryRow(ctx, homeSQL, company).Scan(row.fields()...)
 		home = row.home(db.location(ctx, row.zone))
 		return err
 	})
@@ -68,6 +68,8 @@ func (db *DB) Home(ctx context.Context, company string) (home region.Home, err e
 
 // homeColumns are the columns of a region.Home, in the order of homeRow.fields.
 const homeColumns = `home_region::text, epoch, time_zone, version, suspended, suspended_until, coalesce(rate_limit, 0)`
+
+const homeSQL = `SELECT ` + homeColumns + ` FROM companies WHERE company_id = $1`
 
 // homeRow is a row with homeColumns.
 type homeRow struct {

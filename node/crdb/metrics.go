@@ -12,6 +12,7 @@ type metrics struct {
 	retries   metric.Int64Counter
 	rows      metric.Int64Counter
 	inTransit metric.Int64Counter
+	prepares  metric.Int64Counter
 }
 
 // retriedCauses are the causes after which an attempt is repeated.
@@ -32,6 +33,10 @@ func newMetrics(provider metric.MeterProvider) (m metrics, err error) {
 	}
 	if m.inTransit, err = meter.Int64Counter("punchclock.database.punches.in_transit", metric.WithUnit("{punch}"),
 		metric.WithDescription("Punches of companies whose rows are still being carried from another region, by home region.")); err != nil {
+		return m, fmt.Errorf("database metrics: %w", err)
+	}
+	if m.prepares, err = meter.Int64Counter("punchclock.database.prepares", metric.WithUnit("{statement}"),
+		metric.WithDescription("Statements that were prepared on a connection, by pool. A first punch should find its statements prepared.")); err != nil {
 		return m, fmt.Errorf("database metrics: %w", err)
 	}
 	for _, reason := range retriedCauses { // a counter must exist before its first failure, or an alert misses that failure

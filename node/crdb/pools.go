@@ -19,11 +19,14 @@ const maxHomes = 16
 // behind reads of punches. A lookup in a global table may wait for its lease, so one connection is not enough.
 const controlConnections = 4
 
+// poolCheckEvery is how long a pool may miss an idle connection, and how late a pool tries again after a failure.
+const poolCheckEvery = 5 * time.Second
+
 // resetEvery is longer than all gateways need to learn of a change of regions.
 const resetEvery = 10 * time.Second
 
 func (db *DB) openGateways(ctx context.Context, base *pgxpool.Config, deps Deps) (*gateways, error) {
-	tracer := otelpgx.NewTracer(
+	traced := otelpgx.NewTracer(
 		otelpgx.WithDisableAcquireTracer(), otelpgx.WithDisableConnectionDetailsInAttributes(),
 		otelpgx.WithTracerProvider(deps.Tracer), otelpgx.WithMeterProvider(deps.Meter),
 	)
@@ -40,16 +43,17 @@ func (db *DB) openGateways(ctx context.Context, base *pgxpool.Config, deps Deps)
 			warm   func(context.Context, *pgx.Conn) error
 		}{
 			{&g.writes, "punches", db.cfg.ConnectionsPerHome * maxHomes, db.cfg.ConnectionsPerHome, db.writeParams(), db.prepare},
-			{&g.reads, "reads", db.cfg.ReadConnections, 1, db.readParams("reads"), nil},
+			{&g.reads, "reads", db.cfg.ReadConnections, 1, db.readParams("reads"), db.prepareRead},
 			{&g.control, "control", max(controlConnections, db.cfg.MoveConnections), 1, db.readParams("control"),
-				nil}, // each company that moves flips here
+				db.prepareLookup}, // each company that moves flips here
 			{&g.moves, "moves", db.cfg.MoveConnections, 1, db.moveParams(), nil},
 		} {
 			if pool.size == 0 {
 				continue
 			}
 			cfg := db.poolConfig(base, addr, pool.size, pool.idle, pool.params)
-			cfg.ConnConfig.Tracer, cfg.BeforeConnect, cfg.AfterConnect = tracer, db.files.beforeConnect, pool.warm
+			cfg.ConnConfig.Tracer = &prepareCounter{Tracer: traced, pool: pool.name, metrics: db.metrics}
+			cfg.BeforeConnect, cfg.AfterConnect = db.files.beforeConnect, pool.warm
 			p, err := pgxpool.NewWithConfig(ctx, cfg)
 			if err == nil {
 				err = otelpgx.RecordStats(p, otelpgx.WithStatsMeterProvider(deps.Meter),
@@ -77,30 +81,16 @@ func (db *DB) poolConfig(base *pgxpool.Config, addr address, size, idle int, par
 	// Idle connections spare sudden load the handshake: the first punch after a quiet minute, and all punches after a
 	// change of gateway.
 	cfg.MinIdleConns = int32(idle)
-	// After a gateway came back, connections spread again within this time.
-	cfg.MaxConnLifetime = 5 * time.Minute
-	cfg.MaxConnLifetimeJitter = 30 * time.Second
+	// After a gateway came back, connections spread again within the sum of both. The jitter is as long as the lifetime:
+	// connections that were made together must not end together, or a quiet minute would find none.
+	cfg.MaxConnLifetime = 3 * time.Minute
+	cfg.MaxConnLifetimeJitter = 3 * time.Minute
+	// A connection that has expired is replaced by a check, or by its next user, who then waits for a handshake. The
+	// check costs microseconds, so it runs often enough to come first.
+	cfg.HealthCheckPeriod = poolCheckEvery
 	// Otherwise an idle connection to a frozen gateway would block its first user.
 	cfg.PingTimeout = time.Second
 	return cfg
-}
-
-// prepare runs the statements of a punch without a punch. The first punch on the connection then does not wait until
-// the server has planned them.
-func (db *DB) prepare(ctx context.Context, conn *pgx.Conn) error {
-	if db.cfg.Home == "" {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, db.cfg.ConnectTimeout)
-	defer cancel()
-	_, err := conn.Exec(ctx, db.insertSQL(), insertArgs(db.cfg.Home, nil)...)
-	if err == nil {
-		_, err = conn.Exec(ctx, db.readbackSQL(), keyArgs(db.cfg.Home, nil)...)
-	}
-	if !conn.IsClosed() {
-		return nil // the server refused: the connection is good, and a punch gets the error
-	}
-	return err
 }
 
 func (db *DB) writeParams() map[string]string {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"connectrpc.com/connect/v2"
@@ -21,7 +22,8 @@ const maxMessage = 4 << 20
 
 // Client calls other nodes. It is safe for concurrent use.
 type Client struct {
-	tls func(region string) *tls.Config
+	tls    func(region string) *tls.Config
+	opened atomic.Uint64 // connections
 
 	mu sync.Mutex // guards the fields below
 	// A connection carries only calls to the region that the certificate of its node named. The keys are regions of the
@@ -69,14 +71,14 @@ func (c *Client) transport(region string) *http.Transport {
 	transport := &http.Transport{
 		Protocols: &protocols,
 		// A peer that does not accept connections leaves most of the punch's time for the next candidate.
-		DialContext: (&net.Dialer{Timeout: time.Second, KeepAlive: 15 * time.Second}).DialContext,
+		DialContext: c.dial(&net.Dialer{Timeout: time.Second, KeepAlive: 15 * time.Second}),
 		// A frozen peer that still accepts connections is given up as fast as a peer that freezes later, see HTTP2 below. A
 		// handshake is one round trip and some arithmetic.
 		TLSHandshakeTimeout: 2 * time.Second,
 		// A frozen peer does not answer pings, and a peer that waits for its database does. All calls to a frozen peer fail
 		// within two seconds, and the next candidate takes them. A second is three times the longest round trip.
 		HTTP2:           &http.HTTP2Config{SendPingTimeout: time.Second, PingTimeout: time.Second, WriteByteTimeout: 2 * time.Second},
-		IdleConnTimeout: 5 * time.Minute, // nodes call each other all the time
+		IdleConnTimeout: 5 * time.Minute, // several times as long as a node lets pass between two calls of Warm
 	}
 	if c.tls == nil {
 		protocols.SetUnencryptedHTTP2(true)
@@ -85,6 +87,29 @@ func (c *Client) transport(region string) *http.Transport {
 	protocols.SetHTTP2(true)
 	transport.TLSClientConfig = c.tls(region)
 	return transport
+}
+
+func (c *Client) dial(dialer *net.Dialer) func(ctx context.Context, network, addr string) (net.Conn, error) {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := dialer.DialContext(ctx, network, addr)
+		if err == nil {
+			c.opened.Add(1)
+		}
+		return conn, err
+	}
+}
+
+// Opened returns how many connections the client has opened.
+func (c *Client) Opened() uint64 { return c.opened.Load() }
+
+// Warm connects to the region's node at addr, unless a connection is open, by a call without punches. A forwarded punch
+// then waits for no handshake. A full node refuses the call, and its connection is open all the same.
+func (c *Client) Warm(ctx context.Context, region, addr string) error {
+	_, _, err := c.RecordBatch(ctx, region, addr, nil)
+	if punch.CodeOf(err) == punch.Overloaded {
+		return nil
+	}
+	return err
 }
 
 func (c *Client) url(addr string) string {
