@@ -14,20 +14,22 @@ import (
 
 // connections follows the connections of a server: it bounds their number and ends idle ones in order.
 type connections struct {
-	limit int         // most connections; 0 for no limit
-	admit func() bool // whether a new connection may have its TLS handshake now; nil for always
+	limit int           // most connections; 0 for no limit
+	admit func() bool   // whether a new connection may have its TLS handshake now; nil for always
+	last  time.Duration // lastCall; a test on a busy machine needs more
 
 	mu     sync.Mutex // guards the fields below
 	open   int
 	idle   *list.List // of net.Conn: HTTP/1 connections that wait for their next request, longest first
 	places map[net.Conn]*list.Element
-	gone   chan struct{} // closed when the last idle connection is gone; nil before lastCall
+	active map[net.Conn]struct{} // HTTP/1 connections that read or answer a request
+	gone   chan struct{}         // closed when none is idle or active; nil before lastCall
 	closed bool
 	shed   uint64 // connections that were refused or ended to make room
 }
 
 func newConnections(limit int, admit func() bool) *connections {
-	return &connections{limit: limit, admit: admit, idle: list.New(), places: make(map[net.Conn]*list.Element)}
+	return &connections{limit: limit, admit: admit, last: lastCall, idle: list.New(), places: make(map[net.Conn]*list.Element), active: make(map[net.Conn]struct{})}
 }
 
 // follow is the server's ConnState. Idle connections of HTTP/2 are left out: that protocol tells its clients itself which
@@ -39,6 +41,7 @@ func (c *connections) follow(conn net.Conn, state http.ConnState) {
 		c.idle.Remove(place)
 		delete(c.places, conn)
 	}
+	delete(c.active, conn)
 	switch state {
 	case http.StateNew:
 		c.open++
@@ -49,8 +52,11 @@ func (c *connections) follow(conn net.Conn, state http.ConnState) {
 	case http.StateHijacked, http.StateClosed:
 		c.open--
 	case http.StateActive:
+		if !isHTTP2(conn) {
+			c.active[conn] = struct{}{}
+		}
 	}
-	if c.gone != nil && c.idle.Len() == 0 {
+	if c.gone != nil && c.idle.Len()+len(c.active) == 0 {
 		close(c.gone)
 		c.gone = nil
 	}
@@ -99,16 +105,17 @@ func (c *connections) closing() bool {
 }
 
 // lastCall stops accepting connections, and ends the idle ones after a moment in which a request that has arrived is
-// still answered.
+// still answered. It also waits for answers in this time. The server makes a connection active, and drops the request that
+// it has read if Shutdown begins before its handler.
 func (c *connections) lastCall(ctx context.Context, listener net.Listener) {
 	c.mu.Lock()
 	c.closed = true
-	end := time.Now().Add(lastCall)
+	end := time.Now().Add(c.last)
 	for conn := range c.places {
 		_ = conn.SetReadDeadline(end) // it fails for a connection that is closed already
 	}
 	var gone chan struct{}
-	if c.idle.Len() > 0 {
+	if c.idle.Len()+len(c.active) > 0 {
 		gone = make(chan struct{})
 		c.gone = gone
 	}
@@ -119,7 +126,7 @@ func (c *connections) lastCall(ctx context.Context, listener net.Listener) {
 	}
 	select {
 	case <-gone:
-	case <-time.After(2 * lastCall): // an answer in these moments made its connection idle again
+	case <-time.After(2 * c.last): // an answer in these moments made its connection idle again
 	case <-ctx.Done():
 	}
 }

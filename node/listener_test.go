@@ -22,7 +22,9 @@ func TestARequestThatHasArrivedIsAnswered(t *testing.T) {
 		}
 		_, _ = io.WriteString(w, "done")
 	})}
-	addr, err := n.serve(t.Context(), "test", "127.0.0.1:0", server)
+	follower := newConnections(0, nil)
+	follower.last = time.Minute // the server is done as soon as it has read all requests, however busy the machine is
+	addr, err := n.serveConnections(t.Context(), "test", "127.0.0.1:0", server, follower)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,6 +38,12 @@ func TestARequestThatHasArrivedIsAnswered(t *testing.T) {
 		conns = append(conns, conn)
 		if err := request(conn, "/first"); err != nil {
 			t.Fatal(err)
+		}
+	}
+	// A client may have its answer before the server counts the connection as idle, and Shutdown ends connections in between.
+	for deadline := time.Now().Add(time.Minute); !follower.idleAre(connections); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("not all connections are idle after a minute")
 		}
 	}
 	for _, conn := range conns {
@@ -62,6 +70,12 @@ func TestARequestThatHasArrivedIsAnswered(t *testing.T) {
 		t.Errorf("the listener counts as failed: %v", err)
 	default:
 	}
+}
+
+func (c *connections) idleAre(n int) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.idle.Len() == n
 }
 
 // TestIdleConnectionsDoNotDelayTheEnd closes a server whose clients hold connections and send nothing.
