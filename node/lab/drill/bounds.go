@@ -112,6 +112,7 @@ func (o *Outcome) checkOverloads(b Bounds) {
 	for i := range o.Overloads {
 		one := &o.Overloads[i]
 		o.checkZero("punches that were due and not sent, "+one.Name, one.Dropped)
+		o.checkTime("lateness of the generator at p99, "+one.Name, one.Late, "", lateGenerator)
 		o.Checks = append(o.Checks, Check{
 			What: "goodput, " + one.Name, Limit: fmt.Sprintf("at least %.2f of the capacity", b.Goodput),
 			Measured: fmt.Sprintf("%.2f", one.Goodput), OK: one.Goodput >= b.Goodput,
@@ -124,6 +125,10 @@ func (o *Outcome) checkOverloads(b Bounds) {
 		o.Checks = append(o.Checks, Check{What: what, Limit: limit, Measured: brief(*one.Recovered), OK: *one.Recovered <= b.Calm})
 	}
 }
+
+// lateGenerator is an eighth of the callers' patience. If the generator was later, the nodes saw another load than
+// intended, and the goodput says nothing.
+const lateGenerator = impatience / 8
 
 // membersBack is enough for nodes that were cut off from each other, which need a round of the join loop. Restarted or
 // thawed nodes are faster.

@@ -196,6 +196,10 @@ func TestJudge(t *testing.T) {
 			o.Overloads = overloads(1, second)
 			o.Overloads[0].Dropped = 1
 		}, "not sent, a stampede"},
+		{"a generator that was late", stampedes, func(o *Outcome) {
+			o.Overloads = overloads(1, second)
+			o.Overloads[0].Late = second
+		}, "lateness of the generator at p99, a stampede: 1s"},
 		{"no overload", stampedes, nil, "goodput under overload"},
 		{"it did not come to its end", Bounds{}, func(o *Outcome) { o.Error = "interrupted" }, "interrupted"},
 		{"a lost punch", Bounds{}, func(o *Outcome) { o.Ledger.Lost = 1 }, audit.ErrNotClean.Error()},
