@@ -48,7 +48,9 @@ drill: build database ## Break the cluster in every way under load and audit eve
 	CGO_ENABLED=0 go build -trimpath -tags lab_clock -o bin/punchclock-lab-clock ./node/cmd/punchclock
 	@exec bin/punchclock-lab drill $(DRILL) $(ARGS)
 
+# With a profile Go compiles every package of the node a second time. Tests need no fast node.
 .PHONY: test
+test: export GOFLAGS := -pgo=off $(GOFLAGS)
 test: database compiler promtool dns ## Check format, vet, and run all tests with -race, on a real database and real processes
 	@scripts/check-format
 	go vet $(PKG)
@@ -74,6 +76,10 @@ peers:
 .PHONY: bench
 bench: build peers database redis ## Measure and write BENCHMARKS.md (BENCH=overload for one part, ARGS=--engine=postgres for one engine)
 	@PATH=$(TOOLS):$$PATH exec bin/punchclock-lab bench $(BENCH) $(ARGS)
+
+.PHONY: pgo
+pgo: build database ## Take the CPU profile by which Go optimises the node, under real load (node/cmd/punchclock/default.pgo)
+	@exec bin/punchclock-lab pgo $(ARGS)
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz test for a short time (FUZZTIME=10s)

@@ -40,6 +40,11 @@ type Node struct {
 	DrainDelay      time.Duration `help:"How long a stopping node keeps serving while /readyz answers 503. The default lets a load balancer miss a few health checks." default:"5s"`
 	ShutdownTimeout time.Duration `help:"Time limit for stopping, counted from the signal. It must be at least --drain-delay plus --punch-timeout. systemd and Kubernetes kill a process after 30s or more." default:"25s"`
 
+	// The live heap of a node has some ten megabytes, and a punch allocates some kilobytes. By Go's rule, to collect when the
+	// heap has doubled, a node under load would collect many times a second. A higher GOGC would multiply the memory of a
+	// node with thousands of connections as well, and this number does not.
+	HeapReserve int `help:"Bytes that the garbage collector counts as in use beside the live heap, so that it collects less often. A busy node takes up to this much more memory. GOGC and GOMEMLIMIT apply as to every Go program." default:"67108864"`
+
 	Development bool   `help:"Accept development tokens, and token keys over plain http. Never use it in production."`
 	Insecure    bool   `help:"Run peer RPC, gossip and the database connection without TLS or keys. Allowed on loopback addresses only, and not together with a certificate or key."`
 	LogLevel    string `help:"Lowest level of log lines: debug, info, warn or error." enum:"debug,info,warn,error" default:"info"`
@@ -226,6 +231,9 @@ func (c *Node) checkBounds(wrong *problems) {
 	}
 	if c.Employee.Burst > 0 && c.Employee.Interval <= 0 {
 		wrong.add("employee-interval", "must be more than 0, is %s", c.Employee.Interval)
+	}
+	if c.HeapReserve < 0 {
+		wrong.add("heap-reserve", "must not be negative, is %d", c.HeapReserve)
 	}
 	if c.MaxFutureSkew < 0 {
 		wrong.add("max-future-skew", "must not be negative, is %s", c.MaxFutureSkew)

@@ -30,6 +30,7 @@ type commands struct {
 	Drill    drill.Command  `cmd:"" help:"Break something under load, heal it, and account for every punch. Exit status 0: all holds, 1: it does not, 77: the scenario cannot run here."`
 	Audit    audit.Command  `cmd:"" help:"Compare a ledger of receipts with the rows in the database."`
 	Bench    bench.Command  `cmd:"" help:"Measure nodes against other designs and write BENCHMARKS.md. Run it from the source's folder, on an idle machine."`
+	PGO      bench.PGO      `cmd:"" name:"pgo" help:"Take the CPU profile by which Go optimises the node. Run it from the source's folder."`
 	Generate bench.Generate `cmd:"" hidden:"" help:"Send one load for bench, as JSON on standard input describes it."`
 	Nodes    demo.Nodes     `cmd:"" help:"Start and stop a region's nodes in a cluster that 'punchclock-lab up' runs, as terraform/local does."`
 	Database demo.Database  `cmd:"" help:"Start and stop the database server of a further region in such a cluster, as terraform/local does."`

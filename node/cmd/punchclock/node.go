@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"runtime"
 	"time"
 
 	"go.opentelemetry.io/otel"
@@ -33,6 +34,8 @@ func (c *nodeCommand) Run(ctx context.Context) error {
 		return err
 	}
 	otel.SetErrorHandler(tracing.NewErrorHandler(log))
+	reserve := make([]byte, c.HeapReserve) // no page of it is ever touched, so the system gives it no memory
+	defer runtime.KeepAlive(reserve)
 	return n.Run(ctx)
 }
 

@@ -1,0 +1,87 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/punchclock/punchclock/node/lab/cluster"
+)
+
+// PGO is the command that takes the CPU profile by which Go optimises a node. The profile is of real nodes under full
+// load: one with punches of its own home, and a pair with punches that one of them forwards.
+type PGO struct {
+	Engine string        `help:"Database engine, cockroach or postgres. Default: CockroachDB if it is installed." enum:",cockroach,postgres" default:""`
+	Binary string        `help:"The punchclock executable. Default: the one beside this executable, then the PATH." type:"path"`
+	Out    string        `help:"Where to write the profile." default:"node/cmd/punchclock/default.pgo" type:"path"`
+	For    time.Duration `help:"Length of each of the two loads. A longer profile is a larger file and changes the binary little." default:"20s"`
+}
+
+// Run takes the profile.
+func (p *PGO) Run(ctx context.Context, out io.Writer) (err error) {
+	if err := pinSelf(serverCore); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "punchclock-pgo-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	s, err := (&Command{Binary: p.Binary, Out: dir, Round: p.For + 2*time.Second}).start(ctx, p.Engine, os.Stderr)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.env.Close(ctx)) }()
+	if err := s.pair(ctx); err != nil {
+		return err
+	}
+	east, _ := s.running("us-east")
+	entry, home := s.env.Region("us-east")[0], s.env.Region("eu-west")[0]
+	var profiles []string
+	for _, load := range []struct {
+		job   closedJob
+		nodes []*cluster.Node
+	}{
+		{s.closed(east, s.companies("us-east")), []*cluster.Node{entry}},
+		{s.closed(east, s.companies("eu-west")), []*cluster.Node{entry, home}},
+	} {
+		files, err := s.profileNodes(ctx, load.job, load.nodes, p.For)
+		if err != nil {
+			return err
+		}
+		profiles = append(profiles, files...)
+	}
+	merge := exec.CommandContext(ctx, "go", append([]string{"tool", "pprof", "-proto", "-output=" + p.Out}, profiles...)...)
+	if text, err := merge.CombinedOutput(); err != nil {
+		return fmt.Errorf("go tool pprof: %w: %s", err, text)
+	}
+	info, err := os.Stat(p.Out)
+	if err == nil {
+		fmt.Fprintf(out, "wrote %s, %d kB; the next build uses it\n", p.Out, info.Size()>>10)
+	}
+	return err
+}
+
+// profileNodes takes a profile of each node while a load runs.
+func (s *session) profileNodes(ctx context.Context, j closedJob, nodes []*cluster.Node, length time.Duration) ([]string, error) {
+	files := make([]string, len(nodes))
+	work, ctx := errgroup.WithContext(ctx)
+	work.Go(func() error {
+		_, err := s.generate(ctx, &job{Closed: &j})
+		return err
+	})
+	cluster.Pause(ctx, time.Second) // the load has begun
+	for i, n := range nodes {
+		files[i] = s.env.Path(fmt.Sprintf("%s-%d.pprof", n.Name, time.Now().UnixNano()))
+		work.Go(func() error {
+			return s.fetch(ctx, fmt.Sprintf("%s/debug/pprof/profile?seconds=%.0f", n.OpsURL, length.Seconds()), files[i])
+		})
+	}
+	return files, work.Wait()
+}
