@@ -14,8 +14,8 @@ import (
 	"github.com/punchclock/punchclock/node/lab/cluster"
 )
 
-// PGO is the command that takes the CPU profile by which Go optimises a node. The profile is of real nodes under full
-// load: one with punches of its own home, and a pair with punches that one of them forwards.
+// PGO is the command that takes the CPU profile by which Go optimises a node. Real nodes run under full load: first one
+// node with punches of its own home, then a node that forwards all punches, and the home node that writes them.
 type PGO struct {
 	Engine string        `help:"Database engine, cockroach or postgres. Default: CockroachDB if it is installed." enum:",cockroach,postgres" default:""`
 	Binary string        `help:"The punchclock executable. Default: the one beside this executable, then the PATH." type:"path"`
