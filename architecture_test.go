@@ -22,7 +22,7 @@ const module = "github.com/punchclock/punchclock"
 // import, besides allMay. "x/..." is x and all packages below it.
 var mayImport = map[string][]string{
 	"node":                {"node/zone", "node/certs", "node/config", "node/punch", "node/httpapi", "node/adminapi", "node/admission", "node/auth", "node/dispatch", "node/batcher", "node/health", "node/controls", "node/peer/...", "node/crdb", "node/rehome", "region/..."},
-	"node/cmd/punchclock": {"node", "node/adminapi", "node/auth", "node/certs", "node/client", "node/companies", "node/config", "node/crdb", "node/keyrotation", "node/punch", "node/rehome", "region/..."},
+	"node/cmd/punchclock": {"node", "node/adminapi", "node/auth", "node/certs", "node/client", "node/companies", "node/config", "node/crdb", "node/forecast", "node/keyrotation", "node/punch", "node/rehome", "region/..."},
 
 	// The domain and the settings are leaves.
 	"node/punch":  {},
@@ -46,6 +46,7 @@ var mayImport = map[string][]string{
 	// Tools of the operator.
 	"node/rehome":      {"node/punch", "region"},
 	"node/keyrotation": {"node/adminapi", "region/gossip"},
+	"node/forecast":    {"node/zone"},
 	"node/companies":   {"node/punch", "node/crdb", "region"},
 	"node/client":      {"node/punch"},
 

@@ -19,18 +19,19 @@ import (
 type commands struct {
 	Settings kong.ConfigFlag `help:"YAML file of settings. A key is the name of a flag." placeholder:"FILE"`
 
-	Node    nodeCommand    `cmd:"" help:"Run a node."`
-	Migrate migrateCommand `cmd:"" help:"Bring the schema of the database up to date. It may run twice, and at two places at once."`
-	Status  statusCommand  `cmd:"" help:"Show the cluster as a node sees it."`
-	Region  regionCommand  `cmd:"" help:"Evacuate, restore, add and remove regions."`
-	Degrade degradeCommand `cmd:"" help:"Set how much the nodes serve besides punches. Nodes that refuse punches raise their own level by themselves."`
-	Gossip  gossipCommand  `cmd:"" help:"Show and rotate the keys that encrypt gossip."`
-	Company companyCommand `cmd:"" help:"Create, list, show, move and import companies."`
-	DevCA   devCACommand   `cmd:"" name:"dev-ca" help:"Create a CA for development, with certificates for nodes, the database and its users. Run it again to renew them."`
-	Token   tokenCommand   `cmd:"" help:"Print a token signed by a development key. Nodes accept it only with --development."`
-	ID      idCommand      `cmd:"" name:"new-id" help:"Print an id for a punch. Keep it over all retries of that punch."`
-	Punch   punchCommand   `cmd:"" help:"Record a punch and print the receipt, or keep the punch on disk for later. Exit status 0: recorded, 1: in quarantine, 3: kept, 4: neither recorded nor kept."`
-	Version versionCommand `cmd:"" help:"Print the version."`
+	Node     nodeCommand     `cmd:"" help:"Run a node."`
+	Migrate  migrateCommand  `cmd:"" help:"Bring the schema of the database up to date. It may run twice, and at two places at once."`
+	Status   statusCommand   `cmd:"" help:"Show the cluster as a node sees it."`
+	Region   regionCommand   `cmd:"" help:"Evacuate, restore, add and remove regions."`
+	Degrade  degradeCommand  `cmd:"" help:"Set how much the nodes serve besides punches. Nodes that refuse punches raise their own level by themselves."`
+	Gossip   gossipCommand   `cmd:"" help:"Show and rotate the keys that encrypt gossip."`
+	Company  companyCommand  `cmd:"" help:"Create, list, show, move and import companies."`
+	Forecast forecastCommand `cmd:"" help:"Print when next week's punches come, and what carries them, from last week's punches."`
+	DevCA    devCACommand    `cmd:"" name:"dev-ca" help:"Create a CA for development, with certificates for nodes, the database and its users. Run it again to renew them."`
+	Token    tokenCommand    `cmd:"" help:"Print a token signed by a development key. Nodes accept it only with --development."`
+	ID       idCommand       `cmd:"" name:"new-id" help:"Print an id for a punch. Keep it over all retries of that punch."`
+	Punch    punchCommand    `cmd:"" help:"Record a punch and print the receipt, or keep the punch on disk for later. Exit status 0: recorded, 1: in quarantine, 3: kept, 4: neither recorded nor kept."`
+	Version  versionCommand  `cmd:"" help:"Print the version."`
 }
 
 // Exit statuses of every command. `punchclock punch` has more.
@@ -78,7 +79,7 @@ func run(ctx context.Context, args []string) int {
 	parser, err := kong.New(&app, append(config.Options(),
 		kong.Name("punchclock"),
 		kong.Description("Records clock-in punches in any region. Each punch is stored once, in the home region of its company."),
-		kong.Vars(moveDefaults()),
+		kong.Vars(moveDefaults()), kong.Vars(forecastDefaults()),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.BindTo(os.Stdout, (*io.Writer)(nil)),
 	)...)

@@ -10,7 +10,7 @@ module "region" {
   source     = "../../modules/region"
   name       = "ap-south-1"
   deployment = jsondecode(file("../deployment.json"))
-  time_zones = ["Asia/Singapore", "Asia/Kolkata", "Asia/Dubai"]
+  peaks      = jsondecode(file("../peaks.json")).peaks["ap-south-1"]
 }
 
 output "region" { value = module.region }

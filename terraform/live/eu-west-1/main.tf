@@ -10,7 +10,7 @@ module "region" {
   source     = "../../modules/region"
   name       = "eu-west-1"
   deployment = jsondecode(file("../deployment.json"))
-  time_zones = ["Europe/Athens", "Europe/Berlin", "Europe/London"]
+  peaks      = jsondecode(file("../peaks.json")).peaks["eu-west-1"]
 }
 
 output "region" { value = module.region }

@@ -10,7 +10,7 @@ module "region" {
   source     = "../../modules/region"
   name       = "us-east-1"
   deployment = jsondecode(file("../deployment.json"))
-  time_zones = ["America/New_York", "America/Chicago", "America/Denver", "America/Los_Angeles"]
+  peaks      = jsondecode(file("../peaks.json")).peaks["us-east-1"]
 }
 
 output "region" { value = module.region }

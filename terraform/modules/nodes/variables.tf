@@ -96,31 +96,42 @@ variable "instance_type" {
 }
 
 variable "size" {
-  description = "Nodes: always at least least, in the mornings at least morning, never more than most."
-  type        = object({ least = number, morning = number, most = number })
-  default     = { least = 3, morning = 6, most = 12 }
+  description = "Nodes: always at least least, never more than most. Peaks say what they need."
+  type        = object({ least = number, most = number })
+  default     = { least = 3, most = 12 }
   validation {
-    condition     = var.size.least >= 2 && var.size.morning >= var.size.least && var.size.most >= var.size.morning
-    error_message = "size: least must be 2 or more, so that one node may go; morning at least as many, and most at least as many as that."
+    condition     = var.size.least >= 2 && var.size.most >= var.size.least
+    error_message = "size: least must be 2 or more, so that one node may go, and most at least as many."
   }
 }
 
-variable "time_zones" {
-  description = "Time zones of the companies that punch here, from east to west: the rush begins in the first and ends in the last."
-  type        = list(string)
+variable "peaks" {
+  description = "When more nodes are needed, by the local clock of a zone: `punchclock forecast --terraform` writes them. from is before the rush, because a new node takes about three minutes, and half a minute to be trusted with a full share. A peak whose to is not after its from ends on the next day. utc_offsets are the zone's offsets over the year, in minutes east."
+  type        = list(object({ zone = string, utc_offsets = list(number), days = list(string), from = string, to = string, nodes = number }))
+  default     = []
   validation {
-    condition     = length(var.time_zones) > 0 && alltrue([for z in var.time_zones : can(regex("^[A-Z][A-Za-z_]+(/[A-Za-z_-]+)+$", z))])
-    error_message = "time_zones: needs at least one IANA name such as Europe/Berlin."
+    condition     = alltrue([for p in var.peaks : length(p.days) > 0 && length(setsubtract(p.days, ["MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN"])) == 0])
+    error_message = "peaks: days must be some of MON, TUE, WED, THU, FRI, SAT, SUN, not ${jsonencode([for p in var.peaks : p.days if length(p.days) == 0 || length(setsubtract(p.days, ["MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN"])) > 0])}."
   }
-}
-
-variable "morning" {
-  description = "When capacity is raised in each zone, and when it is given back in the last one: minute and hour of the local day. The rush is from 08:30 to 09:00; a new node takes about three minutes, and half a minute to be trusted with a full share."
-  type        = object({ from = string, to = string, days = string })
-  default     = { from = "45 7", to = "0 10", days = "MON-FRI" }
   validation {
-    condition     = alltrue([for t in [var.morning.from, var.morning.to] : can(regex("^[0-5]?[0-9] ([01]?[0-9]|2[0-3])$", t))])
-    error_message = "morning: from and to are minute and hour, such as \"45 7\"."
+    condition     = alltrue([for p in var.peaks : can(regex("^[A-Z][A-Za-z_]+(/[A-Za-z_-]+)+$", p.zone))])
+    error_message = "peaks: zone must be an IANA name such as Europe/Berlin, not ${jsonencode([for p in var.peaks : p.zone if !can(regex("^[A-Z][A-Za-z_]+(/[A-Za-z_-]+)+$", p.zone))])}."
+  }
+  validation {
+    condition     = alltrue([for p in var.peaks : length(p.utc_offsets) > 0 && alltrue([for o in p.utc_offsets : o >= -720 && o <= 840])])
+    error_message = "peaks: utc_offsets must be minutes from -720 to 840, such as [60, 120] for Europe/Berlin, not ${jsonencode([for p in var.peaks : "${p.zone} ${jsonencode(p.utc_offsets)}"])}."
+  }
+  validation {
+    condition     = length(distinct([for p in var.peaks : "${p.zone} ${jsonencode(sort([for o in p.utc_offsets : format("%05d", o + 10000)]))}"])) == length(distinct(var.peaks[*].zone))
+    error_message = "peaks: a zone must have the same utc_offsets in each of its peaks: ${jsonencode(distinct([for p in var.peaks : "${p.zone} ${jsonencode(p.utc_offsets)}"]))}."
+  }
+  validation {
+    condition     = alltrue(flatten([for p in var.peaks : [for t in [p.from, p.to] : can(regex("^([01][0-9]|2[0-3]):[0-5][0-9]$", t))]]))
+    error_message = "peaks: from and to are times of the local day such as 07:45, not ${jsonencode([for p in var.peaks : "${p.from} to ${p.to}" if !alltrue([for t in [p.from, p.to] : can(regex("^([01][0-9]|2[0-3]):[0-5][0-9]$", t))])])}."
+  }
+  validation {
+    condition     = alltrue([for p in var.peaks : p.nodes >= var.size.least && p.nodes <= var.size.most && floor(p.nodes) == p.nodes])
+    error_message = "peaks: nodes must be from least (${var.size.least}) to most (${var.size.most}), not ${jsonencode([for p in var.peaks : "${p.nodes} at ${p.from} ${p.zone}" if p.nodes < var.size.least || p.nodes > var.size.most || floor(p.nodes) != p.nodes])}. If a peak needs more, raise most."
   }
 }
 

@@ -77,9 +77,9 @@ module "nodes" {
   release         = var.deployment.release["punchclock"]
   image           = var.nodes.image
   instance_type   = var.nodes.instance_type
-  size            = { least = var.nodes.least, morning = var.nodes.morning, most = var.nodes.most }
+  size            = { least = var.nodes.least, most = var.nodes.most }
   trace_ratio     = var.nodes.trace_ratio
-  time_zones      = var.time_zones
+  peaks           = var.peaks
   tokens          = var.deployment.tokens
 }
 

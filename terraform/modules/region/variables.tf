@@ -35,9 +35,9 @@ variable "deployment" {
   }
 }
 
-variable "time_zones" {
-  description = "Time zones of the companies that punch here, from east to west."
-  type        = list(string)
+variable "peaks" {
+  description = "This region's peaks of live/peaks.json, as modules/nodes explains them."
+  type        = list(object({ zone = string, utc_offsets = list(number), days = list(string), from = string, to = string, nodes = number }))
 }
 
 variable "nodes" {
@@ -45,7 +45,6 @@ variable "nodes" {
   type = object({
     instance_type = optional(string, "c7g.large")
     least         = optional(number, 3)
-    morning       = optional(number, 6)
     most          = optional(number, 12)
     image         = optional(string)
     trace_ratio   = optional(number, 1)

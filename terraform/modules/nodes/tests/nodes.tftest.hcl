@@ -17,8 +17,10 @@ variables {
   key_arn         = "arn:aws:kms:eu-west-1:123456789012:key/mrk-00000000000000000000000000000000"
   artifacts       = "punchclock-artifacts-123456789012-eu-west-1"
   release         = { version = "v1.2.3", sha256 = "2222222222222222222222222222222222222222222222222222222222222222" }
-  time_zones      = ["Europe/Athens", "Europe/Berlin", "Europe/London"]
-  tokens          = { jwks = "https://id.example.com/jwks.json", issuer = "https://id.example.com/", audience = "punchclock" }
+  peaks = [
+    { zone = "Europe/Berlin", utc_offsets = [60, 120], days = ["MON", "TUE", "WED", "THU", "FRI"], from = "07:45", to = "10:00", nodes = 6 },
+  ]
+  tokens = { jwks = "https://id.example.com/jwks.json", issuer = "https://id.example.com/", audience = "punchclock" }
 }
 
 # Without this all groups would have the same name.
@@ -92,11 +94,11 @@ run "a_refresh_drains" {
 
 run "another_least_takes_no_node_away_by_day" {
   variables {
-    size = { least = 2, morning = 6, most = 12 }
+    size = { least = 2, most = 12 }
   }
   assert {
-    condition     = aws_autoscaling_group.node.min_size == 3 && aws_autoscaling_schedule.lower.min_size == 2
-    error_message = "the clock sets the least, not an apply in the middle of a morning"
+    condition     = aws_autoscaling_group.node.min_size == 3 && min([for s in aws_autoscaling_schedule.peak : s.min_size]...) == 2
+    error_message = "the clock sets the least, not an apply in the middle of a peak"
   }
 }
 
@@ -161,24 +163,85 @@ run "names_of_the_longest_region_and_deployment_fit" {
   }
 }
 
-run "mornings" {
+run "a_peak_raises_and_gives_back" {
   assert {
-    condition = toset([for s in aws_autoscaling_schedule.raise : "${s.recurrence} ${s.time_zone} ${s.min_size}"]) == toset([
-      "45 7 * * MON-FRI Europe/Athens 6", "45 7 * * MON-FRI Europe/Berlin 6", "45 7 * * MON-FRI Europe/London 6",
+    condition = toset([for s in aws_autoscaling_schedule.peak : "${s.recurrence} ${s.time_zone} ${s.min_size}"]) == toset([
+      "45 7 * * MON,TUE,WED,THU,FRI Europe/Berlin 6", "0 10 * * MON,TUE,WED,THU,FRI Europe/Berlin 3",
     ])
-    error_message = "raised are ${jsonencode([for s in aws_autoscaling_schedule.raise : "${s.recurrence} ${s.time_zone} ${s.min_size}"])}"
+    error_message = "the actions are ${jsonencode([for s in aws_autoscaling_schedule.peak : "${s.recurrence} ${s.time_zone} ${s.min_size}"])}"
   }
   assert {
-    condition     = alltrue([for s in concat(values(aws_autoscaling_schedule.raise), [aws_autoscaling_schedule.lower]) : s.desired_capacity == -1 && s.max_size == 12 && s.autoscaling_group_name == aws_autoscaling_group.node.name])
-    error_message = "the clock sets what there is at least; a desired capacity would take nodes away in the middle of another zone's rush"
-  }
-  assert {
-    condition     = aws_autoscaling_schedule.lower.recurrence == "0 10 * * MON-FRI" && aws_autoscaling_schedule.lower.time_zone == "Europe/London" && aws_autoscaling_schedule.lower.min_size == 3 && aws_autoscaling_schedule.lower.desired_capacity == -1
-    error_message = "given back when the last zone is through"
+    condition     = alltrue([for s in aws_autoscaling_schedule.peak : s.desired_capacity == -1 && s.max_size == 12 && s.autoscaling_group_name == aws_autoscaling_group.node.name])
+    error_message = "the clock sets what there is at least; a desired capacity would take nodes away in the middle of a rush"
   }
   assert {
     condition     = one(one(aws_autoscaling_policy.load.target_tracking_configuration).predefined_metric_specification).predefined_metric_type == "ASGAverageCPUUtilization" && one(aws_autoscaling_policy.load.target_tracking_configuration).target_value == 50
     error_message = "what nobody foresaw is followed by load"
+  }
+}
+
+run "several_peaks_a_day_and_one_over_midnight" {
+  variables {
+    peaks = [
+      { zone = "Europe/Berlin", utc_offsets = [60, 120], days = ["MON", "FRI"], from = "07:45", to = "10:00", nodes = 6 },
+      { zone = "Europe/Berlin", utc_offsets = [60, 120], days = ["MON"], from = "16:30", to = "18:00", nodes = 4 },
+      { zone = "Europe/Berlin", utc_offsets = [60, 120], days = ["SUN"], from = "21:30", to = "00:15", nodes = 5 },
+    ]
+  }
+  assert {
+    condition = toset([for s in aws_autoscaling_schedule.peak : "${s.recurrence} ${s.time_zone} ${s.min_size}"]) == toset([
+      "45 7 * * MON,FRI Europe/Berlin 6", "0 10 * * MON,FRI Europe/Berlin 3", "30 16 * * MON Europe/Berlin 4", "0 18 * * MON Europe/Berlin 3",
+      "30 21 * * SUN Europe/Berlin 5", "15 0 * * MON Europe/Berlin 3",
+    ])
+    error_message = "the actions are ${jsonencode([for s in aws_autoscaling_schedule.peak : "${s.recurrence} ${s.time_zone} ${s.min_size}"])}"
+  }
+}
+
+# The smaller peak begins inside the greater one. Its beginning takes nothing away, and the end of the greater one
+# leaves what the smaller one needs.
+run "overlapping_peaks" {
+  variables {
+    peaks = [
+      { zone = "Europe/Berlin", utc_offsets = [60, 120], days = ["TUE"], from = "07:45", to = "10:00", nodes = 8 },
+      { zone = "Europe/Berlin", utc_offsets = [60, 120], days = ["TUE"], from = "09:00", to = "11:00", nodes = 4 },
+    ]
+  }
+  assert {
+    condition = toset([for s in aws_autoscaling_schedule.peak : "${s.recurrence} ${s.min_size}"]) == toset([
+      "45 7 * * TUE 8", "0 9 * * TUE 8", "0 10 * * TUE 4", "0 11 * * TUE 3",
+    ])
+    error_message = "the actions are ${jsonencode([for s in aws_autoscaling_schedule.peak : "${s.recurrence} ${s.min_size}"])}"
+  }
+}
+
+run "two_peaks_that_begin_together" {
+  variables {
+    peaks = [
+      { zone = "Europe/Berlin", utc_offsets = [60, 120], days = ["TUE"], from = "07:45", to = "10:00", nodes = 8 },
+      { zone = "Europe/Berlin", utc_offsets = [60, 120], days = ["TUE", "WED"], from = "07:45", to = "10:00", nodes = 4 },
+    ]
+  }
+  assert {
+    condition = toset([for s in aws_autoscaling_schedule.peak : "${s.recurrence} ${s.min_size}"]) == toset([
+      "45 7 * * TUE 8", "45 7 * * WED 4", "0 10 * * TUE,WED 3",
+    ])
+    error_message = "AWS refuses two actions at one moment, and the greater peak counts: ${jsonencode([for s in aws_autoscaling_schedule.peak : "${s.recurrence} ${s.min_size}"])}"
+  }
+}
+
+# Berlin is through when London is in the middle of its rush, in winter and in summer. No two actions come at one moment.
+run "a_later_zone_keeps_an_earlier_zones_capacity" {
+  variables {
+    peaks = [
+      { zone = "Europe/Berlin", utc_offsets = [60, 120], days = ["MON"], from = "07:45", to = "10:00", nodes = 8 },
+      { zone = "Europe/London", utc_offsets = [0, 60], days = ["MON"], from = "07:45", to = "10:00", nodes = 4 },
+    ]
+  }
+  assert {
+    condition = toset([for s in aws_autoscaling_schedule.peak : "${s.recurrence} ${s.time_zone} ${s.min_size}"]) == toset([
+      "45 7 * * MON Europe/Berlin 8", "44 7 * * MON Europe/London 8", "0 10 * * MON Europe/Berlin 4", "1 10 * * MON Europe/London 3", "15 12 * * MON Europe/Berlin 3",
+    ])
+    error_message = "the actions are ${jsonencode([for s in aws_autoscaling_schedule.peak : "${s.recurrence} ${s.time_zone} ${s.min_size}"])}"
   }
 }
 
@@ -243,24 +306,96 @@ run "keys_fetched_over_http" {
   expect_failures = [var.tokens]
 }
 
-run "fewer_in_the_morning" {
+# In some weeks of the year one zone has changed its clock and the other has not. Nothing is taken back while the other
+# peak may still run, and all is given back two and a quarter hours after the end.
+run "clocks_that_change_on_different_days" {
+  variables {
+    peaks = [
+      { zone = "America/New_York", utc_offsets = [-300, -240], days = ["MON"], from = "05:00", to = "06:30", nodes = 8 },
+      { zone = "Europe/London", utc_offsets = [0, 60], days = ["MON"], from = "09:00", to = "11:00", nodes = 4 },
+    ]
+  }
+  assert {
+    condition = toset([for s in aws_autoscaling_schedule.peak : "${s.recurrence} ${s.time_zone} ${s.min_size}"]) == toset([
+      "0 5 * * MON America/New_York 8", "59 8 * * MON Europe/London 4", "1 11 * * MON Europe/London 8", "16 13 * * MON Europe/London 3",
+      "30 6 * * MON America/New_York 4", "45 8 * * MON America/New_York 3",
+    ])
+    error_message = "the actions are ${jsonencode([for s in aws_autoscaling_schedule.peak : "${s.recurrence} ${s.time_zone} ${s.min_size}"])}"
+  }
+}
+
+run "fewer_at_most_than_at_least" {
   command = plan
   variables {
-    size = { least = 6, morning = 3, most = 12 }
+    size  = { least = 6, most = 3 }
+    peaks = []
   }
   expect_failures = [var.size]
 }
 
 run "a_time_zone_that_is_an_offset" {
   command = plan
-  variables { time_zones = ["+02:00"] }
-  expect_failures = [var.time_zones]
+  variables {
+    peaks = [{ zone = "+02:00", utc_offsets = [120], days = ["MON"], from = "07:45", to = "10:00", nodes = 6 }]
+  }
+  expect_failures = [var.peaks]
 }
 
-run "a_morning_that_is_no_time" {
+run "a_day_that_is_none" {
   command = plan
   variables {
-    morning = { from = "07:45", to = "0 10", days = "MON-FRI" }
+    peaks = [{ zone = "Europe/Berlin", utc_offsets = [60, 120], days = ["MON", "MONTAG"], from = "07:45", to = "10:00", nodes = 6 }]
   }
-  expect_failures = [var.morning]
+  expect_failures = [var.peaks]
+}
+
+run "a_peak_without_days" {
+  command = plan
+  variables {
+    peaks = [{ zone = "Europe/Berlin", utc_offsets = [60, 120], days = [], from = "07:45", to = "10:00", nodes = 6 }]
+  }
+  expect_failures = [var.peaks]
+}
+
+run "a_time_that_is_none" {
+  command = plan
+  variables {
+    peaks = [{ zone = "Europe/Berlin", utc_offsets = [60, 120], days = ["MON"], from = "7:45", to = "10:00", nodes = 6 }]
+  }
+  expect_failures = [var.peaks]
+}
+
+run "a_zone_with_hours_for_minutes" {
+  command = plan
+  variables {
+    peaks = [{ zone = "Europe/Berlin", utc_offsets = [3600], days = ["MON"], from = "07:45", to = "10:00", nodes = 6 }]
+  }
+  expect_failures = [var.peaks]
+}
+
+run "a_zone_with_two_opinions_about_its_offset" {
+  command = plan
+  variables {
+    peaks = [
+      { zone = "Europe/Berlin", utc_offsets = [60, 120], days = ["MON"], from = "07:45", to = "10:00", nodes = 6 },
+      { zone = "Europe/Berlin", utc_offsets = [60], days = ["TUE"], from = "07:45", to = "10:00", nodes = 6 },
+    ]
+  }
+  expect_failures = [var.peaks]
+}
+
+run "a_peak_that_needs_more_than_there_may_be" {
+  command = plan
+  variables {
+    peaks = [{ zone = "Europe/Berlin", utc_offsets = [60, 120], days = ["MON"], from = "07:45", to = "10:00", nodes = 13 }]
+  }
+  expect_failures = [var.peaks]
+}
+
+run "more_actions_than_a_group_takes" {
+  command = plan
+  variables {
+    peaks = [for i in range(64) : { zone = "Europe/Berlin", utc_offsets = [60, 120], days = ["MON"], from = format("%02d:%02d", floor(i / 3), i % 3 * 20), to = format("%02d:%02d", floor(i / 3), i % 3 * 20 + 10), nodes = 6 }]
+  }
+  expect_failures = [aws_autoscaling_group.node]
 }

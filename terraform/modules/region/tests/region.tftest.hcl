@@ -5,8 +5,10 @@ mock_provider "aws" {
 }
 
 variables {
-  name       = "eu-west-1"
-  time_zones = ["Europe/Berlin", "Europe/London"]
+  name = "eu-west-1"
+  peaks = [
+    { zone = "Europe/Berlin", utc_offsets = [60, 120], days = ["MON"], from = "07:45", to = "10:00", nodes = 6 },
+  ]
   deployment = {
     name         = "punchclock"
     domain       = "clock.example.com"
