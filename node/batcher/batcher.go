@@ -85,6 +85,9 @@ type Batcher struct {
 	mu           sync.Mutex // guards the fields below
 	queue        queue
 	writers      int
+	began        time.Time   // when the latest write began
+	timer        *time.Timer // starts a writer later; nil before its first use
+	later        bool        // the timer runs
 	pace         pace
 	waitingSince time.Time // when the queue was empty for the last time; zero while it is
 	breaker      breaker
@@ -178,7 +181,7 @@ func (b *Batcher) enqueue(entries []*entry, outcomes []punch.Outcome) {
 		b.queue.push(e)
 	}
 	if b.queue.len() > 0 {
-		b.startWriter()
+		b.startSpaced()
 	}
 }
 

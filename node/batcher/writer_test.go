@@ -132,3 +132,41 @@ func TestConfigNamesTheField(t *testing.T) {
 		}
 	}
 }
+
+// TestFewItemsMeetInOneWrite sends punches one after the other while a write is in flight. They must not take a writer
+// each, and must not wait for the end of that write either. Many items start another writer at once.
+func TestFewItemsMeetInOneWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		var mu sync.Mutex
+		var writes []string
+		b := mustBatcher(t, Config{MaxBatchItems: 512, MaxWrites: 4}, writerFunc(func(ctx context.Context, items []punch.Item) []punch.Outcome {
+			mu.Lock()
+			writes = append(writes, fmt.Sprintf("%d at %s", len(items), time.Since(start)))
+			mu.Unlock()
+			time.Sleep(100 * time.Millisecond)
+			return record(ctx, items)
+		}))
+		var callers sync.WaitGroup
+		send := func(n int) {
+			callers.Go(func() {
+				for i, o := range b.RecordBatch(items(t.Context(), n)) {
+					if o.Err != nil {
+						t.Errorf("item %d: %v", i, o.Err)
+					}
+				}
+			})
+			time.Sleep(time.Millisecond)
+		}
+		for range 4 {
+			send(1)
+		}
+		time.Sleep(4 * time.Millisecond) // the timer of the three has started a writer, and a new one may not start yet
+		send(enoughItems)
+		callers.Wait()
+		mustClose(t, b)
+		if want := fmt.Sprintf("[1 at 0s 3 at %s %d at 8ms]", spacing, enoughItems); fmt.Sprint(writes) != want {
+			t.Errorf("writes: %v, want %s", writes, want)
+		}
+	})
+}
