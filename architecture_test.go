@@ -29,6 +29,8 @@ var mayImport = map[string][]string{
 	"node/config": {},
 	"node/zone":   {},
 	"node/certs":  {},
+	// Attendance is derived from punches, never before a receipt.
+	"node/attendance": {"node/punch", "node/zone"},
 
 	// The way of a punch, from the outside in. Siblings do not import each other: package node joins them.
 	"node/httpapi":     {"node/admission", "node/punch", "node/auth", "region"},
