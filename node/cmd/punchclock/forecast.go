@@ -120,7 +120,8 @@ func (c *forecastCommand) lastWeek(ctx context.Context, db *crdb.DB, regions []s
 		day := today.AddDate(0, 0, -ago)
 		for _, home := range regions {
 			missing := gap{Region: home, Day: day.Format("Mon 2006-01-02")}
-			list, complete, err := []crdb.Arrival(nil), false, error(nil)
+			var list []crdb.Arrival
+			complete := false
 			if left > 0 {
 				if list, complete, err = db.Arrivals(ctx, home, day, left); err != nil {
 					return nil, nil, fmt.Errorf("punches of %s on %s: %w", home, missing.Day, err)
