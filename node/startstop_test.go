@@ -35,7 +35,7 @@ func (w *world) settings(t *testing.T) config.Node {
 		},
 		Tokens:   config.Tokens{JWKS: shared.jwks, Issuer: "punchclock", Audience: "punchclock", EmployeeClaim: "sub"},
 		Overload: config.Overload{Wait: time.Second},
-		Queue:    config.Queue{MaxItems: 10, MaxBytes: 1 << 20}, Batch: config.Batch{MaxItems: 10},
+		Queue:    config.Queue{MaxItems: 10, MaxBytes: 1 << 20, MaxWait: time.Second}, Batch: config.Batch{MaxItems: 10},
 		Directory:    config.Directory{Capacity: 1000, Refresh: time.Minute},
 		PunchTimeout: 15 * time.Second, ShutdownTimeout: 20 * time.Second, Development: true,
 	}
