@@ -48,7 +48,7 @@ drill: build database ## Break the cluster in every way under load and audit eve
 	CGO_ENABLED=0 go build -trimpath -tags lab_clock -o bin/punchclock-lab-clock ./node/cmd/punchclock
 	@exec bin/punchclock-lab drill $(DRILL) $(ARGS)
 
-# With a profile Go compiles every package of the node a second time. Tests need no fast node.
+# With a profile Go compiles every package of the node a second time. Tests and linters need no fast node.
 .PHONY: test
 test: export GOFLAGS := -pgo=off $(GOFLAGS)
 test: database compiler promtool dns ## Check format, vet, and run all tests with -race, on a real database and real processes
@@ -59,6 +59,7 @@ test: database compiler promtool dns ## Check format, vet, and run all tests wit
 	@$(if $(filter ./... ./terraform%,$(PKG)),scripts/aws-provider --report,:) # go test does not show what it skips
 
 .PHONY: lint
+lint: export GOFLAGS := -pgo=off $(GOFLAGS)
 lint: $(GOLANGCI_LINT) ## Run the linters (golangci-lint is built once and cached in .cache)
 	@scripts/setup linters
 	$(GOLANGCI_LINT) run

@@ -1,14 +1,16 @@
 package bench
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
+	"path/filepath"
 	"time"
 
+	"github.com/google/pprof/profile"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/punchclock/punchclock/node/lab/cluster"
@@ -57,15 +59,40 @@ func (p *PGO) Run(ctx context.Context, out io.Writer) (err error) {
 		}
 		profiles = append(profiles, files...)
 	}
-	merge := exec.CommandContext(ctx, "go", append([]string{"tool", "pprof", "-proto", "-output=" + p.Out}, profiles...)...)
-	if text, err := merge.CombinedOutput(); err != nil {
-		return fmt.Errorf("go tool pprof: %w: %s", err, text)
+	if err := p.merge(profiles); err != nil {
+		return err
 	}
 	info, err := os.Stat(p.Out)
 	if err == nil {
 		fmt.Fprintf(out, "wrote %s, %d kB; the next build uses it\n", p.Out, info.Size()>>10)
 	}
 	return err
+}
+
+// merge writes the sum of the profiles. It leaves out where this machine keeps the binary, because the file is committed.
+func (p *PGO) merge(files []string) error {
+	list := make([]*profile.Profile, len(files))
+	for i, name := range files {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		if list[i], err = profile.ParseData(text); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	sum, err := profile.Merge(list)
+	if err != nil {
+		return fmt.Errorf("merge the profiles: %w", err)
+	}
+	for _, m := range sum.Mapping {
+		m.File = filepath.Base(m.File)
+	}
+	var text bytes.Buffer
+	if err := sum.Write(&text); err != nil {
+		return fmt.Errorf("write the profile: %w", err)
+	}
+	return os.WriteFile(p.Out, text.Bytes(), 0o644)
 }
 
 // profileNodes takes a profile of each node while a load runs.
