@@ -201,6 +201,7 @@ func TestASlowGatewayIsAvoided(t *testing.T) {
 			wantCode(t, w.Write(s.ctx, []punch.Item{s.item(company, "us-east", employee)})[0], "")
 		}
 		write("before")
+		awaitIdle(t, db)
 		g.delay.Store(int64(slowPing) + int64(slowPing)/2)
 		write("during")
 		awaitUnhealthy(t, db, true)
@@ -222,6 +223,15 @@ func TestASlowGatewayIsAvoided(t *testing.T) {
 	})
 }
 
+// awaitIdle waits for a connection that a ping of each gateway can use. Pools connect in the background. Through a slow
+// proxy a new connection takes longer than a ping may.
+func awaitIdle(t *testing.T, db *DB) {
+	t.Helper()
+	await(t, "each gateway has an idle connection", func() bool {
+		return !slices.ContainsFunc(db.gateways.all, func(g *gateway) bool { return g.control.Stat().IdleConns() == 0 })
+	})
+}
+
 // TestGatewaysThatAreAllSlowAreUsed delays the answers of both gateways. The nearest stays the first.
 func TestGatewaysThatAreAllSlowAreUsed(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *store) {
@@ -229,9 +239,7 @@ func TestGatewaysThatAreAllSlowAreUsed(t *testing.T) {
 		near, far := mustProxy(t, firstAddress(t, dsn)), mustProxy(t, firstAddress(t, dsn))
 		cfg := testConfig(strings.Replace(through(t, near, dsn, 0), near.Addr().String(), near.Addr().String()+","+far.Addr().String(), 1))
 		db := s.mustOpenWith(cfg, testDeps())
-		await(t, "each gateway has an idle connection", func() bool {
-			return !slices.ContainsFunc(db.gateways.all, func(h *gateway) bool { return h.control.Stat().IdleConns() == 0 })
-		})
+		awaitIdle(t, db)
 		for _, g := range []*proxy{near, far} {
 			g.delay.Store(int64(slowPing) + int64(slowPing)/5)
 		}

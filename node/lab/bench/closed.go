@@ -62,10 +62,10 @@ func runClosed(ctx context.Context, job *closedJob) (closedResult, error) {
 	if len(job.Targets) == 0 || len(job.Companies) == 0 || job.Connections < 1 {
 		return closedResult{}, fmt.Errorf("closed loop: %d targets, %d companies, %d connections", len(job.Targets), len(job.Companies), job.Connections)
 	}
-	ctx, cancel := context.WithTimeout(ctx, job.Duration)
-	defer cancel()
 	l := &closedLoop{job: job, latency: hdrhistogram.New(1, int64(2*answerTimeout/time.Microsecond), 3)}
 	began := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, job.Duration)
+	defer cancel()
 	var callers sync.WaitGroup
 	for i := range job.Connections {
 		callers.Go(func() {
