@@ -77,7 +77,7 @@ func (db *DB) background(ctx context.Context, do func(context.Context, *pgxpool.
 	if db.cfg.MoveConnections == 0 {
 		return errors.New("MoveConnections must be 1 or more for background work, is 0")
 	}
-	return db.read(ctx, (*gateway).movesPool, do)
+	return db.read(ctx, (*gateway).movesPool, noRegionRetries, do)
 }
 
 // Split divides a company's punches of a day into parts, each a range of its own, until expires. The parts hold about as

@@ -26,8 +26,9 @@ func (db *DB) transaction(ctx context.Context, do func(context.Context, pgx.Tx) 
 	return db.transactionOn(ctx, (*gateway).controlPool, do)
 }
 
-// noRegionRetries is how often a transaction is repeated for which a region is unknown. For a moment after a change of
-// regions, a connection of CockroachDB may still refuse the label of a region that exists. Eight attempts take 2 s.
+// noRegionRetries is how often a statement off the path of punches is repeated for which a region is unknown. For a
+// moment after a change of regions, a connection of CockroachDB may still refuse the label of a region that exists. Eight
+// attempts take 2 s.
 const noRegionRetries = 8
 
 func (db *DB) transactionOn(ctx context.Context, pool func(*gateway) *pgxpool.Pool, do func(context.Context, pgx.Tx) error) error {
@@ -98,7 +99,7 @@ func (r *commitRecorder) Rollback(ctx context.Context) error { return r.tx.Rollb
 
 // query runs do on the control pool, which serves all statements except those on punches.
 func (db *DB) query(ctx context.Context, do func(context.Context, *pgxpool.Pool) error) error {
-	return db.read(ctx, (*gateway).controlPool, do)
+	return db.read(ctx, (*gateway).controlPool, noRegionRetries, do)
 }
 
 // retryUntilAnswer repeats do until the database answers or ctx ends. A start needs it. A refusal, such as for a
@@ -130,7 +131,7 @@ func (db *DB) readPunches(ctx context.Context, home string, do func(context.Cont
 	case <-ctx.Done():
 		return punch.Retryable(punch.Overloaded, time.Second, "too many reads of this home region are waiting; try again", ctx.Err())
 	}
-	return db.read(ctx, func(g *gateway) *pgxpool.Pool { return g.reads }, do)
+	return db.read(ctx, func(g *gateway) *pgxpool.Pool { return g.reads }, 0, do) // an unknown region means a stale route
 }
 
 // maxStale limits the repetitions of a read after a change of regions. With the pauses in between they take several
@@ -138,8 +139,10 @@ func (db *DB) readPunches(ctx context.Context, home string, do func(context.Cont
 const maxStale = 10
 
 // read runs do through the nearest healthy gateway, and once more through another when the first failed or did not
-// answer.
-func (db *DB) read(ctx context.Context, pool func(*gateway) *pgxpool.Pool, do func(context.Context, *pgxpool.Pool) error) error {
+// answer. An answer that a region is unknown is repeated maxNoRegion times.
+func (db *DB) read(
+	ctx context.Context, pool func(*gateway) *pgxpool.Pool, maxNoRegion int, do func(context.Context, *pgxpool.Pool) error,
+) error {
 	const attempts = 2 // two gateways are enough, because the caller repeats a failed read
 	stale := 0
 	for i := 0; ; {
@@ -153,10 +156,11 @@ func (db *DB) read(ctx context.Context, pool func(*gateway) *pgxpool.Pool, do fu
 		if err == nil || errors.Is(err, pgx.ErrNoRows) {
 			return err
 		}
-		if reason.isAnswer() {
+		again := reason == causeStale && stale < maxStale || reason == causeNoRegion && stale < maxNoRegion
+		if reason.isAnswer() && !again {
 			return err
 		}
-		if reason == causeStale && stale < maxStale {
+		if again {
 			g.resetPool(pool(g))
 			stale++
 		} else if i++; i == attempts {

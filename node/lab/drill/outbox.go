@@ -41,8 +41,9 @@ const (
 
 // device is a device with an outbox.
 type device struct {
-	box  *client.Outbox
-	asks *recordingClient
+	keeps client.OutboxConfig
+	box   *client.Outbox
+	asks  *recordingClient
 
 	mu       sync.Mutex // guards the rest
 	keptAt   map[punch.ID]time.Time
@@ -85,7 +86,8 @@ func companyOf(companies []cluster.Company, home string) *cluster.Company {
 }
 
 func newDevice(company *cluster.Company, endpoints []string, asks *recordingClient, dir string) (*device, error) {
-	box, err := client.OpenOutbox(client.OutboxConfig{Dir: dir, Company: company.ID})
+	keeps := client.OutboxConfig{Dir: dir, Company: company.ID}
+	box, err := client.OpenOutbox(keeps)
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +96,7 @@ func newDevice(company *cluster.Company, endpoints []string, asks *recordingClie
 	if err != nil {
 		return nil, err
 	}
-	return &device{box: box, asks: asks, keptAt: make(map[punch.ID]time.Time), receipts: make(map[punch.ID]time.Time)}, nil
+	return &device{keeps: keeps, box: box, asks: asks, keptAt: make(map[punch.ID]time.Time), receipts: make(map[punch.ID]time.Time)}, nil
 }
 
 func closeDevices(devices []*device) {
@@ -167,11 +169,18 @@ func (d *device) flushed(f client.Flushed, err error) {
 	d.note(err)
 }
 
-// drain flushes until the outbox is empty.
+// drain flushes until the outbox is empty. Each time the device is a new process, which has heard of no time to upload.
+// A busy node may have asked it to wait for minutes.
 func (d *device) drain(ctx context.Context, settle time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, max(settle, time.Minute))
 	defer cancel()
 	for {
+		box, err := client.OpenOutbox(d.keeps)
+		if err != nil {
+			d.flushed(client.Flushed{}, err)
+			return
+		}
+		d.box = box
 		done, err := d.box.Flush(ctx, d.asks)
 		d.flushed(done, whileOpen(ctx, err))
 		if err != nil || done.Kept == 0 || !cluster.Pause(ctx, drainEvery) {
