@@ -58,10 +58,20 @@ type CPU struct {
 	DatabasePerPunch  time.Duration `json:"database_per_punch_ns"`
 }
 
+// String leaves out nodes and database if they were not measured.
 func (c *CPU) String() string {
-	return fmt.Sprintf("generator %.1fs (%.0f%%), nodes %.1fs (%.0f%%), database %.1fs (%.0f%%); per acknowledged punch %s, %s, %s",
-		c.Seconds, 100*c.Shares.Generator, c.NodesSeconds, 100*c.Shares.Nodes, c.DatabaseSeconds, 100*c.Shares.Database,
-		brief(c.GeneratorPerPunch), brief(c.NodesPerPunch), brief(c.DatabasePerPunch))
+	text := describeCPU("generator", c.Seconds, c.Shares.Generator, c.GeneratorPerPunch)
+	if c.NodesSeconds > 0 {
+		text += ", " + describeCPU("nodes", c.NodesSeconds, c.Shares.Nodes, c.NodesPerPunch)
+	}
+	if c.DatabaseSeconds > 0 {
+		text += ", " + describeCPU("database", c.DatabaseSeconds, c.Shares.Database, c.DatabasePerPunch)
+	}
+	return text
+}
+
+func describeCPU(of string, seconds, share float64, perPunch time.Duration) string {
+	return fmt.Sprintf("%s %.1fs (%.0f%%, %s per acknowledged punch)", of, seconds, 100*share, brief(perPunch))
 }
 
 // usage is the CPU time used until a moment of the run.
